@@ -1,0 +1,45 @@
+// attention: causal grouped-query attention of runs of query rows over keys and values that lie in spans.
+//   out[q] = sum_p softmax_p(q . k_p * scale) v_p  over positions p in (position(q) - window, position(q)].
+//
+// A run is a stretch of consecutive tokens of one sequence. Its spans cover the positions 0 .. last query
+// position in order: ancestors in the prompt trie, a KV cache, and the run's own rows are all just spans, so
+// prefill and decode are one op. Keys are reduced in blocks of fixed absolute positions, in ascending order:
+// the bits of a row depend on its position, q, keys and values alone, never on how the sequence was cut into
+// runs and spans.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct KvSpan {
+  const float* k = nullptr;  // [rows, kv_heads, head_dim], rotary embedding applied
+  const float* v = nullptr;  // [rows, kv_heads, head_dim]
+  int64_t rows = 0;
+};
+
+struct AttentionRun {
+  int64_t query_begin = 0;  // first row in q and out
+  int64_t query_rows = 0;
+  int64_t first_position = 0;  // position of the first query row
+  int64_t span_begin = 0;      // into AttentionArgs::spans
+  int64_t span_count = 0;      // the spans' rows sum to first_position + query_rows
+};
+
+struct AttentionArgs {
+  const float* q = nullptr;            // [rows, heads, head_dim], rotary embedding applied
+  const AttentionRun* runs = nullptr;  // [run_count]
+  int64_t run_count = 0;
+  const KvSpan* spans = nullptr;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;  // divides heads
+  int64_t head_dim = 0;
+  int64_t window = 0;    // 0: none; else a query sees the last `window` positions, itself included
+  float scale = 0;       // head_dim^-0.5
+  float* out = nullptr;  // [rows, heads, head_dim]
+};
+
+void attention_cpu(const AttentionArgs& args, const Device& device);
+
+}  // namespace eep

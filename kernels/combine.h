@@ -1,0 +1,25 @@
+// combine: residual[row] += sum_j weight[row, j] * slot_out[row * slots + j] (+ sigmoid(shared_gate[row]) *
+// shared_out[row]), j ascending, one chain of fused multiply-adds from 0, the shared term last, then the
+// residual.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct CombineArgs {
+  const float* slot_out = nullptr;  // [rows * slots, hidden]
+  const float* weight = nullptr;    // [rows, slots]
+  const int32_t* expert = nullptr;  // [rows, slots], -1: the slot is skipped
+  int64_t rows = 0;
+  int32_t slots = 0;
+  int64_t hidden = 0;
+  const float* shared_out = nullptr;   // [rows, hidden] or null
+  const float* shared_gate = nullptr;  // [rows] logits of the gate, or null: the shared term counts whole
+  float* residual = nullptr;           // [rows, hidden], added to
+};
+
+void combine_cpu(const CombineArgs& args, const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,15 @@
+// Where ops run. A value that is passed, never a global.
+#pragma once
+
+namespace eep {
+
+enum class DeviceKind { kCpu, kCuda, kSimt };
+
+struct Device {
+  DeviceKind kind = DeviceKind::kCpu;
+  int index = 0;           // GPU ordinal
+  int threads = 1;         // CPU worker threads; bits never depend on it
+  void* stream = nullptr;  // CUDA stream, null on the CPU
+};
+
+}  // namespace eep

@@ -1,0 +1,26 @@
+// dispatch: a stable counting sort of token slots by expert group. Slot s = row * slots + j carries expert[s]
+// of the plan of its row; its group is group_of[map_of_row[row] * group_stride + expert[s]]. With one-hot
+// plans the group is the base expert, shared by all candidates; with merged plans it is the candidate's own
+// merged expert. Slots with expert -1 are left out.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct DispatchArgs {
+  const int32_t* expert = nullptr;  // [rows, slots], -1: none
+  int64_t rows = 0;
+  int32_t slots = 0;
+  const int32_t* map_of_row = nullptr;  // [rows] or null: 0
+  const int32_t* group_of = nullptr;    // [maps, group_stride]
+  int32_t group_stride = 0;
+  int32_t groups = 0;
+  int32_t* offset = nullptr;  // [groups + 1] first position of each group in order
+  int32_t* order = nullptr;   // [rows * slots] slots sorted by group, ascending within a group
+};
+
+void dispatch_cpu(const DispatchArgs& args, const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,18 @@
+// embed: out[row, :] = table[token[row], :], widened to f32.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct EmbedArgs {
+  Tensor table;                    // [vocab, hidden], may be misaligned
+  const int32_t* token = nullptr;  // [rows], each in [0, vocab)
+  int64_t rows = 0;
+  float* out = nullptr;  // [rows, hidden]
+};
+
+void embed_cpu(const EmbedArgs& args, const Device& device);
+
+}  // namespace eep

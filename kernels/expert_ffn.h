@@ -1,0 +1,35 @@
+// expert_ffn: out[slot] = down(silu(gate(x)) * up(x)) for the row of each slot, grouped by expert:
+//   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate],   y = h W_down^T   [rows of the
+//   group, hidden]
+// GEMM chains as in gemm.h. A dense FFN or a shared expert is one group with every row.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/gemm.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct ExpertMatrices {
+  PackedMatrix gate;  // [intermediate, hidden]
+  PackedMatrix up;    // [intermediate, hidden]
+  PackedMatrix down;  // [hidden, intermediate]
+};
+
+struct ExpertFfnArgs {
+  const float* x = nullptr;         // [rows, hidden]
+  int32_t slots = 1;                // the row of slot s is s / slots
+  const int32_t* order = nullptr;   // [total] slots sorted by group, or null: slot i at position i
+  const int32_t* offset = nullptr;  // [groups + 1]
+  int32_t groups = 0;
+  const ExpertMatrices* experts = nullptr;  // [groups]
+  int64_t hidden = 0;
+  int64_t intermediate = 0;
+  float* activation =
+      nullptr;           // [total, intermediate] scratch of the caller, holds h afterwards (sorted order)
+  float* out = nullptr;  // [rows * slots, hidden], row s is the output of slot s
+};
+
+void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,23 @@
+// expert_merge: merged[r] = sum_i coefficient[r, i] * base[i], element-wise on packed matrices, for many rows
+// r in one read of the base experts (EEP, W_EM). f32 coefficients, f32 accumulation by fused multiply-adds in
+// ascending i from 0 (zero coefficients are skipped), one rounding to the weights' dtype.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct ExpertMergeArgs {
+  const void* const* base = nullptr;  // [experts] pointers to `elements` values each, packed alike
+  int32_t experts = 0;
+  int64_t elements = 0;
+  DType dtype = DType::kF32;
+  const float* coefficient = nullptr;  // [rows, experts]
+  int32_t rows = 0;
+  void* const* merged = nullptr;  // [rows] pointers to `elements` values each
+};
+
+void expert_merge_cpu(const ExpertMergeArgs& args, const Device& device);
+
+}  // namespace eep

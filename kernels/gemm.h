@@ -1,0 +1,58 @@
+// gemm: out[m, n] = sum_k x[m, k] * w[n, k] (+ bias[n]) (+ out[m, n]), f32 accumulation.
+//
+// Each output is one chain of fused multiply-adds in ascending k, starting from 0; bias, then the old output,
+// are added at the end. So its bits depend on its row of x and its row of w alone: not on other rows, chunk,
+// threads or instruction set.
+//
+// Weights are packed once, in their own dtype, into panels of kPanel output columns: [ceil(n/16)][k][16], the
+// last panel padded with zeros. Packing is a permutation, so element-wise work (merging) may be done on
+// packed data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+inline constexpr int64_t kPanel = 16;
+
+// A weight matrix [n, k] in the backend's own layout (CPU: panels as above).
+struct PackedMatrix {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t n = 0;  // output features
+  int64_t k = 0;  // input features
+
+  explicit operator bool() const { return data != nullptr; }
+  // Elements including the zero padding of the last panel.
+  int64_t padded_elements() const { return (n + kPanel - 1) / kPanel * kPanel * k; }
+  size_t bytes() const { return static_cast<size_t>(padded_elements()) * dtype_size(dtype); }
+};
+
+size_t gemm_packed_bytes(int64_t n, int64_t k, DType dtype);
+
+// Packs source [n, k] (any alignment; element (i, j) at i * row_stride + j * column_stride) into destination,
+// which holds gemm_packed_bytes(n, k, dtype), aligned to 64.
+PackedMatrix gemm_pack_cpu(const void* source, int64_t n, int64_t k, int64_t row_stride,
+                           int64_t column_stride, DType dtype, void* destination);
+
+// The inverse, for tests and export: destination [n, k] row-major in the matrix's dtype.
+void gemm_unpack_cpu(const PackedMatrix& matrix, void* destination);
+
+struct GemmArgs {
+  const float* x = nullptr;          // [x_rows, k]
+  const int32_t* x_index = nullptr;  // [rows] row of x for each output row, or null: row i of x
+  int64_t rows = 0;
+  PackedMatrix w;               // [n, k]
+  const float* bias = nullptr;  // [n] or null
+  float* out = nullptr;         // [rows, out_stride], the first n columns are written
+  int64_t out_stride = 0;       // >= n
+  bool accumulate = false;      // add the old output
+};
+
+void gemm_cpu(const GemmArgs& args, const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,22 @@
+// rmsnorm: out = x / sqrt(mean(x^2) + eps) * weight, over rows of `dim`. Used for hidden rows and, with dim =
+// head_dim, for Qwen3's per-head norm of q and k (rows = tokens * heads). The sum of squares uses 16 virtual
+// lanes and one fixed tree.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct RmsNormArgs {
+  const float* x = nullptr;  // [rows, dim]
+  int64_t rows = 0;
+  int64_t dim = 0;
+  const float* weight = nullptr;  // [dim]
+  float eps = 0;
+  float* out = nullptr;  // [rows, dim], may be x itself
+};
+
+void rmsnorm_cpu(const RmsNormArgs& args, const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,45 @@
+// rope: rotary position embedding in the half-split pairing, in place:
+//   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin), angle = position *
+//   inv_freq[i].
+#pragma once
+
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+// cos and sin of every (position, pair) in f32, times attention_factor; from inv_freq in f32 and f32 angles,
+// as Hugging Face computes them. The sine and cosine are our own polynomials over exactly rounded operations:
+// same bits everywhere.
+struct RopeTable {
+  int64_t positions = 0;
+  int64_t pairs = 0;          // head_dim / 2
+  std::vector<float> cosine;  // [positions, pairs]
+  std::vector<float> sine;    // [positions, pairs]
+};
+
+struct RopeScaling {  // yarn; factor 1 means none (formats: "RoPE scaling kinds")
+  double factor = 1;
+  double original_max_position = 0;
+  double beta_fast = 32, beta_slow = 1;
+  double attention_factor = 0;  // 0: 0.1 ln(factor) + 1
+  bool truncate = true;
+};
+
+RopeTable rope_table(int64_t positions, int64_t head_dim, double theta, const RopeScaling& scaling = {});
+
+struct RopeArgs {
+  float* x = nullptr;  // [rows, heads, head_dim], in place
+  int64_t rows = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  const int32_t* position = nullptr;  // [rows], each < positions
+  const float* cosine = nullptr;      // [positions, head_dim / 2]
+  const float* sine = nullptr;        // [positions, head_dim / 2]
+};
+
+void rope_cpu(const RopeArgs& args, const Device& device);
+
+}  // namespace eep

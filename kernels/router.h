@@ -1,0 +1,56 @@
+// router: gate logits, softmax, per-candidate mapping W_RM, top-k, renormalisation, fused (EEP, sections 3.1
+// and 3.2).
+//
+//   z = W_gate x                               logits, kept in f32
+//   kLogits:         g = softmax(W_RM z)       what an exported checkpoint computes: the map folds into the
+//   gate kProbabilities:  g = W_RM softmax(z)       the paper's map (weight, expert) = top-k of g, ties to
+//   the lower index (compared on W_RM z in kLogits); weight /= sum(weight) if renormalise
+//
+// A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
+// sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights
+// become 1/k each; a negative sum is divided by as it is (the paper has no guard). Both are counted.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/gemm.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+enum class RouterSpace : uint8_t { kProbabilities, kLogits };
+
+inline constexpr float kRouterTinySum = 1e-6f;
+inline constexpr int kMaxTopK = 16;
+inline constexpr int kMaxExperts = 512;
+
+// One candidate's routing in one layer.
+struct RouterMap {
+  const int32_t* kept_experts = nullptr;  // [kept] base expert of each row when rows are one-hot, else null
+  const float* matrix = nullptr;          // [kept, experts] W_RM when it is dense, else null
+  int32_t kept = 0;                       // <= kMaxExperts
+  int32_t top_k = 0;                      // <= min(kept, kMaxTopK)
+  RouterSpace space = RouterSpace::kLogits;
+};
+
+struct RouterCounts {
+  int64_t tiny_sums = 0;
+  int64_t negative_sums = 0;
+};
+
+struct RouterArgs {
+  const float* x = nullptr;  // [rows, hidden]
+  int64_t rows = 0;
+  PackedMatrix gate;                    // [experts, hidden]
+  const RouterMap* maps = nullptr;      // [map_count]
+  const int32_t* map_of_row = nullptr;  // [rows] index into maps, or null: all rows use maps[0]
+  int32_t slots = 0;                    // largest top_k of the maps
+  bool renormalise = true;
+  int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond the map's top_k
+  float* weight = nullptr;         // [rows, slots] 0 beyond the map's top_k
+  float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards
+  RouterCounts* counts = nullptr;  // added to, or null
+};
+
+void router_cpu(const RouterArgs& args, const Device& device);
+
+}  // namespace eep

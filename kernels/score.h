@@ -1,0 +1,29 @@
+// score: log-probabilities at wanted positions only. For each wanted row, logits = x W_vocab^T, and
+//   log_probability = logits[target] - max - log(sum_v exp(logits[v] - max)),   argmax = the lowest index of
+//   the largest logit.
+// The logits live in a scratch of a few rows; the whole [rows, vocab] matrix never exists.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/gemm.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct TokenScore {
+  float log_probability = 0;  // of the target; 0 if the target is -1
+  int32_t argmax = 0;
+};
+
+struct ScoreArgs {
+  const float* x = nullptr;          // [x_rows, hidden] after the final norm
+  const int32_t* x_index = nullptr;  // [count] row of x for each wanted position, or null
+  const int32_t* target = nullptr;   // [count] token, or -1: only the arg-max is wanted
+  int64_t count = 0;
+  PackedMatrix vocabulary;    // [vocab, hidden]
+  TokenScore* out = nullptr;  // [count]
+};
+
+void score_cpu(const ScoreArgs& args, const Device& device);
+
+}  // namespace eep
