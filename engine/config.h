@@ -1,0 +1,63 @@
+// ModelConfig: every dimension and family flag of a model, as the engine needs them. Filled by
+// loaders/checkpoint from config.json.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/rope.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe };
+
+const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe"
+
+struct ModelConfig {
+  Family family = Family::kMixtral;
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;  // divides num_heads
+  int64_t head_dim = 0;
+  int64_t max_positions = 0;
+  int64_t sliding_window = 0;  // 0: none
+  float rms_norm_eps = 0;
+  double rope_theta = 0;
+  RopeScaling rope_scaling;
+  bool tie_word_embeddings = false;
+  bool qkv_bias = false;
+  bool qk_norm = false;
+
+  int64_t num_experts = 0;
+  int64_t top_k = 0;
+  int64_t expert_intermediate_size = 0;
+  int64_t shared_intermediate_size = 0;  // 0: no shared expert
+  int64_t dense_intermediate_size = 0;   // layers without experts
+  bool norm_topk_prob = true;
+  std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
+
+  DType dtype = DType::kBF16;  // of the checkpoint's matrices
+  std::vector<int32_t> eos_token_ids;
+  int32_t bos_token_id = -1;
+
+  int64_t sparse_layers() const {
+    int64_t count = 0;
+    for (uint8_t flag : sparse) count += flag;
+    return count;
+  }
+};
+
+struct ParameterCounts {
+  int64_t total = 0;
+  int64_t active = 0;   // touched by one token, embeddings included
+  int64_t experts = 0;  // routed experts
+};
+
+// With `kept` experts and `top_k` active in every sparse layer; -1: the model's own.
+ParameterCounts count_parameters(const ModelConfig& config, int64_t kept = -1, int64_t top_k = -1);
+
+}  // namespace eep

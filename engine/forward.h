@@ -1,0 +1,67 @@
+// PopulationForward: the engine's only forward pass. All candidates (plans over one set of base weights)
+// advance through layer l together; a single model is a population of one whose plan is the identity.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/expert_plan.h"
+#include "engine/memory_plan.h"
+#include "engine/ops.h"
+#include "engine/prompts.h"
+#include "engine/weights.h"
+#include "kernels/score.h"
+
+namespace eep {
+
+// What was computed against what was asked for: the work factor.
+struct WorkCounts {
+  int64_t tokens_computed = 0;  // token-layers / layers
+  int64_t tokens_asked = 0;     // candidates x tokens of their sequences, nothing shared
+  int64_t merged_experts = 0;   // experts materialised
+  int64_t decode_steps = 0;
+  RouterCounts router;  // sums of selected weights near zero or negative
+
+  WorkCounts& operator+=(const WorkCounts& other);
+};
+
+// Where one candidate's generation may stop. Called with the tokens generated so far (never empty); true: no
+// further token is needed.
+using StopFunction =
+    std::function<bool(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)>;
+
+struct GenerateOptions {
+  int32_t max_new = 20;
+  bool ignore_eos = false;
+};
+
+class PopulationForward {
+ public:
+  PopulationForward(const Weights& weights, const Ops& ops, const Device& device, const MemoryPlan& memory);
+  ~PopulationForward();
+
+  // [candidate][score]: the scores of prompts.scores for every plan. Plans must have passed check_plan.
+  std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts);
+
+  // Greedy continuation of every prompt for every plan: [candidate][sequence] generated ids, an
+  // end-of-sequence id that stopped it included.
+  std::vector<std::vector<std::vector<int32_t>>> generate(std::span<const ExpertPlan> plans,
+                                                          const std::vector<std::vector<int32_t>>& prompts,
+                                                          const GenerateOptions& options,
+                                                          const StopFunction& stop);
+
+  // Full logits of one sequence: [tokens, vocab].
+  std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens);
+
+  const WorkCounts& work() const;
+  void reset_work();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace eep

@@ -1,0 +1,75 @@
+// RawModel: views into the mapped files of a checkpoint, one entry per tensor of the architecture, whatever
+// layout the files use. Made by loaders/checkpoint with every shape and dtype checked; read by
+// engine/weights, which packs it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+// A file mapped read-only. Move-only.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  explicit MappedFile(const std::string& path);  // throws Error(kNoInput / kIo)
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  std::string path_;
+};
+
+// Matrix [n, k]; element (i, j) lies at i * row_stride + j * column_stride. Fused and transposed layouts are
+// views too.
+struct RawMatrix {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t n = 0, k = 0;
+  int64_t row_stride = 0, column_stride = 1;
+
+  explicit operator bool() const { return data != nullptr; }
+};
+
+struct RawFfn {
+  RawMatrix gate;  // [intermediate, hidden]
+  RawMatrix up;    // [intermediate, hidden]
+  RawMatrix down;  // [hidden, intermediate]
+};
+
+struct RawLayer {
+  Tensor input_norm;              // [hidden]
+  RawMatrix q, k, v, o;           // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
+  Tensor q_bias, k_bias, v_bias;  // [rows of the projection], when qkv_bias
+  Tensor q_norm, k_norm;          // [head_dim], when qk_norm
+  Tensor post_norm;               // [hidden]
+  RawMatrix router;               // [experts, hidden], sparse layers
+  std::vector<RawFfn> experts;    // [experts], sparse layers
+  RawFfn shared;                  // shared expert, when there is one
+  RawMatrix shared_gate;          // [1, hidden]
+  RawFfn dense;                   // dense layers
+};
+
+struct RawModel {
+  ModelConfig config;
+  Tensor embedding;  // [vocab, hidden]
+  std::vector<RawLayer> layers;
+  Tensor final_norm;  // [hidden]
+  RawMatrix lm_head;  // [vocab, hidden], the embedding when tied
+  std::vector<MappedFile> files;
+  size_t bytes = 0;  // of all tensors
+};
+
+}  // namespace eep
