@@ -1,7 +1,8 @@
 // score: log-probabilities at wanted positions only. For each wanted row, logits = x W_vocab^T, and
 //   log_probability = logits[target] - max - log(sum_v exp(logits[v] - max)),   argmax = the lowest index of
 //   the largest logit.
-// The logits live in a scratch of a few rows; the whole [rows, vocab] matrix never exists.
+// The logits live in a scratch of a few rows; the whole [rows, vocab] matrix never exists. Consecutive wanted
+// positions of one row share its logits.
 #pragma once
 
 #include "kernels/device.h"
