@@ -40,21 +40,24 @@ struct GenerateOptions {
 
 class PopulationForward {
  public:
-  PopulationForward(const Weights& weights, const Ops& ops, const Device& device, const MemoryPlan& memory);
+  // memory_budget: bytes for packed weights, activations and merged experts together; 0: unlimited.
+  PopulationForward(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget);
   ~PopulationForward();
 
   // [candidate][score]: the scores of prompts.scores for every plan. Plans must have passed check_plan.
   std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts);
 
-  // Greedy continuation of every prompt for every plan: [candidate][sequence] generated ids, an
-  // end-of-sequence id that stopped it included.
-  std::vector<std::vector<std::vector<int32_t>>> generate(std::span<const ExpertPlan> plans,
-                                                          const std::vector<std::vector<int32_t>>& prompts,
-                                                          const GenerateOptions& options,
-                                                          const StopFunction& stop);
+  // Greedy continuations: prompts[candidate][sequence] in, [candidate][sequence] generated ids out, the
+  // end-of-sequence id that stopped one included. Candidates may have different prompts (and none).
+  std::vector<std::vector<std::vector<int32_t>>> generate(
+      std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
+      const GenerateOptions& options, const StopFunction& stop);
 
   // Full logits of one sequence: [tokens, vocab].
   std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens);
+
+  // The memory plan that score() would follow for this work.
+  MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const;
 
   const WorkCounts& work() const;
   void reset_work();

@@ -1,0 +1,31 @@
+// calibrate: one routed pass of the unchanged model over calibration sequences, yielding the statistics of
+// every one-shot criterion, and the reconstruction errors of kept subsets (NAEE) on the first tokens.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "engine/expert_statistics.h"
+#include "engine/ops.h"
+#include "engine/prompts.h"
+#include "engine/weights.h"
+
+namespace eep {
+
+struct CalibrationOptions {
+  // Kept counts for which subset errors are wanted; empty: none.
+  std::vector<int32_t> subset_kept;
+  int64_t subset_tokens = 2048;  // tokens of the calibration text that enter the subset errors
+  int64_t subset_batch = 64;     // rows of one batch: error = sum over batches of the Frobenius norm
+  // All subsets if there are at most this many, else what `sample_subsets` returns.
+  int64_t max_exhaustive = 10000;
+  // (layer, kept) -> distinct ascending subsets to try when there are too many.
+  std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets;
+};
+
+// Every row of `prompts` is a token of the calibration text (shared prefixes count once).
+ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
+                           const Prompts& prompts, const CalibrationOptions& options);
+
+}  // namespace eep
