@@ -1,0 +1,74 @@
+#include "engine/layer_variants.h"
+
+#include <algorithm>
+
+namespace eep {
+namespace {
+
+struct Setting {
+  const PlanGroup* group;
+  int32_t top_k;
+  RouterSpace space;
+
+  bool operator==(const Setting& other) const {
+    return top_k == other.top_k && space == other.space && group->kept == other.group->kept &&
+           group->router_mapping == other.group->router_mapping &&
+           group->expert_merging == other.group->expert_merging;
+  }
+};
+
+LayerVariant make_variant(const Setting& setting) {
+  const PlanGroup& group = *setting.group;
+  LayerVariant variant;
+  variant.kept_experts = one_hot_rows(group.router_mapping, group.kept, group.experts);
+  variant.map.kept = group.kept;
+  variant.map.top_k = setting.top_k;
+  variant.map.space = setting.space;
+  variant.merging = group.expert_merging.data();
+  for (int32_t row = 0; row < group.kept; ++row) {
+    const auto begin = group.expert_merging.begin() + static_cast<int64_t>(row) * group.experts;
+    const auto hot = one_hot_rows({begin, begin + group.experts}, 1, group.experts);
+    variant.base_expert.push_back(hot.empty() ? -1 : hot[0]);
+  }
+  return variant;
+}
+
+}  // namespace
+
+LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPlan> plans)
+    : variants_(config.sparse.size()), index_(config.sparse.size()) {
+  for (size_t layer = 0; layer < config.sparse.size(); ++layer) {
+    if (config.sparse[layer] == 0) continue;
+    std::vector<Setting> settings;
+    for (const ExpertPlan& plan : plans) {
+      const PlanGroup* owner = nullptr;
+      for (const PlanGroup& group : plan.groups) {
+        if (std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer)) !=
+            group.layers.end()) {
+          owner = &group;
+        }
+      }
+      const Setting setting{owner, std::min(plan.top_k, owner->kept), plan.router_space};
+      const auto found = std::find(settings.begin(), settings.end(), setting);
+      index_[layer].push_back(static_cast<int32_t>(found - settings.begin()));
+      if (found == settings.end()) settings.push_back(setting);
+    }
+    for (const Setting& setting : settings) {
+      LayerVariant variant = make_variant(setting);
+      slots_ = std::max(slots_, variant.map.top_k);
+      most_merged_rows_ = std::max(most_merged_rows_, variant.merged_rows());
+      variants_[layer].push_back(std::move(variant));
+    }
+    // Only now: the vectors no longer move.
+    for (size_t i = 0; i < settings.size(); ++i) {
+      LayerVariant& variant = variants_[layer][i];
+      if (variant.kept_experts.empty()) {
+        variant.map.matrix = settings[i].group->router_mapping.data();
+      } else {
+        variant.map.kept_experts = variant.kept_experts.data();
+      }
+    }
+  }
+}
+
+}  // namespace eep

@@ -1,0 +1,84 @@
+#include "engine/merge_buffer.h"
+
+#include <array>
+
+namespace eep {
+namespace {
+
+size_t rounded(size_t bytes) {
+  return (bytes + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
+}
+
+std::string key_of(int64_t layer, const float* row, int64_t experts) {
+  std::string key(reinterpret_cast<const char*>(&layer), sizeof layer);
+  key.append(reinterpret_cast<const char*>(row), static_cast<size_t>(experts) * sizeof(float));
+  return key;
+}
+
+}  // namespace
+
+MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots)
+    : weights_(weights), ops_(ops), device_(device), slots_(slots) {
+  const ModelConfig& config = weights.config();
+  const size_t gate =
+      PackedMatrix{nullptr, config.dtype, config.expert_intermediate_size, config.hidden_size}.bytes();
+  const size_t down =
+      PackedMatrix{nullptr, config.dtype, config.hidden_size, config.expert_intermediate_size}.bytes();
+  slot_bytes_ = 2 * rounded(gate) + rounded(down);
+  storage_ = Buffer(slot_bytes_ * static_cast<size_t>(slots));
+}
+
+ExpertMatrices MergeBuffer::slot(int64_t index) const {
+  const ModelConfig& config = weights_.config();
+  const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
+  uint8_t* base = const_cast<uint8_t*>(storage_.as<uint8_t>()) + static_cast<size_t>(index) * slot_bytes_;
+  ExpertMatrices matrices;
+  matrices.gate = {base, config.dtype, width, hidden};
+  matrices.up = {base + rounded(matrices.gate.bytes()), config.dtype, width, hidden};
+  matrices.down = {base + 2 * rounded(matrices.gate.bytes()), config.dtype, hidden, width};
+  return matrices;
+}
+
+std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const float* const> rows) {
+  const int64_t experts = weights_.config().num_experts;
+  std::vector<std::string> keys;
+  size_t missing_count = 0;
+  for (const float* row : rows) {
+    keys.push_back(key_of(layer, row, experts));
+    missing_count += slot_of_.count(keys.back()) == 0;
+  }
+  if (slot_of_.size() + missing_count > static_cast<size_t>(slots_)) slot_of_.clear();
+
+  std::vector<ExpertMatrices> result;
+  std::vector<float> coefficients;
+  std::vector<ExpertMatrices> targets;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto [entry, inserted] = slot_of_.try_emplace(keys[i], static_cast<int64_t>(slot_of_.size()));
+    result.push_back(slot(entry->second));
+    if (!inserted) continue;
+    targets.push_back(result.back());
+    coefficients.insert(coefficients.end(), rows[i], rows[i] + experts);
+  }
+  if (targets.empty()) return result;
+
+  const LayerWeights& weights = weights_.layer(layer);
+  for (const auto member : std::array{&ExpertMatrices::gate, &ExpertMatrices::up, &ExpertMatrices::down}) {
+    std::vector<const void*> base;
+    std::vector<void*> merged;
+    for (const ExpertMatrices& expert : weights.experts) base.push_back((expert.*member).data);
+    for (const ExpertMatrices& target : targets) merged.push_back((target.*member).data);
+    ExpertMergeArgs args;
+    args.base = base.data();
+    args.experts = static_cast<int32_t>(experts);
+    args.elements = (targets[0].*member).padded_elements();
+    args.dtype = weights_.config().dtype;
+    args.coefficient = coefficients.data();
+    args.rows = static_cast<int32_t>(targets.size());
+    args.merged = merged.data();
+    ops_.expert_merge(args, device_);
+  }
+  merged_count_ += static_cast<int64_t>(targets.size());
+  return result;
+}
+
+}  // namespace eep

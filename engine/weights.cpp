@@ -1,0 +1,151 @@
+// Weights: one allocation for all packed matrices and f32 vectors, sizes first, then cut and filled.
+#include "engine/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "kernels/error.h"
+#include "kernels/float16.h"
+
+namespace eep {
+namespace {
+
+constexpr size_t kAlign = Buffer::kAlignment;
+
+size_t rounded(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// Cuts pieces from one allocation; with a null base it only adds up sizes. The same walk over the model
+// serves both.
+class Arena {
+ public:
+  explicit Arena(uint8_t* base) : base_(base) {}
+
+  uint8_t* cut(size_t bytes) {
+    uint8_t* piece = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += rounded(bytes);
+    return piece;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  size_t used_ = 0;
+};
+
+float element(const uint8_t* source, DType dtype) {
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, source, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, source, sizeof bits);
+  return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
+
+// Describes and, with a base, fills every tensor. One walk, so sizes and contents cannot disagree.
+class Packer {
+ public:
+  Packer(const ModelConfig& config, const Ops& ops, uint8_t* base)
+      : config_(config), ops_(ops), arena_(base) {}
+
+  const float* vector(const Tensor& source, int64_t size) {
+    auto* out = reinterpret_cast<float*>(arena_.cut(static_cast<size_t>(size) * sizeof(float)));
+    if (out == nullptr) return nullptr;
+    const uint8_t* bytes = source.as<uint8_t>();
+    for (int64_t i = 0; i < size; ++i) {
+      out[i] = element(bytes + static_cast<size_t>(i) * dtype_size(source.dtype), source.dtype);
+    }
+    return out;
+  }
+
+  PackedMatrix matrix(const RawMatrix& source, int64_t n, int64_t k) {
+    uint8_t* out = arena_.cut(ops_.packed_bytes(n, k, config_.dtype));
+    if (out == nullptr) return {};
+    return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out);
+  }
+
+  ExpertMatrices ffn(const RawFfn& source, int64_t intermediate) {
+    const int64_t hidden = config_.hidden_size;
+    return {matrix(source.gate, intermediate, hidden), matrix(source.up, intermediate, hidden),
+            matrix(source.down, hidden, intermediate)};
+  }
+
+  LayerWeights layer(const RawLayer& raw, bool sparse) {
+    const int64_t hidden = config_.hidden_size, head_dim = config_.head_dim;
+    const int64_t q_rows = config_.num_heads * head_dim, kv_rows = config_.num_kv_heads * head_dim;
+    LayerWeights out;
+    out.sparse = sparse;
+    out.input_norm = vector(raw.input_norm, hidden);
+    out.post_norm = vector(raw.post_norm, hidden);
+    out.q = matrix(raw.q, q_rows, hidden);
+    out.k = matrix(raw.k, kv_rows, hidden);
+    out.v = matrix(raw.v, kv_rows, hidden);
+    out.o = matrix(raw.o, hidden, q_rows);
+    if (config_.qkv_bias) {
+      out.q_bias = vector(raw.q_bias, q_rows);
+      out.k_bias = vector(raw.k_bias, kv_rows);
+      out.v_bias = vector(raw.v_bias, kv_rows);
+    }
+    if (config_.qk_norm) {
+      out.q_norm = vector(raw.q_norm, head_dim);
+      out.k_norm = vector(raw.k_norm, head_dim);
+    }
+    if (!sparse) {
+      out.dense = ffn(raw.dense, config_.dense_intermediate_size);
+      return out;
+    }
+    out.router = matrix(raw.router, config_.num_experts, hidden);
+    static const RawFfn kNone;
+    for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
+      const RawFfn& source = raw.experts.empty() ? kNone : raw.experts[static_cast<size_t>(expert)];
+      out.experts.push_back(ffn(source, config_.expert_intermediate_size));
+    }
+    if (config_.shared_intermediate_size > 0) {
+      out.shared = ffn(raw.shared, config_.shared_intermediate_size);
+      out.shared_gate = matrix(raw.shared_gate, 1, hidden);
+    }
+    return out;
+  }
+
+  size_t used() const { return arena_.used(); }
+
+ private:
+  const ModelConfig& config_;
+  const Ops& ops_;
+  Arena arena_;
+};
+
+}  // namespace
+
+size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
+  Packer sizes(config, ops, nullptr);
+  const RawLayer none;
+  for (uint8_t sparse : config.sparse) sizes.layer(none, sparse != 0);
+  sizes.vector({}, config.hidden_size);
+  sizes.matrix({}, config.vocab_size, config.hidden_size);
+  return sizes.used();
+}
+
+Weights::Weights(const RawModel& raw, const Ops& ops) : config_(raw.config), embedding_(raw.embedding) {
+  packed_bytes_ = packed_bytes(config_, ops);
+  try {
+    storage_ = Buffer(packed_bytes_);
+  } catch (const std::bad_alloc&) {
+    throw Error(ExitCode::kRuntime, "memory",
+                "the packed weights do not fit (expected " + std::to_string(packed_bytes_) + " bytes free)");
+  }
+  Packer packer(config_, ops, storage_.as<uint8_t>());
+  for (int64_t index = 0; index < config_.num_layers; ++index) {
+    layers_.push_back(packer.layer(raw.layers[static_cast<size_t>(index)],
+                                   config_.sparse[static_cast<size_t>(index)] != 0));
+  }
+  final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
+  vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
+  const int64_t hidden = config_.hidden_size, width = config_.expert_intermediate_size;
+  expert_elements_ = 2 * PackedMatrix{nullptr, config_.dtype, width, hidden}.padded_elements() +
+                     PackedMatrix{nullptr, config_.dtype, hidden, width}.padded_elements();
+}
+
+}  // namespace eep
