@@ -1,14 +1,33 @@
 # Options and the flags of every target of ours.
 option(EEP_TESTS "build the tests" ON)
-option(EEP_BENCH "build the microbenchmarks" OFF)
+option(EEP_BENCH "configure the benchmarks (target bench)" ON)
+option(EEP_FUZZ "configure the libFuzzer targets (target fuzzers; clang++ only)" OFF)
+option(EEP_OPENMP "several CPU threads; off for ThreadSanitizer, which cannot see into OpenMP runtimes" ON)
 set(EEP_SANITIZE "" CACHE STRING "sanitizers, as in -fsanitize=: address,undefined or thread")
 
+find_program(EEP_CCACHE ccache)
+if(EEP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${EEP_CCACHE})
+endif()
+
+# What every target of ours is compiled with; a project that uses the installed libraries gets the include path alone.
 add_library(eep_flags INTERFACE)
 target_compile_features(eep_flags INTERFACE cxx_std_20)
+target_include_directories(eep_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                               $<INSTALL_INTERFACE:include/eep>)
 # -ffp-contract=off: a multiply and an add become one rounding only where the source says std::fma, so results do not depend on the compiler.
-target_compile_options(eep_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off)
-target_include_directories(eep_flags INTERFACE ${PROJECT_SOURCE_DIR})
+set(flags -Wall -Wextra -Werror -ffp-contract=off)
 if(EEP_SANITIZE)
-  target_compile_options(eep_flags INTERFACE -fsanitize=${EEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
-  target_link_options(eep_flags INTERFACE -fsanitize=${EEP_SANITIZE})
+  list(APPEND flags -fsanitize=${EEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND flags -Wno-maybe-uninitialized)  # false alarms of g++ 12 in instrumented code
+  endif()
+  target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${EEP_SANITIZE}>)
 endif()
+if(EEP_FUZZ)
+  list(APPEND flags -fsanitize=fuzzer-no-link)
+endif()
+if(NOT EEP_OPENMP)
+  list(APPEND flags -Wno-unknown-pragmas)
+endif()
+target_compile_options(eep_flags INTERFACE "$<BUILD_INTERFACE:${flags}>")

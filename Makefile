@@ -1,0 +1,62 @@
+# Thin front over the CMake presets. `make run` and `make test` install what is missing, build and run.
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+packages = @cmake/install_packages.sh
+ctest = OMP_WAIT_POLICY=passive ctest --output-on-failure --no-tests=error --no-label-summary --parallel $$(nproc) --test-dir
+fuzz_seconds ?= 60
+
+.DEFAULT_GOAL := build
+.PHONY: run test build bench asan tsan fuzz format lint install clean help
+
+run:  ## build, run the demo experiment, print its table and the run directory
+	$(packages)
+	@cmake/build.sh release build eep
+	@build/eep run experiments/demo/demo.yaml
+
+test:  ## build and run all tests
+	$(packages)
+	@cmake/build.sh release build
+	@$(ctest) build
+
+build:  ## build the program: build/eep
+	$(packages)
+	@cmake/build.sh release build eep
+
+bench:  ## build and run the microbenchmarks of every op and the population benchmark
+	$(packages)
+	@cmake/build.sh release build bench
+	@bench/run.sh build
+
+asan:  ## tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
+	$(packages)
+	@cmake/build.sh asan build-asan
+	@$(ctest) build-asan
+
+tsan:  ## tests under ThreadSanitizer (clang++, OpenMP off)
+	$(packages) build check
+	@cmake/build.sh tsan build-tsan
+	@$(ctest) build-tsan
+
+fuzz:  ## fuzz every parser for fuzz_seconds=60 each (clang++)
+	$(packages) build check
+	@cmake/build.sh fuzz build-fuzz fuzzers
+	@tests/fuzz/run.sh build-fuzz $(fuzz_seconds)
+
+format:  ## rewrite the sources with clang-format
+	$(packages) check
+	@tests/scripts/format.sh --fix
+
+lint:  ## format, layering, file sizes, wording, scripts
+	$(packages) check
+	@tests/scripts/lint.sh
+
+install:  ## install program, headers, libraries, CMake package, man page under PREFIX=/usr/local (DESTDIR is honoured)
+	$(packages)
+	@cmake/build.sh release build
+	@cmake --install build --prefix $(PREFIX)
+
+clean:  ## remove every build directory
+	rm -rf build build-*
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile

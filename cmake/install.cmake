@@ -1,0 +1,42 @@
+# cmake --install: the program, headers (<prefix>/include/eep), static libraries, a CMake package, a pkg-config file,
+# man page, shell completion, JSON schema, licence. find_package(eep) then offers eep::eep (all rooms) and eep::<room>.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+add_library(eep_all INTERFACE)
+target_link_libraries(eep_all INTERFACE eep_loaders eep_es eep_engine eep_kernels)
+set_target_properties(eep_all PROPERTIES EXPORT_NAME eep)
+set_target_properties(eep_flags PROPERTIES EXPORT_NAME flags)
+set_target_properties(eep_openmp PROPERTIES EXPORT_NAME openmp)
+foreach(room kernels engine es loaders)
+  set_target_properties(eep_${room} PROPERTIES EXPORT_NAME ${room})
+  file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${room}/*.h)
+  install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/eep/${room})
+endforeach()
+
+install(TARGETS eep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS eep_all eep_flags eep_openmp eep_kernels eep_engine eep_es eep_loaders
+        EXPORT eep ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/eep)
+install(EXPORT eep NAMESPACE eep:: FILE eepTargets.cmake DESTINATION ${package})
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/eepConfig.cmake.in eepConfig.cmake
+                              INSTALL_DESTINATION ${package})
+write_basic_package_version_file(eepConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/eepConfig.cmake ${PROJECT_BINARY_DIR}/eepConfigVersion.cmake
+        DESTINATION ${package})
+
+# The file finds its prefix from where it lies, so that --prefix may be given at installation.
+file(RELATIVE_PATH EEP_PC_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+set(EEP_OPENMP_LIBRARY "")
+if(EEP_OPENMP)
+  set(EEP_OPENMP_LIBRARY ${OpenMP_CXX_FLAGS})
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/eep.pc.in eep.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/eep.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(FILES ${PROJECT_SOURCE_DIR}/man/eep.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${PROJECT_SOURCE_DIR}/man/eep.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME eep)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+file(GLOB schemas CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/loaders/*.schema.json)
+install(FILES ${schemas} DESTINATION ${CMAKE_INSTALL_DATADIR}/eep)
