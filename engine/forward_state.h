@@ -1,0 +1,27 @@
+// What PopulationForward keeps between calls; shared by forward.cpp (scoring) and generator.cpp (decoding).
+#pragma once
+
+#include <optional>
+
+#include "engine/forward.h"
+#include "engine/layer_pass.h"
+
+namespace eep {
+
+struct PopulationForward::State {
+  State(const Weights& weights_, const Ops& ops_, const Device& device_, size_t budget)
+      : weights(weights_), config(weights_.config()), ops(ops_), device(device_), memory_budget(budget) {}
+
+  const Weights& weights;
+  const ModelConfig& config;
+  const Ops& ops;
+  Device device;
+  size_t memory_budget;
+  WorkCounts work;
+
+  // Throws Error(kData) on a token outside the vocabulary and Error(kRuntime) on a sequence longer than the
+  // model's positions.
+  void check_tokens(std::span<const int32_t> tokens, int64_t longest) const;
+};
+
+}  // namespace eep
