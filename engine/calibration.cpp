@@ -1,0 +1,285 @@
+// Calibration: an observer of the mixture layers while the unchanged model (the identity plan) runs over the
+// calibration rows.
+#include "engine/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/chunk_pass.h"
+#include "engine/forward.h"
+
+namespace eep {
+namespace {
+
+double choose(int64_t n, int64_t k) {
+  double product = 1;
+  for (int64_t i = 1; i <= k; ++i)
+    product = product * static_cast<double>(n - k + i) / static_cast<double>(i);
+  return std::round(product);
+}
+
+std::vector<std::vector<int32_t>> all_subsets(int32_t n, int32_t k) {
+  std::vector<std::vector<int32_t>> subsets;
+  std::vector<int32_t> subset(static_cast<size_t>(k));
+  std::iota(subset.begin(), subset.end(), 0);
+  while (true) {
+    subsets.push_back(subset);
+    int32_t i = k - 1;
+    while (i >= 0 && subset[static_cast<size_t>(i)] == n - k + i) --i;
+    if (i < 0) return subsets;
+    ++subset[static_cast<size_t>(i)];
+    for (int32_t j = i + 1; j < k; ++j)
+      subset[static_cast<size_t>(j)] = subset[static_cast<size_t>(j - 1)] + 1;
+  }
+}
+
+struct Choice {
+  int32_t expert;
+  double weight;
+};
+
+// The router of the model restricted to `experts` (ascending): softmax over them, top-k, renormalised as the
+// family does.
+void route(const float* logits, const std::vector<int32_t>& experts, int32_t top_k, bool renormalise,
+           std::vector<Choice>* chosen) {
+  double largest = -INFINITY;
+  for (int32_t expert : experts) largest = std::max(largest, static_cast<double>(logits[expert]));
+  double sum = 0;
+  chosen->clear();
+  for (int32_t expert : experts) {
+    const double value = std::exp(static_cast<double>(logits[expert]) - largest);
+    sum += value;
+    chosen->push_back({expert, value});
+  }
+  const size_t keep = std::min(chosen->size(), static_cast<size_t>(top_k));
+  std::stable_sort(chosen->begin(), chosen->end(),
+                   [&](const Choice& a, const Choice& b) { return logits[a.expert] > logits[b.expert]; });
+  chosen->resize(keep);
+  if (renormalise) {
+    sum = 0;
+    for (const Choice& choice : *chosen) sum += choice.weight;
+  }
+  for (Choice& choice : *chosen) choice.weight /= sum;
+}
+
+// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
+// into blocks.
+struct PendingRows {
+  std::vector<float> x;       // [rows, hidden]
+  std::vector<float> logits;  // [rows, experts]
+  int64_t taken = 0;          // rows so far, full batches included
+};
+
+class Calibrator : public MixtureObserver {
+ public:
+  Calibrator(const Weights& weights, const Ops& ops, const Device& device, const CalibrationOptions& options)
+      : weights_(weights), config_(weights.config()), ops_(ops), device_(device), options_(options) {
+    statistics_.experts = static_cast<int32_t>(config_.num_experts);
+    statistics_.top_k = static_cast<int32_t>(config_.top_k);
+    slot_of_layer_.assign(static_cast<size_t>(config_.num_layers), -1);
+    for (size_t layer = 0; layer < config_.sparse.size(); ++layer) {
+      if (config_.sparse[layer] == 0) continue;
+      slot_of_layer_[layer] = static_cast<int32_t>(statistics_.layers.size());
+      statistics_.layers.push_back(empty_layer(static_cast<int32_t>(layer)));
+    }
+    pending_.resize(statistics_.layers.size());
+  }
+
+  void observe(const View& view) override {
+    const int32_t slot = slot_of_layer_[static_cast<size_t>(view.layer)];
+    LayerStatistics& layer = statistics_.layers[static_cast<size_t>(slot)];
+    ExpertStatsArgs args;
+    args.logits = view.logits;
+    args.expert = view.expert;
+    args.weight = view.weight;
+    args.slot_out = view.slot_out;
+    args.rows = view.rows;
+    args.slots = view.slots;
+    args.experts = statistics_.experts;
+    args.hidden = config_.hidden_size;
+    args.sums = {layer.count.data(),
+                 layer.gate.data(),
+                 layer.selected_probability.data(),
+                 layer.probability.data(),
+                 layer.norm.data(),
+                 layer.squared_norm.data(),
+                 layer.gate_norm.data(),
+                 layer.probability_norm.data(),
+                 layer.gate_squared_norm.data(),
+                 layer.max_activation.data()};
+    ops_.expert_stats(args, device_);
+    if (slot == 0) statistics_.tokens += view.rows;
+    if (!options_.subset_kept.empty()) collect(slot, view);
+  }
+
+  ExpertStatistics finish() {
+    for (size_t slot = 0; slot < pending_.size(); ++slot) {
+      if (!options_.subset_kept.empty()) measure_batch(static_cast<int32_t>(slot));
+    }
+    return std::move(statistics_);
+  }
+
+ private:
+  LayerStatistics empty_layer(int32_t index) const {
+    const std::vector<double> zero(static_cast<size_t>(config_.num_experts), 0.0);
+    LayerStatistics layer{index, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, {}};
+    for (int32_t kept : options_.subset_kept) {
+      SubsetErrors errors;
+      errors.kept = kept;
+      const int32_t experts = static_cast<int32_t>(config_.num_experts);
+      errors.exhaustive = choose(experts, kept) <= static_cast<double>(options_.max_exhaustive);
+      errors.subsets = errors.exhaustive ? all_subsets(experts, kept) : options_.sample_subsets(index, kept);
+      errors.error.assign(errors.subsets.size(), 0.0);
+      layer.subset_errors.push_back(std::move(errors));
+    }
+    return layer;
+  }
+
+  void collect(int32_t slot, const View& view) {
+    PendingRows& pending = pending_[static_cast<size_t>(slot)];
+    const int64_t hidden = config_.hidden_size, experts = config_.num_experts;
+    for (int64_t row = 0; row < view.rows && pending.taken < options_.subset_tokens; ++row, ++pending.taken) {
+      pending.x.insert(pending.x.end(), view.x + row * hidden, view.x + (row + 1) * hidden);
+      pending.logits.insert(pending.logits.end(), view.logits + row * experts,
+                            view.logits + (row + 1) * experts);
+      if (static_cast<int64_t>(pending.x.size()) == options_.subset_batch * hidden) measure_batch(slot);
+    }
+  }
+
+  // f_j(x) of every expert on every row of the batch: [rows, experts, hidden].
+  std::vector<float> every_expert(int32_t layer, const std::vector<float>& x, int64_t rows) const {
+    const int32_t experts = statistics_.experts;
+    const int64_t hidden = config_.hidden_size;
+    std::vector<int32_t> order, offset{0};
+    for (int32_t expert = 0; expert < experts; ++expert) {
+      for (int64_t row = 0; row < rows; ++row) order.push_back(static_cast<int32_t>(row) * experts + expert);
+      offset.push_back(static_cast<int32_t>(order.size()));
+    }
+    std::vector<float> activation(order.size() * static_cast<size_t>(config_.expert_intermediate_size));
+    std::vector<float> out(order.size() * static_cast<size_t>(hidden));
+    ExpertFfnArgs args;
+    args.x = x.data();
+    args.slots = experts;
+    args.order = order.data();
+    args.offset = offset.data();
+    args.groups = experts;
+    args.experts = weights_.layer(layer).experts.data();
+    args.hidden = hidden;
+    args.intermediate = config_.expert_intermediate_size;
+    args.activation = activation.data();
+    args.out = out.data();
+    ops_.expert_ffn(args, device_);
+    return out;
+  }
+
+  void measure_batch(int32_t slot) {
+    PendingRows& pending = pending_[static_cast<size_t>(slot)];
+    LayerStatistics& layer = statistics_.layers[static_cast<size_t>(slot)];
+    const int64_t hidden = config_.hidden_size, rows = static_cast<int64_t>(pending.x.size()) / hidden;
+    const int32_t experts = statistics_.experts;
+    if (rows == 0) return;
+    const std::vector<float> outputs = every_expert(layer.layer, pending.x, rows);
+
+    // Z - Z_S is a combination of at most 2k expert outputs, so its norm follows from their inner products.
+    const size_t gram_size = static_cast<size_t>(experts) * static_cast<size_t>(experts);
+    std::vector<double> gram(static_cast<size_t>(rows) * gram_size);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int32_t a = 0; a < experts; ++a) {
+        for (int32_t b = a; b < experts; ++b) {
+          const float* fa = outputs.data() + (row * experts + a) * hidden;
+          const float* fb = outputs.data() + (row * experts + b) * hidden;
+          double sum = 0;
+          for (int64_t i = 0; i < hidden; ++i) sum += static_cast<double>(fa[i]) * static_cast<double>(fb[i]);
+          double* matrix = gram.data() + static_cast<size_t>(row) * gram_size;
+          matrix[a * experts + b] = matrix[b * experts + a] = sum;
+        }
+      }
+    }
+    std::vector<int32_t> all(static_cast<size_t>(experts));
+    std::iota(all.begin(), all.end(), 0);
+    std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
+    for (int64_t row = 0; row < rows; ++row) {
+      route(pending.logits.data() + row * experts, all, statistics_.top_k, config_.norm_topk_prob,
+            &full[static_cast<size_t>(row)]);
+    }
+    for (SubsetErrors& errors : layer.subset_errors) {
+      const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
+#pragma omp parallel for num_threads(device_.threads) schedule(static)
+      for (int64_t subset = 0; subset < subsets; ++subset) {
+        std::vector<Choice> chosen;
+        std::vector<double> difference(static_cast<size_t>(experts));
+        double squares = 0;
+        for (int64_t row = 0; row < rows; ++row) {
+          route(pending.logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)],
+                statistics_.top_k, config_.norm_topk_prob, &chosen);
+          std::fill(difference.begin(), difference.end(), 0.0);
+          for (const Choice& choice : full[static_cast<size_t>(row)])
+            difference[static_cast<size_t>(choice.expert)] += choice.weight;
+          for (const Choice& choice : chosen) difference[static_cast<size_t>(choice.expert)] -= choice.weight;
+          squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, difference);
+        }
+        errors.error[static_cast<size_t>(subset)] += std::sqrt(std::max(squares, 0.0));
+      }
+    }
+    pending.x.clear();
+    pending.logits.clear();
+  }
+
+  static double quadratic(const double* gram, const std::vector<double>& difference) {
+    const size_t experts = difference.size();
+    double sum = 0;
+    for (size_t a = 0; a < experts; ++a) {
+      if (difference[a] == 0) continue;
+      for (size_t b = 0; b < experts; ++b) {
+        if (difference[b] != 0) sum += difference[a] * difference[b] * gram[a * experts + b];
+      }
+    }
+    return sum;
+  }
+
+  const Weights& weights_;
+  const ModelConfig& config_;
+  const Ops& ops_;
+  Device device_;
+  const CalibrationOptions& options_;
+  ExpertStatistics statistics_;
+  std::vector<int32_t> slot_of_layer_;
+  std::vector<PendingRows> pending_;
+};
+
+}  // namespace
+
+ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
+                           const Prompts& prompts, const CalibrationOptions& options) {
+  const ModelConfig& config = weights.config();
+  // Every row is wanted: the last layer must see them all.
+  Prompts every_row = prompts;
+  every_row.scores.clear();
+  int64_t longest = 0;
+  for (int32_t row = 0; row < static_cast<int32_t>(prompts.rows()); ++row) {
+    every_row.scores.push_back({row, -1});
+    longest = std::max<int64_t>(longest, prompts.positions[static_cast<size_t>(row)] + 1);
+  }
+  const ExpertPlan identity = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                                            static_cast<int32_t>(config.top_k));
+  const std::span<const ExpertPlan> plans(&identity, 1);
+  const LayerVariants variants(config, plans);
+  MemoryRequest request;
+  request.budget = memory_budget;
+  request.rows = prompts.rows();
+  request.largest_tree = largest_tree_rows(prompts);
+  request.wanted = prompts.rows();
+  request.slots = variants.slots();
+  const MemoryPlan plan = plan_memory(config, ops, request);
+  LayerPass layers(weights, ops, device, plan.block_rows, variants.slots(), longest);
+  MergeBuffer merged(weights, ops, device, plan.merged_experts);
+  WorkCounts work;
+  ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);
+  Calibrator calibrator(weights, ops, device, options);
+  const size_t only[] = {0};
+  for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows)) pass.run(chunk, only, &calibrator);
+  return calibrator.finish();
+}
+
+}  // namespace eep

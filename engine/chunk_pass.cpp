@@ -1,0 +1,185 @@
+#include "engine/chunk_pass.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+namespace eep {
+namespace {
+
+// Runs and spans of `count` streams, whose rows lie one stream after the other in the block.
+void expand(const AttentionLayout& layout, int64_t count, int64_t key_rows, int64_t query_rows,
+            const float* k, const float* v, int64_t kv_width, std::vector<AttentionRun>* runs,
+            std::vector<KvSpan>* spans) {
+  runs->clear();
+  spans->clear();
+  for (int64_t stream = 0; stream < count; ++stream) {
+    const int64_t span_base = static_cast<int64_t>(spans->size());
+    for (const ChunkSpan& span : layout.spans) {
+      const int64_t row = stream * key_rows + span.row_begin;
+      spans->push_back({k + row * kv_width, v + row * kv_width, span.rows});
+    }
+    for (const ChunkRun& run : layout.runs) {
+      runs->push_back({stream * query_rows + run.query_begin, run.query_rows, run.first_position,
+                       span_base + run.span_begin, run.span_count});
+    }
+  }
+}
+
+template <typename T>
+std::vector<T> repeat(const std::vector<T>& values, int64_t count, T step) {
+  std::vector<T> out;
+  out.reserve(values.size() * static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    for (const T& value : values) out.push_back(value + static_cast<T>(i) * step);
+  }
+  return out;
+}
+
+}  // namespace
+
+Residuals::Residuals(int64_t capacity_rows, int64_t hidden) : hidden_(hidden) {
+  for (Buffer& buffer : buffers_)
+    buffer = Buffer(static_cast<size_t>(capacity_rows * hidden) * sizeof(float));
+}
+
+void Residuals::copy_rows(int64_t from, int64_t to, int64_t rows) {
+  std::memcpy(other() + to * hidden_, current() + from * hidden_,
+              static_cast<size_t>(rows * hidden_) * sizeof(float));
+}
+
+ChunkPass::ChunkPass(const Weights& weights, const Ops& ops, const Device& device,
+                     const LayerVariants& variants, const MemoryPlan& plan, LayerPass& layers,
+                     MergeBuffer& merged, WorkCounts& work)
+    : weights_(weights),
+      config_(weights.config()),
+      ops_(ops),
+      device_(device),
+      variants_(variants),
+      plan_(plan),
+      layers_(layers),
+      merged_(merged),
+      work_(work),
+      residuals_(plan.chunk_rows * plan.candidates, config_.hidden_size) {
+  const int64_t kv_width = config_.num_kv_heads * config_.head_dim;
+  k_ = Buffer(static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+  v_ = Buffer(static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+}
+
+// Calls body(first stream, stream count) for blocks of whole streams of `rows` rows each.
+template <typename Body>
+void ChunkPass::for_blocks(int64_t rows, const Body& body) {
+  const int64_t streams = static_cast<int64_t>(streams_.size());
+  const int64_t step = std::max<int64_t>(1, plan_.block_rows / std::max<int64_t>(rows, 1));
+  for (int64_t first = 0; first < streams; first += step) body(first, std::min(step, streams - first));
+}
+
+void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer) {
+  streams_.assign(1, Stream{{candidates.begin(), candidates.end()}});
+  ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const bool last = layer + 1 == config_.num_layers;
+    attention(layer, chunk, last);
+    const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
+    if (rows == 0) continue;
+    if (config_.sparse[static_cast<size_t>(layer)] != 0) {
+      const std::vector<int32_t> variant_of_stream = split(layer, rows);
+      mixture(layer, rows, variant_of_stream, observer);
+    } else {
+      for_blocks(rows, [&](int64_t first, int64_t count) {
+        layers_.dense(layer, residuals_.current() + first * rows * config_.hidden_size, count * rows);
+      });
+    }
+    computed_row_layers_ += rows * static_cast<int64_t>(streams_.size());
+  }
+}
+
+void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
+  const int64_t hidden = config_.hidden_size, kv_width = config_.num_kv_heads * config_.head_dim;
+  const int64_t rows = chunk.rows, wanted = static_cast<int64_t>(chunk.wanted.size());
+  for_blocks(rows, [&](int64_t first, int64_t count) {
+    float* residual = residuals_.current() + first * rows * hidden;
+    const std::vector<int32_t> positions = repeat(chunk.positions, count, 0);
+    layers_.keys_values(layer, residual, count * rows, positions.data(), k_.as<float>(), v_.as<float>());
+    if (!last) {
+      expand(chunk.all, count, rows, rows, k_.as<float>(), v_.as<float>(), kv_width, &runs_, &spans_);
+      layers_.attend(layer, nullptr, count * rows, positions.data(), runs_, spans_, residual);
+      return;
+    }
+    if (wanted == 0) return;
+    expand(chunk.last, count, rows, wanted, k_.as<float>(), v_.as<float>(), kv_width, &runs_, &spans_);
+    for (int64_t stream = first; stream < first + count; ++stream) {
+      for (int64_t i = 0; i < wanted; ++i) {
+        residuals_.copy_rows(stream * rows + chunk.wanted[static_cast<size_t>(i)], stream * wanted + i, 1);
+      }
+    }
+    const std::vector<int32_t> index = repeat(chunk.wanted, count, static_cast<int32_t>(rows));
+    const std::vector<int32_t> wanted_positions = repeat(chunk.wanted_positions, count, 0);
+    layers_.attend(layer, index.data(), count * wanted, wanted_positions.data(), runs_, spans_,
+                   residuals_.other() + first * wanted * hidden);
+  });
+  if (last && wanted > 0) residuals_.swap();
+}
+
+// Splits every stream by the variant that its candidates have in this layer. Returns each new stream's
+// variant.
+std::vector<int32_t> ChunkPass::split(int64_t layer, int64_t rows) {
+  std::vector<Stream> children;
+  std::vector<int32_t> variant_of_stream;
+  std::vector<size_t> parent_of;
+  for (size_t parent = 0; parent < streams_.size(); ++parent) {
+    std::map<int32_t, size_t> child_of_variant;
+    for (size_t candidate : streams_[parent].candidates) {
+      const int32_t variant = variants_.index(layer, candidate);
+      const auto [entry, inserted] = child_of_variant.try_emplace(variant, children.size());
+      if (inserted) {
+        children.emplace_back();
+        variant_of_stream.push_back(variant);
+        parent_of.push_back(parent);
+      }
+      children[entry->second].candidates.push_back(candidate);
+    }
+  }
+  if (children.size() > streams_.size()) {
+    for (size_t child = 0; child < children.size(); ++child) {
+      residuals_.copy_rows(static_cast<int64_t>(parent_of[child]) * rows, static_cast<int64_t>(child) * rows,
+                           rows);
+    }
+    residuals_.swap();
+  }
+  streams_ = std::move(children);
+  return variant_of_stream;
+}
+
+void ChunkPass::mixture(int64_t layer, int64_t rows, const std::vector<int32_t>& variant_of_stream,
+                        MixtureObserver* observer) {
+  const int64_t streams = static_cast<int64_t>(streams_.size());
+  for (int64_t first = 0; first < streams;) {
+    // Whole streams until the block is full, or the merge buffer would be.
+    MixtureBlock block;
+    std::vector<const LayerVariant*> variants;
+    std::map<int32_t, int32_t> local;
+    variant_of_row_.clear();
+    int64_t count = 0, merged_rows = 0;
+    while (first + count < streams && (count == 0 || (count + 1) * rows <= plan_.block_rows)) {
+      const int32_t variant = variant_of_stream[static_cast<size_t>(first + count)];
+      if (local.count(variant) == 0) {
+        const LayerVariant& setting = variants_.at(layer, variant);
+        if (count > 0 && merged_rows + setting.merged_rows() > merged_.slots()) break;
+        merged_rows += setting.merged_rows();
+        local[variant] = static_cast<int32_t>(variants.size());
+        variants.push_back(&setting);
+      }
+      variant_of_row_.insert(variant_of_row_.end(), static_cast<size_t>(rows), local[variant]);
+      ++count;
+    }
+    block.residual = residuals_.current() + first * rows * config_.hidden_size;
+    block.rows = count * rows;
+    block.variants = variants;
+    block.variant_of_row = variants.size() == 1 ? nullptr : variant_of_row_.data();
+    layers_.mixture(layer, block, merged_, &work_.router, observer);
+    first += count;
+  }
+}
+
+}  // namespace eep

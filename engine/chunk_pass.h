@@ -1,0 +1,76 @@
+// ChunkPass: one chunk of prompts through all layers for one batch of candidates. Candidates that agree on
+// every layer so far are one residual stream; a stream splits where their plans part. The last layer finishes
+// the scored rows alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/forward.h"
+#include "engine/layer_pass.h"
+#include "engine/layer_variants.h"
+#include "engine/merge_buffer.h"
+#include "engine/prompt_chunks.h"
+
+namespace eep {
+
+struct Stream {
+  std::vector<size_t> candidates;
+};
+
+// The residual streams of a chunk: [streams, rows, hidden] in one of two buffers, so that a split or the last
+// layer's compaction copies from one to the other.
+class Residuals {
+ public:
+  Residuals(int64_t capacity_rows, int64_t hidden);
+  float* current() { return buffers_[active_].as<float>(); }
+  float* other() { return buffers_[1 - active_].as<float>(); }
+  void swap() { active_ = 1 - active_; }
+  void copy_rows(int64_t from, int64_t to, int64_t rows);  // current -> other
+
+ private:
+  Buffer buffers_[2];
+  int64_t hidden_;
+  size_t active_ = 0;
+};
+
+class ChunkPass {
+ public:
+  ChunkPass(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
+            const MemoryPlan& plan, LayerPass& layers, MergeBuffer& merged, WorkCounts& work);
+
+  // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual().
+  void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer);
+
+  const std::vector<Stream>& streams() const { return streams_; }
+  float* residual() { return residuals_.current(); }
+  int64_t computed_row_layers() const { return computed_row_layers_; }
+
+ private:
+  template <typename Body>
+  void for_blocks(int64_t rows, const Body& body);
+  void attention(int64_t layer, const PromptChunk& chunk, bool last);
+  std::vector<int32_t> split(int64_t layer, int64_t rows);
+  void mixture(int64_t layer, int64_t rows, const std::vector<int32_t>& variant_of_stream,
+               MixtureObserver* observer);
+
+  const Weights& weights_;
+  const ModelConfig& config_;
+  const Ops& ops_;
+  Device device_;
+  const LayerVariants& variants_;
+  const MemoryPlan& plan_;
+  LayerPass& layers_;
+  MergeBuffer& merged_;
+  WorkCounts& work_;
+  Residuals residuals_;
+  Buffer k_, v_;  // [block_rows, kv_heads * head_dim] of the current layer
+  std::vector<Stream> streams_;
+  std::vector<AttentionRun> runs_;
+  std::vector<KvSpan> spans_;
+  std::vector<int32_t> variant_of_row_;
+  int64_t computed_row_layers_ = 0;
+};
+
+}  // namespace eep

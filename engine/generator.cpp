@@ -1,0 +1,317 @@
+// Greedy decoding with a KV cache for populations. A lane is one sequence of one candidate; a step takes the
+// next rows of many lanes (a piece of a prompt, or one generated token each) through all layers together, so
+// candidates share every read of a base expert. Prompts are taken in pieces that fit the memory plan.
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "engine/forward.h"
+#include "engine/forward_state.h"
+#include "engine/layer_pass.h"
+#include "kernels/error.h"
+
+namespace eep {
+namespace {
+
+struct Lane {
+  int32_t candidate = 0;
+  int32_t sequence = 0;
+  std::vector<int32_t> tokens;  // prompt, then what was generated
+  size_t prompt_size = 0;
+  size_t cached = 0;  // tokens whose keys and values are in the cache
+  size_t capacity = 0;
+  Buffer cache;  // [layers, 2 (k, v), capacity, kv_heads * head_dim]
+};
+
+// Rows of one lane in a step: tokens begin .. begin + count - 1.
+struct Piece {
+  Lane* lane;
+  size_t begin, count;
+  bool predicts() const { return begin + count == lane->tokens.size(); }
+};
+
+class Decoder {
+ public:
+  Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
+          int64_t block_rows, int64_t merged_slots, int64_t positions, WorkCounts& work)
+      : weights_(weights),
+        config_(weights.config()),
+        ops_(ops),
+        device_(device),
+        variants_(variants),
+        kv_width_(config_.num_kv_heads * config_.head_dim),
+        block_rows_(block_rows),
+        layers_(weights, ops, device, block_rows, variants.slots(), positions),
+        merged_(weights, ops, device, merged_slots),
+        work_(work) {
+    const auto floats = [](int64_t count) { return Buffer(static_cast<size_t>(count) * sizeof(float)); };
+    residual_ = floats(block_rows * config_.hidden_size);
+    wanted_residual_ = floats(block_rows * config_.hidden_size);
+    k_ = floats(block_rows * kv_width_);
+    v_ = floats(block_rows * kv_width_);
+  }
+
+  int64_t block_rows() const { return block_rows_; }
+  int64_t merged_count() const { return merged_.merged_count(); }
+
+  // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers; appends the arg-max
+  // to the lanes whose prediction is due.
+  void step(std::vector<Piece>& pieces) {
+    gather(pieces);
+    const int64_t rows = static_cast<int64_t>(tokens_.size()), wanted = static_cast<int64_t>(wanted_.size());
+    ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
+    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      const bool last = layer + 1 == config_.num_layers;
+      layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
+                          v_.as<float>());
+      store(layer, pieces);
+      if (!last) {
+        attention_runs(layer, pieces, false);
+        layers_.attend(layer, nullptr, rows, positions_.data(), runs_, spans_, residual_.as<float>());
+        feed_forward(layer, residual_.as<float>(), candidate_of_row_);
+        continue;
+      }
+      if (wanted == 0) break;
+      attention_runs(layer, pieces, true);
+      float* compact = wanted_residual_.as<float>();
+      for (int64_t i = 0; i < wanted; ++i) {
+        std::memcpy(compact + i * config_.hidden_size,
+                    residual_.as<float>() + wanted_[static_cast<size_t>(i)] * config_.hidden_size,
+                    static_cast<size_t>(config_.hidden_size) * sizeof(float));
+      }
+      layers_.attend(layer, wanted_.data(), wanted, wanted_positions_.data(), runs_, spans_, compact);
+      feed_forward(layer, compact, wanted_candidate_);
+      predict(pieces, compact);
+    }
+    for (Piece& piece : pieces) piece.lane->cached = piece.begin + piece.count;
+    work_.tokens_computed += rows;
+  }
+
+ private:
+  void gather(const std::vector<Piece>& pieces) {
+    for (auto* list :
+         {&tokens_, &positions_, &candidate_of_row_, &wanted_, &wanted_positions_, &wanted_candidate_}) {
+      list->clear();
+    }
+    for (const Piece& piece : pieces) {
+      for (size_t position = piece.begin; position < piece.begin + piece.count; ++position) {
+        tokens_.push_back(piece.lane->tokens[position]);
+        positions_.push_back(static_cast<int32_t>(position));
+        candidate_of_row_.push_back(piece.lane->candidate);
+      }
+      if (!piece.predicts()) continue;
+      wanted_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
+      wanted_positions_.push_back(positions_.back());
+      wanted_candidate_.push_back(piece.lane->candidate);
+    }
+  }
+
+  float* cache_of(const Lane& lane, int64_t layer, int64_t which) const {
+    float* base = const_cast<float*>(lane.cache.as<float>());
+    return base + (layer * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
+  }
+
+  void store(int64_t layer, const std::vector<Piece>& pieces) {
+    int64_t row = 0;
+    for (const Piece& piece : pieces) {
+      const size_t bytes = piece.count * static_cast<size_t>(kv_width_) * sizeof(float);
+      const int64_t at = static_cast<int64_t>(piece.begin) * kv_width_;
+      std::memcpy(cache_of(*piece.lane, layer, 0) + at, k_.as<float>() + row * kv_width_, bytes);
+      std::memcpy(cache_of(*piece.lane, layer, 1) + at, v_.as<float>() + row * kv_width_, bytes);
+      row += static_cast<int64_t>(piece.count);
+    }
+  }
+
+  void attention_runs(int64_t layer, const std::vector<Piece>& pieces, bool only_wanted) {
+    runs_.clear();
+    spans_.clear();
+    int64_t row = 0;
+    for (const Piece& piece : pieces) {
+      const int64_t count = only_wanted ? (piece.predicts() ? 1 : 0) : static_cast<int64_t>(piece.count);
+      if (count == 0) continue;
+      const int64_t end = static_cast<int64_t>(piece.begin + piece.count);
+      runs_.push_back({row, count, end - count, static_cast<int64_t>(spans_.size()), 1});
+      spans_.push_back({cache_of(*piece.lane, layer, 0), cache_of(*piece.lane, layer, 1), end});
+      row += count;
+    }
+  }
+
+  void feed_forward(int64_t layer, float* residual, const std::vector<int32_t>& candidate_of_row) {
+    const int64_t rows = static_cast<int64_t>(candidate_of_row.size());
+    if (config_.sparse[static_cast<size_t>(layer)] == 0) {
+      layers_.dense(layer, residual, rows);
+      return;
+    }
+    for (int64_t first = 0; first < rows;) {
+      // As many rows as the merge buffer allows; rows are sorted by candidate.
+      std::vector<const LayerVariant*> variants;
+      std::vector<int32_t> variant_ids;
+      std::vector<int32_t> variant_of_row;
+      int64_t merged_rows = 0, end = first;
+      for (; end < rows; ++end) {
+        const int32_t id =
+            variants_.index(layer, static_cast<size_t>(candidate_of_row[static_cast<size_t>(end)]));
+        auto found = std::find(variant_ids.begin(), variant_ids.end(), id);
+        if (found == variant_ids.end()) {
+          const LayerVariant& setting = variants_.at(layer, id);
+          if (end > first && merged_rows + setting.merged_rows() > merged_.slots()) break;
+          merged_rows += setting.merged_rows();
+          variants.push_back(&setting);
+          variant_ids.push_back(id);
+          found = variant_ids.end() - 1;
+        }
+        variant_of_row.push_back(static_cast<int32_t>(found - variant_ids.begin()));
+      }
+      MixtureBlock block;
+      block.residual = residual + first * config_.hidden_size;
+      block.rows = end - first;
+      block.variants = variants;
+      block.variant_of_row = variants.size() == 1 ? nullptr : variant_of_row.data();
+      layers_.mixture(layer, block, merged_, &work_.router);
+      first = end;
+    }
+  }
+
+  void predict(std::vector<Piece>& pieces, const float* compact) {
+    const size_t count = wanted_.size();
+    std::vector<int32_t> index(count), target(count, -1);
+    for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
+    scores_.resize(count);
+    layers_.score(compact, static_cast<int64_t>(count), index, target, scores_.data());
+    size_t next = 0;
+    for (Piece& piece : pieces) {
+      if (!piece.predicts()) continue;
+      piece.lane->tokens.push_back(scores_[next++].argmax);
+    }
+  }
+
+  const Weights& weights_;
+  const ModelConfig& config_;
+  const Ops& ops_;
+  Device device_;
+  const LayerVariants& variants_;
+  int64_t kv_width_;
+  int64_t block_rows_;
+  LayerPass layers_;
+  MergeBuffer merged_;
+  WorkCounts& work_;
+  Buffer residual_, wanted_residual_, k_, v_;
+  std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
+  std::vector<AttentionRun> runs_;
+  std::vector<KvSpan> spans_;
+  std::vector<TokenScore> scores_;
+};
+
+}  // namespace
+
+std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
+    std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
+    const GenerateOptions& options, const StopFunction& stop) {
+  State& state = *state_;
+  const ModelConfig& config = state.config;
+  std::vector<std::vector<std::vector<int32_t>>> result(plans.size());
+  std::vector<Lane> lanes;
+  size_t longest = 0;
+  for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
+    result[candidate].resize(prompts[candidate].size());
+    for (size_t sequence = 0; sequence < prompts[candidate].size(); ++sequence) {
+      const std::vector<int32_t>& prompt = prompts[candidate][sequence];
+      if (prompt.empty()) throw Error(ExitCode::kData, "prompt", "no tokens (expected at least 1, got 0)");
+      state.check_tokens(prompt, static_cast<int64_t>(prompt.size()));
+      Lane lane;
+      lane.candidate = static_cast<int32_t>(candidate);
+      lane.sequence = static_cast<int32_t>(sequence);
+      lane.tokens = prompt;
+      lane.prompt_size = prompt.size();
+      lane.capacity = std::min(prompt.size() + static_cast<size_t>(options.max_new),
+                               static_cast<size_t>(config.max_positions));
+      longest = std::max(longest, lane.capacity);
+      lanes.push_back(std::move(lane));
+      state.work.tokens_asked += static_cast<int64_t>(prompt.size()) + options.max_new;
+    }
+  }
+  if (lanes.empty() || options.max_new < 1) return result;
+
+  const LayerVariants variants(config, plans);
+  const size_t row_cache =
+      static_cast<size_t>(config.num_layers * 2 * config.num_kv_heads * config.head_dim) * sizeof(float);
+  // The largest lane alone must fit beside one block; the rest of the budget takes more lanes.
+  MemoryRequest request;
+  request.candidates = 1;
+  request.slots = variants.slots();
+  request.dense_experts = variants.most_merged_rows();
+  request.rows = request.largest_tree = 16;
+  const size_t cache_floor = row_cache * longest;
+  if (state.memory_budget != 0) {
+    request.budget = state.memory_budget > cache_floor ? state.memory_budget - cache_floor : 1;
+  }
+  MemoryPlan memory = plan_memory(config, state.ops, request);
+  int64_t block_rows = 16;
+  for (int64_t rows = 2048; rows > 16; rows /= 2) {
+    request.rows = request.largest_tree = rows;
+    try {
+      memory = plan_memory(config, state.ops, request);
+      block_rows = rows;
+      break;
+    } catch (const Error&) {  // does not fit: half of it
+    }
+  }
+  const size_t cache_budget =
+      state.memory_budget == 0 ? SIZE_MAX : cache_floor + (request.budget - memory.total());
+  const int64_t most_merged = static_cast<int64_t>(variants.most_merged_rows()) * config.sparse_layers() *
+                              static_cast<int64_t>(plans.size());
+  Decoder decoder(state.weights, state.ops, state.device, variants, block_rows,
+                  state.memory_budget == 0 ? most_merged : memory.merged_experts,
+                  static_cast<int64_t>(longest), state.work);
+
+  const auto finished = [&](const Lane& lane) {
+    const size_t made = lane.tokens.size() - lane.prompt_size;
+    if (made == 0) return false;
+    const int32_t token = lane.tokens.back();
+    const bool end =
+        !options.ignore_eos && std::find(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) !=
+                                   config.eos_token_ids.end();
+    return end || made >= static_cast<size_t>(options.max_new) || lane.tokens.size() > lane.capacity ||
+           (stop && stop(lane.candidate, lane.sequence, std::span(lane.tokens).subspan(lane.prompt_size)));
+  };
+
+  for (size_t begin = 0; begin < lanes.size();) {
+    std::vector<Lane*> live;
+    size_t end = begin, used = 0;
+    while (end < lanes.size() && (end == begin || used + row_cache * lanes[end].capacity <= cache_budget)) {
+      used += row_cache * lanes[end].capacity;
+      lanes[end].cache = Buffer(row_cache * lanes[end].capacity);
+      live.push_back(&lanes[end++]);
+    }
+    while (!live.empty()) {
+      std::vector<Piece> pieces;
+      int64_t rows = 0;
+      std::vector<Lane*> touched;
+      for (Lane* lane : live) {
+        const int64_t due = static_cast<int64_t>(lane->tokens.size() - lane->cached);
+        const int64_t count = std::min(due, decoder.block_rows() - rows);
+        if (count > 0) pieces.push_back({lane, lane->cached, static_cast<size_t>(count)});
+        rows += count;
+        if (rows == decoder.block_rows()) {
+          decoder.step(pieces);
+          pieces.clear();
+          rows = 0;
+        }
+      }
+      if (!pieces.empty()) decoder.step(pieces);
+      ++state.work.decode_steps;
+      std::erase_if(live, [&](Lane* lane) {
+        if (lane->cached + 1 != lane->tokens.size() || !finished(*lane)) return false;
+        lane->cache = Buffer();
+        result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)].assign(
+            lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
+        return true;
+      });
+    }
+    begin = end;
+  }
+  state.work.merged_experts += decoder.merged_count();
+  return result;
+}
+
+}  // namespace eep
