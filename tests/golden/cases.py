@@ -1,0 +1,95 @@
+"""The golden checkpoints: every variant of the three families in some odd size. `layout`: per_expert, fused
+([experts, 2 * inner, hidden]) or fused_transposed. `spelling`: the transformers generation whose config keys are used.
+`prompts`: lengths of prompts to continue greedily. `drop`, `extra`: config keys removed and added after writing."""
+
+
+def default_rope(theta):
+    return {"rope_type": "default", "rope_theta": theta}
+
+
+def yarn(theta, factor, original, **more):
+    return {"rope_type": "yarn", "rope_theta": theta, "factor": factor, "original_max_position_embeddings": original,
+            **more}
+
+
+CASES = [
+    {   # f32, GQA 4:1, five experts, plans
+        "name": "mixtral_f32", "family": "mixtral", "dtype": "f32", "spelling": "v4", "plans": True, "prompts": [3, 11],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=14, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=1, num_local_experts=5, num_experts_per_tok=2, max_position_embeddings=512,
+                       rope_parameters=default_rope(1e6)),
+    },
+    {   # bf16, sliding window, top-1, tied embeddings, head_dim apart from hidden / heads, sharded
+        "name": "mixtral_window", "family": "mixtral", "dtype": "bf16", "spelling": "v5", "shard_size": "20KB",
+        "prompts": [9],
+        "config": dict(vocab_size=67, hidden_size=28, intermediate_size=17, num_hidden_layers=3, num_attention_heads=3,
+                       num_key_value_heads=3, head_dim=10, num_local_experts=4, num_experts_per_tok=1, sliding_window=5,
+                       max_position_embeddings=256, tie_word_embeddings=True, rms_norm_eps=1e-5,
+                       rope_parameters=default_rope(10000.0)),
+    },
+    {   # bf16, three layers, eight experts, plans
+        "name": "mixtral_bf16", "family": "mixtral", "dtype": "bf16", "spelling": "v5", "plans": True, "prompts": [4],
+        "config": dict(vocab_size=71, hidden_size=32, intermediate_size=19, num_hidden_layers=3, num_attention_heads=4,
+                       num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2, max_position_embeddings=512,
+                       rope_parameters=default_rope(1e6)),
+    },
+    {   # f16, fused experts, top-3, window longer than the sequences, head_dim null
+        "name": "mixtral_fused", "family": "mixtral", "dtype": "f16", "spelling": "v5", "layout": "fused",
+        "config": dict(vocab_size=73, hidden_size=30, intermediate_size=13, num_hidden_layers=2, num_attention_heads=5,
+                       num_key_value_heads=5, num_local_experts=7, num_experts_per_tok=3, sliding_window=4096,
+                       max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+        "extra": {"head_dim": None},
+    },
+    {   # bf16, alternating sparse layers, a dense one by list, four of eleven experts, tied, plans
+        "name": "qwen2_bf16", "family": "qwen2_moe", "dtype": "bf16", "spelling": "v4", "plans": True, "prompts": [6],
+        "config": dict(vocab_size=79, hidden_size=24, intermediate_size=35, num_hidden_layers=4, num_attention_heads=4,
+                       num_key_value_heads=2, num_experts=11, num_experts_per_tok=4, moe_intermediate_size=9,
+                       shared_expert_intermediate_size=21, norm_topk_prob=False, mlp_only_layers=[1],
+                       tie_word_embeddings=True, max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+    },
+    {   # f32, renormalised, every second layer sparse
+        "name": "qwen2_step_f32", "family": "qwen2_moe", "dtype": "f32", "spelling": "v5", "prompts": [5],
+        "config": dict(vocab_size=61, hidden_size=20, intermediate_size=27, num_hidden_layers=3, num_attention_heads=2,
+                       num_key_value_heads=1, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=11,
+                       shared_expert_intermediate_size=13, norm_topk_prob=True, decoder_sparse_step=2,
+                       max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
+    },
+    {   # f16, sharded, fused, released keys only
+        "name": "qwen2_fused", "family": "qwen2_moe", "dtype": "f16", "spelling": "v4", "layout": "fused",
+        "shard_size": "25KB",
+        "config": dict(vocab_size=67, hidden_size=24, intermediate_size=31, num_hidden_layers=2, num_attention_heads=3,
+                       num_key_value_heads=3, num_experts=9, num_experts_per_tok=3, moe_intermediate_size=7,
+                       shared_expert_intermediate_size=10, max_position_embeddings=512,
+                       rope_parameters=default_rope(1e6)),
+        "drop": ["qkv_bias", "mlp_only_layers", "use_sliding_window", "norm_topk_prob"],
+        "extra": {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 1},
+    },
+    {   # f32, explicit head_dim, renormalised, plans
+        "name": "qwen3_f32", "family": "qwen3_moe", "dtype": "f32", "spelling": "v4", "plans": True, "prompts": [2, 13],
+        "config": dict(vocab_size=61, hidden_size=20, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=2, head_dim=8, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=11,
+                       norm_topk_prob=True, max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+    },
+    {   # bf16, yarn in the v4 spelling, a dense first layer, plans
+        "name": "qwen3_yarn", "family": "qwen3_moe", "dtype": "bf16", "spelling": "v4", "rope_key": "type", "plans": True,
+        "prompts": [7],
+        "config": dict(vocab_size=83, hidden_size=28, intermediate_size=33, num_hidden_layers=3, num_attention_heads=4,
+                       num_key_value_heads=2, head_dim=16, num_experts=9, num_experts_per_tok=3, moe_intermediate_size=9,
+                       norm_topk_prob=True, mlp_only_layers=[0], max_position_embeddings=16384,
+                       rope_parameters=yarn(10000.0, 4.0, 4096)),
+    },
+    {   # f16, yarn in the v5 spelling with every option, not renormalised, num_local_experts, tied, sharded
+        "name": "qwen3_yarn_options", "family": "qwen3_moe", "dtype": "f16", "spelling": "v5", "shard_size": "30KB",
+        "config": dict(vocab_size=61, hidden_size=26, intermediate_size=33, num_hidden_layers=2, num_attention_heads=2,
+                       num_key_value_heads=1, head_dim=14, num_experts=7, num_experts_per_tok=4, moe_intermediate_size=12,
+                       norm_topk_prob=False, tie_word_embeddings=True, max_position_embeddings=4096,
+                       rope_parameters=yarn(5000.0, 8.0, 512, beta_fast=24.0, beta_slow=2.0, attention_factor=1.3,
+                                            truncate=False)),
+    },
+    {   # bf16, fused experts stored transposed
+        "name": "qwen3_transposed", "family": "qwen3_moe", "dtype": "bf16", "spelling": "v5", "layout": "fused_transposed",
+        "config": dict(vocab_size=67, hidden_size=24, intermediate_size=33, num_hidden_layers=2, num_attention_heads=2,
+                       num_key_value_heads=2, head_dim=12, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=10,
+                       norm_topk_prob=True, max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+    },
+]

@@ -1,0 +1,196 @@
+"""A plan applied to a transformers model, in plain PyTorch: the reference that the engine's plans are compared with.
+
+Per group of layers W_RM and W_EM are [kept, experts]. With z [tokens, experts] the router's logits in f32:
+
+    logits          g = softmax(W_RM z) over the kept rows, the top-k chosen by W_RM z
+    probabilities   g = W_RM softmax(z) over all experts, the top-k chosen by g
+
+Ties go to the lower row. Where the family renormalises, the selected weights are divided by their sum; a sum below
+1e-6 in size gives 1/k each. Merged weights are sum_i W_EM[j, i] W_i by f32 fused multiply-adds in ascending i, rounded
+once to the checkpoint's dtype.
+"""
+
+import copy
+import json
+
+import torch
+from torch import nn
+
+TINY_SUM = 1e-6
+
+
+def fused_merge(coefficients, weights, dtype):
+    """[kept, experts] x [experts, n, k] -> [kept, n, k] f32 values of `dtype`. A product of two f32 is exact in f64, so
+    rounding the f64 sum to f32 is a fused multiply-add (up to double rounding, 1 in 2^29)."""
+    merged = []
+    for row in coefficients:
+        total = torch.zeros_like(weights[0])
+        for coefficient, weight in zip(row, weights):
+            if coefficient != 0:
+                total = (total.double() + coefficient.double() * weight.double()).float()
+        merged.append(total.to(dtype).float())
+    return torch.stack(merged)
+
+
+class PlannedBlock(nn.Module):
+    """Takes the place of a sparse block: mapped router, merged experts, shared expert as it was."""
+
+    def __init__(self, block, group, top_k, space, renormalise, dtype, margins):
+        super().__init__()
+        self.w_rm = torch.tensor(group["router_mapping"], dtype=torch.float32)  # [kept, experts]
+        w_em = torch.tensor(group["expert_merging"], dtype=torch.float32)  # [kept, experts]
+        self.gate = block.gate.weight.data  # [experts, hidden]
+        self.gate_up = fused_merge(w_em, block.experts.gate_up_proj.data, dtype)  # [kept, 2 * inner, hidden]
+        self.down = fused_merge(w_em, block.experts.down_proj.data, dtype)  # [kept, hidden, inner]
+        self.shared_expert = getattr(block, "shared_expert", None)
+        self.shared_expert_gate = getattr(block, "shared_expert_gate", None)
+        self.top_k = min(top_k, len(self.w_rm))
+        self.space, self.renormalise, self.margins = space, renormalise, margins
+
+    def route(self, x):
+        """[tokens, hidden] -> rows [tokens, k], weights [tokens, k]."""
+        z = nn.functional.linear(x, self.gate)
+        source = z if self.space == "logits" else torch.softmax(z, -1)
+        # An explicit sum, so that equal rows of W_RM give equal bits.
+        mapped = (source[:, None, :].double() * self.w_rm.double()).sum(-1).float()  # [tokens, kept]
+        ordered, rows = torch.sort(mapped, dim=-1, descending=True, stable=True)
+        k = self.top_k
+        if k < mapped.shape[1]:
+            gap = ordered[:, k - 1] - ordered[:, k]
+            scale = ordered.abs().max(-1).values
+            distinct = gap > 0
+            self.margins.extend((gap / scale)[distinct].tolist())
+        rows = rows[:, :k]
+        values = torch.softmax(mapped, -1) if self.space == "logits" else mapped
+        weights = torch.gather(values, 1, rows)
+        if self.renormalise:
+            total = weights.sum(-1, keepdim=True)
+            tiny = total.abs() < TINY_SUM
+            weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
+        return rows, weights
+
+    def forward(self, hidden_states):
+        x = hidden_states.reshape(-1, hidden_states.shape[-1])
+        rows, weights = self.route(x)
+        out = torch.zeros_like(x)
+        for slot in range(self.top_k):
+            gate, up = torch.einsum("th,tnh->tn", x, self.gate_up[rows[:, slot]]).chunk(2, -1)
+            y = torch.einsum("tn,thn->th", nn.functional.silu(gate) * up, self.down[rows[:, slot]])
+            out += weights[:, slot, None] * y
+        if self.shared_expert is not None:
+            out = out + torch.sigmoid(self.shared_expert_gate(x)) * self.shared_expert(x)
+        return out.reshape(hidden_states.shape)
+
+
+def is_sparse(layer):
+    return hasattr(layer.mlp, "experts") or isinstance(layer.mlp, PlannedBlock)
+
+
+class AppliedPlan:
+    """`with AppliedPlan(model, plan, dtype) as margins:` the model computes with the plan; margins: the relative
+    distances between the last chosen and the first left-out row, ties apart."""
+
+    def __init__(self, model, plan, dtype):
+        self.model, self.plan, self.dtype = model, plan, dtype
+
+    def __enter__(self):
+        config = self.model.config
+        renormalise = config.model_type == "mixtral" or bool(config.norm_topk_prob)
+        self.saved, margins = {}, []
+        for group in self.plan["groups"]:
+            for index in group["layers"]:
+                layer = self.model.model.layers[index]
+                self.saved[index] = layer.mlp
+                layer.mlp = PlannedBlock(layer.mlp, group, self.plan["top_k"], self.plan["router_space"], renormalise,
+                                         self.dtype, margins)
+        return margins
+
+    def __exit__(self, *_):
+        for index, block in self.saved.items():
+            self.model.model.layers[index].mlp = block
+
+
+def keep_rows(model, plan):
+    """The model with the experts of a one-hot plan alone, computed by transformers' own blocks."""
+    pruned = copy.deepcopy(model)
+    for group in plan["groups"]:
+        rows = torch.tensor(group["router_mapping"]).argmax(-1)
+        for index in group["layers"]:
+            block = pruned.model.layers[index].mlp
+            block.gate.weight.data = block.gate.weight.data[rows]
+            block.experts.gate_up_proj.data = block.experts.gate_up_proj.data[rows]
+            block.experts.down_proj.data = block.experts.down_proj.data[rows]
+            block.gate.num_experts = block.experts.num_experts = len(rows)
+    return pruned
+
+
+def make_plans(family, layers, experts, top_k, seed):
+    """name -> plan: one-hot, dense, negative coefficients, duplicate rows, kept = top_k, top_k above kept, unequal groups,
+    a zero map, both router spaces. `layers`: the sparse ones."""
+    random = torch.Generator().manual_seed(seed)
+
+    def eye(rows):
+        return torch.eye(experts)[rows]
+
+    def pick(kept):
+        return sorted(torch.randperm(experts, generator=random)[:kept].tolist())
+
+    def noise(kept, scale):
+        return scale * torch.randn(kept, experts, generator=random)
+
+    def short(matrix):
+        return [[round(value, 4) for value in row] for row in matrix.tolist()]
+
+    def plan(groups, k, space):
+        return {
+            "format": "eep-plan",
+            "version": 1,
+            "model": {"family": family, "layers": layers[-1] + 1, "experts": experts},
+            "top_k": k,
+            "router_space": space,
+            "groups": [{"layers": part, "router_mapping": short(rm), "expert_merging": short(em)}
+                       for part, rm, em in groups],
+        }
+
+    halves = [layers[: len(layers) // 2], layers[len(layers) // 2 :]] if len(layers) > 1 else [layers]
+    kept = max(top_k + 1, experts // 2)
+    plans = {}
+    for space in ("logits", "probabilities"):
+        rows = [pick(kept) for _ in halves]
+        plans[f"one_hot_{space}"] = plan([(part, eye(r), eye(r)) for part, r in zip(halves, rows)], top_k, space)
+        rows = [pick(kept) for _ in halves]
+        plans[f"dense_{space}"] = plan(
+            [(part, eye(r) + noise(kept, 0.08), eye(r) + noise(kept, 0.08)) for part, r in zip(halves, rows)], top_k, space)
+    rows = pick(top_k)
+    plans["kept_is_top_k"] = plan([(layers, eye(rows) + noise(top_k, 0.05), eye(rows))], top_k, "probabilities")
+    rows = pick(2)
+    plans["top_k_above_kept"] = plan([(layers, eye(rows), eye(rows) + noise(2, 0.1))], 4, "logits")
+    rows = pick(kept)
+    twice = rows[:-1] + [rows[0]]  # the last row repeats the first in the router, not in the weights
+    plans["duplicate_rows"] = plan([(layers, eye(twice), eye(rows) + noise(kept, 0.05))], top_k, "logits")
+    negative = eye(rows) + noise(kept, 0.3)
+    negative[0] = -negative[0]
+    plans["negative"] = plan([(layers, negative, eye(rows) - noise(kept, 0.2).abs())], top_k, "probabilities")
+    plans["negative_sum"] = plan([(layers, -(eye(rows) + noise(kept, 0.02).abs()), eye(rows))], top_k, "probabilities")
+    plans["zero_map"] = plan([(layers, torch.zeros(kept, experts), eye(rows))], top_k, "probabilities")
+    counts = [experts - 1, max(2, top_k)] if len(halves) > 1 else [experts - 1]
+    rows = [pick(count) for count in counts]
+    plans["unequal_groups"] = plan(
+        [(part, eye(r) + noise(len(r), 0.06), eye(r) + noise(len(r), 0.06)) for part, r in zip(halves, rows)], top_k,
+        "probabilities")
+    if top_k > 1:
+        rows = pick(experts)
+        plans["fewer_active"] = plan([(layers, eye(rows), eye(rows))], top_k - 1, "logits")
+    return plans
+
+
+def write_plan(path, plan):
+    """One matrix row a line."""
+    text = json.dumps({key: value for key, value in plan.items() if key != "groups"})[:-1] + ', "groups": [\n'
+    groups = []
+    for group in plan["groups"]:
+        matrices = []
+        for name in ("router_mapping", "expert_merging"):
+            matrices.append(f'  "{name}": [\n   ' + ",\n   ".join(json.dumps(row) for row in group[name]) + "]")
+        groups.append(f' {{"layers": {json.dumps(group["layers"])},\n' + ",\n".join(matrices) + "}")
+    path.write_text(text + ",\n".join(groups) + "]}\n")
