@@ -1,0 +1,34 @@
+# bash completion for eep
+_eep() {
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} options
+  local common="--device --threads --memory --seed --log-level --help"
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    mapfile -t COMPREPLY < <(compgen -W \
+      "run eval inspect logits generate tokenize calibrate select doctor --version --help" -- "$word")
+    return
+  fi
+  case $previous in
+    --device) mapfile -t COMPREPLY < <(compgen -W "auto cpu" -- "$word") && return ;;
+    --protocol) mapfile -t COMPREPLY < <(compgen -W "harness eep" -- "$word") && return ;;
+    --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
+    --method)
+      mapfile -t COMPREPLY < <(compgen -W "random frequency soft_activation ean reap naee" -- "$word")
+      return ;;
+  esac
+  case $command in
+    run) options="--set --output --resume --dry-run --json" ;;
+    eval) options="--task --split --limit --protocol --plan --samples --json" ;;
+    inspect | doctor) options="--json" ;;
+    logits) options="--ids --ids-file --text --plan --out" ;;
+    generate) options="--prompt --ids --chat --max-new --ignore-eos --print-ids --plan" ;;
+    tokenize) options="--text --file --lines --no-special --decode" ;;
+    calibrate) options="--task --split --limit --out" ;;
+    select) options="--method --experts --groups --out" ;;
+  esac
+  case $word in
+    -*) mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word") ;;
+    *) mapfile -t COMPREPLY < <(compgen -f -- "$word") && compopt -o filenames 2>/dev/null ;;
+  esac
+}
+complete -F _eep eep
