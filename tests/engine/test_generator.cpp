@@ -1,0 +1,103 @@
+// Greedy decoding: equal to repeated full passes, for populations, under every memory limit, with stops.
+#include <doctest/doctest.h>
+
+#include "engine/forward.h"
+#include "kernels/error.h"
+#include "tests/engine/synthetic.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+// The slow way: a full pass over the sequence for every token.
+std::vector<int32_t> greedy(PopulationForward& forward, const ExpertPlan& plan, std::vector<int32_t> tokens,
+                            int32_t count, const std::vector<int32_t>& eos) {
+  std::vector<int32_t> made;
+  for (int32_t i = 0; i < count; ++i) {
+    PromptBuilder builder;
+    builder.add(tokens, static_cast<int32_t>(tokens.size()), true);
+    const int32_t next = forward.score(std::span(&plan, 1), builder.build(nullptr))[0].back().argmax;
+    made.push_back(next);
+    tokens.push_back(next);
+    if (std::find(eos.begin(), eos.end(), next) != eos.end()) break;
+  }
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("generate: equals repeated full passes for every candidate, prompt length and memory limit") {
+  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+    ModelConfig config = tiny_config(family);
+    config.eos_token_ids = {3, 17};
+    const SyntheticModel model(config, 21);
+    const Weights weights(model.raw, cpu_ops());
+    std::vector<ExpertPlan> plans;
+    for (uint32_t i = 0; i < 4; ++i)
+      plans.push_back(random_plan(config, 3, 2, RouterSpace::kLogits, i % 2 == 0, 30 + i));
+    std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
+    for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
+      for (uint32_t i = 0; i < 3 + candidate; ++i) {
+        prompts[candidate].push_back(random_tokens(config, 1 + 7 * i, 60 + i));
+      }
+    }
+    prompts[3].clear();
+    GenerateOptions options;
+    options.max_new = 9;
+    PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+    const auto expected = forward.generate(plans, prompts, options, nullptr);
+    for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
+      REQUIRE(expected[candidate].size() == prompts[candidate].size());
+      for (size_t i = 0; i < prompts[candidate].size(); ++i) {
+        CAPTURE(family_name(family));
+        CAPTURE(candidate);
+        CAPTURE(i);
+        CHECK(expected[candidate][i] ==
+              greedy(forward, plans[candidate], prompts[candidate][i], 9, config.eos_token_ids));
+      }
+    }
+    const size_t floor = Weights::packed_bytes(config, cpu_ops());
+    for (size_t extra : {size_t{120000}, size_t{200000}, size_t{600000}}) {
+      CAPTURE(extra);
+      PopulationForward limited(weights, cpu_ops(), Device{}, floor + extra);
+      CHECK(limited.generate(plans, prompts, options, nullptr) == expected);
+    }
+  }
+}
+
+TEST_CASE("generate: stops when told, ignores the end of sequence when told, ends at the last position") {
+  ModelConfig config = tiny_config(Family::kMixtral);
+  config.max_positions = 20;
+  const SyntheticModel model(config, 22);
+  const Weights weights(model.raw, cpu_ops());
+  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  const std::vector<ExpertPlan> plans{identity_plan(config.sparse, 5, 2)};
+  const std::vector<std::vector<std::vector<int32_t>>> prompts{
+      {random_tokens(config, 18, 1), random_tokens(config, 4, 2)}};
+  GenerateOptions options;
+  options.max_new = 30;
+  options.ignore_eos = true;
+  const auto full = forward.generate(plans, prompts, options, nullptr);
+  CHECK(full[0][0].size() == 3);  // positions 18, 19, and the prediction after the last
+  CHECK(full[0][1].size() == 17);
+  size_t calls = 0;
+  const auto stopped = forward.generate(plans, prompts, options,
+                                        [&](int32_t, int32_t sequence, std::span<const int32_t> made) {
+                                          ++calls;
+                                          return sequence == 1 && made.size() == 5;
+                                        });
+  CHECK(stopped[0][1] == std::vector<int32_t>(full[0][1].begin(), full[0][1].begin() + 5));
+  CHECK(stopped[0][0] == full[0][0]);
+  CHECK(calls > 0);
+  config.eos_token_ids = {full[0][1][2]};
+  const SyntheticModel with_eos(config, 22);
+  const Weights weights_eos(with_eos.raw, cpu_ops());
+  PopulationForward ends(weights_eos, cpu_ops(), Device{}, 0);
+  options.ignore_eos = false;
+  const auto ended = ends.generate(plans, prompts, options, nullptr)[0][1];
+  CHECK(ended.back() == config.eos_token_ids[0]);
+  CHECK(ended.size() <= 3);
+  CHECK_THROWS_AS(
+      forward.generate(plans, std::vector<std::vector<std::vector<int32_t>>>{{{}}}, options, nullptr), Error);
+}
