@@ -1,0 +1,123 @@
+// search: the loop. Phases prune and merge, exact budgets, warm starts, answers from the archive, stopping
+// and resuming between generations.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "es/algorithm.h"
+#include "es/archive.h"
+#include "es/genome.h"
+
+namespace eep {
+
+struct PhaseConfig {
+  std::string algorithm = "eep";
+  int64_t evaluations = 0;
+  OperatorParameters parameters;
+};
+
+struct SearchConfig {
+  uint64_t seed = 11450;    // of the released code
+  int32_t population = 32;  // children made from the same archive and evaluated together; 1: steady state
+  FitnessKind fitness = FitnessKind::kMetricThenLoglik;
+  PhaseConfig prune{.algorithm = "eep", .evaluations = 101, .parameters = {}};
+  PhaseConfig merge{.algorithm = "eep", .evaluations = 301, .parameters = {}};
+};
+
+// Defaults, with the parent rule that suits the fitness in both phases.
+SearchConfig default_search_config(FitnessKind fitness);
+
+// A plan that enters the search: one-hot ones (W_RM = W_EM) take the place of the first random initials of
+// the prune phase, others, and all of them if every expert is kept, open the merge phase. They count as
+// evaluations.
+struct WarmStart {
+  std::string name;  // origin in the archive
+  Genome genome;
+};
+
+// Receives different genomes in canonical form that the archive does not know; returns one result each, in
+// order. It may throw: the search then stands where it stood before the generation.
+using Evaluate = std::function<std::vector<Evaluation>(std::span<const Genome> genomes)>;
+
+// After every generation.
+struct SearchProgress {
+  Phase phase = Phase::kPrune;
+  uint32_t generation = 0;  // the one just told
+  int64_t first = 0;        // evaluations [first, end) of the archive are new
+  int64_t end = 0;
+  int64_t total = 0;       // evaluations of the whole search
+  int64_t phase_done = 0;  // of the phase
+  int64_t phase_total = 0;
+  int64_t evaluated = 0;  // of this generation, not answered from the archive
+  int64_t best = -1;      // so far
+  int64_t generation_best = -1;
+  bool phase_ended = false;
+  bool ended = false;
+};
+
+struct SearchResult {
+  bool finished = false;    // false: stopped
+  int64_t prune_best = -1;  // evaluation; -1 if there is no prune phase or it has not ended
+  int64_t best = -1;        // evaluation, over both phases
+  int64_t evaluations = 0;
+  int64_t unique = 0;
+};
+
+class Search {
+ public:
+  // Throws Error(kConfig) on an impossible space, budget, parameter, algorithm or warm start.
+  Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> warm_starts = {});
+  // Goes on from the bytes of state(). Throws Error(kData) if they are damaged, Error(kConfig) if they were
+  // written under another space, configuration or other warm starts; `where` names them.
+  Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> warm_starts, std::string_view state,
+         const char* where);
+
+  bool done() const;
+  // One generation.
+  SearchProgress step(const Evaluate& evaluate);
+  // Generations until done or *stop, which is looked at between generations.
+  SearchResult run(const Evaluate& evaluate,
+                   const std::function<void(const SearchProgress&)>& on_generation = {},
+                   const std::atomic<bool>* stop = nullptr);
+
+  // Versioned, checksummed bytes from which a search goes on; valid between generations.
+  std::string state() const;
+
+  const GenomeSpace& space() const { return space_; }
+  const SearchConfig& config() const { return config_; }
+  const Archive& archive() const { return archive_; }
+  int64_t total_evaluations() const;
+  // Evaluations of the prune phase are [0, prune_end()), as far as they are done.
+  int64_t prune_end() const;
+  SearchResult result() const;
+  // The plan of one evaluation.
+  ExpertPlan plan(int64_t evaluation) const { return to_plan(space_, archive_[evaluation].genome); }
+  // The best `count` different genomes for dev selection: of the prune phase alone, or of everything.
+  std::vector<int64_t> leaders(int64_t count, bool prune_only) const;
+
+ private:
+  struct PhaseRun {
+    Phase phase = Phase::kPrune;
+    int64_t evaluations = 0;
+    std::vector<Candidate> starts;
+    std::unique_ptr<Algorithm> algorithm;
+  };
+
+  size_t phase_index() const;  // of the phase that the next generation belongs to; phases_.size() when done
+  uint64_t fingerprint() const;
+  void told(int64_t begin, int64_t end);
+
+  GenomeSpace space_;
+  SearchConfig config_;
+  Archive archive_;
+  std::vector<PhaseRun> phases_;  // those that the search has, in order
+};
+
+}  // namespace eep

@@ -1,0 +1,30 @@
+// statistics_io: calibration statistics as a JSON file (SCORES.json), reusable at any budget.
+//
+//   {"format": "eep-statistics", "version": 1, "model": "xxh3:...", "data": "xxh3:...", "task": ...,
+//    "experts": E, "top_k": k, "tokens": T,
+//    "layers": [{"layer": l, "count": [E], "gate": [E], ..., "subset_errors": [{"kept": K, "exhaustive":
+//    true,
+//                "subsets": [[K], ...], "error": [...]}, ...]}, ...]}
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "engine/expert_statistics.h"
+
+namespace eep {
+
+struct StatisticsFile {
+  std::string model;  // hash of the checkpoint, "" if unknown
+  std::string data;   // hash of the calibration text, "" if unknown
+  std::string task;
+  ExpertStatistics statistics;
+};
+
+// Ends with a line feed; numbers read back as the same doubles.
+std::string statistics_json(const StatisticsFile& file);
+// Strict: unknown or missing keys, wrong types, lengths, ranges, a number that is not finite or is negative.
+// Throws Error(kData) naming `where` and the path of the value.
+StatisticsFile parse_statistics(std::string_view text, const std::string& where);
+
+}  // namespace eep
