@@ -35,7 +35,7 @@ def fused_merge(coefficients, weights, dtype):
 class PlannedBlock(nn.Module):
     """Takes the place of a sparse block: mapped router, merged experts, shared expert as it was."""
 
-    def __init__(self, block, group, top_k, space, renormalise, dtype, margins):
+    def __init__(self, block, group, top_k, space, renormalise, dtype, margins, cancellation):
         super().__init__()
         self.w_rm = torch.tensor(group["router_mapping"], dtype=torch.float32)  # [kept, experts]
         w_em = torch.tensor(group["expert_merging"], dtype=torch.float32)  # [kept, experts]
@@ -45,7 +45,8 @@ class PlannedBlock(nn.Module):
         self.shared_expert = getattr(block, "shared_expert", None)
         self.shared_expert_gate = getattr(block, "shared_expert_gate", None)
         self.top_k = min(top_k, len(self.w_rm))
-        self.space, self.renormalise, self.margins = space, renormalise, margins
+        self.space, self.renormalise = space, renormalise
+        self.margins, self.cancellation = margins, cancellation
 
     def route(self, x):
         """[tokens, hidden] -> rows [tokens, k], weights [tokens, k]."""
@@ -66,6 +67,9 @@ class PlannedBlock(nn.Module):
         if self.renormalise:
             total = weights.sum(-1, keepdim=True)
             tiny = total.abs() < TINY_SUM
+            if self.space == "probabilities":  # what cancels in the sums, per token
+                terms = (source[:, None, :] * self.w_rm).abs().sum(-1).gather(1, rows).sum(-1, keepdim=True)
+                self.cancellation.extend((total.abs() / terms)[~tiny].tolist())
             weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
         return rows, weights
 
@@ -87,8 +91,9 @@ def is_sparse(layer):
 
 
 class AppliedPlan:
-    """`with AppliedPlan(model, plan, dtype) as margins:` the model computes with the plan; margins: the relative
-    distances between the last chosen and the first left-out row, ties apart."""
+    """`with AppliedPlan(model, plan, dtype) as (margins, cancellation):` the model computes with the plan. margins: the
+    relative distances between the last chosen and the first left-out row, ties apart. cancellation: the sums of
+    selected weights relative to the sum of their terms' sizes."""
 
     def __init__(self, model, plan, dtype):
         self.model, self.plan, self.dtype = model, plan, dtype
@@ -96,14 +101,14 @@ class AppliedPlan:
     def __enter__(self):
         config = self.model.config
         renormalise = config.model_type == "mixtral" or bool(config.norm_topk_prob)
-        self.saved, margins = {}, []
+        self.saved, margins, cancellation = {}, [], []
         for group in self.plan["groups"]:
             for index in group["layers"]:
                 layer = self.model.model.layers[index]
                 self.saved[index] = layer.mlp
                 layer.mlp = PlannedBlock(layer.mlp, group, self.plan["top_k"], self.plan["router_space"], renormalise,
-                                         self.dtype, margins)
-        return margins
+                                         self.dtype, margins, cancellation)
+        return margins, cancellation
 
     def __exit__(self, *_):
         for index, block in self.saved.items():
