@@ -83,8 +83,7 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
     const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
     if (rows == 0) continue;
     if (config_.sparse[static_cast<size_t>(layer)] != 0) {
-      const std::vector<int32_t> variant_of_stream = split(layer, rows);
-      mixture(layer, rows, variant_of_stream, observer);
+      mixture(layer, rows, split(layer, rows), observer);
     } else {
       for_blocks(rows, [&](int64_t first, int64_t count) {
         layers_.dense(layer, residuals_.current() + first * rows * config_.hidden_size, count * rows);
@@ -121,12 +120,10 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
   if (last && wanted > 0) residuals_.swap();
 }
 
-// Splits every stream by the variant that its candidates have in this layer. Returns each new stream's
-// variant.
-std::vector<int32_t> ChunkPass::split(int64_t layer, int64_t rows) {
+// Splits every stream by the variant that its candidates have in this layer.
+ChunkPass::Split ChunkPass::split(int64_t layer, int64_t rows) {
   std::vector<Stream> children;
-  std::vector<int32_t> variant_of_stream;
-  std::vector<size_t> parent_of;
+  Split result;
   for (size_t parent = 0; parent < streams_.size(); ++parent) {
     std::map<int32_t, size_t> child_of_variant;
     for (size_t candidate : streams_[parent].candidates) {
@@ -134,25 +131,23 @@ std::vector<int32_t> ChunkPass::split(int64_t layer, int64_t rows) {
       const auto [entry, inserted] = child_of_variant.try_emplace(variant, children.size());
       if (inserted) {
         children.emplace_back();
-        variant_of_stream.push_back(variant);
-        parent_of.push_back(parent);
+        result.variant.push_back(variant);
+        result.parent.push_back(static_cast<int32_t>(parent));
       }
       children[entry->second].candidates.push_back(candidate);
     }
   }
   if (children.size() > streams_.size()) {
     for (size_t child = 0; child < children.size(); ++child) {
-      residuals_.copy_rows(static_cast<int64_t>(parent_of[child]) * rows, static_cast<int64_t>(child) * rows,
-                           rows);
+      residuals_.copy_rows(result.parent[child] * rows, static_cast<int64_t>(child) * rows, rows);
     }
     residuals_.swap();
   }
   streams_ = std::move(children);
-  return variant_of_stream;
+  return result;
 }
 
-void ChunkPass::mixture(int64_t layer, int64_t rows, const std::vector<int32_t>& variant_of_stream,
-                        MixtureObserver* observer) {
+void ChunkPass::mixture(int64_t layer, int64_t rows, const Split& split, MixtureObserver* observer) {
   const int64_t streams = static_cast<int64_t>(streams_.size());
   for (int64_t first = 0; first < streams;) {
     // Whole streams until the block is full, or the merge buffer would be.
@@ -160,9 +155,12 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const std::vector<int32_t>&
     std::vector<const LayerVariant*> variants;
     std::map<int32_t, int32_t> local;
     variant_of_row_.clear();
+    source_row_.clear();
+    const int32_t first_parent = split.parent[static_cast<size_t>(first)];
+    int32_t parents = 0;
     int64_t count = 0, merged_rows = 0;
     while (first + count < streams && (count == 0 || (count + 1) * rows <= plan_.block_rows)) {
-      const int32_t variant = variant_of_stream[static_cast<size_t>(first + count)];
+      const int32_t variant = split.variant[static_cast<size_t>(first + count)];
       if (local.count(variant) == 0) {
         const LayerVariant& setting = variants_.at(layer, variant);
         if (count > 0 && merged_rows + setting.merged_rows() > merged_.slots()) break;
@@ -171,12 +169,22 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const std::vector<int32_t>&
         variants.push_back(&setting);
       }
       variant_of_row_.insert(variant_of_row_.end(), static_cast<size_t>(rows), local[variant]);
+      // Children of one parent are neighbours.
+      const int32_t parent = split.parent[static_cast<size_t>(first + count)] - first_parent;
+      parents = parent + 1;
+      for (int64_t row = 0; row < rows; ++row) {
+        source_row_.push_back(static_cast<int32_t>(parent * rows + row));
+      }
       ++count;
     }
     block.residual = residuals_.current() + first * rows * config_.hidden_size;
     block.rows = count * rows;
     block.variants = variants;
     block.variant_of_row = variants.size() == 1 ? nullptr : variant_of_row_.data();
+    if (parents < count) {
+      block.source_row = source_row_.data();
+      block.sources = static_cast<int32_t>(parents * rows);
+    }
     layers_.mixture(layer, block, merged_, &work_.router, observer);
     first += count;
   }

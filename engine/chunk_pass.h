@@ -69,7 +69,7 @@ class ChunkPass {
   std::vector<Stream> streams_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
-  std::vector<int32_t> variant_of_row_;
+  std::vector<int32_t> variant_of_row_, source_row_;
   int64_t computed_row_layers_ = 0;
 };
 

@@ -50,6 +50,7 @@ LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& devic
     weight_ = cutter.cut<float>(block_rows * slots);
     expert_ = cutter.cut<int32_t>(block_rows * slots);
     order_ = cutter.cut<int32_t>(block_rows * slots);
+    slot_row_ = cutter.cut<int32_t>(block_rows * slots);
     activation_ = cutter.cut<float>(block_rows * width);
     slot_out_ = cutter.cut<float>(block_rows * slots * hidden);
     shared_out_ = cutter.cut<float>(block_rows * hidden);
@@ -195,6 +196,13 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   dispatch.groups = static_cast<int32_t>(groups.size());
   dispatch.offset = offset.data();
   dispatch.order = order_;
+  if (block.source_row != nullptr) {
+    first_slot_.resize(static_cast<size_t>(block.sources) * groups.size());
+    dispatch.source_row = block.source_row;
+    dispatch.sources = block.sources;
+    dispatch.slot_row = slot_row_;
+    dispatch.first_slot = first_slot_.data();
+  }
   ops_.dispatch(dispatch, device_);
 
   ExpertFfnArgs ffn;
@@ -218,6 +226,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   combine.slot_out = slot_out_;
   combine.weight = weight_;
   combine.expert = expert_;
+  combine.slot_row = block.source_row != nullptr ? slot_row_ : nullptr;
   combine.rows = block.rows;
   combine.slots = slots;
   combine.hidden = hidden;

@@ -36,6 +36,10 @@ struct MixtureBlock {
   float* residual = nullptr;  // [rows, hidden]
   int64_t rows = 0;
   std::span<const LayerVariant* const> variants;  // distinct variants in this block
+  // Rows that came here as one row of a common stream are equal; an expert sees each once. null: all rows
+  // differ.
+  const int32_t* source_row = nullptr;  // [rows] in [0, sources)
+  int32_t sources = 0;
   const int32_t* variant_of_row = nullptr;  // [rows] index into variants, or null: all rows use variants[0]
 };
 
@@ -85,7 +89,8 @@ class LayerPass {
   RopeTable rope_;
   Buffer storage_;
   float *normed_, *q_, *attended_, *logits_, *weight_, *activation_, *slot_out_, *shared_out_, *shared_gate_;
-  int32_t *expert_, *order_;
+  int32_t *expert_, *order_, *slot_row_;
+  std::vector<int32_t> first_slot_;
 };
 
 }  // namespace eep

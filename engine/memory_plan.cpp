@@ -16,8 +16,11 @@ namespace {
 int64_t preferred_block_rows(const ModelConfig& config) {
   const int64_t experts = std::max<int64_t>(config.num_experts, 1),
                 top_k = std::max<int64_t>(config.top_k, 1);
-  return std::clamp<int64_t>(64 * experts / top_k, 1024, 4096);
+  return std::clamp<int64_t>(64 * experts / top_k, 2048, 4096);
 }
+
+// Merged experts that a block typically holds: the width of the table in which equal slots are found.
+constexpr int64_t kMergedPerBlock = 64;
 
 // Bytes of one row's intermediates inside a layer (layer_pass.cpp allocates exactly these).
 size_t scratch_row_bytes(const ModelConfig& config, int32_t slots) {
@@ -25,7 +28,8 @@ size_t scratch_row_bytes(const ModelConfig& config, int32_t slots) {
   const int64_t width = std::max({slots * config.expert_intermediate_size, config.dense_intermediate_size,
                                   config.shared_intermediate_size});
   const int64_t floats = 2 * config.hidden_size + 2 * q + 2 * kv + config.num_experts + width +
-                         (slots + 1) * config.hidden_size + 5 * slots + 4;
+                         (slots + 1) * config.hidden_size + 6 * slots + config.num_experts + kMergedPerBlock +
+                         4;
   return static_cast<size_t>(floats) * sizeof(float);
 }
 
@@ -47,15 +51,19 @@ MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRe
       3 * Buffer::kAlignment;
   const size_t logits = static_cast<size_t>(config.vocab_size) * sizeof(float) * 64;
 
+  // A block holds several streams of a population, so that streams that part in a layer still share its
+  // experts' work.
+  const int64_t block = preferred_block_rows(config);
   const int64_t smallest_chunk = std::max<int64_t>(request.largest_tree, 1);
-  const int64_t wanted_chunk = std::max(smallest_chunk, std::min(request.rows, preferred_block_rows(config)));
+  const int64_t streams_per_block = std::clamp<int64_t>(request.candidates, 1, 8);
+  const int64_t wanted_chunk = std::max(smallest_chunk, std::min(request.rows, block / streams_per_block));
   const int64_t every_merged =
       static_cast<int64_t>(request.dense_experts) * config.sparse_layers() * request.candidates;
 
   const auto fill = [&](int64_t chunk, int64_t candidates, int64_t merged) {
     plan.chunk_rows = chunk;
     plan.candidates = static_cast<int32_t>(candidates);
-    plan.block_rows = chunk;
+    plan.block_rows = std::max(chunk, std::min(block, chunk * candidates));
     plan.merged_experts = merged;
     plan.activations = row_residual * static_cast<size_t>(chunk) * static_cast<size_t>(candidates);
     plan.scratch = row_scratch * static_cast<size_t>(plan.block_rows) + logits;

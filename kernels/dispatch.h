@@ -2,6 +2,10 @@
 // of the plan of its row; its group is group_of[map_of_row[row] * group_stride + expert[s]]. With one-hot
 // plans the group is the base expert, shared by all candidates; with merged plans it is the candidate's own
 // merged expert. Slots with expert -1 are left out.
+//
+// Candidates that came to this layer together have equal rows: with source_row, an expert sees each distinct
+// row once. slot_row names, for every slot, the slot whose output it shares: itself, or an earlier one of the
+// same source row and group, which alone is listed in order.
 #pragma once
 
 #include "kernels/device.h"
