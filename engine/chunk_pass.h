@@ -51,9 +51,13 @@ class ChunkPass {
   template <typename Body>
   void for_blocks(int64_t rows, const Body& body);
   void attention(int64_t layer, const PromptChunk& chunk, bool last);
-  std::vector<int32_t> split(int64_t layer, int64_t rows);
-  void mixture(int64_t layer, int64_t rows, const std::vector<int32_t>& variant_of_stream,
-               MixtureObserver* observer);
+  // Where the streams of a layer's second half come from.
+  struct Split {
+    std::vector<int32_t> variant;  // [streams]
+    std::vector<int32_t> parent;   // [streams] stream before the split
+  };
+  Split split(int64_t layer, int64_t rows);
+  void mixture(int64_t layer, int64_t rows, const Split& split, MixtureObserver* observer);
 
   const Weights& weights_;
   const ModelConfig& config_;
