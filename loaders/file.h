@@ -1,0 +1,43 @@
+// Whole files in and out. Reads are bounded; writes are atomic: a temporary in the same directory, synced,
+// renamed over the target, the directory synced. A failed or killed write leaves the old file as it was.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace eep {
+
+inline constexpr size_t kMaxTextFile = size_t{1} << 30;
+
+bool file_exists(const std::string& path);       // a regular file, or a link to one
+bool directory_exists(const std::string& path);  // a directory, or a link to one
+std::string join_path(const std::string& directory, const std::string& name);
+
+// The whole file. Throws kNoInput if it is missing, kIo if it cannot be read, kData if it is larger than
+// max_bytes.
+std::string read_file(const std::string& path, size_t max_bytes = kMaxTextFile);
+
+void write_file_atomic(const std::string& path,
+                       std::string_view bytes);  // throws kIo with the system's reason
+
+// The same, in parts: write(), write(), commit(). Without commit() the destructor removes the temporary.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(const void* data, size_t bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* action);
+
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+};
+
+}  // namespace eep
