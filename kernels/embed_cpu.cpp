@@ -1,0 +1,59 @@
+// embed on the CPU: out[row, :] = table[token[row], :], widened to f32. The table may lie misaligned in a
+// file.
+#include "kernels/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/embed_cpu.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/embed.h"
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace eep {
+namespace HWY_NAMESPACE {
+
+template <typename T>
+void widen_rows(const EmbedArgs& args, int64_t begin, int64_t end) {
+  const int64_t hidden = args.table.dim(1);
+  for (int64_t row = begin; row < end; ++row) {
+    const char* source = args.table.as<char>() + args.token[row] * hidden * static_cast<int64_t>(sizeof(T));
+    float* out = args.out + row * hidden;
+    for (int64_t i = 0; i < hidden; i += kLanes) {
+      const int64_t count = hidden - i < kLanes ? hidden - i : kLanes;
+      T values[kLanes] = {};  // a copy, because a misaligned T* must not be read through
+      std::memcpy(values, source + i * static_cast<int64_t>(sizeof(T)),
+                  static_cast<size_t>(count) * sizeof(T));
+      store_first(load(values), out + i, count);
+    }
+  }
+}
+
+void embed_rows(const EmbedArgs& args, int64_t begin, int64_t end) {
+  switch (args.table.dtype) {
+    case DType::kBF16:
+      return widen_rows<Bf16>(args, begin, end);
+    case DType::kF16:
+      return widen_rows<F16>(args, begin, end);
+    default:
+      return widen_rows<float>(args, begin, end);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace eep
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace eep {
+
+HWY_EXPORT(embed_rows);
+
+void embed_cpu(const EmbedArgs& args, const Device& device) {
+  parallel_rows(device, args.rows, 64, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(embed_rows)(args, begin, end);
+  });
+}
+
+}  // namespace eep
+#endif

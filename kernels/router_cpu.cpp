@@ -1,0 +1,185 @@
+// router on the CPU: z = W_gate x for all rows, then row by row softmax, map, top-k and weights (router.h).
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "kernels/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/router_cpu.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/error.h"
+#include "kernels/parallel.h"
+#include "kernels/router.h"
+#include "kernels/simd_math.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace eep {
+namespace HWY_NAMESPACE {
+
+HWY_INLINE float max_of(const float* values, int64_t count) {
+  Lanes highest = broadcast(-kInfinity);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    highest = maximum(load_first(values + i, count - i, -kInfinity), highest);
+  }
+  return max_lanes(highest);
+}
+
+// exponentials[i] = exp(values[i] - highest); returns their sum over 16 virtual lanes.
+HWY_INLINE float exponentials_of(const float* values, int64_t count, float highest, float* exponentials) {
+  Lanes total = zero();
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Lanes e = exponential(load_first(values + i, count - i, -kInfinity) - broadcast(highest));
+    total = total + e;
+    store_first(e, exponentials + i, count - i);
+  }
+  return sum_lanes(total);
+}
+
+// mapped[r] = sum_e matrix[r, e] * values[e], each one chain over e ascending; eight rows at a time, so that
+// the chains overlap.
+HWY_INLINE void map_dense(const RouterMap& map, int64_t experts, const float* values, float* mapped) {
+  constexpr int kTogether = 8;
+  int32_t r = 0;
+  for (; r + kTogether <= map.kept; r += kTogether) {
+    const float* matrix = map.matrix + r * experts;
+    float sum[kTogether] = {};
+    for (int64_t e = 0; e < experts; ++e) {
+      EEP_UNROLL for (int j = 0; j < kTogether; ++j) sum[j] = fma(matrix[j * experts + e], values[e], sum[j]);
+    }
+    for (int j = 0; j < kTogether; ++j) mapped[r + j] = sum[j];
+  }
+  for (; r < map.kept; ++r) {
+    float sum = 0;
+    for (int64_t e = 0; e < experts; ++e) sum = fma(map.matrix[r * experts + e], values[e], sum);
+    mapped[r] = sum;
+  }
+}
+
+HWY_INLINE void apply_map(const RouterMap& map, int64_t experts, const float* values, float* mapped) {
+  if (map.matrix != nullptr) return map_dense(map, experts, values, mapped);
+  for (int32_t r = 0; r < map.kept; ++r) mapped[r] = values[map.kept_experts[r]];
+}
+
+// Integers in the order of the floats: NaN lowest, the two zeros equal.
+HWY_INLINE int32_t order_key(float value) {
+  if (std::isnan(value)) return std::numeric_limits<int32_t>::min();
+  const int32_t bits = std::bit_cast<int32_t>(value + 0.0f);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+// best[0..k): indices of the k largest values, largest first, ties to the lower index.
+HWY_INLINE void select_top(const float* values, int32_t count, int32_t k, int32_t* best) {
+  int32_t keys[kMaxTopK];
+  int32_t held = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t key = order_key(values[i]);
+    if (held == k && key <= keys[k - 1]) continue;
+    int32_t at = held < k ? held++ : k - 1;
+    for (; at > 0 && keys[at - 1] < key; --at) {
+      keys[at] = keys[at - 1];
+      best[at] = best[at - 1];
+    }
+    keys[at] = key;
+    best[at] = i;
+  }
+}
+
+struct RowOutput {
+  int32_t* expert;  // [slots]
+  float* weight;    // [slots]
+};
+
+// softmax(W_RM z): compared on W_RM z. Renormalised, the sum over all kept experts cancels.
+void route_logits(const RouterArgs& args, const RouterMap& map, const float* logits, const RowOutput& out) {
+  float mapped[kMaxExperts], exponentials[kMaxExperts];
+  apply_map(map, args.gate.n, logits, mapped);
+  select_top(mapped, map.kept, map.top_k, out.expert);
+  float sum = exponentials_of(mapped, map.kept, max_of(mapped, map.kept), exponentials);
+  if (args.renormalise) {
+    sum = 0;
+    for (int32_t slot = 0; slot < map.top_k; ++slot) sum += exponentials[out.expert[slot]];
+  }
+  for (int32_t slot = 0; slot < map.top_k; ++slot) out.weight[slot] = exponentials[out.expert[slot]] / sum;
+}
+
+// W_RM softmax(z), which may be negative or sum to nothing.
+void route_probabilities(const RouterArgs& args, const RouterMap& map, const float* logits,
+                         const RowOutput& out, RouterCounts& counts) {
+  const int64_t experts = args.gate.n;
+  float probabilities[kMaxExperts], mapped[kMaxExperts];
+  const float total = exponentials_of(logits, experts, max_of(logits, experts), probabilities);
+  for (int64_t e = 0; e < experts; ++e) probabilities[e] /= total;
+  apply_map(map, experts, probabilities, mapped);
+  select_top(mapped, map.kept, map.top_k, out.expert);
+  float sum = 0;
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    out.weight[slot] = mapped[out.expert[slot]];
+    sum += out.weight[slot];
+  }
+  if (!args.renormalise) return;
+  const bool tiny = std::fabs(sum) < kRouterTinySum;
+  counts.tiny_sums += tiny;
+  counts.negative_sums += !tiny && sum < 0;
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    out.weight[slot] = tiny ? 1.0f / static_cast<float>(map.top_k) : out.weight[slot] / sum;
+  }
+}
+
+void route_rows(const RouterArgs& args, int64_t begin, int64_t end, RouterCounts& counts) {
+  for (int64_t row = begin; row < end; ++row) {
+    const RouterMap& map = args.maps[args.map_of_row ? args.map_of_row[row] : 0];
+    const float* logits = args.logits + row * args.gate.n;
+    const RowOutput out{args.expert + row * args.slots, args.weight + row * args.slots};
+    if (map.space == RouterSpace::kLogits) {
+      route_logits(args, map, logits, out);
+    } else {
+      route_probabilities(args, map, logits, out, counts);
+    }
+    for (int32_t slot = map.top_k; slot < args.slots; ++slot) {
+      out.expert[slot] = -1;
+      out.weight[slot] = 0;
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace eep
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace eep {
+
+HWY_EXPORT(route_rows);
+
+void router_cpu(const RouterArgs& args, const Device& device) {
+  if (args.gate.n > kMaxExperts || args.slots > kMaxTopK) {
+    throw Error(ExitCode::kData, "router",
+                "too many experts or slots (expected at most " + std::to_string(kMaxExperts) + " and " +
+                    std::to_string(kMaxTopK) + ", got " + std::to_string(args.gate.n) + " and " +
+                    std::to_string(args.slots) + ")");
+  }
+  GemmArgs gemm;
+  gemm.x = args.x;
+  gemm.rows = args.rows;
+  gemm.w = args.gate;
+  gemm.out = args.logits;
+  gemm.out_stride = args.gate.n;
+  gemm_cpu(gemm, device);
+
+  std::atomic<int64_t> tiny_sums = 0, negative_sums = 0;
+  parallel_rows(device, args.rows, 256, [&](int64_t begin, int64_t end) {
+    RouterCounts counts;
+    HWY_DYNAMIC_DISPATCH(route_rows)(args, begin, end, counts);
+    tiny_sums += counts.tiny_sums;
+    negative_sums += counts.negative_sums;
+  });
+  if (args.counts) {
+    args.counts->tiny_sums += tiny_sums;
+    args.counts->negative_sums += negative_sums;
+  }
+}
+
+}  // namespace eep
+#endif
