@@ -1,0 +1,76 @@
+// eep_released: what the released search really optimises, its group names matching no layer: one W_EM and
+// one W_RM for all layers. Each of the two live matrices is flagged with flag_probability and not drawn again
+// when neither is (dead matrices satisfy "at least one" there); equal initial genomes are not redrawn.
+// Otherwise as eep. Of a parent the first group is read; starts whose groups differ cannot be expressed and
+// are left out.
+#include <algorithm>
+
+#include "es/algorithms.h"
+#include "es/breed.h"
+#include "kernels/error.h"
+
+namespace eep {
+namespace {
+
+Genome first_group(const Genome& genome) { return {{genome.groups.front()}}; }
+
+Genome shared(const Genome& pair, int32_t groups) {
+  return {std::vector<GroupGenes>(static_cast<size_t>(groups), pair.groups.front())};
+}
+
+class EepReleased final : public Algorithm {
+ public:
+  explicit EepReleased(const OperatorParameters& parameters) : parameters_(parameters) {}
+
+  std::vector<Candidate> ask(const AskContext& context) const override {
+    const GenomeSpace& space = context.space;
+    if (std::any_of(space.kept.begin(), space.kept.end(),
+                    [&](int32_t kept) { return kept != space.kept[0]; })) {
+      throw Error(
+          ExitCode::kConfig, "search",
+          "eep_released shares one pair of matrices (expected one number of kept experts, got several)");
+    }
+    GenomeSpace pair = space;
+    pair.kept.resize(1);
+    pair.layers.resize(1);
+    std::vector<Candidate> starts;
+    for (const Candidate& start : context.starts) {
+      if (start.genome == shared(start.genome, space.groups())) {
+        starts.push_back({first_group(start.genome), start.origin});
+      }
+    }
+    const AskContext one{pair,   context.archive, context.phase,      context.phase_begin,
+                         starts, context.seed,    context.generation, context.count};
+
+    const int64_t initial = context.phase == Phase::kPrune ? parameters_.initial : 0;
+    std::vector<Candidate> candidates = initial_candidates(one, initial, /*distinct=*/false);
+    const auto count = static_cast<int32_t>(candidates.empty() ? context.count : 0);
+    for (int32_t i = 0; i < count; ++i) candidates.push_back(child(one, static_cast<uint32_t>(i)));
+    for (Candidate& candidate : candidates) candidate.genome = shared(candidate.genome, space.groups());
+    return candidates;
+  }
+
+ private:
+  Candidate child(const AskContext& one, uint32_t individual) const {
+    const Child child{one.seed, one.generation, individual};
+    const Parents parents = select_parents(one, parameters_, child);
+    const std::vector<GroupFlags> flags =
+        draw_flags(1, parameters_.flag_probability, /*at_least_one=*/false, child);
+    const Genome first = first_group(one.archive[parents.first].genome);
+    if (parents.second < 0) {
+      return {vary(first, nullptr, one.space.experts, one.phase, flags, parameters_, child), "mutation"};
+    }
+    const Genome second = first_group(one.archive[parents.second].genome);
+    return {vary(first, &second, one.space.experts, one.phase, flags, parameters_, child), "crossover"};
+  }
+
+  OperatorParameters parameters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Algorithm> make_eep_released(const OperatorParameters& parameters) {
+  return std::make_unique<EepReleased>(parameters);
+}
+
+}  // namespace eep

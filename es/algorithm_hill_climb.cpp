@@ -1,0 +1,46 @@
+// hill_climb: (1 + population) with EEP's operators. The incumbent is the best start (one random genome if
+// there is none); each generation's best child takes its place if it is not worse. No crossover.
+#include "es/algorithms.h"
+#include "es/breed.h"
+
+namespace eep {
+namespace {
+
+class HillClimb final : public Algorithm {
+ public:
+  explicit HillClimb(const OperatorParameters& parameters) : parameters_(parameters) {}
+
+  std::vector<Candidate> ask(const AskContext& context) const override {
+    const int64_t initial = context.phase == Phase::kPrune ? 1 : 0;
+    std::vector<Candidate> candidates = initial_candidates(context, initial, /*distinct=*/true);
+    if (!candidates.empty()) return candidates;
+    for (int32_t i = 0; i < context.count; ++i) {
+      const Child child{context.seed, context.generation, static_cast<uint32_t>(i)};
+      const std::vector<GroupFlags> flags =
+          draw_flags(context.space.groups(), parameters_.flag_probability, /*at_least_one=*/true, child);
+      candidates.push_back({vary(context.archive[incumbent_].genome, nullptr, context.space.experts,
+                                 context.phase, flags, parameters_, child),
+                            "mutation"});
+    }
+    return candidates;
+  }
+
+  void tell(const Archive& archive, int64_t begin, int64_t end) override {
+    const int64_t best = archive.best(begin, end);
+    if (incumbent_ < 0 || archive.compare(archive[best].result, archive[incumbent_].result) >= 0) {
+      incumbent_ = best;
+    }
+  }
+
+ private:
+  OperatorParameters parameters_;
+  int64_t incumbent_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<Algorithm> make_hill_climb(const OperatorParameters& parameters) {
+  return std::make_unique<HillClimb>(parameters);
+}
+
+}  // namespace eep

@@ -1,0 +1,92 @@
+// The archive and its lines.
+#include "es/archive.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+namespace eep {
+namespace {
+
+double finite_or_nan(double value) {
+  return std::isfinite(value) ? value : std::numeric_limits<double>::quiet_NaN();
+}
+
+// NaN below everything.
+int compare_values(double a, double b) {
+  if (std::isnan(a) || std::isnan(b))
+    return static_cast<int>(std::isnan(b)) - static_cast<int>(std::isnan(a));
+  return a > b ? 1 : (a < b ? -1 : 0);
+}
+
+std::string decimal(double value) {
+  if (!std::isfinite(value)) return "null";
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof(text), value);
+  return std::string(text, end.ptr);
+}
+
+}  // namespace
+
+const char* to_string(Phase phase) { return phase == Phase::kPrune ? "prune" : "merge"; }
+
+int64_t Archive::find(const GenomeHash& hash) const {
+  const auto found = first_.find(hash);
+  return found == first_.end() ? -1 : found->second;
+}
+
+void Archive::append(ArchiveEntry entry) {
+  entry.evaluation = size();
+  entry.result.fitness = finite_or_nan(entry.result.fitness);
+  entry.result.tiebreak = finite_or_nan(entry.result.tiebreak);
+  first_.try_emplace(entry.hash, entry.evaluation);
+  entries_.push_back(std::move(entry));
+}
+
+int Archive::compare(const Evaluation& a, const Evaluation& b) const {
+  const int fitness = compare_values(a.fitness, b.fitness);
+  if (fitness != 0 || kind_ != FitnessKind::kMetricThenLoglik) return fitness;
+  return compare_values(a.tiebreak, b.tiebreak);
+}
+
+int64_t Archive::best(int64_t begin, int64_t end) const {
+  if (begin >= end) return -1;
+  int64_t best = begin;
+  for (int64_t i = begin + 1; i < end; ++i) {
+    if (compare((*this)[i].result, (*this)[best].result) > 0) best = i;
+  }
+  return best;
+}
+
+std::vector<int64_t> Archive::best_unique(int64_t begin, int64_t end, int64_t count) const {
+  std::vector<int64_t> order;
+  for (int64_t i = begin; i < end; ++i) order.push_back(i);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return compare((*this)[a].result, (*this)[b].result) > 0; });
+  std::vector<int64_t> chosen;
+  for (const int64_t i : order) {
+    if (static_cast<int64_t>(chosen.size()) >= count) break;
+    const auto equal = [&](int64_t other) { return (*this)[other].hash == (*this)[i].hash; };
+    if (std::none_of(chosen.begin(), chosen.end(), equal)) chosen.push_back(i);
+  }
+  return chosen;
+}
+
+std::string archive_line(const ArchiveEntry& entry, FitnessKind kind) {
+  using nlohmann::json;
+  const std::string origin = json(entry.origin).dump(-1, ' ', true, json::error_handler_t::replace);
+  std::string line = "{\"evaluation\": " + std::to_string(entry.evaluation);
+  line += std::string(", \"phase\": \"") + to_string(entry.phase) + "\"";
+  line += ", \"generation\": " + std::to_string(entry.generation);
+  line += ", \"origin\": " + origin;
+  line += ", \"hash\": \"" + to_string(entry.hash) + "\"";
+  line += ", \"fitness\": " + decimal(entry.result.fitness);
+  if (kind == FitnessKind::kMetricThenLoglik) line += ", \"tiebreak\": " + decimal(entry.result.tiebreak);
+  line += ", \"n\": " + std::to_string(entry.result.n);
+  line += std::string(", \"cached\": ") + (entry.cached ? "true" : "false") + "}";
+  return line;
+}
+
+}  // namespace eep

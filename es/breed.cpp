@@ -1,0 +1,56 @@
+// One child of EEP's released search.
+#include "es/breed.h"
+
+#include <vector>
+
+#include "es/random.h"
+
+namespace eep {
+namespace {
+
+Address address_of(const Child& child, Purpose purpose, uint32_t column = 0) {
+  return {child.seed, purpose, child.generation, child.individual, 0, 0, column};
+}
+
+}  // namespace
+
+Parents select_parents(const AskContext& context, const OperatorParameters& parameters, const Child& child) {
+  const std::vector<int64_t> order = ranked(context.archive, child);
+  std::vector<double> fitness;
+  fitness.reserve(order.size());
+  for (const int64_t evaluation : order) fitness.push_back(context.archive[evaluation].result.fitness);
+  const auto draw = [&](Purpose purpose, uint32_t column, int64_t n) {
+    return random_below(address_of(child, purpose, column), static_cast<uint64_t>(n));
+  };
+
+  if (context.phase == Phase::kMerge &&
+      random_uniform(address_of(child, Purpose::kUseCrossover)) < parameters.crossover_probability) {
+    const int64_t window = crossover_window(fitness, parameters);
+    if (window >= 2) {
+      const uint64_t first = draw(Purpose::kCrossoverParent, 0, window);
+      uint64_t second = draw(Purpose::kCrossoverParent, 1, window - 1);
+      if (second >= first) ++second;  // the others, in order
+      return {order[first], order[second]};
+    }
+  }
+  return {order[draw(Purpose::kMutationParent, 0, mutation_window(fitness, parameters))], -1};
+}
+
+Genome vary(const Genome& first, const Genome* second, int32_t experts, Phase phase,
+            std::span<const GroupFlags> flags, const OperatorParameters& parameters, const Child& child) {
+  Genome genome = second == nullptr
+                      ? first
+                      : crossover(first, *second, experts, flags, parameters.crossover_first_parent, child);
+  if (phase == Phase::kPrune) {
+    genome = discrete_mutation(genome, experts, flags, parameters.row_probability, child);
+  } else {
+    genome =
+        gaussian_mutation(genome, experts, flags, parameters.element_probability, parameters.sigma, child);
+  }
+  if (random_uniform(address_of(child, Purpose::kNormalise)) < parameters.normalise_probability) {
+    genome = normalised_rows(genome, experts);
+  }
+  return genome;
+}
+
+}  // namespace eep

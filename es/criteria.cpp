@@ -1,0 +1,243 @@
+// One-shot criteria.
+#include "es/criteria.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+
+#include "es/random.h"
+#include "kernels/error.h"
+
+namespace eep {
+namespace {
+
+constexpr std::array<std::string_view, 14> kNames = {"random",
+                                                     "frequency",
+                                                     "soft_activation",
+                                                     "soft_activation_selected",
+                                                     "soft_activation_all",
+                                                     "ean",
+                                                     "wean",
+                                                     "man",
+                                                     "msan",
+                                                     "reap",
+                                                     "reap_probability",
+                                                     "reap_l2",
+                                                     "max_activation",
+                                                     "naee"};
+
+const LayerStatistics& layer_of(const ExpertStatistics& statistics, int32_t layer) {
+  for (const LayerStatistics& each : statistics.layers) {
+    if (each.layer == layer) return each;
+  }
+  throw Error(ExitCode::kData, "statistics", "layer " + std::to_string(layer) + " is missing");
+}
+
+std::vector<double> per_token(const std::vector<double>& sum, const std::vector<double>& count) {
+  std::vector<double> mean(sum.size(), 0.0);
+  for (size_t i = 0; i < sum.size(); ++i) {
+    if (count[i] > 0.0) mean[i] = sum[i] / count[i];
+  }
+  return mean;
+}
+
+// Adds values / sum(values); a layer whose values are all 0 says nothing.
+void add_normalised(const std::vector<double>& values, std::vector<double>& total) {
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  if (!(sum > 0.0)) return;
+  for (size_t i = 0; i < values.size(); ++i) total[i] += values[i] / sum;
+}
+
+// Linear between the order statistics, as numpy's default.
+double percentile(std::vector<double> values, double percent) {
+  std::sort(values.begin(), values.end());
+  const double place = percent / 100.0 * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<size_t>(std::floor(place));
+  const size_t above = std::min(below + 1, values.size() - 1);
+  return values[below] + (place - std::floor(place)) * (values[above] - values[below]);
+}
+
+// [experts]: the experts of these layers that the guard keeps.
+std::vector<bool> guarded_experts(const ExpertStatistics& statistics, const SuperExpertGuard& guard,
+                                  const std::vector<int32_t>& layers) {
+  std::vector<bool> guarded(static_cast<size_t>(statistics.experts), false);
+  if (!guard.enabled) return guarded;
+  std::vector<double> all;
+  for (const LayerStatistics& layer : statistics.layers) {
+    all.insert(all.end(), layer.max_activation.begin(), layer.max_activation.end());
+  }
+  if (all.empty()) return guarded;
+  const double threshold =
+      std::max(percentile(all, guard.percentile), guard.share * *std::max_element(all.begin(), all.end()));
+  const double looked_after = guard.first_layers * static_cast<double>(statistics.layers.size());
+  for (size_t index = 0; index < statistics.layers.size(); ++index) {
+    const LayerStatistics& layer = statistics.layers[index];
+    if (static_cast<double>(index) >= looked_after) break;
+    if (std::find(layers.begin(), layers.end(), layer.layer) == layers.end()) continue;
+    for (size_t expert = 0; expert < guarded.size(); ++expert) {
+      if (layer.max_activation[expert] > threshold) guarded[expert] = true;
+    }
+  }
+  return guarded;
+}
+
+std::vector<int32_t> top(const std::vector<double>& scores, const std::vector<bool>& guarded, int32_t kept) {
+  std::vector<int32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    const auto i = static_cast<size_t>(a);
+    const auto j = static_cast<size_t>(b);
+    if (guarded[i] != guarded[j]) return static_cast<bool>(guarded[i]);
+    return scores[i] > scores[j];
+  });
+  order.resize(static_cast<size_t>(kept));
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
+const SubsetErrors& errors_of(const LayerStatistics& layer, int32_t kept) {
+  for (const SubsetErrors& errors : layer.subset_errors) {
+    if (errors.kept == kept && !errors.subsets.empty()) return errors;
+  }
+  throw Error(ExitCode::kData, "statistics",
+              "no subset errors for " + std::to_string(kept) + " kept experts in layer " +
+                  std::to_string(layer.layer));
+}
+
+// The subset of least error, summed over the layers after dividing each layer's errors by their sum; among
+// those that every layer has.
+std::vector<int32_t> select_subset(const ExpertStatistics& statistics, int32_t kept,
+                                   const std::vector<int32_t>& layers) {
+  struct Total {
+    double error = 0.0;
+    size_t layers = 0;
+  };
+  std::map<std::vector<int32_t>, Total> totals;
+  for (const int32_t layer : layers) {
+    const SubsetErrors& errors = errors_of(layer_of(statistics, layer), kept);
+    std::vector<double> share(errors.error.size(), 0.0);
+    // One layer alone is compared as it is: dividing could make unequal errors equal.
+    if (layers.size() == 1)
+      share = errors.error;
+    else
+      add_normalised(errors.error, share);
+    for (size_t i = 0; i < errors.subsets.size(); ++i) {
+      Total& total = totals[errors.subsets[i]];
+      total.error += share[i];
+      ++total.layers;
+    }
+  }
+  const std::vector<int32_t>* best = nullptr;
+  double least = std::numeric_limits<double>::infinity();
+  for (const auto& [subset, total] : totals) {
+    if (total.layers == layers.size() && total.error < least) {
+      least = total.error;
+      best = &subset;
+    }
+  }
+  if (best == nullptr) {
+    throw Error(ExitCode::kData, "statistics", "the layers of a group have no sampled subset in common");
+  }
+  return *best;
+}
+
+}  // namespace
+
+std::span<const std::string_view> criterion_names() { return kNames; }
+
+const char* to_string(CriterionKind kind) { return kNames[static_cast<size_t>(kind)].data(); }
+
+CriterionKind parse_criterion(const std::string& name) {
+  const auto found = std::find(kNames.begin(), kNames.end(), name);
+  if (found != kNames.end()) return static_cast<CriterionKind>(found - kNames.begin());
+  std::string known;
+  for (const std::string_view each : kNames) known += (known.empty() ? "" : ", ") + std::string(each);
+  throw Error(ExitCode::kConfig, "method", "unknown criterion (expected " + known + ", got " + name + ")");
+}
+
+std::vector<double> criterion_scores(const LayerStatistics& layer, CriterionKind kind) {
+  switch (kind) {
+    case CriterionKind::kFrequency:
+      return layer.count;
+    case CriterionKind::kSoftActivation:
+      return layer.gate;
+    case CriterionKind::kSoftActivationSelected:
+      return layer.selected_probability;
+    case CriterionKind::kSoftActivationAll:
+      return layer.probability;
+    case CriterionKind::kEan:
+      return layer.norm;
+    case CriterionKind::kWean:
+      return layer.gate_norm;
+    case CriterionKind::kMan:
+      return per_token(layer.norm, layer.count);
+    case CriterionKind::kMsan:
+      return per_token(layer.squared_norm, layer.count);
+    case CriterionKind::kReap:
+      return per_token(layer.gate_norm, layer.count);
+    case CriterionKind::kReapProbability:
+      return per_token(layer.probability_norm, layer.count);
+    case CriterionKind::kReapL2:
+      return per_token(layer.gate_squared_norm, layer.count);
+    case CriterionKind::kMaxActivation:
+      return layer.max_activation;
+    case CriterionKind::kRandom:
+    case CriterionKind::kNaee:
+      break;
+  }
+  throw Error(ExitCode::kConfig, "method", std::string(to_string(kind)) + " has no scores per expert");
+}
+
+std::vector<int32_t> select_experts(const ExpertStatistics& statistics, const Criterion& criterion,
+                                    int32_t kept, const std::vector<int32_t>& layers, uint32_t group) {
+  if (kept < 1 || kept > statistics.experts) {
+    throw Error(ExitCode::kConfig, "plan.experts",
+                "impossible number of kept experts (expected 1.." + std::to_string(statistics.experts) +
+                    ", got " + std::to_string(kept) + ")");
+  }
+  const auto experts = static_cast<size_t>(statistics.experts);
+  if (criterion.kind == CriterionKind::kRandom) {
+    return random_subset(
+        {criterion.seed, Purpose::kBaselineRandom, /*generation=*/0, criterion.draw, group, 0, 0},
+        statistics.experts, kept);
+  }
+  // Nothing to choose, and no layer needs subset errors for it.
+  if (kept == statistics.experts) return top(std::vector<double>(experts), std::vector<bool>(experts), kept);
+  if (criterion.kind == CriterionKind::kNaee) return select_subset(statistics, kept, layers);
+
+  std::vector<double> total(experts, 0.0);
+  for (const int32_t layer : layers) {
+    const std::vector<double> scores = criterion_scores(layer_of(statistics, layer), criterion.kind);
+    if (scores.size() != experts) {
+      throw Error(ExitCode::kData, "statistics",
+                  std::string("layer ") + std::to_string(layer) + " lacks what " + to_string(criterion.kind) +
+                      " needs (expected " + std::to_string(experts) + " numbers, got " +
+                      std::to_string(scores.size()) + ")");
+    }
+    if (layers.size() == 1)
+      total = scores;
+    else
+      add_normalised(scores, total);
+  }
+  return top(total, guarded_experts(statistics, criterion.guard, layers), kept);
+}
+
+ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
+                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
+                       RouterSpace router_space) {
+  ExpertPlan plan;
+  plan.top_k = top_k;
+  plan.router_space = router_space;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    plan.groups.push_back(one_hot_group(
+        groups[group],
+        select_experts(statistics, criterion, kept, groups[group], static_cast<uint32_t>(group)),
+        statistics.experts));
+  }
+  return plan;
+}
+
+}  // namespace eep

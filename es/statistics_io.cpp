@@ -1,0 +1,233 @@
+// SCORES.json.
+#include "es/statistics_io.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "engine/expert_plan.h"
+#include "kernels/error.h"
+
+namespace eep {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr int64_t kMaxLayers = 4096;
+
+// One table for both ways.
+constexpr std::array<std::pair<const char*, std::vector<double> LayerStatistics::*>, 10> kSums = {{
+    {"count", &LayerStatistics::count},
+    {"gate", &LayerStatistics::gate},
+    {"selected_probability", &LayerStatistics::selected_probability},
+    {"probability", &LayerStatistics::probability},
+    {"norm", &LayerStatistics::norm},
+    {"squared_norm", &LayerStatistics::squared_norm},
+    {"gate_norm", &LayerStatistics::gate_norm},
+    {"probability_norm", &LayerStatistics::probability_norm},
+    {"gate_squared_norm", &LayerStatistics::gate_squared_norm},
+    {"max_activation", &LayerStatistics::max_activation},
+}};
+
+// A value of the file and where it stands.
+class Value {
+ public:
+  Value(const json& value, const std::string& where, std::string path)
+      : value_(value), where_(where), path_(std::move(path)) {}
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ExitCode::kData, where_, (path_.empty() ? "file" : path_) + ": " + what);
+  }
+
+  // Every key of an object must be among `keys`, and all of them there.
+  void keys(const std::vector<std::string>& keys) const {
+    if (!value_.is_object())
+      fail(std::string("wrong type (expected object, got ") + value_.type_name() + ")");
+    for (const auto& item : value_.items()) {
+      if (std::find(keys.begin(), keys.end(), item.key()) == keys.end()) fail("unknown key " + item.key());
+    }
+    for (const std::string& key : keys) {
+      if (!value_.contains(key)) fail("key " + key + " is missing");
+    }
+  }
+
+  Value operator[](const std::string& key) const {
+    return Value(value_.at(key), where_, path_.empty() ? key : path_ + "." + key);
+  }
+  Value operator[](size_t index) const {
+    return Value(value_.at(index), where_, path_ + "[" + std::to_string(index) + "]");
+  }
+
+  std::string text() const {
+    if (!value_.is_string())
+      fail(std::string("wrong type (expected string, got ") + value_.type_name() + ")");
+    return value_.get<std::string>();
+  }
+  bool boolean() const {
+    if (!value_.is_boolean())
+      fail(std::string("wrong type (expected true or false, got ") + value_.type_name() + ")");
+    return value_.get<bool>();
+  }
+  int64_t integer(int64_t low, int64_t high) const {
+    if (!value_.is_number_integer()) {
+      fail(std::string("wrong type (expected integer, got ") + value_.type_name() + ")");
+    }
+    const bool huge = value_.is_number_unsigned() &&
+                      value_.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    const int64_t number = huge ? std::numeric_limits<int64_t>::max() : value_.get<int64_t>();
+    if (huge || number < low || number > high) {
+      fail("number out of range (expected " + std::to_string(low) + ".." + std::to_string(high) + ", got " +
+           value_.dump() + ")");
+    }
+    return number;
+  }
+  double number() const {
+    if (!value_.is_number())
+      fail(std::string("wrong type (expected number, got ") + value_.type_name() + ")");
+    const auto number = value_.get<double>();
+    if (!std::isfinite(number) || number < 0.0) {
+      fail("number out of range (expected 0 or more, got " + value_.dump() + ")");
+    }
+    return number;
+  }
+  size_t size() const {
+    if (!value_.is_array()) fail(std::string("wrong type (expected array, got ") + value_.type_name() + ")");
+    return value_.size();
+  }
+  void expect_size(size_t wanted) const {
+    if (size() != wanted) {
+      fail("wrong length (expected " + std::to_string(wanted) + ", got " + std::to_string(size()) + ")");
+    }
+  }
+  std::vector<double> numbers(size_t wanted) const {
+    expect_size(wanted);
+    std::vector<double> numbers;
+    for (size_t i = 0; i < wanted; ++i) numbers.push_back((*this)[i].number());
+    return numbers;
+  }
+
+ private:
+  const json& value_;
+  const std::string& where_;
+  std::string path_;
+};
+
+// The library keeps the last of equal keys; here they are an error.
+json parse_json(std::string_view text, const std::string& where) {
+  std::vector<std::set<std::string>> open;
+  const auto watch = [&](int, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::object_start) open.emplace_back();
+    if (event == json::parse_event_t::object_end) open.pop_back();
+    if (event == json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second) {
+      throw Error(ExitCode::kData, where, "duplicate key " + parsed.get<std::string>());
+    }
+    return true;
+  };
+  try {
+    return json::parse(text, watch);
+  } catch (const json::parse_error& error) {
+    const size_t end = std::min(text.size(), error.byte == 0 ? size_t{0} : error.byte - 1);
+    const std::string_view before = text.substr(0, end);
+    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    const size_t start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
+    throw Error(ExitCode::kData, where + ":" + std::to_string(line) + ":" + std::to_string(end - start + 1),
+                "not JSON (expected an object of format eep-statistics)");
+  } catch (const json::out_of_range&) {
+    throw Error(ExitCode::kData, where, "a number that no double can hold");
+  }
+}
+
+SubsetErrors read_subset_errors(const Value& value, int32_t experts) {
+  value.keys({"kept", "exhaustive", "subsets", "error"});
+  SubsetErrors errors;
+  errors.kept = static_cast<int32_t>(value["kept"].integer(1, experts));
+  errors.exhaustive = value["exhaustive"].boolean();
+  const Value subsets = value["subsets"];
+  std::set<std::vector<int32_t>> seen;
+  for (size_t i = 0; i < subsets.size(); ++i) {
+    const Value each = subsets[i];
+    each.expect_size(static_cast<size_t>(errors.kept));
+    std::vector<int32_t> subset;
+    for (size_t j = 0; j < each.size(); ++j) {
+      const int32_t low = j == 0 ? 0 : subset.back() + 1;  // ascending, so no expert twice
+      subset.push_back(static_cast<int32_t>(each[j].integer(low, experts - 1)));
+    }
+    if (!seen.insert(subset).second) each.fail("the same subset twice");
+    errors.subsets.push_back(std::move(subset));
+  }
+  errors.error = value["error"].numbers(errors.subsets.size());
+  return errors;
+}
+
+LayerStatistics read_layer(const Value& value, int32_t experts) {
+  std::vector<std::string> keys = {"layer", "subset_errors"};
+  for (const auto& [name, member] : kSums) keys.emplace_back(name);
+  value.keys(keys);
+  LayerStatistics layer;
+  layer.layer = static_cast<int32_t>(value["layer"].integer(0, kMaxLayers - 1));
+  for (const auto& [name, member] : kSums) layer.*member = value[name].numbers(static_cast<size_t>(experts));
+  const Value errors = value["subset_errors"];
+  for (size_t i = 0; i < errors.size(); ++i) {
+    layer.subset_errors.push_back(read_subset_errors(errors[i], experts));
+  }
+  return layer;
+}
+
+}  // namespace
+
+std::string statistics_json(const StatisticsFile& file) {
+  const ExpertStatistics& statistics = file.statistics;
+  ordered_json root = {{"format", "eep-statistics"}, {"version", 1},
+                       {"model", file.model},        {"data", file.data},
+                       {"task", file.task},          {"experts", statistics.experts},
+                       {"top_k", statistics.top_k},  {"tokens", statistics.tokens}};
+  root["layers"] = ordered_json::array();
+  for (const LayerStatistics& layer : statistics.layers) {
+    ordered_json item = {{"layer", layer.layer}};
+    for (const auto& [name, member] : kSums) item[name] = layer.*member;
+    item["subset_errors"] = ordered_json::array();
+    for (const SubsetErrors& errors : layer.subset_errors) {
+      item["subset_errors"].push_back({{"kept", errors.kept},
+                                       {"exhaustive", errors.exhaustive},
+                                       {"subsets", errors.subsets},
+                                       {"error", errors.error}});
+    }
+    root["layers"].push_back(std::move(item));
+  }
+  return root.dump(-1, ' ', true, ordered_json::error_handler_t::replace) + "\n";
+}
+
+StatisticsFile parse_statistics(std::string_view text, const std::string& where) {
+  const json parsed = parse_json(text, where);
+  const Value root(parsed, where, "");
+  root.keys({"format", "version", "model", "data", "task", "experts", "top_k", "tokens", "layers"});
+  if (root["format"].text() != "eep-statistics") {
+    root["format"].fail("unknown format (expected eep-statistics, got " + root["format"].text() + ")");
+  }
+  root["version"].integer(1, 1);
+  StatisticsFile file;
+  file.model = root["model"].text();
+  file.data = root["data"].text();
+  file.task = root["task"].text();
+  ExpertStatistics& statistics = file.statistics;
+  statistics.experts = static_cast<int32_t>(root["experts"].integer(1, kMaxExperts));
+  statistics.top_k = static_cast<int32_t>(root["top_k"].integer(1, statistics.experts));
+  statistics.tokens = root["tokens"].integer(0, std::numeric_limits<int64_t>::max());
+  const Value layers = root["layers"];
+  if (layers.size() == 0) layers.fail("no layer");
+  for (size_t i = 0; i < layers.size(); ++i) {
+    statistics.layers.push_back(read_layer(layers[i], statistics.experts));
+    if (i > 0 && statistics.layers[i].layer <= statistics.layers[i - 1].layer) {
+      layers[i].fail("layers are not ascending");
+    }
+  }
+  return file;
+}
+
+}  // namespace eep
