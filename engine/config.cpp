@@ -1,7 +1,5 @@
-// What a model's dimensions say without its weights.
+// Counting what a configuration implies.
 #include "engine/config.h"
-
-#include <algorithm>
 
 namespace eep {
 
@@ -20,25 +18,27 @@ const char* family_name(Family family) {
 ParameterCounts count_parameters(const ModelConfig& config, int64_t kept, int64_t top_k) {
   if (kept < 0) kept = config.num_experts;
   if (top_k < 0) top_k = config.top_k;
-  const int64_t hidden = config.hidden_size, q = config.num_heads * config.head_dim;
-  const int64_t kv = config.num_kv_heads * config.head_dim;
+  if (top_k > kept) top_k = kept;
+  const int64_t hidden = config.hidden_size;
+  const int64_t q_rows = config.num_heads * config.head_dim, kv_rows = config.num_kv_heads * config.head_dim;
+
+  int64_t attention = hidden * (q_rows + 2 * kv_rows) + q_rows * hidden;
+  if (config.qkv_bias) attention += q_rows + 2 * kv_rows;
+  if (config.qk_norm) attention += 2 * config.head_dim;
+  const int64_t norms = 2 * hidden;
   const int64_t expert = 3 * hidden * config.expert_intermediate_size;
+  const int64_t dense = 3 * hidden * config.dense_intermediate_size;
+  const int64_t shared =
+      config.shared_intermediate_size > 0 ? 3 * hidden * config.shared_intermediate_size + hidden : 0;
+
+  const int64_t vocabulary = config.vocab_size * hidden * (config.tie_word_embeddings ? 1 : 2);
+  const int64_t sparse = config.sparse_layers();
+  const int64_t everywhere = vocabulary + hidden + config.num_layers * (attention + norms) +
+                             (config.num_layers - sparse) * dense + sparse * (kept * hidden + shared);
   ParameterCounts counts;
-  counts.total = config.vocab_size * hidden * (config.tie_word_embeddings ? 1 : 2) + hidden;
-  for (uint8_t sparse : config.sparse) {
-    counts.total += 2 * hidden + 2 * hidden * q + 2 * hidden * kv;
-    if (config.qkv_bias) counts.total += q + 2 * kv;
-    if (config.qk_norm) counts.total += 2 * config.head_dim;
-    if (sparse == 0) {
-      counts.total += 3 * hidden * config.dense_intermediate_size;
-      continue;
-    }
-    counts.total += kept * hidden + kept * expert;
-    counts.experts += kept * expert;
-    if (config.shared_intermediate_size > 0)
-      counts.total += 3 * hidden * config.shared_intermediate_size + hidden;
-  }
-  counts.active = counts.total - counts.experts + config.sparse_layers() * std::min(kept, top_k) * expert;
+  counts.experts = sparse * kept * expert;
+  counts.total = everywhere + counts.experts;
+  counts.active = everywhere + sparse * top_k * expert;
   return counts;
 }
 

@@ -1,4 +1,4 @@
-// A file mapped read-only.
+// MappedFile: a whole regular file as read-only memory; pages come from the page cache on first touch.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,30 +14,29 @@
 namespace eep {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
+  const int descriptor =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block here
+  if (descriptor < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     throw Error(missing ? ExitCode::kNoInput : ExitCode::kIo, path,
                 std::string("cannot open: ") + std::strerror(errno));
   }
-  const auto refuse = [&](const char* what) {
-    const std::string reason = std::strerror(errno);
-    ::close(file);
-    throw Error(ExitCode::kIo, path, std::string(what) + ": " + reason);
-  };
   struct stat status {};
-  if (::fstat(file, &status) != 0) refuse("cannot read the size");
-  if (!S_ISREG(status.st_mode)) {
-    ::close(file);
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor);
     throw Error(ExitCode::kIo, path, "not a regular file");
   }
   size_ = static_cast<size_t>(status.st_size);
-  if (size_ > 0) {
-    void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
-    if (data == MAP_FAILED) refuse("cannot map");
-    data_ = static_cast<const uint8_t*>(data);
+  if (size_ > 0) {  // mmap refuses empty files
+    void* pages = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (pages == MAP_FAILED) {
+      const int reason = errno;
+      ::close(descriptor);
+      throw Error(ExitCode::kIo, path, std::string("cannot map: ") + std::strerror(reason));
+    }
+    data_ = static_cast<const uint8_t*>(pages);
   }
-  ::close(file);
+  ::close(descriptor);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -22,12 +22,15 @@ inline constexpr int kMaxJsonDepth = 64;
 // where: the file's name. first_line: the number of the text's first line in it (JSONL).
 Json parse_json(std::string_view text, const std::string& where, int64_t first_line = 1);
 
+// One printable line of bounded length out of text that may hold anything, for messages.
+std::string printable(std::string_view text);
+
 class JsonView;
 
 // A parsed file that keeps its text, so that a wrong value can be shown where it stands.
 class JsonDocument {
  public:
-  JsonDocument(std::string text, std::string where, ExitCode code = ExitCode::kData);
+  JsonDocument(std::string text, std::string where);
   static JsonDocument read(const std::string& path, size_t max_bytes = kMaxTextFile);
 
   JsonView root() const;
@@ -36,7 +39,6 @@ class JsonDocument {
  private:
   friend class JsonView;
   std::string text_, where_;
-  ExitCode code_;
   Json value_;
 };
 
