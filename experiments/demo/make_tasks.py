@@ -1,0 +1,320 @@
+"""Makes the demo's tasks: text with questions that need different skills, and the tokenizer of the demo's models.
+
+    python3 make_tasks.py            # writes data/<task>/{train,dev,test}.jsonl and tokenizer.json beside this file
+
+Standard library only; the same seed gives the same bytes. Every instance belongs to one split, chosen by a hash of its
+rendered prompt, so the splits train, dev and test, and the text that models are trained on ("pool"), share no prompt.
+"""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+SEED = 20240700945
+SIZES = {"train": 256, "dev": 256, "test": 600}
+HERE = Path(__file__).parent
+
+NAMES = "Ann Bob Cat Dan Eve Fay Gus Hal Ida Jon Kim Leo Mia Ned Ola Pam".split()
+COLORS = "red blue green pink gray black white brown".split()
+CATEGORIES = {
+    "fruit": "apple pear plum fig kiwi lime grape peach date mango",
+    "animal": "dog cow pig hen fox owl bee ant goat bear",
+    "tool": "saw axe drill rake spade file vise hoe pick wedge",
+    "body": "hand foot nose ear knee chin leg arm neck toe",
+    "food": "bread rice soup cake pie egg ham jam stew pasta",
+    "place": "park shop farm town beach lake mill barn cave port",
+    "cloth": "hat coat shirt shoe sock scarf belt cap vest robe",
+    "ship": "boat raft canoe ferry yacht barge tug liner sloop kayak",
+}
+CATEGORIES = {name: words.split() for name, words in CATEGORIES.items()}
+NOUNS = [word for words in CATEGORIES.values() for word in words]
+THINGS = CATEGORIES["cloth"] + CATEGORIES["tool"] + CATEGORIES["fruit"]
+OPPOSITES = [pair.split("/") for pair in (
+    "old/young tall/short rich/poor calm/angry warm/cold brave/shy loud/quiet quick/slow kind/cruel clean/dirty "
+    "happy/sad wise/silly").split()]
+TRAITS = [word for pair in OPPOSITES for word in pair]
+# A word with two senses, and the words that tell which one is meant.
+SENSES = {
+    "bank": ("river mud reed ford", "money loan debt fund"),
+    "bat": ("wing cave night fly", "ball club swing game"),
+    "bark": ("tree oak twig leaf", "puppy growl hound yelp"),
+    "seal": ("ocean fish flipper ice", "wax stamp envelope mail"),
+    "pen": ("ink paper write letter", "sheep fence hay gate"),
+    "ring": ("gold finger gem bride", "phone bell call tone"),
+    "rock": ("stone cliff hill sand", "band guitar drum song"),
+    "duck": ("pond quack feather bill", "stoop dodge hide bend"),
+    "bow": ("arrow archer hunt string", "stage actor crowd queen"),
+    "mine": ("coal gold shaft dig", "yours own ours keep"),
+    "nail": ("hammer board wood wall", "thumb polish paint claw"),
+    "palm": ("coconut sand island shade", "wrist glove thumb grip"),
+}
+SENSES = {word: tuple(cues.split() for cues in senses) for word, senses in SENSES.items()}
+# What happened, and what follows from it.
+EFFECTS = {
+    "rained": "wet", "burned": "ash", "froze": "ice", "baked": "crust", "slept": "rested", "ran": "tired",
+    "fell": "hurt", "ate": "full", "won": "proud", "lost": "upset", "paid": "broke", "swam": "damp",
+    "broke": "parts", "grew": "big", "melted": "liquid", "rusted": "weak", "sang": "music", "dug": "hole",
+    "painted": "bright", "washed": "fresh", "locked": "shut", "opened": "ajar", "cooked": "meal", "spilled": "stain",
+    "planted": "garden", "typed": "text", "counted": "total", "sewed": "dress", "knocked": "noise", "waited": "bored",
+    "studied": "smart", "joked": "laugh",
+}
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split()
+
+
+def facts(rng, count):
+    """Who has what, names and things all different."""
+    names, things = rng.sample(NAMES, count), rng.sample(THINGS, count)
+    return [(name, rng.choice(COLORS), thing) for name, thing in zip(names, things)]
+
+
+def tell(known):
+    return " ".join(f"{name} has a {color} {thing}." for name, color, thing in known)
+
+
+def yesno(rng):
+    known = facts(rng, rng.randint(2, 4))
+    name, color, thing = rng.choice(known)
+    if rng.random() < 0.5:
+        other = rng.choice([fact for fact in known if fact[0] != name])
+        thing = other[2]
+        return {"passage": tell(known), "question": f"does {name} have the {thing}", "label": 0}
+    return {"passage": tell(known), "question": f"does {name} have the {thing}", "label": 1}
+
+
+def recall(rng):
+    known = facts(rng, rng.randint(2, 4))
+    name, color, thing = rng.choice(known)
+    if rng.random() < 0.5:
+        return {"context": tell(known), "question": f"Who has the {thing}?", "answer": name}
+    return {"context": tell(known), "question": f"What does {name} have?", "answer": f"{color} {thing}"}
+
+
+def sense(rng):
+    word = rng.choice(sorted(SENSES))
+    first = rng.randint(0, 1)
+    same = rng.randint(0, 1)
+    second = first if same else 1 - first
+    one = rng.choice(SENSES[word][first])
+    two = rng.choice([cue for cue in SENSES[word][second] if cue != one])
+    shapes = ["the {w} and the {c}", "a {c} by the {w}", "some {c} for a {w}", "this {w} has {c}"]
+    a, b = (rng.choice(shapes).format(w=word, c=cue) for cue in (one, two))
+    return {"word": word, "sentence1": a, "sentence2": b, "label": same}
+
+
+def entail(rng):
+    count = rng.randint(3, 5)
+    pairs = rng.sample(OPPOSITES, count + 1)
+    traits = [rng.choice(pair) for pair in pairs[:count]]
+    name = rng.choice(NAMES)
+    label = rng.randint(0, 2)
+    if label == 2:
+        claim = rng.choice(pairs[count])
+    else:
+        i = rng.randrange(count)
+        claim = traits[i] if label == 0 else next(t for t in pairs[i] if t != traits[i])
+    premise = f"{name} is " + ", ".join(traits[:-1]) + f" and {traits[-1]}."
+    return {"premise": premise, "hypothesis": f"{name} is {claim}.", "label": label}
+
+
+def cause(rng):
+    event, other = rng.sample(sorted(EFFECTS), 2)
+    choices = [EFFECTS[event], EFFECTS[other]]
+    label = rng.randint(0, 1)
+    if label:
+        choices.reverse()
+    name, place = rng.choice(NAMES), rng.choice(CATEGORIES["place"])
+    premise = rng.choice([f"{name} {event} at the {place}.", f"At the {place} {name} {event}."])
+    return {"premise": premise, "choices": [f" {c}" for c in choices], "label": label}
+
+
+def letter(rng):
+    category, other = rng.sample(sorted(CATEGORIES), 2)
+    if rng.random() < 0.5:
+        words = rng.sample(CATEGORIES[category], 3) + [rng.choice(CATEGORIES[other])]
+        stem, right = "Which word is the odd one?", words[3]
+    else:
+        like, right = rng.sample(CATEGORIES[category], 2)
+        words = [right] + [rng.choice(CATEGORIES[c]) for c in
+                           rng.sample(sorted(c for c in CATEGORIES if c != category), 3)]
+        stem = f"Which word is like {like}?"
+    rng.shuffle(words)
+    return {"stem": stem, "a": words[0], "b": words[1], "c": words[2], "d": words[3], "label": words.index(right)}
+
+
+def digits_of(number):
+    return " ".join(reversed(str(number)))
+
+
+def sum_(rng):
+    a, b = rng.randint(1, 99), rng.randint(1, 99)
+    one, two = rng.sample(NAMES, 2)
+    thing = rng.choice(CATEGORIES["fruit"])
+    passage = f"{one} has {a} {thing}s. {two} has {b} {thing}s."
+    if rng.random() < 0.25:
+        low, high = sorted((a, b))
+        more, less = (one, two) if a >= b else (two, one)
+        question = f"How many more {thing}s has {more}?"
+        answer = high - low
+    else:
+        question, answer = f"How many {thing}s in all?", a + b
+    return {"passage": passage, "question": question, "answer": digits_of(answer)}
+
+
+def sort(rng):
+    count = rng.randint(5, 8)
+    items = rng.sample(LETTERS, count)
+    return {"letters": " ".join(items), "answer": " ".join(sorted(items))}
+
+
+def reverse(rng):
+    count = rng.randint(5, 9)
+    items = [rng.choice(LETTERS) for _ in range(count)]
+    return {"letters": " ".join(items), "answer": " ".join(reversed(items))}
+
+
+TASKS = {
+    "yesno": (yesno, "{passage}\nQuestion: {question}?\nAnswer:"),
+    "sense": (sense, "1: {sentence1}\n2: {sentence2}\nIs {word} the same?\nAnswer:"),
+    "entail": (entail, "{premise}\nQuestion: {hypothesis} True, false or neither?\nAnswer:"),
+    "cause": (cause, "{premise}\nSo it was"),
+    "letter": (letter, "{stem}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:"),
+    "recall": (recall, "{context}\nQuestion: {question}\nAnswer:"),
+    "sum": (sum_, "{passage}\nQuestion: {question}\nUnits first:"),
+    "sort": (sort, "Sort: {letters}\nSorted:"),
+    "reverse": (reverse, "Reverse: {letters}\nReversed:"),
+}
+CHOICES = {
+    "yesno": [" no", " yes"], "sense": [" no", " yes"], "entail": [" true", " false", " neither"],
+    "letter": [" A", " B", " C", " D"],
+}
+
+
+def render(task, item):
+    return TASKS[task][1].format(**item)
+
+
+def answer_of(task, item):
+    """The right continuation, as a model should write it."""
+    if task == "cause":
+        return item["choices"][item["label"]]
+    if task in CHOICES:
+        return CHOICES[task][item["label"]]
+    return " " + item["answer"]
+
+
+def split_of(task, item):
+    """One of pool (model training), train, dev, test: a function of the rendered prompt."""
+    digest = hashlib.sha256(f"{task}\n{render(task, item)}".encode()).digest()
+    bucket = int.from_bytes(digest[:4], "little") % 100
+    return "train" if bucket < 6 else "dev" if bucket < 12 else "test" if bucket < 25 else "pool"
+
+
+def pool_item(task, rng):
+    """An instance that models may be trained on."""
+    while True:
+        item = TASKS[task][0](rng)
+        if split_of(task, item) == "pool":
+            return item
+
+
+def write_data():
+    for task, (make, _) in TASKS.items():
+        rng = random.Random(f"{SEED} {task}")
+        seen, rows = set(), {split: [] for split in SIZES}
+        while any(len(rows[split]) < size for split, size in SIZES.items()):
+            item = make(rng)
+            prompt, split = render(task, item), split_of(task, item)
+            if split == "pool" or prompt in seen or len(rows[split]) == SIZES[split]:
+                continue
+            seen.add(prompt)
+            rows[split].append(item)
+        folder = HERE / "data" / task
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, items in rows.items():
+            text = "".join(json.dumps(item) + "\n" for item in items)
+            (folder / f"{split}.jsonl").write_text(text)
+
+
+# ---- tokenizer: byte-level BPE whose merges spell out the words of the tasks, one token a word
+
+
+def byte_map():
+    """GPT-2's map from bytes to printable characters."""
+    keep = list(range(0x21, 0x7F)) + list(range(0xA1, 0xAD)) + list(range(0xAE, 0x100))
+    table, extra = {}, 0
+    for byte in range(256):
+        if byte in keep:
+            table[byte] = chr(byte)
+        else:
+            table[byte] = chr(256 + extra)
+            extra += 1
+    return table
+
+
+def words():
+    """Every word that occurs after a blank, then those that begin a line."""
+    rng = random.Random(SEED)
+    inner, first = set(), set()
+    for _ in range(3000):
+        for task in TASKS:
+            item = TASKS[task][0](rng)
+            for line in (render(task, item) + answer_of(task, item)).split("\n"):
+                parts = line.split(" ")
+                strip = lambda w: w.strip(".,?:")
+                first.add(strip(parts[0]))
+                inner.update(strip(p) for p in parts[1:])
+    good = lambda w: w.isalpha()
+    return sorted(filter(good, inner)), sorted(filter(good, first))
+
+
+def write_tokenizer():
+    table = byte_map()
+    vocab = {table[byte]: byte for byte in range(256)}
+    merges = []
+
+    def spell(text):
+        left = text[0]
+        for char in text[1:]:
+            pair = (left, char)
+            left += char
+            if left not in vocab:
+                vocab[left] = len(vocab)
+                merges.append(" ".join(pair))
+
+    inner, first = words()
+    for word in inner:
+        spell(table[0x20] + word)
+    for word in first:
+        if word[0].isupper():
+            spell(word)
+    end = len(vocab)
+    special = {"id": end, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False,
+               "normalized": False, "special": True}
+    pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+               r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [special],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                  "vocab": vocab, "merges": merges},
+    }
+    config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
+              "bos_token": None, "unk_token": None, "add_bos_token": False, "model_max_length": 256}
+    for model in ("mixtral", "qwen"):
+        folder = HERE / model
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return end + 1
+
+
+if __name__ == "__main__":
+    write_data()
+    print(f"vocabulary {write_tokenizer()}")
