@@ -16,9 +16,10 @@ class Eep final : public Algorithm {
     const int64_t initial = context.phase == Phase::kPrune ? parameters_.initial : 0;
     std::vector<Candidate> candidates = initial_candidates(context, initial, /*distinct=*/true);
     if (!candidates.empty()) return candidates;
+    const Ranking ranking(context.archive);
     for (int32_t i = 0; i < context.count; ++i) {
       const Child child{context.seed, context.generation, static_cast<uint32_t>(i)};
-      const Parents parents = select_parents(context, parameters_, child);
+      const Parents parents = select_parents(ranking, context.phase, parameters_, child);
       const std::vector<GroupFlags> flags =
           draw_flags(context.space.groups(), parameters_.flag_probability, /*at_least_one=*/true, child);
       const Genome* second = parents.second < 0 ? nullptr : &context.archive[parents.second].genome;

@@ -44,16 +44,20 @@ class EepReleased final : public Algorithm {
 
     const int64_t initial = context.phase == Phase::kPrune ? parameters_.initial : 0;
     std::vector<Candidate> candidates = initial_candidates(one, initial, /*distinct=*/false);
-    const auto count = static_cast<int32_t>(candidates.empty() ? context.count : 0);
-    for (int32_t i = 0; i < count; ++i) candidates.push_back(child(one, static_cast<uint32_t>(i)));
+    if (candidates.empty()) {
+      const Ranking ranking(context.archive);
+      for (int32_t i = 0; i < context.count; ++i) {
+        candidates.push_back(make_child(one, ranking, static_cast<uint32_t>(i)));
+      }
+    }
     for (Candidate& candidate : candidates) candidate.genome = shared(candidate.genome, space.groups());
     return candidates;
   }
 
  private:
-  Candidate child(const AskContext& one, uint32_t individual) const {
+  Candidate make_child(const AskContext& one, const Ranking& ranking, uint32_t individual) const {
     const Child child{one.seed, one.generation, individual};
-    const Parents parents = select_parents(one, parameters_, child);
+    const Parents parents = select_parents(ranking, one.phase, parameters_, child);
     const std::vector<GroupFlags> flags =
         draw_flags(1, parameters_.flag_probability, /*at_least_one=*/false, child);
     const Genome first = first_group(one.archive[parents.first].genome);

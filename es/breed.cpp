@@ -1,8 +1,6 @@
 // One child of EEP's released search.
 #include "es/breed.h"
 
-#include <vector>
-
 #include "es/random.h"
 
 namespace eep {
@@ -14,26 +12,24 @@ Address address_of(const Child& child, Purpose purpose, uint32_t column = 0) {
 
 }  // namespace
 
-Parents select_parents(const AskContext& context, const OperatorParameters& parameters, const Child& child) {
-  const std::vector<int64_t> order = ranked(context.archive, child);
-  std::vector<double> fitness;
-  fitness.reserve(order.size());
-  for (const int64_t evaluation : order) fitness.push_back(context.archive[evaluation].result.fitness);
+Parents select_parents(const Ranking& ranking, Phase phase, const OperatorParameters& parameters,
+                       const Child& child) {
   const auto draw = [&](Purpose purpose, uint32_t column, int64_t n) {
-    return random_below(address_of(child, purpose, column), static_cast<uint64_t>(n));
+    return static_cast<int64_t>(random_below(address_of(child, purpose, column), static_cast<uint64_t>(n)));
   };
-
-  if (context.phase == Phase::kMerge &&
+  if (phase == Phase::kMerge &&
       random_uniform(address_of(child, Purpose::kUseCrossover)) < parameters.crossover_probability) {
-    const int64_t window = crossover_window(fitness, parameters);
+    const int64_t window = crossover_window(ranking.fitness(), parameters);
     if (window >= 2) {
-      const uint64_t first = draw(Purpose::kCrossoverParent, 0, window);
-      uint64_t second = draw(Purpose::kCrossoverParent, 1, window - 1);
-      if (second >= first) ++second;  // the others, in order
-      return {order[first], order[second]};
+      const int64_t first = draw(Purpose::kCrossoverParent, 0, window);
+      int64_t second = draw(Purpose::kCrossoverParent, 1, window - 1);
+      if (second >= first) ++second;  // one of the others
+      const auto [parent1, parent2] = ranking.at(first, second, child);
+      return {parent1, parent2};
     }
   }
-  return {order[draw(Purpose::kMutationParent, 0, mutation_window(fitness, parameters))], -1};
+  const int64_t window = mutation_window(ranking.fitness(), parameters);
+  return {ranking.at(draw(Purpose::kMutationParent, 0, window), child), -1};
 }
 
 Genome vary(const Genome& first, const Genome* second, int32_t experts, Phase phase,

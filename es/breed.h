@@ -15,8 +15,9 @@ struct Parents {
 };
 
 // In the merge phase with crossover_probability two different members of the crossover window, else one of
-// the mutation window; of the whole archive.
-Parents select_parents(const AskContext& context, const OperatorParameters& parameters, const Child& child);
+// the mutation window.
+Parents select_parents(const Ranking& ranking, Phase phase, const OperatorParameters& parameters,
+                       const Child& child);
 
 // Crossover if there is a second parent, then the phase's mutation with the same flags, then row
 // normalisation with normalise_probability.

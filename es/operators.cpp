@@ -214,22 +214,43 @@ Genome normalised_rows(const Genome& genome, int32_t experts) {
   return result;
 }
 
-std::vector<int64_t> ranked(const Archive& archive, const Child& child) {
-  std::vector<int64_t> order(static_cast<size_t>(archive.size()));
-  std::vector<double> ticket(order.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    order[i] = static_cast<int64_t>(i);
-    // The row field holds 24 bits; what is above goes into the column.
-    ticket[i] = random_uniform(address_of(child, Purpose::kTieOrder, 0, i & 0xffffff, i >> 24));
+Ranking::Ranking(const Archive& archive) {
+  for (int64_t i = 0; i < archive.size(); ++i) order_.push_back(i);
+  const auto compare = [&](int64_t a, int64_t b) {
+    return archive.compare(archive[a].result, archive[b].result);
+  };
+  std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return compare(a, b) > 0; });
+  run_.resize(order_.size());
+  for (size_t begin = 0; begin < order_.size();) {
+    size_t end = begin + 1;
+    while (end < order_.size() && compare(order_[begin], order_[end]) == 0) ++end;
+    for (; begin < end; ++begin) {
+      fitness_.push_back(archive[order_[begin]].result.fitness);
+      run_[begin].end = static_cast<int64_t>(end);
+      run_[begin].begin = begin == 0 || run_[begin - 1].end != run_[begin].end ? static_cast<int64_t>(begin)
+                                                                               : run_[begin - 1].begin;
+    }
   }
-  std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    const int better = archive.compare(archive[a].result, archive[b].result);
-    if (better != 0) return better > 0;
-    const double ticket_a = ticket[static_cast<size_t>(a)];
-    const double ticket_b = ticket[static_cast<size_t>(b)];
-    return ticket_a != ticket_b ? ticket_a < ticket_b : a < b;
-  });
-  return order;
+}
+
+int64_t Ranking::at(int64_t position, const Child& child) const {
+  // In a shuffled run every member is equally likely at every position.
+  const Run& run = run_[static_cast<size_t>(position)];
+  const uint64_t pick =
+      random_below(address_of(child, Purpose::kTieOrder, 0), static_cast<uint64_t>(run.end - run.begin));
+  return order_[static_cast<size_t>(run.begin) + pick];
+}
+
+std::pair<int64_t, int64_t> Ranking::at(int64_t first, int64_t second, const Child& child) const {
+  const Run& run1 = run_[static_cast<size_t>(first)];
+  const Run& run2 = run_[static_cast<size_t>(second)];
+  const uint64_t pick1 =
+      random_below(address_of(child, Purpose::kTieOrder, 0), static_cast<uint64_t>(run1.end - run1.begin));
+  const bool same = run1.begin == run2.begin;
+  uint64_t pick2 = random_below(address_of(child, Purpose::kTieOrder, 0, 0, 1),
+                                static_cast<uint64_t>(run2.end - run2.begin - (same ? 1 : 0)));
+  if (same && pick2 >= pick1) ++pick2;  // one of the others
+  return {order_[static_cast<size_t>(run1.begin) + pick1], order_[static_cast<size_t>(run2.begin) + pick2]};
 }
 
 int64_t mutation_window(std::span<const double> fitness, const OperatorParameters& parameters) {

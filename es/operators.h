@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "es/archive.h"
@@ -79,8 +80,28 @@ Genome crossover(const Genome& parent1, const Genome& parent2, int32_t experts,
 // Divides every row of every W_EM (never W_RM) by its sum; a row whose |sum| is below 1e-6 stays as it is.
 Genome normalised_rows(const Genome& genome, int32_t experts);
 
-// Evaluations of the archive from best to worst, equal ones in an order drawn for this child.
-std::vector<int64_t> ranked(const Archive& archive, const Child& child);
+// The evaluations of an archive from best to worst, made once for all children of a generation. Equal ones
+// stand in an order drawn for each child.
+class Ranking {
+ public:
+  explicit Ranking(const Archive& archive);
+
+  int64_t size() const { return static_cast<int64_t>(order_.size()); }
+  std::span<const double> fitness() const { return fitness_; }  // [N] from best to worst
+  // The evaluation at a position, and at two different positions, of this child's order.
+  int64_t at(int64_t position, const Child& child) const;
+  std::pair<int64_t, int64_t> at(int64_t first, int64_t second, const Child& child) const;
+
+ private:
+  struct Run {
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+
+  std::vector<int64_t> order_;   // [N] equal ones by evaluation
+  std::vector<double> fitness_;  // [N]
+  std::vector<Run> run_;         // [N] positions of the equal ones
+};
 
 // How many of the ranked members may be drawn, given their fitness from best to worst (NaN: worse than all).
 // Mutation: those within the window and the first one past it. Crossover: those within the window, at least

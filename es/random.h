@@ -15,7 +15,7 @@ namespace eep {
 // What a number decides. The values are part of every archive ever written: append, never renumber.
 enum class Purpose : uint8_t {
   kInitialGenome = 0,
-  kTieOrder = 1,  // row: evaluation of the archive
+  kTieOrder = 1,  // column: first, second parent
   kFlag = 2,      // column 0: W_EM, 1: W_RM; row: redraw
   kUseCrossover = 3,
   kMutationParent = 4,

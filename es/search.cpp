@@ -36,6 +36,7 @@ void check_start(const GenomeSpace& space, const WarmStart& start) {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::kConfig, "warm start " + start.name, what);
   };
+  if (start.name.empty() || start.name.size() > 255) fail("impossible name (expected 1..255 characters)");
   if (start.genome.groups.size() != space.kept.size()) {
     fail("another number of groups (expected " + std::to_string(space.kept.size()) + ", got " +
          std::to_string(start.genome.groups.size()) + ")");
