@@ -29,18 +29,18 @@ HWY_INLINE void merge_sums(RowSum& total, const RowSum& next) {
   }
 }
 
-// One block of logits [width], width a multiple of 16 with minus infinity beyond the vocabulary.
-HWY_INLINE RowSum sum_block(const float* logits, int64_t column, int64_t width) {
+// One block of `count` logits, padded to whole Lanes with minus infinity.
+HWY_INLINE RowSum sum_block(const float* logits, int64_t column, int64_t count) {
   Lanes highest = broadcast(-kInfinity);
-  for (int64_t i = 0; i < width; i += kLanes) highest = maximum(load(logits + i), highest);
+  for (int64_t i = 0; i < count; i += kLanes) highest = maximum(load(logits + i), highest);
   RowSum result{max_lanes(highest), 0.0f, static_cast<int32_t>(column)};
   Lanes total = zero();
-  for (int64_t i = 0; i < width; i += kLanes) {
+  for (int64_t i = 0; i < count; i += kLanes) {
     total = total + exponential(load(logits + i) - broadcast(result.maximum));
   }
   result.sum = sum_lanes(total);
-  const float* found = std::find(logits, logits + width, result.maximum);
-  if (found != logits + width) result.argmax += static_cast<int32_t>(found - logits);
+  const float* found = std::find(logits, logits + count, result.maximum);
+  if (found != logits + count) result.argmax += static_cast<int32_t>(found - logits);
   return result;
 }
 
@@ -66,7 +66,7 @@ void score_segment(const ScoreArgs& args, const ScoreBlock& block, int64_t colum
         const int32_t target = args.target ? args.target[p] : -1;
         if (target >= column && target < end) args.out[p].log_probability = row[target - column];
       }
-      const RowSum sum = sum_block(row, column, width);
+      const RowSum sum = sum_block(row, column, end - column);
       if (column == column_begin) {
         sums[r] = sum;
       } else {

@@ -139,7 +139,7 @@ HWY_INLINE void store(const Lanes& a, Bf16* p) {
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1u));
     const auto rounded = hn::ShiftRight<16>(bits + odd + hn::Set(d32, 0x7fffu));
     const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(d32, 0x40u));
-    const auto is_nan = hn::RebindMask(d32, hn::Ne(a.r[i], a.r[i]));
+    const auto is_nan = hn::RebindMask(d32, hn::IsNaN(a.r[i]));
     hn::StoreU(
         hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<D>(), hn::IfThenElse(is_nan, quiet, rounded))), d16,
         out + i * kRegisterLanes);

@@ -1,0 +1,195 @@
+// The ops in plain double-precision loops, one formula each, and with every value the bound on what an f32
+// implementation may be off by. u = 2^-24 is the unit roundoff of f32; a chain of n fused multiply-adds of
+// a_i b_i is off by at most gamma_n(n) sum |a_i b_i| (Higham, "Accuracy and Stability", 3.1).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "tests/kernels/support.h"
+
+namespace eep::test {
+
+inline constexpr double kUnit = 0x1p-24;
+inline constexpr double kTiny = 0x1p-126;  // below the normal numbers relative bounds end
+
+inline double gamma_n(double n) { return n * kUnit / (1 - n * kUnit); }
+
+// sum_k a[k] b[k] in order
+inline Bounded dot(const float* a, const float* b, int64_t n, int64_t b_stride = 1) {
+  double sum = 0, magnitude = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    const double product = static_cast<double>(a[k]) * static_cast<double>(b[k * b_stride]);
+    sum += product;
+    magnitude += std::fabs(product);
+  }
+  return {sum, gamma_n(static_cast<double>(n)) * magnitude + kTiny};
+}
+
+// out[m, n] = sum_k x[m, k] w[n, k] (+ bias[n]) (+ old[m, n])
+inline std::vector<Bounded> gemm(const Floats& x, const Floats& w, int64_t rows, int64_t n, int64_t k,
+                                 const Floats& bias = {}, const Floats& old = {}) {
+  std::vector<Bounded> out;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t column = 0; column < n; ++column) {
+      Bounded value = dot(&x[static_cast<size_t>(row * k)], &w[static_cast<size_t>(column * k)], k);
+      double magnitude = std::fabs(value.expected);
+      for (const Floats* term : {&bias, &old}) {
+        if (term->empty()) continue;
+        const double addend =
+            static_cast<double>((*term)[static_cast<size_t>(term == &bias ? column : row * n + column)]);
+        value.expected += addend;
+        magnitude += std::fabs(addend);
+      }
+      value.bound += 2 * kUnit * (magnitude + value.bound);
+      out.push_back(value);
+    }
+  }
+  return out;
+}
+
+// y = x / sqrt(mean(x^2) + eps) * weight: the mean is within gamma_n(dim), halved by the root; four roundings
+// more
+inline std::vector<Bounded> rmsnorm(const Floats& x, const Floats& weight, int64_t rows, int64_t dim,
+                                    double eps) {
+  std::vector<Bounded> out;
+  for (int64_t row = 0; row < rows; ++row) {
+    double squares = 0;
+    for (int64_t i = 0; i < dim; ++i)
+      squares += std::pow(static_cast<double>(x[static_cast<size_t>(row * dim + i)]), 2);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + eps);
+    for (int64_t i = 0; i < dim; ++i) {
+      const double y = static_cast<double>(x[static_cast<size_t>(row * dim + i)]) * scale *
+                       static_cast<double>(weight[static_cast<size_t>(i)]);
+      out.push_back({y, gamma_n(static_cast<double>(dim) / 2 + 8) * std::fabs(y) + kTiny});
+    }
+  }
+  return out;
+}
+
+// (a, b) -> (a cos - b sin, b cos + a sin)
+inline std::vector<Bounded> rope(const Floats& x, int64_t rows, int64_t heads, int64_t head_dim,
+                                 const std::vector<int32_t>& position, const Floats& cosine,
+                                 const Floats& sine) {
+  std::vector<Bounded> out(x.size());
+  const int64_t pairs = head_dim / 2;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t i = 0; i < pairs; ++i) {
+        const size_t low = static_cast<size_t>((row * heads + head) * head_dim + i);
+        const size_t high = low + static_cast<size_t>(pairs);
+        const size_t at = static_cast<size_t>(position[static_cast<size_t>(row)] * pairs + i);
+        const double a = static_cast<double>(x[low]), b = static_cast<double>(x[high]);
+        const double c = static_cast<double>(cosine[at]), s = static_cast<double>(sine[at]);
+        out[low] = {a * c - b * s, gamma_n(2) * (std::fabs(a * c) + std::fabs(b * s)) + kTiny};
+        out[high] = {b * c + a * s, gamma_n(2) * (std::fabs(b * c) + std::fabs(a * s)) + kTiny};
+      }
+    }
+  }
+  return out;
+}
+
+// One query against keys [first, last]: out = sum_p softmax_p(q . k_p scale) v_p.
+// A score is off by e = (gamma_n(d) + 2u) |scale| sum |q k|, its exponential by a factor within 2 e + 8u + u
+// |s
+// - m| (difference, polynomial), the weighted mean by twice that plus the chains over the keys and the
+// rescalings.
+inline std::vector<Bounded> attend(const float* q, const float* k, const float* v, int64_t head_dim,
+                                   int64_t stride, int64_t first, int64_t last, double scale) {
+  std::vector<double> score;
+  double worst = 0, highest = -1e300, lowest = 1e300;
+  for (int64_t p = first; p <= last; ++p) {
+    const Bounded s = dot(q, k + p * stride, head_dim);
+    score.push_back(s.expected * scale);
+    worst = std::max(worst, (s.bound + 2 * kUnit * std::fabs(s.expected)) * std::fabs(scale));
+    highest = std::max(highest, score.back());
+    lowest = std::min(lowest, score.back());
+  }
+  double total = 0;
+  for (double& s : score) total += s = std::exp(s - highest);
+  const double keys = static_cast<double>(last - first + 1);
+  const double relative = 2 * (2 * worst + 8 * kUnit + kUnit * (highest - lowest)) + 2 * gamma_n(keys + 16);
+  std::vector<Bounded> out;
+  for (int64_t i = 0; i < head_dim; ++i) {
+    double sum = 0, magnitude = 0;
+    for (int64_t p = first; p <= last; ++p) {
+      const double term = score[static_cast<size_t>(p - first)] * static_cast<double>(v[p * stride + i]);
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    out.push_back({sum / total, relative * magnitude / total + kTiny});
+  }
+  return out;
+}
+
+// softmax over values
+inline std::vector<double> softmax(const std::vector<double>& values) {
+  const double highest = *std::max_element(values.begin(), values.end());
+  std::vector<double> out;
+  double total = 0;
+  for (double value : values) out.push_back(std::exp(value - highest));
+  for (double e : out) total += e;
+  for (double& e : out) e /= total;
+  return out;
+}
+
+// h = silu(x W_gate^T) * (x W_up^T), y = h W_down^T, for one row. silu'(g) <= 1.1, silu's own error 8u
+// relative.
+inline std::vector<Bounded> swiglu(const float* x, const Floats& gate, const Floats& up, const Floats& down,
+                                   int64_t hidden, int64_t intermediate) {
+  std::vector<Bounded> h, y;
+  for (int64_t j = 0; j < intermediate; ++j) {
+    const Bounded g = dot(x, &gate[static_cast<size_t>(j * hidden)], hidden);
+    const Bounded u = dot(x, &up[static_cast<size_t>(j * hidden)], hidden);
+    const double s = g.expected / (1 + std::exp(-g.expected));
+    const double s_bound = 1.1 * g.bound + 8 * kUnit * std::fabs(s);
+    h.push_back({s * u.expected, s_bound * std::fabs(u.expected) + (std::fabs(s) + s_bound) * u.bound +
+                                     kUnit * std::fabs(s * u.expected) + kTiny});
+  }
+  for (int64_t i = 0; i < hidden; ++i) {
+    Bounded value;
+    double magnitude = 0;
+    for (int64_t j = 0; j < intermediate; ++j) {
+      const double w = static_cast<double>(down[static_cast<size_t>(i * intermediate + j)]);
+      const Bounded& term = h[static_cast<size_t>(j)];
+      value.expected += term.expected * w;
+      magnitude += std::fabs(term.expected * w);
+      value.bound += term.bound * std::fabs(w);
+    }
+    value.bound += gamma_n(static_cast<double>(intermediate)) * (magnitude + value.bound) + kTiny;
+    y.push_back(value);
+  }
+  return y;
+}
+
+// log softmax of row x at `target`. The logits are off by e = max of their bounds, which moves the result by
+// at most 2 e; the sum of exponentials by gamma_n(n / 16 + 80) + 8u + u (m - logit) relative; three roundings
+// more.
+struct ScoreReference {
+  Bounded log_probability;
+  double highest = 0;
+  std::vector<Bounded> logits;
+};
+inline ScoreReference score(const float* x, const Floats& w, int64_t vocabulary, int64_t hidden,
+                            int32_t target) {
+  ScoreReference out;
+  double worst = 0, sum = 0;
+  out.highest = -1e300;
+  for (int64_t v = 0; v < vocabulary; ++v) {
+    out.logits.push_back(dot(x, &w[static_cast<size_t>(v * hidden)], hidden));
+    worst = std::max(worst, out.logits.back().bound);
+    out.highest = std::max(out.highest, out.logits.back().expected);
+  }
+  for (const Bounded& logit : out.logits) sum += std::exp(logit.expected - out.highest);
+  if (target < 0) return out;
+  const double difference = out.logits[static_cast<size_t>(target)].expected - out.highest;
+  out.log_probability.expected = difference - std::log(sum);
+  out.log_probability.bound =
+      2 * worst + gamma_n(static_cast<double>(vocabulary) / 16 + 80) + 40 * kUnit +
+      4 * kUnit * (std::fabs(difference) + std::fabs(std::log(sum)) + std::fabs(out.highest));
+  return out;
+}
+
+}  // namespace eep::test

@@ -1,0 +1,88 @@
+// expert_merge: f32 accumulation in ascending order, one rounding to the dtype: exact against the chain
+// itself.
+#include <limits>
+
+#include "kernels/expert_merge.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/reference.h"
+#include "tests/kernels/support.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+std::vector<std::vector<char>> run_merge(const std::vector<Typed>& base, const Floats& coefficient,
+                                         const MergeCase& c, const Device& device) {
+  std::vector<std::vector<char>> merged(
+      static_cast<size_t>(c.rows), std::vector<char>(static_cast<size_t>(c.elements) * dtype_size(c.dtype)));
+  std::vector<const void*> from;
+  std::vector<void*> to;
+  for (const Typed& expert : base) from.push_back(expert.bytes.data());
+  for (std::vector<char>& row : merged) to.push_back(row.data());
+  ExpertMergeArgs args;
+  args.base = from.data();
+  args.experts = c.experts;
+  args.elements = c.elements;
+  args.dtype = c.dtype;
+  args.coefficient = coefficient.data();
+  args.rows = c.rows;
+  args.merged = to.data();
+  expert_merge_cpu(args, device);
+  return merged;
+}
+
+}  // namespace
+
+TEST_CASE("expert_merge: the chain of fma, then one rounding, exactly, on every target") {
+  for (const MergeCase& c : kMergeCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    std::vector<Typed> base;
+    for (int32_t e = 0; e < c.experts; ++e) base.emplace_back(data.floats(c.elements), c.dtype);
+    Floats coefficient = data.floats(c.rows * c.experts);
+    for (float& value : coefficient) {
+      if (data.uniform() < 0.3) value = 0;
+      if (data.uniform() < 0.3) value = 0.00390625f;  // 2^-8 of a bf16 value: sums that tie
+    }
+    std::vector<std::vector<char>> expected;
+    for (int32_t row = 0; row < c.rows; ++row) {
+      Floats sums;
+      for (int64_t i = 0; i < c.elements; ++i) {
+        float sum = 0;
+        for (int32_t e = 0; e < c.experts; ++e) {
+          const float scale = coefficient[static_cast<size_t>(row * c.experts + e)];
+          if (scale != 0)
+            sum = std::fma(scale, base[static_cast<size_t>(e)].values[static_cast<size_t>(i)], sum);
+        }
+        sums.push_back(sum);
+      }
+      expected.push_back(Typed(sums, c.dtype).bytes);
+    }
+    for (const std::string& target : cpu_targets()) {
+      set_cpu_target(target);
+      for (int threads : {1, 2, 3}) CHECK(run_merge(base, coefficient, c, cpu(threads)) == expected);
+    }
+    set_cpu_target("auto");
+  }
+}
+
+TEST_CASE("expert_merge: one-hot rows copy, zero coefficients skip even infinities, padding stays zero") {
+  const MergeCase c{3, 2, 16 * 33, DType::kBF16, 96};
+  Data data(c.seed);
+  std::vector<Typed> base;
+  for (int32_t e = 0; e < c.experts; ++e) {
+    Floats values = data.floats(c.elements);
+    for (size_t i = 15; i < values.size(); i += 16) values[i] = 0;  // a panel's padding
+    if (e == 1) values[0] = std::numeric_limits<float>::infinity();
+    base.emplace_back(values, c.dtype);
+  }
+  const auto merged = run_merge(base, {0, 0, 1, 0.5f, 0, 0.25f}, c, cpu(1));
+  CHECK(merged[0] == base[2].bytes);
+  for (size_t i = 0; i < static_cast<size_t>(c.elements); ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, &merged[1][2 * i], 2);
+    CHECK(std::isfinite(bf16_to_f32(bits)));
+    if (i % 16 == 15) CHECK(bits == 0);
+  }
+}

@@ -1,0 +1,291 @@
+// router: selection exact where it must be, weights within the bound, maps of all kinds in one call.
+#include <limits>
+#include <numeric>
+
+#include "kernels/router.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/reference.h"
+#include "tests/kernels/support.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+struct Routed {
+  std::vector<int32_t> expert;
+  Floats weight, logits;
+  RouterCounts counts;
+};
+
+struct Layer {
+  int64_t rows, hidden;
+  int32_t experts;
+  Floats x;
+  Weights gate;
+  std::vector<RouterMap> maps;
+  std::vector<int32_t> map_of_row;
+  int32_t slots;
+  bool renormalise = true;
+
+  Layer(int64_t rows_, int32_t experts_, int64_t hidden_, Data& data, int32_t slots_)
+      : rows(rows_),
+        hidden(hidden_),
+        experts(experts_),
+        x(data.floats(rows_ * hidden_)),
+        gate(data.floats(experts_ * hidden_), experts_, hidden_, DType::kBF16),
+        slots(slots_) {}
+
+  Routed run(int64_t first, int64_t count, const Device& device) const {
+    Routed out;
+    out.expert.assign(static_cast<size_t>(count * slots), 99);
+    out.weight.assign(static_cast<size_t>(count * slots), 99);
+    out.logits.assign(static_cast<size_t>(count * experts), 99);
+    RouterArgs args;
+    args.x = x.data() + first * hidden;
+    args.rows = count;
+    args.gate = gate.packed;
+    args.maps = maps.data();
+    args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
+    args.slots = slots;
+    args.renormalise = renormalise;
+    args.expert = out.expert.data();
+    args.weight = out.weight.data();
+    args.logits = out.logits.data();
+    args.counts = &out.counts;
+    router_cpu(args, device);
+    return out;
+  }
+
+  // Weights and experts in one vector, for comparing bits.
+  Floats bits(int64_t first, int64_t count, const Device& device) const {
+    const Routed out = run(first, count, device);
+    Floats all;
+    for (int64_t row = 0; row < count; ++row) {
+      for (int64_t slot = row * slots; slot < (row + 1) * slots; ++slot) {
+        all.push_back(static_cast<float>(out.expert[static_cast<size_t>(slot)]));
+        all.push_back(out.weight[static_cast<size_t>(slot)]);
+      }
+    }
+    return all;
+  }
+};
+
+// Mapped values of one row in double, from the f32 logits, with bounds.
+std::vector<Bounded> mapped_values(const RouterMap& map, const float* logits, int32_t experts) {
+  std::vector<Bounded> source;
+  if (map.space == RouterSpace::kLogits) {
+    for (int32_t e = 0; e < experts; ++e) source.push_back({static_cast<double>(logits[e]), 0});
+  } else {
+    const std::vector<double> p = softmax(std::vector<double>(logits, logits + experts));
+    for (double value : p) source.push_back({value, value * gamma_n(experts / 16.0 + 16)});
+  }
+  std::vector<Bounded> mapped;
+  for (int32_t r = 0; r < map.kept; ++r) {
+    if (map.kept_experts != nullptr) {
+      mapped.push_back(source[static_cast<size_t>(map.kept_experts[r])]);
+      continue;
+    }
+    Bounded sum;
+    double magnitude = 0;
+    for (int32_t e = 0; e < experts; ++e) {
+      const double w = static_cast<double>(map.matrix[r * experts + e]);
+      sum.expected += w * source[static_cast<size_t>(e)].expected;
+      sum.bound += std::fabs(w) * source[static_cast<size_t>(e)].bound;
+      magnitude += std::fabs(w * source[static_cast<size_t>(e)].expected);
+    }
+    sum.bound += gamma_n(experts) * magnitude + kTiny;
+    mapped.push_back(sum);
+  }
+  return mapped;
+}
+
+// One row against the definition: order, exclusion, weights.
+void check_row(const RouterMap& map, bool renormalise, const float* logits, int32_t experts, int32_t slots,
+               const int32_t* expert, const float* weight) {
+  const std::vector<Bounded> mapped = mapped_values(map, logits, experts);
+  std::vector<bool> chosen(mapped.size());
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    REQUIRE(r < mapped.size());
+    REQUIRE(!chosen[r]);
+    chosen[r] = true;
+    if (slot == 0) continue;
+    const Bounded& before = mapped[static_cast<size_t>(expert[slot - 1])];
+    CHECK(before.expected >= mapped[r].expected - before.bound - mapped[r].bound);
+    const bool exact =
+        map.kept_experts != nullptr;  // equal sources are equal values: the lower row goes first
+    if (exact && map.kept_experts[expert[slot - 1]] == map.kept_experts[r])
+      CHECK(expert[slot - 1] < expert[slot]);
+  }
+  const Bounded& last = mapped[static_cast<size_t>(expert[map.top_k - 1])];
+  for (size_t r = 0; r < mapped.size(); ++r) {
+    if (!chosen[r]) CHECK(last.expected >= mapped[r].expected - last.bound - mapped[r].bound);
+  }
+  std::vector<double> g;
+  double relative = 0;
+  if (map.space == RouterSpace::kLogits) {
+    std::vector<double> values;
+    double worst = 0, spread = 0;
+    for (const Bounded& m : mapped) {
+      values.push_back(m.expected);
+      worst = std::max(worst, m.bound);
+      spread = std::max(spread, std::fabs(m.expected - mapped[static_cast<size_t>(expert[0])].expected));
+    }
+    g = softmax(values);
+    relative = 2 * (2 * worst + 8 * kUnit + kUnit * spread) + gamma_n(map.kept / 16.0 + 16);
+  } else {
+    for (const Bounded& m : mapped) g.push_back(m.expected);
+  }
+  double sum = 0, sum_bound = 0;
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    sum += g[r];
+    sum_bound +=
+        map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound + kUnit * 4 * std::fabs(g[r]);
+  }
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    const double own = map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound;
+    double expected = g[r], bound = own + kTiny;
+    if (renormalise && std::fabs(sum) < static_cast<double>(kRouterTinySum)) {
+      expected = 1.0 / map.top_k;
+      bound = kUnit;
+    } else if (renormalise) {
+      expected = g[r] / sum;
+      const double divisor = std::fabs(sum) - sum_bound;
+      REQUIRE(divisor > 0);
+      bound = (own + std::fabs(expected) * sum_bound) / divisor + 2 * kUnit * std::fabs(expected) + kTiny;
+    }
+    CAPTURE(slot);
+    CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= bound);
+  }
+  for (int32_t slot = map.top_k; slot < slots; ++slot) {
+    CHECK(expert[slot] == -1);
+    CHECK(weight[slot] == 0.0f);
+  }
+}
+
+void check_layer(const Layer& layer) {
+  const Routed out = layer.run(0, layer.rows, cpu(1));
+  check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
+  for (int64_t row = 0; row < layer.rows; ++row) {
+    CAPTURE(row);
+    const size_t map =
+        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
+    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
+              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
+              &out.weight[static_cast<size_t>(row * layer.slots)]);
+  }
+  const Floats bits =
+      same_bits_everywhere([&](const Device& device) { return layer.bits(0, layer.rows, device); });
+  same_bits_in_batches(bits, layer.rows, 2 * layer.slots,
+                       [&](int64_t first, int64_t rows) { return layer.bits(first, rows, cpu(1)); });
+}
+
+}  // namespace
+
+TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one call") {
+  for (const RouterCase& c : kRouterCases) {
+    for (bool renormalise : {true, false}) {
+      CAPTURE(c.seed);
+      CAPTURE(renormalise);
+      Data data(c.seed);
+      Layer layer(c.rows, c.experts, c.hidden, data, std::min(kMaxTopK, c.top_k + 1));
+      layer.renormalise = renormalise;
+      std::vector<int32_t> kept, twice;
+      for (int32_t r = 0; r < c.kept; ++r) {
+        kept.push_back(static_cast<int32_t>(data.below(c.experts)));
+        twice.push_back(kept[static_cast<size_t>(r / 2)]);
+      }
+      Floats dense = data.floats(c.kept * c.experts);
+      for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
+      for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+        layer.maps.push_back({kept.data(), nullptr, c.kept, c.top_k, space});
+        layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
+        layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
+      }
+      for (int64_t row = 0; row < c.rows; ++row)
+        layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
+      check_layer(layer);
+    }
+  }
+}
+
+TEST_CASE("router: exact ties go to the lower row of the plan") {
+  Data data(70);
+  Layer layer(5, 6, 16, data, 3);
+  const std::vector<int32_t> kept = {4, 2, 4, 2, 4};
+  layer.maps = {{kept.data(), nullptr, 5, 3, RouterSpace::kLogits}};
+  const Routed out = layer.run(0, 5, cpu(1));
+  for (int64_t row = 0; row < 5; ++row) {
+    const float four = out.logits[static_cast<size_t>(row * 6 + 4)],
+                two = out.logits[static_cast<size_t>(row * 6 + 2)];
+    const std::vector<int32_t> expected =
+        four > two ? std::vector<int32_t>{0, 2, 4} : std::vector<int32_t>{1, 3, 0};
+    CHECK(std::vector<int32_t>(out.expert.begin() + row * 3, out.expert.begin() + row * 3 + 3) == expected);
+  }
+}
+
+TEST_CASE("router: logits are compared, not exponentials that round to ties") {
+  // Two tiny logits one ulp apart: exp(1e-9 - 5) is the same f32 for both.
+  Data data(71);
+  Layer layer(1, 3, 1, data, 2);
+  layer.x = {1.0f};
+  const Floats gate = {std::nextafter(1e-9f, 0.0f), 1e-9f, 5.0f};
+  layer.gate = Weights(gate, 3, 1, DType::kF32);
+  const std::vector<int32_t> kept = {0, 1, 2};
+  layer.maps = {{kept.data(), nullptr, 3, 2, RouterSpace::kLogits}};
+  const Routed out = layer.run(0, 1, cpu(1));
+  CHECK(out.expert == std::vector<int32_t>{2, 1});
+}
+
+TEST_CASE("router: sums near zero and negative sums are counted and defined") {
+  Data data(72);
+  Layer layer(40, 4, 8, data, 2);
+  // Rows that cancel: the two largest mapped values sum to nothing; all negative: the sum is negative.
+  const Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0};
+  const Floats negative = {-1, -2, -1, -1, -3, -1, -1, -1};
+  layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
+                {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
+  for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
+  check_layer(layer);
+  for (int threads : {1, 3}) {
+    const Routed out = layer.run(0, 40, cpu(threads));
+    CHECK(out.counts.tiny_sums == 10);
+    CHECK(out.counts.negative_sums == 30);
+    CHECK(out.weight[0] == 0.5f);
+    CHECK(out.expert[0] == 0);
+  }
+}
+
+TEST_CASE("router: non-finite logits are the lowest and crash nothing") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  Data data(73);
+  Layer layer(4, 3, 3, data, 2);
+  layer.gate = Weights({1, 0, 0, 0, 1, 0, 0, 0, 1}, 3, 3, DType::kF32);
+  // 0 * NaN poisons every logit, so rows of NaN are all NaN; infinity times 0 likewise.
+  layer.x = {nan, nan, nan, 1, 2, 3, inf, inf, inf, -inf, 0, 0};
+  const std::vector<int32_t> kept = {2, 0, 1};
+  const Floats dense = {1, 1, 1, nan, 0, 0, 0, 0, 2};
+  for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+    for (int dense_map = 0; dense_map < 2; ++dense_map) {
+      layer.maps = {dense_map ? RouterMap{nullptr, dense.data(), 3, 2, space}
+                              : RouterMap{kept.data(), nullptr, 3, 2, space}};
+      for (const std::string& target : cpu_targets()) {
+        set_cpu_target(target);
+        const Routed out = layer.run(0, 4, cpu(1));
+        CHECK(out.expert[0] == 0);  // all NaN: the lower rows
+        CHECK(out.expert[1] == 1);
+        if (dense_map) {
+          CHECK(out.expert[2] != 1);  // the NaN row is never before a number
+          CHECK(out.expert[3] != 1);
+        } else {
+          CHECK(out.expert[2] == 0);  // expert 2 has the largest logit
+          CHECK(out.expert[3] == 2);
+        }
+      }
+      set_cpu_target("auto");
+    }
+  }
+}
