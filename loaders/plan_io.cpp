@@ -97,6 +97,10 @@ PlanGroup read_group(const JsonView& view, const PlanInfo& info, int32_t& expert
 
 // The fewest digits that come back as the same float through a double, which is how JSON numbers are read.
 void append_number(std::string& text, float value) {
+  if (value == 0) {
+    text += std::signbit(value) ? "-0.0" : "0";  // "-0" would be read as an integer, which has no sign of zero
+    return;
+  }
   char digits[32];
   *fmt::format_to(digits, "{}", value) = '\0';
   if (static_cast<float>(std::strtod(digits, nullptr)) != value) {
