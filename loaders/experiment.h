@@ -1,0 +1,106 @@
+// The experiment file: model, task, plan, search, baselines, sweep. Strict; every default is stated here and
+// nowhere else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loaders/yaml.h"
+
+namespace eep {
+
+struct SplitUse {
+  std::string split;
+  int64_t limit = 0;  // items, 0: all
+};
+
+// One phase of the search. Operator constants are those of the released search code (docs/method.md).
+struct PhaseSettings {
+  std::string algorithm = "eep";
+  int64_t evaluations = 0;
+  int64_t initial = 31;
+  double flag_probability = 0.25;
+  double row_probability = 0.15;
+  double element_probability = 0.25;
+  double sigma = 0.065;
+  double normalise_probability = 0.1;
+  double crossover_probability = 0.3;
+  double crossover_first_parent = 0.6;
+  double mutation_window_points = 3.0;
+  double crossover_window_points = 1.0;
+  int64_t crossover_window_minimum = 6;
+  std::string parent_rule = "auto";  // by the fitness
+  int64_t mutation_rank = 16;
+  int64_t crossover_rank = 8;
+};
+
+struct Experiment {
+  std::string name = "experiment";
+  int64_t seed = 11450;
+
+  std::string model_path;
+  std::string model_dtype = "auto";
+
+  std::string task;  // name, or path of a task file
+  std::string protocol = "harness";
+  SplitUse train{"train", 0}, dev{"dev", 0}, test{"test", 0};
+
+  int64_t experts = 0;       // kept in every layer
+  int64_t top_k = 0;         // 0: the model's
+  std::string groups = "4";  // a number, or per_layer
+  std::string router_space = "logits";
+
+  int64_t population = 32;
+  std::string fitness = "metric_then_loglik";
+  int64_t dev_count = 20;
+  bool warm_start = true;
+  PhaseSettings prune{.evaluations = 101};
+  PhaseSettings merge{.evaluations = 301};
+
+  std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
+  int64_t random_draws = 30;
+
+  int64_t calibration_limit = 0;  // train items, 0: all that the search uses
+  int64_t subset_tokens = 2048;   // tokens for reconstruction errors (NAEE)
+  int64_t sampled_subsets = 500;  // where there are more than 10,000 subsets
+
+  std::string export_format = "none";
+
+  // Dotted key and its values as YAML text; empty: one run.
+  std::vector<std::pair<std::string, std::vector<std::string>>> sweep;
+
+  std::string directory;  // of the file: relative paths start there
+};
+
+// "a.b=c" as --set takes it.
+using Overrides = std::vector<std::string>;
+
+// Throws Error(kConfig, or kNoInput for a missing file).
+Experiment load_experiment(const std::string& path, const Overrides& overrides = {});
+Experiment parse_experiment(const std::string& text, const std::string& where, const std::string& directory,
+                            const Overrides& overrides = {});
+
+// Every field, defaults included, with absolute paths; reads back as the same experiment. Without the sweep.
+std::string resolved_yaml(const Experiment& experiment);
+
+// One combination of the sweep: `<key>=<value>,...` and the experiment it stands for (no sweep of its own).
+struct Combination {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> values;
+  Experiment experiment;
+};
+// In the order of the file, the last key fastest. One unnamed combination without a sweep.
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {});
+
+// JSON Schema (draft 2020-12) of the file.
+std::string experiment_schema();
+
+// The file of a task: a path relative to `directory`, or NAME.yaml in tasks/ beside or above it, in
+// $EEP_TASKS, or in the installed share directory. Throws Error(kNoInput) listing the places.
+std::string find_task(const std::string& name, const std::string& directory);
+// A path relative to `directory` if it exists there, else to the working directory; absolute.
+std::string resolve_path(const std::string& path, const std::string& directory);
+
+}  // namespace eep

@@ -1,0 +1,119 @@
+// Writing experiments: the resolved file and the JSON Schema, from the same fields as the reader.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "loaders/experiment_fields.h"
+
+namespace eep {
+namespace {
+
+class Writer {
+ public:
+  std::string out;
+
+  template <typename Body>
+  void section(const char* name, const Body& body) {
+    line(name, "");
+    ++depth_;
+    body();
+    --depth_;
+  }
+  void text(const char* name, std::string& value, bool) { line(name, yaml_string(value)); }
+  void choice(const char* name, std::string& value, const std::vector<std::string>&) { line(name, value); }
+  void integer(const char* name, int64_t& value, int64_t, int64_t) { line(name, std::to_string(value)); }
+  void required_integer(const char* name, int64_t& value, int64_t, int64_t) {
+    line(name, std::to_string(value));
+  }
+  void number(const char* name, double& value, double, double) { line(name, fmt::format("{}", value)); }
+  void flag(const char* name, bool& value) { line(name, value ? "true" : "false"); }
+  void groups(const char* name, std::string& value) { line(name, value); }
+  void words(const char* name, std::vector<std::string>& value, const std::vector<std::string>&) {
+    line(name, fmt::format("[{}]", fmt::join(value, ", ")));
+  }
+
+ private:
+  void line(const char* name, const std::string& value) {
+    out += std::string(static_cast<size_t>(2 * depth_), ' ') + name + ":" +
+           (value.empty() ? "" : " " + value) + "\n";
+  }
+  int depth_ = 0;
+};
+
+class SchemaWriter {
+ public:
+  using Json = nlohmann::ordered_json;
+
+  SchemaWriter() { stack_.push_back(object()); }
+  Json root() { return stack_.back(); }
+
+  template <typename Body>
+  void section(const char* name, const Body& body) {
+    stack_.push_back(object());
+    body();
+    Json done = std::move(stack_.back());
+    stack_.pop_back();
+    set(name, std::move(done));
+  }
+  void text(const char* name, std::string& value, bool required) {
+    Json field{{"type", "string"}};
+    if (!value.empty()) field["default"] = value;
+    set(name, field);
+    if (required) stack_.back()["required"].push_back(name);
+  }
+  void choice(const char* name, std::string& value, const std::vector<std::string>& allowed) {
+    set(name, {{"enum", allowed}, {"default", value}});
+  }
+  void integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
+    set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
+  }
+  void required_integer(const char* name, int64_t&, int64_t smallest, int64_t largest) {
+    set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}});
+    stack_.back()["required"].push_back(name);
+  }
+  void number(const char* name, double& value, double smallest, double largest) {
+    set(name, {{"type", "number"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
+  }
+  void flag(const char* name, bool& value) { set(name, {{"type", "boolean"}, {"default", value}}); }
+  void groups(const char* name, std::string& value) {
+    set(name, {{"anyOf", Json::array({{{"type", "integer"}, {"minimum", 1}}, {{"const", "per_layer"}}})},
+               {"default", std::stoi(value)}});
+  }
+  void words(const char* name, std::vector<std::string>& value, const std::vector<std::string>& allowed) {
+    set(name, {{"type", "array"}, {"items", {{"enum", allowed}}}, {"uniqueItems", true}, {"default", value}});
+  }
+  void set(const char* name, Json field) { stack_.back()["properties"][name] = std::move(field); }
+
+ private:
+  static Json object() {
+    return {{"type", "object"},
+            {"additionalProperties", false},
+            {"required", Json::array()},
+            {"properties", Json::object()}};
+  }
+  std::vector<Json> stack_;
+};
+
+}  // namespace
+
+std::string resolved_yaml(const Experiment& experiment) {
+  Experiment resolved = experiment;
+  resolved.model_path = resolve_path(resolved.model_path, resolved.directory);
+  resolved.task = find_task(resolved.task, resolved.directory);
+  Writer writer;
+  visit_experiment(writer, resolved);
+  return writer.out;
+}
+
+std::string experiment_schema() {
+  Experiment defaults;
+  SchemaWriter writer;
+  visit_experiment(writer, defaults);
+  writer.set("sweep", {{"type", "object"}, {"additionalProperties", {{"type", "array"}, {"minItems", 1}}}});
+  nlohmann::ordered_json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+                                {"title", "eep experiment"}};
+  schema.update(writer.root());
+  return schema.dump(2) + "\n";
+}
+
+}  // namespace eep
