@@ -1,0 +1,33 @@
+// Answers out of generated text: the extraction rules and normalisers of the paper's evaluation protocol
+// (first capital letter, first option, last number, ...) and of the plain one.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace eep {
+
+enum class ExtractKind : uint8_t { kNone, kFirstCapital, kFirstOption, kLastNumber, kFirstLine, kSquad };
+
+struct ExtractRule {
+  ExtractKind kind = ExtractKind::kNone;  // kNone: the text without surrounding white space
+  std::string options;                    // kFirstOption: the letters, ascending
+};
+
+// "none", "first_capital", "first_option(ABC)", "last_number", "first_line", "squad". False if there is no
+// such rule.
+bool parse_extract(std::string_view text, ExtractRule* rule);
+
+// The answer; "" (last_number: "NULL") when there is none.
+std::string extract_answer(const ExtractRule& rule, std::string_view text);
+
+std::string strip(std::string_view text);  // white space (ASCII) at both ends
+
+// Cut at the first newline, period or comma; drop what is neither word character nor white space; drop a, an,
+// the; squeeze blanks.
+std::string general_normalise(std::string_view text);
+// The same, cut at the newline alone.
+std::string squad_normalise(std::string_view text);
+std::string lower_case(std::string_view text);
+
+}  // namespace eep

@@ -1,0 +1,162 @@
+#include "loaders/metric.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <sstream>
+
+#include "loaders/unicode.h"
+
+namespace eep {
+namespace {
+
+const std::vector<std::pair<std::string, Metric>>& table() {
+  static const std::vector<std::pair<std::string, Metric>> names{{"acc", Metric::kAcc},
+                                                                 {"acc_norm", Metric::kAccNorm},
+                                                                 {"exact_match", Metric::kExactMatch},
+                                                                 {"f1", Metric::kF1},
+                                                                 {"contains", Metric::kContains},
+                                                                 {"em_contains", Metric::kEmContains},
+                                                                 {"squad_contains", Metric::kSquadContains},
+                                                                 {"number_equal", Metric::kNumberEqual}};
+  return names;
+}
+
+std::map<std::string, int> tokens_of(std::string_view text) {
+  std::map<std::string, int> counts;
+  std::istringstream words(squad_normalise(lower_case(text)));
+  std::string word;
+  while (words >> word) ++counts[word];
+  return counts;
+}
+
+double f1(std::string_view answer, std::string_view reference) {
+  const auto a = tokens_of(answer), b = tokens_of(reference);
+  int common = 0, size_a = 0, size_b = 0;
+  for (const auto& [word, count] : a) {
+    size_a += count;
+    if (const auto found = b.find(word); found != b.end()) common += std::min(count, found->second);
+  }
+  for (const auto& [word, count] : b) size_b += count;
+  if (size_a == 0 || size_b == 0) return size_a == size_b ? 1 : 0;
+  return 2.0 * common / (size_a + size_b);
+}
+
+std::optional<double> number(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || end != text.c_str() + text.size() || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
+
+double score_one(Metric metric, const std::string& answer, const std::string& reference) {
+  const auto contains = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos ? 1.0 : 0.0;
+  };
+  switch (metric) {
+    case Metric::kExactMatch:
+      return strip(answer) == strip(reference) ? 1 : 0;
+    case Metric::kF1:
+      return f1(answer, reference);
+    case Metric::kContains:
+      return contains(answer, reference);
+    case Metric::kEmContains: {
+      const std::string normal = general_normalise(answer);
+      return std::max(contains(normal, general_normalise(reference)), contains(normal, reference));
+    }
+    case Metric::kSquadContains:
+      return contains(general_normalise(answer), lower_case(squad_normalise(reference)));
+    case Metric::kNumberEqual: {
+      if (answer == reference) return 1;
+      const auto a = number(answer), b = number(reference);
+      return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
+    }
+    case Metric::kAcc:
+    case Metric::kAccNorm:
+      return 0;
+  }
+  return 0;
+}
+
+// exact_match on the plain text: decided wrong once no reference begins with it. The right answer may still
+// be spoilt by more text.
+std::optional<double> exact_verdict(std::string_view text, const std::vector<std::string>& references) {
+  size_t start = 0;
+  while (start < text.size() && (text[start] == ' ' || (text[start] >= '\t' && text[start] <= '\r'))) ++start;
+  const std::string_view said = text.substr(start);
+  for (const std::string& raw : references) {
+    const std::string reference = strip(raw);
+    if (reference.find("\ufffd") != std::string::npos)
+      return std::nullopt;  // broken bytes could still become it
+    if (std::string_view(reference).starts_with(said)) return std::nullopt;
+    if (said.starts_with(reference) && strip(said.substr(reference.size())).empty()) return std::nullopt;
+  }
+  return 0.0;
+}
+
+}  // namespace
+
+std::optional<Metric> parse_metric(std::string_view name) {
+  for (const auto& [known, metric] : table()) {
+    if (known == name) return metric;
+  }
+  return std::nullopt;
+}
+
+const char* metric_name(Metric metric) {
+  for (const auto& [name, known] : table()) {
+    if (known == metric) return name.c_str();
+  }
+  return "?";
+}
+
+const std::vector<std::string>& metric_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list;
+    for (const auto& [name, metric] : table()) list.push_back(name);
+    return list;
+  }();
+  return names;
+}
+
+double score_text(Metric metric, const ExtractRule& rule, std::string_view text,
+                  const std::vector<std::string>& references) {
+  const std::string answer = extract_answer(rule, text);
+  double best = 0;
+  for (const std::string& reference : references) best = std::max(best, score_one(metric, answer, reference));
+  return best;
+}
+
+std::optional<double> early_verdict(Metric metric, const ExtractRule& rule, std::string_view text,
+                                    const std::vector<std::string>& references) {
+  const auto now = [&] { return score_text(metric, rule, text, references); };
+  switch (rule.kind) {
+    case ExtractKind::kNone:
+      return metric == Metric::kExactMatch ? exact_verdict(text, references) : std::nullopt;
+    case ExtractKind::kFirstCapital:  // the first capital letter stays the first
+      return extract_answer(rule, text).empty() ? std::nullopt : std::optional(now());
+    case ExtractKind::kFirstOption:  // only the rule about the very start cannot be overruled by later text
+      if (text.size() >= 2 && rule.options.find(text[0]) != std::string::npos &&
+          (text[1] == ':' || text[1] == ',' || text[1] == ' ' || (text[1] >= '\t' && text[1] <= '\r'))) {
+        return now();
+      }
+      return std::nullopt;
+    case ExtractKind::kLastNumber:  // the text ends for it at the next question
+      return text.find("Question:") != std::string_view::npos ? std::optional(now()) : std::nullopt;
+    case ExtractKind::kSquad:  // the first line alone counts; a later "answer is" on it would change the
+                               // result
+      return text.find('\n') != std::string_view::npos ? std::optional(now()) : std::nullopt;
+    case ExtractKind::kFirstLine: {
+      const size_t first = text.find_first_not_of(" \t\n\v\f\r");
+      if (first == std::string_view::npos) return std::nullopt;
+      const bool line_over = text.find('\n', first) != std::string_view::npos;
+      const bool cut =
+          metric == Metric::kEmContains && text.find_first_of(".,", first) != std::string_view::npos;
+      return line_over || cut ? std::optional(now()) : std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace eep
