@@ -64,10 +64,11 @@ std::vector<float> read_matrix(const JsonView& matrix, int32_t& kept, int32_t& e
     }
     for (size_t j = 0; j < rows[i].size(); ++j) {
       const double value = rows[i][j].is_number() ? rows[i][j].get<double>() : HUGE_VAL;
-      if (!(std::fabs(value) <= std::numeric_limits<float>::max())) {
+      if (!(std::fabs(value) < 0x1.ffffffp127)) {  // from here on a float is infinite
         matrix.at(i).at(j).fail_expected("a number that a float can hold");
       }
-      values.push_back(static_cast<float>(value));
+      constexpr double kLargest = std::numeric_limits<float>::max();
+      values.push_back(static_cast<float>(std::clamp(value, -kLargest, kLargest)));
     }
   }
   if (kept > experts) {
@@ -98,7 +99,8 @@ PlanGroup read_group(const JsonView& view, const PlanInfo& info, int32_t& expert
 // The fewest digits that come back as the same float through a double, which is how JSON numbers are read.
 void append_number(std::string& text, float value) {
   if (value == 0) {
-    text += std::signbit(value) ? "-0.0" : "0";  // "-0" would be read as an integer, which has no sign of zero
+    text +=
+        std::signbit(value) ? "-0.0" : "0";  // "-0" would be read as an integer, which has no sign of zero
     return;
   }
   char digits[32];
