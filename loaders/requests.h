@@ -1,0 +1,77 @@
+// Requests: a task's items as token sequences for the engine, and the engine's scores back as answers.
+//
+// Multiple choice follows the `harness` protocol: log-likelihood of each choice behind the prompt. A
+// generated answer is first checked by teacher forcing: the first accepted answer and the first stop string
+// stand behind the prompt. The greedy output equals that answer iff the arg-max agrees at each of its tokens;
+// where it parts, the output so far is known exactly, and mostly decides the item. What stays undecided is
+// returned as a prefix to decode from.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/prompts.h"
+#include "kernels/score.h"
+#include "loaders/task.h"
+#include "loaders/tokenizer.h"
+
+namespace eep {
+
+struct ItemScore {
+  double metric = 0;            // of this item, once decided
+  double right_loglik = 0;      // mean over items: the tie-break of a search (docs/method.md)
+  int32_t prediction = -1;      // multiple choice: the chosen index
+  std::vector<int32_t> output;  // generate: what was generated so far (exact greedy tokens)
+  bool decided = true;
+};
+
+class Requests {
+ public:
+  // The tokenizer must outlive the object. Items longer than the model's positions are cut from the left
+  // (truncated() counts them).
+  Requests(const Task& task, std::vector<Item> items, const Tokenizer& tokenizer, const ModelConfig& config);
+
+  const Task& task() const { return task_; }
+  const std::vector<Item>& items() const { return items_; }
+  const Prompts& prompts() const { return prompts_; }
+  int64_t truncated() const { return truncated_; }
+
+  // One candidate's scores of prompts().scores -> one ItemScore an item.
+  std::vector<ItemScore> judge(std::span<const TokenScore> scores) const;
+
+  // For items that judge left undecided: the tokens of the prompt, and whether `generated` (from the first
+  // new token on) settles the item.
+  const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
+  std::optional<double> verdict(size_t item, std::span<const int32_t> generated, bool ended) const;
+  // The generated text as it is scored: cut at the first stop string and the end of sequence.
+  std::string output_text(std::span<const int32_t> generated) const;
+  int32_t max_new() const { return task_.max_new; }
+
+ private:
+  struct Entry {
+    std::vector<int32_t> prompt;
+    std::vector<std::vector<int32_t>> continuations;  // of each choice, or the right answer with its stop
+    std::vector<size_t> sequences;                    // into sequences_
+  };
+  std::vector<int32_t> encode_continuation(const std::string& context, const std::string& continuation,
+                                           std::vector<int32_t>* context_ids) const;
+  ItemScore judge_choice(const Item& item, const Entry& entry, std::span<const TokenScore> scores) const;
+  ItemScore judge_generation(size_t item, std::span<const TokenScore> scores) const;
+  bool is_end(int32_t token) const;
+
+  Task task_;
+  std::vector<Item> items_;
+  const Tokenizer& tokenizer_;
+  std::vector<int32_t> eos_;
+  int64_t max_positions_;
+  std::vector<Entry> entries_;
+  Prompts prompts_;
+  std::vector<PromptBuilder::Sequence> sequences_;
+  int64_t truncated_ = 0;
+};
+
+}  // namespace eep
