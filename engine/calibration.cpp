@@ -8,6 +8,7 @@
 
 #include "engine/chunk_pass.h"
 #include "engine/forward.h"
+#include "kernels/scalar_math.h"
 
 namespace eep {
 namespace {
@@ -48,7 +49,8 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
   double sum = 0;
   chosen->clear();
   for (int32_t expert : experts) {
-    const double value = std::exp(static_cast<double>(logits[expert]) - largest);
+    const double below = static_cast<double>(logits[expert]) - largest;
+    const double value = below > -700 ? exponential_double(below) : 0.0;
     sum += value;
     chosen->push_back({expert, value});
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "kernels/scalar_math.h"
 #include "loaders/unicode.h"
 
 namespace eep {
@@ -135,8 +136,8 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
   result.metric = result.prediction == item.label ? 1 : 0;
   // The right choice among the choices: what accuracy is made of.
   double sum = 0;
-  for (double value : loglik) sum += std::exp(value - largest);
-  result.right_loglik = loglik[static_cast<size_t>(item.label)] - largest - std::log(sum);
+  for (double value : loglik) sum += value - largest > -700 ? exponential_double(value - largest) : 0.0;
+  result.right_loglik = loglik[static_cast<size_t>(item.label)] - largest - logarithm(sum);
   return result;
 }
 
@@ -168,6 +169,12 @@ std::string Requests::output_text(std::span<const int32_t> generated) const {
   std::string text = tokenizer_.decode(generated.subspan(0, count), true);
   for (const std::string& stop : task_.stop) text = text.substr(0, text.find(stop));
   return text;
+}
+
+bool Requests::has_stop(std::span<const int32_t> generated) const {
+  const std::string text = tokenizer_.decode(generated, true);
+  return std::any_of(task_.stop.begin(), task_.stop.end(),
+                     [&](const std::string& stop) { return text.find(stop) != std::string::npos; });
 }
 
 std::optional<double> Requests::verdict(size_t item, std::span<const int32_t> generated, bool ended) const {

@@ -49,6 +49,7 @@ class Requests {
   std::optional<double> verdict(size_t item, std::span<const int32_t> generated, bool ended) const;
   // The generated text as it is scored: cut at the first stop string and the end of sequence.
   std::string output_text(std::span<const int32_t> generated) const;
+  bool has_stop(std::span<const int32_t> generated) const;  // a stop string is complete
   int32_t max_new() const { return task_.max_new; }
 
  private:
