@@ -1,0 +1,68 @@
+// One combination of an experiment: baselines, prune phase, merge phase, final evaluation; everything a run
+// directory holds.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "experiments/methods.h"
+#include "experiments/task_context.h"
+#include "loaders/experiment.h"
+
+namespace eep {
+
+// How a run talks and is stopped.
+struct RunHooks {
+  std::function<void(const std::string&)> say;  // a line for people
+  std::function<void(const std::string& what, int64_t done, int64_t total, const std::string& best)> progress;
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Thrown between steps when hooks.stop is set: a checkpoint is written.
+struct Interrupted {};
+
+class CombinationRun {
+ public:
+  // directory: exists. subset_kept: kept counts for which calibration measures subset errors (all of a sweep,
+  // so that it is shared).
+  CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
+                 std::vector<int32_t> subset_kept, const RunHooks& hooks);
+
+  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  Json run();
+
+  // The number of evaluations and tokens that run() will need, for --dry-run.
+  int64_t planned_evaluations() const;
+
+ private:
+  struct Method {
+    MethodResult result;
+    ExpertPlan plan;
+    std::vector<ExpertPlan> draws;  // random
+  };
+
+  void make_baselines();
+  void search();
+  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  void final_scores();
+  void write_samples(const std::string& name, const SplitResult& result);
+  void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
+  void check_stop() const;
+  std::string path(const std::string& file) const { return directory_ + "/" + file; }
+
+  ModelContext& model_;
+  TaskContext& task_;
+  const Experiment& experiment_;
+  std::string directory_;
+  std::vector<int32_t> subset_kept_;
+  const RunHooks& hooks_;
+  int32_t kept_ = 0, top_k_ = 0;
+  RouterSpace space_ = RouterSpace::kLogits;
+  std::vector<std::vector<int32_t>> groups_;
+  std::vector<Method> methods_;
+  Json search_json_;
+};
+
+}  // namespace eep

@@ -1,0 +1,195 @@
+// The search of one combination: warm starts, generations with checkpoints, resume, and the two searched
+// methods.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include "es/search.h"
+#include "experiments/combination.h"
+#include "loaders/file.h"
+
+namespace eep {
+namespace {
+
+constexpr const char* kStateFile = "checkpoints/search.state";
+constexpr const char* kTimesFile = "checkpoints/search.json";
+
+OperatorParameters operator_parameters(const PhaseSettings& phase, FitnessKind kind) {
+  OperatorParameters p;
+  p.initial = static_cast<int32_t>(phase.initial);
+  p.flag_probability = phase.flag_probability;
+  p.row_probability = phase.row_probability;
+  p.element_probability = phase.element_probability;
+  p.sigma = phase.sigma;
+  p.normalise_probability = phase.normalise_probability;
+  p.crossover_probability = phase.crossover_probability;
+  p.crossover_first_parent = phase.crossover_first_parent;
+  p.mutation_window_points = phase.mutation_window_points;
+  p.crossover_window_points = phase.crossover_window_points;
+  p.crossover_window_minimum = static_cast<int32_t>(phase.crossover_window_minimum);
+  p.mutation_rank = static_cast<int32_t>(phase.mutation_rank);
+  p.crossover_rank = static_cast<int32_t>(phase.crossover_rank);
+  p.parent_rule = phase.parent_rule == "window"          ? ParentRule::kWindow
+                  : phase.parent_rule == "ranking"       ? ParentRule::kRanking
+                  : phase.parent_rule == "ranked_window" ? ParentRule::kRankedWindow
+                                                         : parent_rule_of(kind);
+  return p;
+}
+
+FitnessKind fitness_kind(const std::string& name) {
+  if (name == "metric") return FitnessKind::kMetric;
+  return name == "loglik" ? FitnessKind::kLoglik : FitnessKind::kMetricThenLoglik;
+}
+
+// Seconds and work of the generations so far, which a resume adds to.
+struct Spent {
+  double prune = 0, merge = 0;
+  int64_t computed = 0, asked = 0;
+
+  Json json() const {
+    return {{"prune_seconds", prune},
+            {"merge_seconds", merge},
+            {"tokens", computed},
+            {"tokens_without_sharing", asked}};
+  }
+  static Spent read(const std::string& file) {
+    const Json json = parse_json(read_file(file), file);
+    return {json.value("prune_seconds", 0.0), json.value("merge_seconds", 0.0),
+            json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
+  }
+};
+
+void append_line(const std::string& file, const std::string& text) {
+  std::ofstream stream(file, std::ios::app | std::ios::binary);
+  stream << text;
+  stream.flush();
+  if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
+}
+
+}  // namespace
+
+void CombinationRun::search() {
+  const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
+  const FitnessKind kind = fitness_kind(experiment_.fitness);
+  GenomeSpace space;
+  space.experts = experts;
+  space.kept.assign(groups_.size(), kept_);
+  space.layers = groups_;
+  space.top_k = top_k_;
+  space.router_space = space_;
+
+  SearchConfig config;
+  config.seed = static_cast<uint64_t>(experiment_.seed);
+  config.population = static_cast<int32_t>(experiment_.population);
+  config.fitness = kind;
+  config.prune = {experiment_.prune.algorithm, experiment_.prune.evaluations,
+                  operator_parameters(experiment_.prune, kind)};
+  config.merge = {experiment_.merge.algorithm, experiment_.merge.evaluations,
+                  operator_parameters(experiment_.merge, kind)};
+
+  std::vector<WarmStart> starts;
+  if (experiment_.warm_start) {
+    for (const Method& method : methods_) {
+      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
+      starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
+    }
+  }
+
+  Spent spent;
+  std::unique_ptr<Search> search;
+  if (file_exists(path(kStateFile))) {
+    search = std::make_unique<Search>(space, config, starts, read_file(path(kStateFile)), kStateFile);
+    if (file_exists(path(kTimesFile))) spent = Spent::read(path(kTimesFile));
+    hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
+                           search->total_evaluations()));
+  } else {
+    search = std::make_unique<Search>(space, config, starts);
+  }
+  // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
+  std::string lines;
+  for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
+  write_file_atomic(path("archive.jsonl"), lines);
+
+  SplitEvaluator& evaluator = task_.evaluator(Split::kTrain);
+  const WorkCounts before = evaluator.work();
+  const Spent spent_before = spent;
+  auto clock = std::chrono::steady_clock::now();
+  const Evaluate evaluate = [&](std::span<const Genome> genomes) {
+    std::vector<ExpertPlan> plans;
+    for (const Genome& genome : genomes) plans.push_back(to_plan(space, genome));
+    std::vector<Evaluation> evaluations;
+    for (const SplitResult& result : evaluator.evaluate(plans)) {
+      evaluations.push_back(
+          {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik, result.n});
+    }
+    return evaluations;
+  };
+  const auto on_generation = [&](const SearchProgress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - clock).count();
+    clock = now;
+    (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
+    spent.computed = spent_before.computed + evaluator.work().tokens_computed - before.tokens_computed;
+    spent.asked = spent_before.asked + evaluator.work().tokens_asked - before.tokens_asked;
+    write_file_atomic(path(kTimesFile), spent.json().dump() + "\n");
+    write_file_atomic(path(kStateFile), search->state());
+    std::string fresh;
+    for (int64_t i = progress.first; i < progress.end; ++i)
+      fresh += archive_line(search->archive()[i], kind) + "\n";
+    append_line(path("archive.jsonl"), fresh);
+    const ArchiveEntry& best = search->archive()[progress.best];
+    const Json metrics{{"phase", to_string(progress.phase)},
+                       {"generation", progress.generation},
+                       {"evaluations", progress.end},
+                       {"evaluated", progress.evaluated},
+                       {"best", best.result.fitness},
+                       {"best_tiebreak", best.result.tiebreak},
+                       {"generation_best", search->archive()[progress.generation_best].result.fitness},
+                       {"wall_s", spent.prune + spent.merge}};
+    append_line(path("metrics.jsonl"), metrics.dump() + "\n");
+    hooks_.progress(
+        to_string(progress.phase), progress.end, progress.total,
+        fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
+  };
+  const SearchResult result = search->run(evaluate, on_generation, hooks_.stop);
+  if (!result.finished) throw Interrupted{};
+
+  const auto plan_of = [&](int64_t evaluation) { return search->plan(evaluation); };
+  const auto chosen = [&](bool prune_only) {
+    return choose(search->leaders(experiment_.dev_count, prune_only), plan_of);
+  };
+  const auto add = [&](const char* name, const char* file, int64_t evaluation, int64_t evaluations,
+                       double seconds) {
+    Method method;
+    method.result.name = name;
+    method.result.experts = kept_;
+    method.result.top_k = std::min(top_k_, kept_);
+    method.result.evaluations = evaluations;
+    method.result.seconds = seconds;
+    method.result.plan = std::string("plans/") + name + ".json";
+    method.plan = search->plan(evaluation);
+    write_plan_file(method.result.plan, method.plan, name);
+    write_plan_file(file, method.plan, name);
+    methods_.push_back(std::move(method));
+  };
+  hooks_.say("choosing on the dev split");
+  if (search->prune_end() > 0)
+    add("eep_prune", "plan.prune.json", chosen(true), search->prune_end(), spent.prune);
+  if (search->archive().size() > search->prune_end()) {
+    add("eep_merge", "plan.json", chosen(false), search->archive().size(), spent.prune + spent.merge);
+  } else {
+    write_plan_file("plan.json", methods_.back().plan, "eep_prune");
+  }
+  const double seconds = spent.prune + spent.merge;
+  search_json_ = {
+      {"evaluations", result.evaluations},
+      {"unique", result.unique},
+      {"seconds", seconds},
+      {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
+      {"tokens", spent.computed},
+      {"tokens_without_sharing", spent.asked}};
+}
+
+}  // namespace eep

@@ -1,0 +1,56 @@
+// Rows of a result: what each method scores on each split, as result.json and the table hold them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "experiments/evaluator.h"
+#include "loaders/json.h"
+#include "loaders/metric.h"
+#include "loaders/statistics.h"
+
+namespace eep {
+
+struct SplitScore {
+  double score = 0;
+  int32_t n = 0;
+  double stderr_ = 0;
+  Interval ci95;
+  std::optional<double> p_vs_full;
+  std::optional<double> stddev, best;  // over draws
+};
+
+struct MethodResult {
+  std::string name;
+  int32_t experts = 0;
+  int32_t top_k = 0;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  std::optional<SplitScore> train, dev, test;
+  int64_t evaluations = 0;
+  double seconds = 0;
+  std::string plan;  // file in the run directory, or ""
+};
+
+// 95% interval by Wilson for 0/1 metrics, by the normal approximation otherwise; p against `full` on the same
+// items, null for full itself.
+SplitScore make_score(Metric metric, const SplitResult& result, const SplitResult* full, uint64_t seed);
+// The mean over draws of a random method.
+SplitScore make_draws_score(std::span<const SplitResult* const> draws);
+
+// Parameters and bytes of the checkpoint that keeps `experts` experts a layer.
+void fill_size(const ModelConfig& config, MethodResult* method);
+
+Json method_json(const MethodResult& method);
+
+// Columns: task, method, experts, parameters, test accuracy with its interval, p, evaluations, seconds. Rows
+// from result.json documents.
+std::string result_table(std::span<const Json> results);
+// Mean and interval over seeds, where a sweep has several: one row a (task, experts, method).
+std::string seeds_table(std::span<const Json> results);
+
+}  // namespace eep
