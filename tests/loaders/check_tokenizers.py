@@ -10,6 +10,7 @@ special tokens and invalid UTF-8. Exit status 1 if anything differs."""
 
 import argparse
 import base64
+import itertools
 import json
 import pathlib
 import random
@@ -118,7 +119,7 @@ def compare(name, eep, model, texts, encode, decode, special):
                        if eep.document(model, text, special) != encode([text.decode("utf-8", "replace")])[0]]
     wrong_decode = 0
     if decode is not None:
-        for ids in expected[:6] + [sum(expected, [])]:
+        for ids in expected[:6] + [list(itertools.chain.from_iterable(expected))]:
             ours_text = eep.decode(model, ids)
             theirs = decode(ids).encode()
             wrong_decode += ours_text != theirs and ours_text != theirs + b"\n"
