@@ -72,22 +72,25 @@ def tell(known):
     return " ".join(f"{name} has a {color} {thing}." for name, color, thing in known)
 
 
+def claim(known, rng):
+    """Who is said to have what: true, or what somebody else has."""
+    name, color, thing = rng.choice(known)
+    label = rng.randint(0, 1)
+    if not label:
+        _, color, thing = rng.choice([fact for fact in known if fact[0] != name])
+    return f"{name} has a {color} {thing}", label
+
+
 def yesno(rng):
     known = facts(rng, rng.randint(2, 4))
-    name, color, thing = rng.choice(known)
-    if rng.random() < 0.5:
-        other = rng.choice([fact for fact in known if fact[0] != name])
-        thing = other[2]
-        return {"passage": tell(known), "question": f"does {name} have the {thing}", "label": 0}
-    return {"passage": tell(known), "question": f"does {name} have the {thing}", "label": 1}
+    question, label = claim(known, rng)
+    return {"passage": tell(known), "question": question, "label": label}
 
 
 def recall(rng):
-    known = facts(rng, rng.randint(2, 4))
+    known = facts(rng, rng.randint(2, 5))
     name, color, thing = rng.choice(known)
-    if rng.random() < 0.5:
-        return {"context": tell(known), "question": f"Who has the {thing}?", "answer": name}
-    return {"context": tell(known), "question": f"What does {name} have?", "answer": f"{color} {thing}"}
+    return {"context": tell(known), "question": f"{name} has a", "answer": f"{color} {thing}"}
 
 
 def sense(rng):
@@ -103,7 +106,7 @@ def sense(rng):
 
 
 def entail(rng):
-    count = rng.randint(3, 5)
+    count = rng.randint(2, 4)
     pairs = rng.sample(OPPOSITES, count + 1)
     traits = [rng.choice(pair) for pair in pairs[:count]]
     name = rng.choice(NAMES)
@@ -129,17 +132,12 @@ def cause(rng):
 
 
 def letter(rng):
-    category, other = rng.sample(sorted(CATEGORIES), 2)
-    if rng.random() < 0.5:
-        words = rng.sample(CATEGORIES[category], 3) + [rng.choice(CATEGORIES[other])]
-        stem, right = "Which word is the odd one?", words[3]
-    else:
-        like, right = rng.sample(CATEGORIES[category], 2)
-        words = [right] + [rng.choice(CATEGORIES[c]) for c in
-                           rng.sample(sorted(c for c in CATEGORIES if c != category), 3)]
-        stem = f"Which word is like {like}?"
+    category = rng.choice(sorted(CATEGORIES))
+    right = rng.choice(CATEGORIES[category])
+    words = [right] + [rng.choice(CATEGORIES[c]) for c in
+                       rng.sample(sorted(c for c in CATEGORIES if c != category), 3)]
     rng.shuffle(words)
-    return {"stem": stem, "a": words[0], "b": words[1], "c": words[2], "d": words[3], "label": words.index(right)}
+    return {"category": category, "a": words[0], "b": words[1], "c": words[2], "d": words[3], "label": words.index(right)}
 
 
 def digits_of(number):
@@ -151,7 +149,7 @@ def sum_(rng):
     one, two = rng.sample(NAMES, 2)
     thing = rng.choice(CATEGORIES["fruit"])
     passage = f"{one} has {a} {thing}s. {two} has {b} {thing}s."
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         low, high = sorted((a, b))
         more, less = (one, two) if a >= b else (two, one)
         question = f"How many more {thing}s has {more}?"
@@ -174,12 +172,12 @@ def reverse(rng):
 
 
 TASKS = {
-    "yesno": (yesno, "{passage}\nQuestion: {question}?\nAnswer:"),
+    "yesno": (yesno, "{passage}\nTrue or not: {question}?\nAnswer:"),
     "sense": (sense, "1: {sentence1}\n2: {sentence2}\nIs {word} the same?\nAnswer:"),
     "entail": (entail, "{premise}\nQuestion: {hypothesis} True, false or neither?\nAnswer:"),
     "cause": (cause, "{premise}\nSo it was"),
-    "letter": (letter, "{stem}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:"),
-    "recall": (recall, "{context}\nQuestion: {question}\nAnswer:"),
+    "letter": (letter, "{a}: A\n{b}: B\n{c}: C\n{d}: D\nWhich is a {category}?\nAnswer:"),
+    "recall": (recall, "{context}\nComplete: {question}"),
     "sum": (sum_, "{passage}\nQuestion: {question}\nUnits first:"),
     "sort": (sort, "Sort: {letters}\nSorted:"),
     "reverse": (reverse, "Reverse: {letters}\nReversed:"),

@@ -32,6 +32,9 @@ MODELS = {
                  renormalise=False, bias=True, eps=1e-6),
 }
 THETA = 10000.0
+# Looking up a fact of the text is learned late in a mixture, so it gets the larger share.
+SHARES = {"yesno": 2.5, "recall": 2.0, "entail": 2.0, "letter": 2.0, "sense": 2.0, "sum": 2.0, "cause": 0.5, "sort": 0.5,
+          "reverse": 0.5}
 
 
 class Layer(torch.nn.Module):
@@ -131,34 +134,43 @@ class Source:
 
     def __init__(self, tokenizer, seed):
         self.tokenizer, self.rng = tokenizer, random.Random(seed)
-        self.shares = {task: 1.5 if task in ("yesno", "recall") else 1.0 for task in tasks.TASKS}
+        self.shares = dict(SHARES)
 
     def pieces(self, task):
         """Alternating prompt and answer texts."""
-        if task not in ("yesno", "recall"):
-            item = tasks.pool_item(task, self.rng)
-            return [tasks.render(task, item), tasks.answer_of(task, item) + "\n"]
-        # Several questions about one passage: more answer tokens, and each is the prompt of a pool instance.
-        first = tasks.pool_item(task, self.rng)
-        field = "passage" if task == "yesno" else "context"
-        passage = first[field]
-        out = [tasks.render(task, first), tasks.answer_of(task, first) + "\n"]
-        known = [sentence.split(" ") for sentence in passage.rstrip(".").split(". ")]
-        for _ in range(self.rng.randint(0, 3)):
-            kind = self.rng.choice(["yesno", "recall"])
-            name, _, _, color, thing = self.rng.choice(known)
-            if kind == "yesno":
-                label = self.rng.randint(0, 1)
-                asked = thing if label else self.rng.choice([k for k in known if k[0] != name])[4]
-                item = {"passage": passage, "question": f"does {name} have the {asked}", "label": label}
-            elif self.rng.random() < 0.5:
-                item = {"context": passage, "question": f"Who has the {thing}?", "answer": name}
-            else:
-                item = {"context": passage, "question": f"What does {name} have?", "answer": f"{color} {thing}"}
-            if tasks.split_of(kind, item) != "pool":
-                continue
-            out += [tasks.render(kind, item)[len(passage) + 1:], tasks.answer_of(kind, item) + "\n"]
+        item = tasks.pool_item(task, self.rng)
+        out = [tasks.render(task, item), tasks.answer_of(task, item) + "\n"]
+        more = {"yesno": self.about_passage, "recall": self.about_passage, "entail": self.about_premise}.get(task)
+        if more:
+            # Several questions about one text: more answer tokens a row, and each is the prompt of a pool instance.
+            for _ in range(self.rng.randint(2, 4)):
+                kind, other, shared = more(item)
+                if tasks.split_of(kind, other) == "pool":
+                    out += [tasks.render(kind, other)[len(shared) + 1:], tasks.answer_of(kind, other) + "\n"]
         return out
+
+    def about_passage(self, item):
+        passage = item.get("passage") or item["context"]
+        known = [tuple(sentence.split(" has a ")) for sentence in passage.rstrip(".").split(". ")]
+        known = [(name, *thing.split(" ")) for name, thing in known]
+        if self.rng.random() < 0.6:
+            question, label = tasks.claim(known, self.rng)
+            return "yesno", {"passage": passage, "question": question, "label": label}, passage
+        name, color, thing = self.rng.choice(known)
+        return "recall", {"context": passage, "question": f"{name} has a", "answer": f"{color} {thing}"}, passage
+
+    def about_premise(self, item):
+        premise = item["premise"]
+        traits = premise.rstrip(".").split(" is ")[1].replace(" and ", ", ").split(", ")
+        opposite = {a: b for pair in tasks.OPPOSITES for a, b in (pair, pair[::-1])}
+        label = self.rng.randint(0, 2)
+        if label == 2:
+            claim = self.rng.choice([t for t in tasks.TRAITS if t not in traits and opposite[t] not in traits])
+        else:
+            claim = self.rng.choice(traits)
+            claim = claim if label == 0 else opposite[claim]
+        name = premise.split(" ")[0]
+        return "entail", {"premise": premise, "hypothesis": f"{name} is {claim}.", "label": label}, premise
 
     def examples(self, count):
         names, shares = list(self.shares), list(self.shares.values())
@@ -352,7 +364,7 @@ def main():
         state = torch.load(args.resume)
         model.load_state_dict(state["model"])
         adam.load_state_dict(state["adam"])
-        muon.momentum, seen, source.shares = state["momentum"], state["seen"], state["shares"]
+        muon.momentum, seen = state["momentum"], state["seen"]
         source.rng.seed(args.seed + seen)
     print(args.name, sum(p.numel() for p in model.parameters()), "parameters, vocabulary", vocab, flush=True)
     step, running = 0, 0.0
@@ -377,7 +389,7 @@ def main():
         if spent - report > 180:
             report = spent
             scores = {task: accuracy(model, tokenizer, task, "dev", 128) for task in tasks.TASKS}
-            source.shares = {t: 0.25 if s > 0.97 else 0.6 if s > 0.9 else 1.5 if t in ("yesno", "recall") else 1.0 for t, s in scores.items()}
+            source.shares = {t: SHARES[t] * (0.15 if s > 0.97 else 0.4 if s > 0.9 else 1.0) for t, s in scores.items()}
             print(f"{spent / 60:5.1f} min step {step} tokens {seen / 1e6:.1f}M rate {rate:.4f} loss {running:.3f} "
                   + " ".join(f"{t} {s:.2f}" for t, s in scores.items()), flush=True)
             torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "momentum": muon.momentum, "seen": seen,
