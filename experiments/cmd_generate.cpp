@@ -1,0 +1,66 @@
+// eep generate: greedy continuation.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "engine/forward.h"
+#include "experiments/command_inputs.h"
+#include "experiments/program.h"
+#include "loaders/json.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string model, prompt, ids, plan;
+  bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false;
+  int32_t max_new = 64;
+};
+
+int generate(const Arguments& arguments, CommandContext& context) {
+  if (arguments.has_prompt == !arguments.ids.empty()) {
+    throw Error(ExitCode::kUsage, "generate", "exactly one of --prompt and --ids is needed");
+  }
+  if (arguments.chat) {
+    throw Error(ExitCode::kUsage, "--chat", "no chat template is known for this model",
+                "give the whole prompt with --prompt");
+  }
+  ModelContext model(arguments.model, cpu_ops());
+  const std::vector<int32_t> prompt =
+      arguments.has_prompt ? model.tokenizer().encode(arguments.prompt, true) : parse_ids(arguments.ids);
+  if (prompt.empty()) throw Error(ExitCode::kData, "--prompt", "no tokens (expected at least 1)");
+  const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
+  GenerateOptions options;
+  options.max_new = arguments.max_new;
+  options.ignore_eos = arguments.ignore_eos;
+  const std::vector<std::vector<std::vector<int32_t>>> prompts{{prompt}};
+  const std::vector<int32_t> made = forward.generate(std::span(&plan, 1), prompts, options, nullptr)[0][0];
+  if (arguments.print_ids) {
+    context.out << Json(made).dump() << "\n";
+  } else {
+    context.out << model.tokenizer().decode(made, true) << "\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+void register_generate(CLI::App& app, const SelectCommand& select) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("generate", "Greedy continuation of a prompt");
+  command->add_option("MODEL", arguments->model, "model directory")->required();
+  CLI::Option* prompt = command->add_option("--prompt", arguments->prompt, "text");
+  command->add_option("--ids", arguments->ids, "token ids, \"1 2 3\"");
+  command->add_flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
+  command->add_option("--max-new", arguments->max_new, "most new tokens")->check(CLI::Range(1, 1000000));
+  command->add_flag("--ignore-eos", arguments->ignore_eos, "go on past the end of sequence");
+  command->add_flag("--print-ids", arguments->print_ids, "print a JSON array of ids");
+  command->add_option("--plan", arguments->plan, "plan file to apply");
+  command->footer("Example: eep generate experiments/demo/mixtral --prompt \"Sort: d b a c\"");
+  command->callback([=] {
+    arguments->has_prompt = prompt->count() > 0;
+    select([=](CommandContext& context) { return generate(*arguments, context); });
+  });
+}
+
+}  // namespace eep

@@ -1,0 +1,61 @@
+#include "experiments/command_inputs.h"
+
+#include <sstream>
+
+#include "loaders/json.h"
+#include "loaders/plan_io.h"
+
+namespace eep {
+
+std::vector<int32_t> parse_ids(const std::string& text) {
+  std::string plain = text;
+  for (char& c : plain) {
+    if (c == ',' || c == '[' || c == ']') c = ' ';
+  }
+  std::istringstream words(plain);
+  std::vector<int32_t> ids;
+  for (std::string word; words >> word;) {
+    const size_t sign = word[0] == '-' ? 1 : 0;
+    if (word.size() == sign || word.size() > 10 ||
+        word.find_first_not_of("0123456789", sign) != std::string::npos) {
+      throw Error(ExitCode::kUsage, "--ids", "not a token id (got " + word + ")");
+    }
+    const int64_t id = std::stoll(word);
+    if (id > INT32_MAX) throw Error(ExitCode::kUsage, "--ids", "not a token id (got " + word + ")");
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  if (ids.empty()) throw Error(ExitCode::kUsage, "--ids", "no token ids (expected at least 1)");
+  return ids;
+}
+
+std::vector<std::vector<int32_t>> read_ids_file(const std::string& path) {
+  const JsonDocument document = JsonDocument::read(path);
+  const JsonView root = document.root().as_array();
+  std::vector<std::vector<int32_t>> lists;
+  for (size_t i = 0; i < root.size(); ++i) {
+    const JsonView list = root.at(i).as_array();
+    std::vector<int32_t> ids;
+    for (size_t j = 0; j < list.size(); ++j)
+      ids.push_back(static_cast<int32_t>(list.at(j).as_int(INT32_MIN, INT32_MAX)));
+    if (ids.empty()) list.fail("no token ids (expected at least 1)");
+    lists.push_back(std::move(ids));
+  }
+  if (lists.empty()) root.fail("no sequences (expected at least 1)");
+  return lists;
+}
+
+ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
+  const ModelConfig& config = model.config();
+  if (path.empty()) {
+    return identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                         static_cast<int32_t>(config.top_k));
+  }
+  PlanInfo info;
+  const ExpertPlan plan = read_plan(path, &info);
+  check_plan_model(
+      plan, info, config, [&] { return model.hash(); }, path);
+  check_plan(plan, config.sparse, static_cast<int32_t>(config.num_experts), path.c_str());
+  return plan;
+}
+
+}  // namespace eep

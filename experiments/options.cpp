@@ -1,0 +1,81 @@
+#include "experiments/options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <thread>
+
+#include "kernels/cpu_target.h"
+#include "kernels/error.h"
+
+namespace eep {
+
+void CommonOptions::add_to(CLI::App& app) {
+  app.add_option("--device", device_name,
+                 "auto, cpu, cuda, cuda:N, or simt (CUDA kernels on the host, for tests)");
+  app.add_option("--threads", threads, "CPU threads (default: all); results do not depend on it")
+      ->check(CLI::Range(1, 4096));
+  app.add_option(
+      "--memory", memory_text,
+      "bytes, or a fraction of the machine's memory; suffixes k, M, G; results do not depend on it");
+  app.add_option("--seed", seed, "seed of what is random");
+  app.add_option("--log-level", log_level, "error, warn, info or debug")
+      ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
+  app.add_option("--cpu-target", cpu_target,
+                 "instruction set of the CPU kernels (see eep doctor); results do not depend on it");
+}
+
+size_t parse_memory(const std::string& text) {
+  const auto refuse = [&] {
+    throw Error(
+        ExitCode::kUsage, "--memory",
+        "not an amount (expected bytes, a fraction below 1, or a number with k, M or G; got " + text + ")");
+  };
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string suffix = end;
+  if (end == text.c_str() || !std::isfinite(value) || value <= 0) refuse();
+  double scale = 1;
+  if (suffix == "k" || suffix == "K")
+    scale = 1e3;
+  else if (suffix == "M")
+    scale = 1e6;
+  else if (suffix == "G")
+    scale = 1e9;
+  else if (!suffix.empty())
+    refuse();
+  if (suffix.empty() && value < 1) {
+    scale = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  }
+  const double bytes = value * scale;
+  if (bytes < 1 || bytes > 1e18) refuse();
+  return static_cast<size_t>(bytes);
+}
+
+void CommonOptions::resolve() {
+  device = {};
+  device.threads =
+      threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (device_name == "cuda" || device_name.starts_with("cuda:") || device_name == "simt") {
+    throw Error(ExitCode::kRuntime, "--device " + device_name, "this build has no CUDA backend",
+                "use --device cpu");
+  }
+  if (device_name != "auto" && device_name != "cpu") {
+    throw Error(ExitCode::kUsage, "--device",
+                "unknown device (expected auto, cpu, cuda, cuda:N or simt, got " + device_name + ")");
+  }
+  memory = memory_text.empty() ? 0 : parse_memory(memory_text);
+  if (!cpu_target.empty()) {
+    const auto targets = cpu_targets();
+    if (std::find(targets.begin(), targets.end(), cpu_target) == targets.end()) {
+      throw Error(ExitCode::kUsage, "--cpu-target",
+                  fmt::format("not on this machine (expected one of {}, got {})", fmt::join(targets, ", "),
+                              cpu_target));
+    }
+    set_cpu_target(cpu_target);
+  }
+}
+
+}  // namespace eep

@@ -1,0 +1,35 @@
+// Options that every command takes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/device.h"
+
+namespace CLI {
+class App;
+}
+
+namespace eep {
+
+struct CommonOptions {
+  std::string device_name = "auto";
+  int threads = 0;          // 0: all of the machine
+  std::string memory_text;  // BYTES or FRACTION of the machine's memory, with k, M, G
+  uint64_t seed = 11450;
+  std::string log_level = "info";
+  std::string cpu_target;  // instruction set of the CPU kernels; "": the best
+
+  // Filled by resolve().
+  Device device;
+  size_t memory = 0;  // bytes, 0: unlimited
+
+  void add_to(CLI::App& app);
+  // Throws Error(kUsage) for values that make no sense, Error(kRuntime) for a device that is not there.
+  void resolve();
+};
+
+// "512M", "1.5G", "0.5" (of the machine's memory), "1000000". Throws Error(kUsage).
+size_t parse_memory(const std::string& text);
+
+}  // namespace eep

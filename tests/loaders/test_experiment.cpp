@@ -1,0 +1,141 @@
+// The experiment file: defaults, strictness, overrides, sweeps, the resolved file and the schema.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "loaders/experiment.h"
+#include "loaders/file.h"
+#include "loaders/json.h"
+
+using namespace eep;
+
+namespace {
+
+const std::string kTasks = std::string(EEP_SOURCE_DIR) + "/experiments";
+const char* const kSmall = "model: {path: m}\ntask: {name: sort}\nplan: {experts: 4}\n";
+
+Experiment parse(const std::string& text, const Overrides& overrides = {}) {
+  return parse_experiment(text, "e.yaml", kTasks, overrides);
+}
+
+std::string refusal(const std::string& text, const Overrides& overrides = {}) {
+  try {
+    parse(text, overrides);
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::kConfig);
+    return error.what();
+  }
+  return "accepted";
+}
+
+}  // namespace
+
+TEST_CASE("experiment: the defaults are the official constants") {
+  const Experiment e = parse(kSmall);
+  CHECK(e.seed == 11450);
+  CHECK(e.prune.evaluations == 101);
+  CHECK(e.merge.evaluations == 301);
+  CHECK(e.merge.initial == 31);
+  CHECK(e.merge.sigma == 0.065);
+  CHECK(e.merge.flag_probability == 0.25);
+  CHECK(e.prune.row_probability == 0.15);
+  CHECK(e.merge.crossover_probability == 0.3);
+  CHECK(e.merge.mutation_window_points == 3.0);
+  CHECK(e.fitness == "metric_then_loglik");
+  CHECK(e.warm_start);
+}
+
+TEST_CASE("experiment: the example of the documentation is accepted") {
+  const Experiment e = parse(R"(name: recall-8to4
+seed: 11450
+model: {path: experiments/demo/model, dtype: auto}
+task: {name: recall, train: {split: train, limit: 128}, dev: {split: dev}, test: {split: test}, protocol: harness}
+plan: {experts: 4, top_k: 2, groups: 4, router_space: logits}
+search:
+  population: 32
+  fitness: metric_then_loglik
+  prune: {algorithm: eep, evaluations: 101}
+  merge: {algorithm: eep, evaluations: 301, sigma: 0.065}
+baselines: [full, random, frequency, soft_activation, naee, reap]
+sweep: {task.name: [recall, sort], plan.experts: [4, 2], seed: [1, 2, 3]}
+export: {format: hf}
+)");
+  CHECK(e.train.limit == 128);
+  CHECK(e.sweep.size() == 3);
+  CHECK(e.sweep[2].second == std::vector<std::string>{"1", "2", "3"});
+  CHECK(e.export_format == "hf");
+}
+
+TEST_CASE("experiment: mistakes are named with their place") {
+  const std::string small = kSmall;
+  CHECK(refusal("task: {name: sort}\nplan: {experts: 4}\n").find("model.path is missing") !=
+        std::string::npos);
+  CHECK(refusal("model: {path: m}\ntask: {name: sort}\n").find("plan.experts is missing") !=
+        std::string::npos);
+  CHECK(refusal(small + "sead: 3\n").find("e.yaml:4:1: unknown key sead") == 0);
+  CHECK(refusal(small + "search: {merge: {sigam: 1}}\n").find("unknown key search.merge.sigam") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {merge: {sigma: many}}\n")
+            .find("search.merge.sigma: wrong value (expected a number in 0..100, got many)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {population: 0}\n")
+            .find("search.population: wrong value (expected a whole number in 1..100000, got 0)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {fitness: accuracy}\n").find("search.fitness: unknown value") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {warm_start: yes}\n").find("expected true or false, got yes") !=
+        std::string::npos);
+  CHECK(refusal(small + "baselines: [full, full]\n").find("named twice") != std::string::npos);
+  CHECK(refusal(small + "baselines: {a: 1}\n").find("expected a list") != std::string::npos);
+  CHECK(refusal(small + "seed: 1\nseed: 2\n").find("duplicate key seed") != std::string::npos);
+  CHECK(refusal(small + "name: a/b\n").find("name: it names a directory") != std::string::npos);
+  CHECK(refusal(small + "sweep: {seed: []}\n").find("no values") != std::string::npos);
+  CHECK(refusal(small + "sweep: {seed: [1, 1]}\n").find("the same value twice") != std::string::npos);
+  CHECK(
+      refusal("model: {path: m}\ntask: {name: sort}\nplan: {experts: 4, groups: none}\n").find("per_layer") !=
+      std::string::npos);
+  CHECK(refusal(small, {"plan.expert=3"}).find("--set plan.expert: unknown key plan.expert") == 0);
+  CHECK_THROWS_AS(parse(small, {"nonsense"}), Error);
+}
+
+TEST_CASE("experiment: overrides win") {
+  const Experiment e = parse(kSmall, {"plan.experts=2", "search.merge.sigma=0.1", "baselines=[full, reap]"});
+  CHECK(e.experts == 2);
+  CHECK(e.merge.sigma == 0.1);
+  CHECK(e.baselines == std::vector<std::string>{"full", "reap"});
+}
+
+TEST_CASE("experiment: the resolved file reads back as the same experiment") {
+  const Experiment e =
+      parse(kSmall, {"search.prune.algorithm=hill_climb", "plan.groups=per_layer", "search.merge.sigma=0.1"});
+  const std::string text = resolved_yaml(e);
+  const Experiment again = parse_experiment(text, "again.yaml", "/", {});
+  CHECK(resolved_yaml(again) == text);
+  CHECK(again.groups == "per_layer");
+  CHECK(again.task.ends_with("/tasks/sort.yaml"));
+}
+
+TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
+  const std::string file = (std::filesystem::temp_directory_path() / "eep_sweep_test.yaml").string();
+  write_file_atomic(file,
+                    "model: {path: m}\ntask: {name: x}\nplan: {experts: 1}\nsweep: {task.name: [recall, "
+                    "sort], plan.experts: [4, 2]}\n");
+  const std::vector<Combination> all = expand_sweep(file);
+  REQUIRE(all.size() == 4);
+  CHECK(all[0].name == "task.name=recall,plan.experts=4");
+  CHECK(all[1].name == "task.name=recall,plan.experts=2");
+  CHECK(all[3].name == "task.name=sort,plan.experts=2");
+  CHECK(all[3].experiment.task == "sort");
+  CHECK(all[3].experiment.experts == 2);
+  CHECK(all[0].experiment.sweep.empty());
+  write_file_atomic(file,
+                    "model: {path: m}\ntask: {name: sort}\nsweep: {plan.experts: [4, many]}\nplan: {}\n");
+  CHECK_THROWS_AS(expand_sweep(file), Error);
+  std::filesystem::remove(file);
+}
+
+TEST_CASE("experiment: the shipped schema is current") {
+  CHECK(read_file(std::string(EEP_SOURCE_DIR) + "/share/experiment.schema.json") == experiment_schema());
+  CHECK(parse_json(experiment_schema(), "schema").at("properties").contains("search"));
+}
