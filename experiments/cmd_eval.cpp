@@ -1,0 +1,112 @@
+// eep eval: a task's metric for a model, or for a plan applied to it.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "experiments/command_inputs.h"
+#include "experiments/evaluator.h"
+#include "experiments/program.h"
+#include "loaders/experiment.h"
+#include "loaders/file.h"
+#include "loaders/json.h"
+#include "loaders/statistics.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string model, task, split = "test", protocol = "harness", plan, samples;
+  int64_t limit = 0;
+  bool json = false;
+};
+
+std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const SplitResult& result) {
+  const Requests& requests = evaluator.requests();
+  const bool generates = requests.task().kind == TaskKind::kGenerate;
+  std::vector<std::string> texts;
+  if (generates) texts = evaluator.texts(plan);
+  std::string lines;
+  for (size_t i = 0; i < result.items.size(); ++i) {
+    const Item& item = requests.items()[i];
+    Json line{{"item", i}, {"prompt", item.prompt}};
+    if (generates) {
+      line["target"] = item.references;
+      line["output"] = texts[i];
+      line["answer"] = extract_answer(requests.task().extract, texts[i]);
+    } else {
+      line["target"] = item.choices[static_cast<size_t>(item.label)];
+      line["prediction"] = item.choices[static_cast<size_t>(result.items[i].prediction)];
+    }
+    line["score"] = result.items[i].metric;
+    line["right_loglik"] = result.items[i].right_loglik;
+    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  return lines;
+}
+
+int eval(const Arguments& arguments, CommandContext& context) {
+  const Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
+  std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
+  ModelContext model(arguments.model, cpu_ops());
+  const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
+                           std::move(items), model.tokenizer());
+  context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
+  const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
+  const double error = standard_error(result.metrics());
+  const Interval interval = is_binary(task.metric) ? wilson_interval(result.score * result.n, result.n)
+                                                   : normal_interval(result.score, error);
+  if (evaluator.requests().truncated() > 0) {
+    context.messages.warn(fmt::format("{} sequences were cut from the left to fit the model",
+                                      evaluator.requests().truncated()));
+  }
+  const RouterCounts& router = evaluator.work().router;
+  if (router.tiny_sums + router.negative_sums > 0) {
+    context.messages.warn(fmt::format("router: {} selected sums near zero, {} negative", router.tiny_sums,
+                                      router.negative_sums));
+  }
+  if (!arguments.samples.empty()) write_file_atomic(arguments.samples, samples_of(evaluator, plan, result));
+  if (arguments.json) {
+    const Json json{{"task", task.name},
+                    {"split", arguments.split},
+                    {"protocol", arguments.protocol},
+                    {"metric", metric_name(task.metric)},
+                    {"score", result.score},
+                    {"n", result.n},
+                    {"stderr", error},
+                    {"ci95", {interval.low, interval.high}},
+                    {"right_loglik", result.loglik},
+                    {"truncated", evaluator.requests().truncated()},
+                    {"tokens", evaluator.work().tokens_computed},
+                    {"tokens_without_sharing", evaluator.work().tokens_asked},
+                    {"router", {{"tiny_sums", router.tiny_sums}, {"negative_sums", router.negative_sums}}}};
+    context.out << json.dump(2) << "\n";
+  } else {
+    context.out << fmt::format("{} {} {}: {:.4f} +- {:.4f} (n = {}, 95% interval {:.4f}..{:.4f})\n",
+                               task.name, arguments.split, metric_name(task.metric), result.score, error,
+                               result.n, interval.low, interval.high);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void register_eval(CLI::App& app, const SelectCommand& select) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("eval", "Score a model, or a plan, on a task");
+  command->add_option("MODEL", arguments->model, "model directory")->required();
+  command->add_option("--task", arguments->task, "task name or file")->required();
+  command->add_option("--split", arguments->split, "split of the task");
+  command->add_option("--limit", arguments->limit, "first N items")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000000}));
+  command->add_option("--protocol", arguments->protocol, "harness or eep")
+      ->check(CLI::IsMember({"harness", "eep"}));
+  command->add_option("--plan", arguments->plan, "plan file to apply");
+  command->add_option("--samples", arguments->samples, "write every item's answer to this JSONL file");
+  command->add_flag("--json", arguments->json, "machine-readable");
+  command->footer("Example: eep eval experiments/demo/mixtral --task sort --split test");
+  command->callback([=] { select([=](CommandContext& context) { return eval(*arguments, context); }); });
+}
+
+}  // namespace eep

@@ -1,0 +1,322 @@
+// eep run: the main job. One combination, or every combination of a sweep, in a run directory.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "experiments/combination.h"
+#include "experiments/program.h"
+#include "experiments/run_directory.h"
+#include "experiments/signals.h"
+#include "loaders/file.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string file, output, resume;
+  Overrides overrides;
+  bool dry_run = false, json = false;
+};
+
+// The resolved configuration of the whole run: the first combination's fields, and the sweep.
+std::string resolved_config(const Experiment& first, const Experiment& with_sweep) {
+  std::string text = resolved_yaml(first);
+  if (with_sweep.sweep.empty()) return text;
+  text += "sweep:\n";
+  for (const auto& [key, values] : with_sweep.sweep) {
+    std::vector<std::string> quoted;
+    for (const std::string& value : values) {
+      const bool plain = value.find_first_not_of("0123456789.-+eE") == std::string::npos;
+      quoted.push_back(plain ? value : yaml_string(value));
+    }
+    text += fmt::format("  {}: [{}]\n", key, fmt::join(quoted, ", "));
+  }
+  return text;
+}
+
+void check_same(const std::string& file, const std::string& wanted) {
+  const std::string found = read_file(file);
+  if (found == wanted) return;
+  size_t line = 1, at = 0;
+  while (at < std::min(found.size(), wanted.size()) && found[at] == wanted[at]) line += found[at++] == '\n';
+  const auto line_of = [&](const std::string& text) {
+    const size_t begin = at == 0                                         ? 0
+                         : text.rfind('\n', at - 1) == std::string::npos ? 0
+                                                                         : text.rfind('\n', at - 1) + 1;
+    return strip(text.substr(std::min(begin, text.size()), text.find('\n', at) - begin));
+  };
+  throw Error(
+      ExitCode::kConfig, fmt::format("{}:{}", file, line),
+      fmt::format("the configuration has changed (expected {}, got {})", line_of(found), line_of(wanted)),
+      "start a new run, or resume with the configuration it began with");
+}
+
+class Runner {
+ public:
+  Runner(const Arguments& arguments, CommandContext& context) : arguments_(arguments), context_(context) {}
+
+  int run() {
+    const std::string file =
+        arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
+    combinations_ = expand_sweep(file, arguments_.overrides);
+    // The sweep itself, for the resolved file.
+    Experiment whole = combinations_[0].experiment;
+    std::map<std::string, std::vector<std::string>> values;
+    for (const Combination& combination : combinations_) {
+      for (const auto& [key, value] : combination.values) {
+        auto entry = std::find_if(whole.sweep.begin(), whole.sweep.end(),
+                                  [&](const auto& e) { return e.first == key; });
+        if (entry == whole.sweep.end()) entry = whole.sweep.insert(whole.sweep.end(), {key, {}});
+        if (std::find(entry->second.begin(), entry->second.end(), value) == entry->second.end())
+          entry->second.push_back(value);
+      }
+    }
+    const std::string config = resolved_config(combinations_[0].experiment, whole);
+    context_.messages.info(fmt::format("{}: {} {}", whole.name, combinations_.size(),
+                                       combinations_.size() == 1 ? "run" : "runs"));
+    check_inputs();
+    if (arguments_.dry_run) return dry_run(config);
+
+    const std::string path = !arguments_.resume.empty()   ? arguments_.resume
+                             : !arguments_.output.empty() ? arguments_.output
+                                                          : default_run_path(whole.name, config);
+    if (!arguments_.resume.empty() && !directory_exists(path))
+      throw Error(ExitCode::kNoInput, path, "no such run directory");
+    if (!arguments_.resume.empty()) check_same(path + "/config.resolved.yaml", config);
+    RunDirectory directory(path);
+    if (arguments_.resume.empty() && file_exists(directory.file("config.resolved.yaml"))) {
+      throw Error(ExitCode::kRuntime, path, "a run is here already",
+                  "use --resume " + path + ", or another --output");
+    }
+    write_file_atomic(directory.file("config.resolved.yaml"), config);
+    context_.messages.log_to(directory.file("log.txt"));
+    const std::vector<Json> results = run_all(directory);
+    return finish(directory, results);
+  }
+
+ private:
+  // What can be known to be wrong before any work is done.
+  void check_inputs() {
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      const Task task = load_task(find_task(e.task, e.directory), e.protocol);
+      for (const SplitUse* use : {&e.train, &e.test}) {
+        if (task.data.count(use->split) == 0) load_items(task, use->split, 1);
+      }
+      if (e.export_format != "none") warn_export_ = true;
+    }
+    if (warn_export_)
+      context_.messages.warn("export: not part of this version; plan.json is what a later export reads");
+    for (const Combination& combination : combinations_) model_of(combination.experiment);
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      const RunHooks none = hooks();
+      CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
+    }
+  }
+
+  ModelContext& model_of(const Experiment& e) {
+    const std::string path = resolve_path(e.model_path, e.directory);
+    std::unique_ptr<ModelContext>& model = models_[path];
+    if (!model) model = std::make_unique<ModelContext>(path, cpu_ops());
+    return *model;
+  }
+  TaskContext& task_of(const Experiment& e) {
+    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
+    std::unique_ptr<TaskContext>& task = tasks_[key];
+    if (!task)
+      task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
+    return *task;
+  }
+
+  RunHooks hooks() {
+    RunHooks hooks;
+    hooks.say = [this](const std::string& text) { context_.messages.info(text); };
+    hooks.progress = [this](const std::string& what, int64_t done, int64_t total, const std::string& best) {
+      context_.messages.progress(what, done, total, best);
+    };
+    hooks.stop = &stop_.requested();
+    return hooks;
+  }
+
+  // Every kept count of the sweep, so that one calibration serves all.
+  std::vector<int32_t> subset_counts(const Experiment& e) const {
+    std::set<int32_t> counts;
+    for (const Combination& combination : combinations_) {
+      const Experiment& other = combination.experiment;
+      const auto& names = other.baselines;
+      if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
+        counts.insert(static_cast<int32_t>(other.experts));
+      }
+    }
+    return {counts.begin(), counts.end()};
+  }
+
+  MemoryPlan population_memory(const Experiment& e) {
+    const ModelConfig& config = model_of(e).config();
+    std::vector<ExpertPlan> plans(static_cast<size_t>(e.population),
+                                  identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                                                static_cast<int32_t>(config.top_k)));
+    // The merge phase at its fullest: every row dense, none shared.
+    for (ExpertPlan& plan : plans) {
+      for (PlanGroup& group : plan.groups) {
+        group.kept = static_cast<int32_t>(e.experts);
+        group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
+                                    0.5f);
+        group.expert_merging = group.router_mapping;
+      }
+    }
+    return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
+  }
+
+  int dry_run(const std::string& config) {
+    int64_t evaluations = 0, tokens = 0;
+    double seconds = 0;
+    std::string memory;
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      TaskContext& task = task_of(e);
+      const RunHooks none = hooks();
+      const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
+      SplitEvaluator& evaluator = task.evaluator(Split::kTrain);
+      evaluations += count;
+      tokens += count * evaluator.requests().prompts().tokens_without_sharing;
+      memory = describe(population_memory(e));
+      seconds += static_cast<double>(count) * seconds_per_candidate(e);
+    }
+    if (arguments_.json) {
+      context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
+                           {"estimated_seconds", seconds}, {"memory", memory},           {"config", config}}
+                          .dump(2)
+                   << "\n";
+    } else {
+      context_.out << config
+                   << fmt::format(
+                          "# {}\n# {} evaluations, {} tokens, about {} (measured on the unchanged model)\n",
+                          memory, evaluations, tokens, duration_text(seconds));
+    }
+    return 0;
+  }
+
+  // One timed evaluation of the unchanged model on the train split.
+  double seconds_per_candidate(const Experiment& e) {
+    const ModelConfig& config = model_of(e).config();
+    const ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                                          static_cast<int32_t>(config.top_k));
+    const auto start = std::chrono::steady_clock::now();
+    task_of(e).evaluator(Split::kTrain).evaluate(std::span(&plan, 1));
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  std::vector<Json> run_all(const RunDirectory& directory) {
+    std::vector<Json> results;
+    const RunHooks run_hooks = hooks();
+    for (size_t i = 0; i < combinations_.size(); ++i) {
+      const Combination& combination = combinations_[i];
+      const Experiment& e = combination.experiment;
+      const std::string path = combination.name.empty() ? directory.path() : directory.file(combination.name);
+      if (!combination.name.empty()) {
+        std::error_code error;
+        std::filesystem::create_directories(path, error);
+        if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+        const std::string config = resolved_yaml(e);
+        if (file_exists(path + "/config.resolved.yaml")) check_same(path + "/config.resolved.yaml", config);
+        write_file_atomic(path + "/config.resolved.yaml", config);
+        context_.messages.info(fmt::format("[{}/{}] {}", i + 1, combinations_.size(), combination.name));
+      }
+      check_manifest(path, e);
+      if (file_exists(path + "/result.json")) {
+        context_.messages.info("done already");
+        results.push_back(parse_json(read_file(path + "/result.json"), path + "/result.json"));
+        continue;
+      }
+      context_.messages.info(describe(population_memory(e)));
+      CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
+      results.push_back(run.run());
+      context_.messages.finish_progress();
+    }
+    return results;
+  }
+
+  void check_manifest(const std::string& path, const Experiment& e) {
+    const std::string file = path + "/manifest.json";
+    ModelContext& model = model_of(e);
+    if (file_exists(file)) {
+      const Json manifest = parse_json(read_file(file), file);
+      const std::string before = manifest.at("model").at("hash").get<std::string>();
+      if (before != model.hash()) {
+        throw Error(ExitCode::kData, file,
+                    fmt::format("the model has changed (expected {}, got {})", before, model.hash()));
+      }
+      return;
+    }
+    write_file_atomic(file, make_manifest(context_.command_line, context_.options.device.threads, e.seed,
+                                          model.path(), model.hash())
+                                    .dump(2) +
+                                "\n");
+  }
+
+  int finish(const RunDirectory& directory, const std::vector<Json>& results) {
+    const bool sweep = combinations_.size() > 1 || !combinations_[0].name.empty();
+    if (sweep) {
+      Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}};
+      for (size_t i = 0; i < results.size(); ++i)
+        summary["runs"].push_back({{"directory", combinations_[i].name}, {"result", results[i]}});
+      write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
+    }
+    if (arguments_.json) {
+      context_.out << (sweep ? Json(results) : results[0]).dump(2) << "\n";
+      return 0;
+    }
+    std::string table = result_table(results);
+    bool several_seeds = false;
+    for (const Combination& combination : combinations_)
+      several_seeds |= combination.experiment.seed != combinations_[0].experiment.seed;
+    if (several_seeds) table += "\nover seeds\n" + seeds_table(results);
+    write_file_atomic(directory.file("table.txt"), table);
+    context_.out << table << "\n" << directory.path() << "\n";
+    return 0;
+  }
+
+  const Arguments& arguments_;
+  CommandContext& context_;
+  StopSignal stop_;
+  std::vector<Combination> combinations_;
+  std::map<std::string, std::unique_ptr<ModelContext>> models_;
+  std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  bool warn_export_ = false;
+};
+
+}  // namespace
+
+void register_run(CLI::App& app, const SelectCommand& select) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("run", "Baselines, prune phase, merge phase, final evaluation");
+  command->add_option("EXPERIMENT", arguments->file, "experiment file (YAML); may be left out with --resume");
+  command->add_option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05")
+      ->allow_extra_args(false);
+  command->add_option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
+  command->add_option("--resume", arguments->resume, "go on in this run directory");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "print the resolved configuration, the memory plan, the work and an estimated time");
+  command->add_flag("--json", arguments->json, "machine-readable result on stdout");
+  command->footer("Example: eep run experiments/demo/demo.yaml --set seed=2");
+  command->callback([=] {
+    select([=](CommandContext& context) {
+      if (arguments->file.empty() && arguments->resume.empty()) {
+        throw Error(ExitCode::kUsage, "run", "an experiment file is needed");
+      }
+      if (!arguments->resume.empty() && !arguments->output.empty()) {
+        throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
+      }
+      return Runner(*arguments, context).run();
+    });
+  });
+}
+
+}  // namespace eep
