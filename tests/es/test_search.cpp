@@ -1,5 +1,6 @@
 // The loop: budgets, phases, answers from the archive, warm starts, and one test that drives every algorithm.
 #include <doctest/doctest.h>
+#include <xxhash.h>
 
 #include <limits>
 #include <set>
@@ -127,6 +128,20 @@ TEST_CASE("seeds and populations give different searches, equal ones the same") 
   CHECK(text(1, 4) == text(1, 4));
   CHECK(text(1, 4) != text(2, 4));
   CHECK(text(1, 4) != text(1, 5));
+}
+
+TEST_CASE("the archive is the same file on every machine and compiler") {
+  struct Case {
+    const char* algorithm;
+    uint64_t hash;
+  };
+  for (const Case& c : {Case{"eep", 13730893089717205731u}, Case{"eep_released", 14776895297893477346u},
+                        Case{"hill_climb", 11540606567489712313u}, Case{"random", 11215762714469412144u}}) {
+    Search search(make_space(8, {4, 4, 4}), config_of(c.algorithm, 8, 101, 301));
+    search.run(hashed_evaluator(8));
+    const std::string text = archive_text(search);
+    CHECK(XXH3_64bits(text.data(), text.size()) == c.hash);
+  }
 }
 
 TEST_CASE("all experts kept: merging alone, from the identity") {
