@@ -105,6 +105,7 @@ inline constexpr int kRegisters = kLanes / kRegisterLanes;  // registers a Lanes
 
 struct Lanes {
   V r[kRegisters];
+  HWY_INLINE Lanes() {}  // written out, because an implicit one would be compiled outside the target's region
 };
 
 #define EEP_EACH(expression)                                             \
