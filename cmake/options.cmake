@@ -33,5 +33,8 @@ if(EEP_FUZZ)
 endif()
 if(NOT EEP_OPENMP)
   list(APPEND flags -Wno-unknown-pragmas)
+  if(EEP_SANITIZE STREQUAL "thread")
+    target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_PLAIN_THREADS>)  # kernels/parallel.h
+  endif()
 endif()
 target_compile_options(eep_flags INTERFACE "$<BUILD_INTERFACE:${flags}>")

@@ -3,6 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#ifdef EEP_PLAIN_THREADS
+#include <atomic>
+#include <thread>
+#include <vector>
+#endif
 
 #include "kernels/device.h"
 
@@ -15,6 +20,20 @@ void parallel_for(const Device& device, int64_t count, const Function& unit) {
   if (threads > 1) {
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t i = 0; i < count; ++i) unit(i);
+    return;
+  }
+#elif defined(EEP_PLAIN_THREADS)
+  // For ThreadSanitizer, which cannot see into OpenMP runtimes: the same units on threads that it knows.
+  const int64_t threads = count < device.threads ? count : device.threads;
+  if (threads > 1) {
+    std::atomic<int64_t> next = 0;
+    std::vector<std::thread> workers;
+    for (int64_t worker = 0; worker < threads; ++worker) {
+      workers.emplace_back([&] {
+        for (int64_t i = next++; i < count; i = next++) unit(i);
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
     return;
   }
 #else
