@@ -1,5 +1,6 @@
 // *.tiktoken: one token a line, base64 of its bytes, a space, its rank. The file does not say how to cut a
-// text, so only Qwen's is read (NFC, Qwen's expression).
+// text, so only Qwen's is read: special tokens first, then NFC and Qwen's expression, as in its
+// tokenizer.json.
 #include <algorithm>
 #include <filesystem>
 
