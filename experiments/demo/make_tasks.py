@@ -69,7 +69,7 @@ def facts(rng, count):
 
 
 def tell(known):
-    return " ".join(f"{name} has a {color} {thing}." for name, color, thing in known)
+    return ", ".join(f"{name} {color} {thing}" for name, color, thing in known) + "."
 
 
 def claim(known, rng):
@@ -78,7 +78,7 @@ def claim(known, rng):
     label = rng.randint(0, 1)
     if not label:
         _, color, thing = rng.choice([fact for fact in known if fact[0] != name])
-    return f"{name} has a {color} {thing}", label
+    return f"{name} {color} {thing}", label
 
 
 def yesno(rng):
@@ -90,7 +90,7 @@ def yesno(rng):
 def recall(rng):
     known = facts(rng, rng.randint(2, 5))
     name, color, thing = rng.choice(known)
-    return {"context": tell(known), "question": f"{name} has a", "answer": f"{color} {thing}"}
+    return {"context": tell(known), "question": name, "answer": f"{color} {thing}"}
 
 
 def sense(rng):
@@ -117,7 +117,7 @@ def entail(rng):
         i = rng.randrange(count)
         claim = traits[i] if label == 0 else next(t for t in pairs[i] if t != traits[i])
     premise = f"{name} is " + ", ".join(traits[:-1]) + f" and {traits[-1]}."
-    return {"premise": premise, "hypothesis": f"{name} is {claim}.", "label": label}
+    return {"premise": premise, "hypothesis": f"{name} is {claim}", "label": label}
 
 
 def cause(rng):
@@ -172,12 +172,12 @@ def reverse(rng):
 
 
 TASKS = {
-    "yesno": (yesno, "{passage}\nTrue or not: {question}?\nAnswer:"),
-    "sense": (sense, "1: {sentence1}\n2: {sentence2}\nIs {word} the same?\nAnswer:"),
-    "entail": (entail, "{premise}\nQuestion: {hypothesis} True, false or neither?\nAnswer:"),
+    "yesno": (yesno, "Owners: {passage}\nTrue: {question}?"),
+    "sense": (sense, "1: {sentence1}\n2: {sentence2}\nSame {word}?"),
+    "entail": (entail, "{premise}\nSo {hypothesis}?"),
     "cause": (cause, "{premise}\nSo it was"),
-    "letter": (letter, "{a}: A\n{b}: B\n{c}: C\n{d}: D\nWhich is a {category}?\nAnswer:"),
-    "recall": (recall, "{context}\nComplete: {question}"),
+    "letter": (letter, "Options: {a} A, {b} B, {c} C, {d} D.\nWhich is a {category}?"),
+    "recall": (recall, "Owners: {context}\nComplete: {question}"),
     "sum": (sum_, "{passage}\nQuestion: {question}\nUnits first:"),
     "sort": (sort, "Sort: {letters}\nSorted:"),
     "reverse": (reverse, "Reverse: {letters}\nReversed:"),

@@ -151,13 +151,13 @@ class Source:
 
     def about_passage(self, item):
         passage = item.get("passage") or item["context"]
-        known = [tuple(sentence.split(" has a ")) for sentence in passage.rstrip(".").split(". ")]
-        known = [(name, *thing.split(" ")) for name, thing in known]
-        if self.rng.random() < 0.6:
+        known = [tuple(fact.split(" ")) for fact in passage.rstrip(".").split(", ")]
+        shared = "Owners: " + passage
+        if self.rng.random() < 0.5:
             question, label = tasks.claim(known, self.rng)
-            return "yesno", {"passage": passage, "question": question, "label": label}, passage
+            return "yesno", {"passage": passage, "question": question, "label": label}, shared
         name, color, thing = self.rng.choice(known)
-        return "recall", {"context": passage, "question": f"{name} has a", "answer": f"{color} {thing}"}, passage
+        return "recall", {"context": passage, "question": name, "answer": f"{color} {thing}"}, shared
 
     def about_premise(self, item):
         premise = item["premise"]
@@ -170,7 +170,7 @@ class Source:
             claim = self.rng.choice(traits)
             claim = claim if label == 0 else opposite[claim]
         name = premise.split(" ")[0]
-        return "entail", {"premise": premise, "hypothesis": f"{name} is {claim}.", "label": label}, premise
+        return "entail", {"premise": premise, "hypothesis": f"{name} is {claim}", "label": label}, premise
 
     def examples(self, count):
         names, shares = list(self.shares), list(self.shares.values())
