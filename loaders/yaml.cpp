@@ -168,6 +168,13 @@ std::string shown(const YamlValue& value) {
 
 }  // namespace
 
+YamlValue::YamlValue() = default;
+YamlValue::YamlValue(const YamlValue& other) = default;
+YamlValue::YamlValue(YamlValue&& other) noexcept = default;
+YamlValue& YamlValue::operator=(const YamlValue& other) = default;
+YamlValue& YamlValue::operator=(YamlValue&& other) noexcept = default;
+YamlValue::~YamlValue() = default;
+
 const YamlValue* YamlValue::find(std::string_view key) const {
   for (const auto& [name, value] : entries) {
     if (name == key) return &value;

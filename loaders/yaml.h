@@ -23,6 +23,14 @@ struct YamlValue {
   std::vector<std::pair<std::string, YamlValue>> entries;  // kMap, in the file's order
   std::vector<std::string> key_where;                      // [entries] position of each key
 
+  // Out of line: clang 14 cannot generate them for a pair that holds the type itself.
+  YamlValue();
+  YamlValue(const YamlValue& other);
+  YamlValue(YamlValue&& other) noexcept;
+  YamlValue& operator=(const YamlValue& other);
+  YamlValue& operator=(YamlValue&& other) noexcept;
+  ~YamlValue();
+
   const YamlValue* find(std::string_view key) const;
 };
 
