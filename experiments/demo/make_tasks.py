@@ -1,255 +1,318 @@
-#!/usr/bin/env python3
-"""Ten small text tasks in the shapes of common benchmarks, made from a seed (Python standard library only).
+"""Makes the demo's tasks: text with questions that need different skills, and the tokenizer of the demo's models.
 
-    python3 make_tasks.py                        write data/<task>/{train,dev,test}.jsonl next to this file
-    python3 make_tasks.py --training-text 20     print 20 rows of the training mixture
+    python3 make_tasks.py            # writes data/<task>/{train,dev,test}.jsonl and tokenizer.json beside this file
 
-Every instance belongs to exactly one part, chosen by a hash of its rendered prompt: train, dev and test are what search
-and evaluation read, and `corpus` is what models are trained on. So no two parts share a prompt, whatever the seeds.
+Standard library only; the same seed gives the same bytes. Every instance belongs to one split, chosen by a hash of its
+rendered prompt, so the splits train, dev and test, and the text that models are trained on ("pool"), share no prompt.
 """
-import argparse
+
 import hashlib
 import json
-import pathlib
 import random
+from pathlib import Path
 
-SEED = 20240717
+SEED = 20240700945
 SIZES = {"train": 256, "dev": 256, "test": 600}
+HERE = Path(__file__).parent
 
-NAMES = "tom ann bob sue max eva leo ida ben amy dan zoe sam kim ned joy".split()
-FOODS = "tea jam pie ham egg nut fig rye oil rice corn soup milk fish cake bean".split()
-OBJECTS = "cup pen hat bag box map key mug net rug saw tin fan pan jar lid".split()
-LOOKS = "old big wet new hot dry odd raw thin soft flat long".split()
-ANIMALS = "cat dog cow pig hen fox owl bee ant rat elk eel".split()
-TRAITS = [["red", "blue", "gray", "pink"], ["tiny", "tall", "huge", "slim"], ["glad", "sad", "calm", "mad"]]
-AMBIGUOUS = "bat bow seal bark bank club ring nail palm file pool mint".split()
-CONTEXTS = ("cave ball tree ship game coin hand lake shop wood rope song door king ice salt "
-            "gold sand road moon lamp bird iron star").split()
-RELATIONS = {
-    "home": "den nest barn hut tent pond hole loft hill farm port camp".split(),
-    "maker": "smith baker monk nurse clerk cook guard judge maid pilot scout miner".split(),
-    "price": "dime penny cent euro mark franc crown pound peso rand yen won".split(),
+NAMES = "Ann Bob Cat Dan Eve Fay Gus Hal Ida Jon Kim Leo Mia Ned Ola Pam".split()
+COLORS = "red blue green pink gray black white brown".split()
+CATEGORIES = {
+    "fruit": "apple pear plum fig kiwi lime grape peach date mango",
+    "animal": "dog cow pig hen fox owl bee ant goat bear",
+    "tool": "saw axe drill rake spade file vise hoe pick wedge",
+    "body": "hand foot nose ear knee chin leg arm neck toe",
+    "food": "bread rice soup cake pie egg ham jam stew pasta",
+    "place": "park shop farm town beach lake mill barn cave port",
+    "cloth": "hat coat shirt shoe sock scarf belt cap vest robe",
+    "ship": "boat raft canoe ferry yacht barge tug liner sloop kayak",
 }
-ACTORS = ("rain wind sun snow fire storm boy girl baby child aunt uncle car bus train bike truck plane "
-          "wolf horse goat duck lion frog").split()
-EVENTS = "came left fell rose stopped turned slept woke ran sang won lost broke grew burned sank".split()
-WHEN = "today again soon late early twice".split()
-THINGS = "roof wall gate lawn desk bell drum flag boat tower clock river".split()
-STATES = "shook opened closed cracked shone froze melted vanished".split()
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+CATEGORIES = {name: words.split() for name, words in CATEGORIES.items()}
+NOUNS = [word for words in CATEGORIES.values() for word in words]
+THINGS = CATEGORIES["cloth"] + CATEGORIES["tool"] + CATEGORIES["fruit"]
+OPPOSITES = [pair.split("/") for pair in (
+    "old/young tall/short rich/poor calm/angry warm/cold brave/shy loud/quiet quick/slow kind/cruel clean/dirty "
+    "happy/sad wise/silly").split()]
+TRAITS = [word for pair in OPPOSITES for word in pair]
+# A word with two senses, and the words that tell which one is meant.
+SENSES = {
+    "bank": ("river mud reed ford", "money loan debt fund"),
+    "bat": ("wing cave night fly", "ball club swing game"),
+    "bark": ("tree oak twig leaf", "puppy growl hound yelp"),
+    "seal": ("ocean fish flipper ice", "wax stamp envelope mail"),
+    "pen": ("ink paper write letter", "sheep fence hay gate"),
+    "ring": ("gold finger gem bride", "phone bell call tone"),
+    "rock": ("stone cliff hill sand", "band guitar drum song"),
+    "duck": ("pond quack feather bill", "stoop dodge hide bend"),
+    "bow": ("arrow archer hunt string", "stage actor crowd queen"),
+    "mine": ("coal gold shaft dig", "yours own ours keep"),
+    "nail": ("hammer board wood wall", "thumb polish paint claw"),
+    "palm": ("coconut sand island shade", "wrist glove thumb grip"),
+}
+SENSES = {word: tuple(cues.split() for cues in senses) for word, senses in SENSES.items()}
+# What happened, and what follows from it.
+EFFECTS = {
+    "rained": "wet", "burned": "ash", "froze": "ice", "baked": "crust", "slept": "rested", "ran": "tired",
+    "fell": "hurt", "ate": "full", "won": "proud", "lost": "upset", "paid": "broke", "swam": "damp",
+    "broke": "parts", "grew": "big", "melted": "liquid", "rusted": "weak", "sang": "music", "dug": "hole",
+    "painted": "bright", "washed": "fresh", "locked": "shut", "opened": "ajar", "cooked": "meal", "spilled": "stain",
+    "planted": "garden", "typed": "text", "counted": "total", "sewed": "dress", "knocked": "noise", "waited": "bored",
+    "studied": "smart", "joked": "laugh",
+}
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split()
 
 
-def lexicon(purpose):
-    """Random, but fixed for ever: what a word of an artificial lexicon means."""
-    return random.Random(f"lexicon/{purpose}")
+def facts(rng, count):
+    """Who has what, names and things all different."""
+    names, things = rng.sample(NAMES, count), rng.sample(THINGS, count)
+    return [(name, rng.choice(COLORS), thing) for name, thing in zip(names, things)]
 
 
-_R = lexicon("sense")
-SENSE = {word: dict(zip(_R.sample(CONTEXTS, len(CONTEXTS)), [0, 1] * (len(CONTEXTS) // 2))) for word in AMBIGUOUS}
-_R = lexicon("letter")
-FACTS = {(relation, entity): _R.choice(values)
-         for relation, values in RELATIONS.items() for entity in ANIMALS + OBJECTS + FOODS}
-_R = lexicon("cause")
-OUTCOMES = [(thing, state) for thing in THINGS for state in STATES]
-_REGULAR = {(way, a, v): _R.choice(OUTCOMES) for way in ("so", "because") for a in range(6) for v in range(4)}
-OUTCOME = {(way, actor, event): _R.choice(OUTCOMES) if _R.random() < 0.25 else _REGULAR[way, i // 4, j // 4]
-           for way in ("so", "because") for i, actor in enumerate(ACTORS) for j, event in enumerate(EVENTS)}
+def tell(known):
+    return ", ".join(f"{name} {color} {thing}" for name, color, thing in known) + "."
 
 
-# One function a task: (rng, asks) -> instances that share their passage, the first of which is a whole prompt.
-# `asks` above 1 is for training rows, where several questions about one passage teach more per token.
-
-def yesno(rng, asks=1):
-    count = rng.randint(2, 4) if asks > 1 else rng.choice([2, 3, 3, 4, 4])
-    who, what = rng.sample(NAMES, count), rng.sample(FOODS, count)
-    passage = " ".join(f"{name} has {food}." for name, food in zip(who, what))
-    rows = []
-    for i in rng.sample(range(count), min(asks, count)):
-        label = rng.randrange(2)
-        j = i if label else rng.choice([k for k in range(count) if k != i])
-        rows.append({"passage": passage, "question": f"does {who[i]} have {what[j]}", "label": label})
-    return rows
+def claim(known, rng):
+    """Who is said to have what: true, or what somebody else has."""
+    name, color, thing = rng.choice(known)
+    label = rng.randint(0, 1)
+    if not label:
+        _, color, thing = rng.choice([fact for fact in known if fact[0] != name])
+    return f"{name} {color} {thing}", label
 
 
-def recall(rng, asks=1):
-    count = rng.randint(2, 4) if asks > 1 else rng.choice([2, 3, 3, 4, 4])
-    who = rng.sample(NAMES, count)
-    what = [f"{look} {thing}" for look, thing in zip(rng.sample(LOOKS, count), rng.sample(OBJECTS, count))]
-    context = " ".join(f"{name} saw {thing}." for name, thing in zip(who, what))
-    return [{"context": context, "question": f"what did {who[i]} see", "answer": what[i]}
-            for i in rng.sample(range(count), min(asks, count))]
+def yesno(rng):
+    known = facts(rng, rng.randint(2, 4))
+    question, label = claim(known, rng)
+    return {"passage": tell(known), "question": question, "label": label}
 
 
-def entail(rng, asks=1):
-    count = rng.randint(2, 4) if asks > 1 else rng.choice([2, 3, 3, 4])
-    who = rng.sample(ANIMALS, count)
-    kinds = [rng.randrange(3) for _ in who]
-    traits = [rng.choice(TRAITS[kind]) for kind in kinds]
-    premise = " ".join(f"{animal} is {trait}." for animal, trait in zip(who, traits))
-    rows = []
-    for i in rng.sample(range(count), min(asks, count)):
-        label = rng.randrange(3)
-        trait = traits[i]
-        if label == 1:
-            trait = rng.choice([t for t in TRAITS[kinds[i]] if t != traits[i]])
-        if label == 2:
-            trait = rng.choice(TRAITS[(kinds[i] + rng.randint(1, 2)) % 3])
-        rows.append({"premise": premise, "hypothesis": f"{who[i]} is {trait}", "label": label})
-    return rows
+def recall(rng):
+    known = facts(rng, rng.randint(2, 5))
+    name, color, thing = rng.choice(known)
+    return {"context": tell(known), "question": name, "answer": f"{color} {thing}"}
 
 
-def sense(rng, asks=1):
-    word = rng.choice(AMBIGUOUS)
-    label = rng.randrange(2)
-    first, second = rng.sample(CONTEXTS, 2)
-    while (SENSE[word][first] == SENSE[word][second]) != bool(label):
-        first, second = rng.sample(CONTEXTS, 2)
-    use = [f"{rng.choice(['the', 'my', 'our'])} {word} {rng.choice(['by', 'with', 'of'])} {context}"
-           for context in (first, second)]
-    return [{"word": word, "first": use[0], "second": use[1], "label": label}]
+def sense(rng):
+    word = rng.choice(sorted(SENSES))
+    first = rng.randint(0, 1)
+    same = rng.randint(0, 1)
+    second = first if same else 1 - first
+    one = rng.choice(SENSES[word][first])
+    two = rng.choice([cue for cue in SENSES[word][second] if cue != one])
+    shapes = ["the {w} and the {c}", "a {c} by the {w}", "some {c} for a {w}", "this {w} has {c}"]
+    a, b = (rng.choice(shapes).format(w=word, c=cue) for cue in (one, two))
+    return {"word": word, "sentence1": a, "sentence2": b, "label": same}
 
 
-def letter(rng, asks=1):
-    relation, entity = rng.choice(list(FACTS))
-    right = FACTS[relation, entity]
-    options = rng.sample([v for v in RELATIONS[relation] if v != right], 3)
-    label = rng.randrange(4)
-    options.insert(label, right)
-    return [{"question": f"{relation} of {entity}", **dict(zip("abcd", options)), "label": label}]
-
-
-def cause(rng, asks=1):
-    way, actor, event = rng.choice(list(OUTCOME))
-    right = OUTCOME[way, actor, event]
-    wrong = right
-    while wrong == right:
-        near = rng.random()
-        if near < 0.4:
-            wrong = OUTCOME[way, actor, rng.choice(EVENTS)]
-        elif near < 0.8:
-            wrong = OUTCOME[way, rng.choice(ACTORS), event]
-        else:
-            wrong = rng.choice(OUTCOMES)
-    label = rng.randrange(2)
-    pair = [wrong, right] if label else [right, wrong]
-    return [{"premise": f"{actor} {event} {rng.choice(WHEN)}", "ask": way,
-             "choices": [f" {thing} {state}" for thing, state in pair], "label": label}]
-
-
-def sum_(rng, asks=1):
-    count = 3 if rng.random() < 0.2 else 2
-    who = rng.sample(NAMES, count)
-    have = [rng.randint(10, 99) for _ in who]
-    i, j = rng.sample(range(count), 2)
-    passage = ", ".join(f"{name} {number}" for name, number in zip(who, have))
-    if rng.random() < 0.7:
-        question, result = f"sum of {who[i]} and {who[j]}", have[i] + have[j]
+def entail(rng):
+    count = rng.randint(2, 4)
+    pairs = rng.sample(OPPOSITES, count + 1)
+    traits = [rng.choice(pair) for pair in pairs[:count]]
+    name = rng.choice(NAMES)
+    label = rng.randint(0, 2)
+    if label == 2:
+        claim = rng.choice(pairs[count])
     else:
-        if have[i] < have[j]:
-            i, j = j, i
-        question, result = f"gap of {who[i]} and {who[j]}", have[i] - have[j]
-    return [{"passage": passage, "question": question, "answer": str(result)[::-1]}]
+        i = rng.randrange(count)
+        claim = traits[i] if label == 0 else next(t for t in pairs[i] if t != traits[i])
+    premise = f"{name} is " + ", ".join(traits[:-1]) + f" and {traits[-1]}."
+    return {"premise": premise, "hypothesis": f"{name} is {claim}", "label": label}
 
 
-def sort(rng, asks=1):
-    items = rng.sample(LETTERS, rng.randint(4, 8))
-    return [{"list": " ".join(items), "answer": " ".join(sorted(items))}]
+def cause(rng):
+    event, other = rng.sample(sorted(EFFECTS), 2)
+    choices = [EFFECTS[event], EFFECTS[other]]
+    label = rng.randint(0, 1)
+    if label:
+        choices.reverse()
+    name, place = rng.choice(NAMES), rng.choice(CATEGORIES["place"])
+    premise = rng.choice([f"{name} {event} at the {place}.", f"At the {place} {name} {event}."])
+    return {"premise": premise, "choices": [f" {c}" for c in choices], "label": label}
 
 
-def reverse(rng, asks=1):
-    items = [rng.choice(LETTERS) for _ in range(rng.randint(4, 9))]
-    return [{"list": " ".join(items), "answer": " ".join(reversed(items))}]
+def letter(rng):
+    category = rng.choice(sorted(CATEGORIES))
+    right = rng.choice(CATEGORIES[category])
+    words = [right] + [rng.choice(CATEGORIES[c]) for c in
+                       rng.sample(sorted(c for c in CATEGORIES if c != category), 3)]
+    rng.shuffle(words)
+    return {"category": category, "a": words[0], "b": words[1], "c": words[2], "d": words[3], "label": words.index(right)}
 
 
-def unique(rng, asks=1):
-    few = rng.sample(LETTERS, rng.randint(3, 6))
-    items = few + [rng.choice(few) for _ in range(rng.randint(2, 4))]
-    rng.shuffle(items)
-    return [{"list": " ".join(items), "answer": " ".join(dict.fromkeys(items))}]
+def digits_of(number):
+    return " ".join(reversed(str(number)))
 
 
-NO_YES = [" no", " yes"]
-LABELS = [" true", " false", " neither"]
-ABCD = [" A", " B", " C", " D"]
-# name: (generator, prompt template, choices, or None where the answer is generated or the choices are a field, new tokens)
+def sum_(rng):
+    a, b = rng.randint(1, 99), rng.randint(1, 99)
+    one, two = rng.sample(NAMES, 2)
+    thing = rng.choice(CATEGORIES["fruit"])
+    passage = f"{one} has {a} {thing}s. {two} has {b} {thing}s."
+    if rng.random() < 0.15:
+        low, high = sorted((a, b))
+        more, less = (one, two) if a >= b else (two, one)
+        question = f"How many more {thing}s has {more}?"
+        answer = high - low
+    else:
+        question, answer = f"How many {thing}s in all?", a + b
+    return {"passage": passage, "question": question, "answer": digits_of(answer)}
+
+
+def sort(rng):
+    count = rng.randint(5, 8)
+    items = rng.sample(LETTERS, count)
+    return {"letters": " ".join(items), "answer": " ".join(sorted(items))}
+
+
+def reverse(rng):
+    count = rng.randint(5, 9)
+    items = [rng.choice(LETTERS) for _ in range(count)]
+    return {"letters": " ".join(items), "answer": " ".join(reversed(items))}
+
+
 TASKS = {
-    "yesno": (yesno, "Passage: {passage}\nQuestion: {question}?\nAnswer:", NO_YES, 0),
-    "recall": (recall, "Context: {context}\nQuestion: {question}?\nAnswer:", None, 4),
-    "entail": (entail, "Premise: {premise}\nClaim: {hypothesis}.\nLabel:", LABELS, 0),
-    "sense": (sense, "Word: {word}\nFirst: {first}.\nSecond: {second}.\nSame:", NO_YES, 0),
-    "letter": (letter, "Exam: {question}?\nA: {a}\nB: {b}\nC: {c}\nD: {d}\nAnswer:", ABCD, 0),
-    "cause": (cause, "Event: {premise}, {ask}", None, 0),
-    "sum": (sum_, "Count: {passage}.\nQuestion: {question}, units first?\nAnswer:", None, 5),
-    "sort": (sort, "Sort: {list}\nAnswer:", None, 9),
-    "reverse": (reverse, "Reverse: {list}\nAnswer:", None, 10),
-    "unique": (unique, "Unique: {list}\nAnswer:", None, 7),
+    "yesno": (yesno, "Owners: {passage}\nTrue: {question}?"),
+    "sense": (sense, "1: {sentence1}\n2: {sentence2}\nSame {word}?"),
+    "entail": (entail, "{premise}\nSo {hypothesis}?"),
+    "cause": (cause, "{premise}\nSo it was"),
+    "letter": (letter, "Options: {a} A, {b} B, {c} C, {d} D.\nWhich is a {category}?"),
+    "recall": (recall, "Owners: {context}\nComplete: {question}"),
+    "sum": (sum_, "{passage}\nQuestion: {question}\nUnits first:"),
+    "sort": (sort, "Sort: {letters}\nSorted:"),
+    "reverse": (reverse, "Reverse: {letters}\nReversed:"),
+}
+CHOICES = {
+    "yesno": [" no", " yes"], "sense": [" no", " yes"], "entail": [" true", " false", " neither"],
+    "letter": [" A", " B", " C", " D"],
 }
 
 
-def prompt_of(task, row):
-    return TASKS[task][1].format(**row)
+def render(task, item):
+    return TASKS[task][1].format(**item)
 
 
-def answer_of(task, row):
-    """The right continuation of the prompt, with its leading blank, without the newline that ends it."""
-    if "answer" in row:
-        return " " + row["answer"]
-    return (row.get("choices") or TASKS[task][2])[row["label"]]
+def answer_of(task, item):
+    """The right continuation, as a model should write it."""
+    if task == "cause":
+        return item["choices"][item["label"]]
+    if task in CHOICES:
+        return CHOICES[task][item["label"]]
+    return " " + item["answer"]
 
 
-def part_of(prompt):
-    bucket = hashlib.sha256(prompt.encode()).digest()[0]
-    return "test" if bucket < 48 else "dev" if bucket < 72 else "train" if bucket < 96 else "corpus"
+def split_of(task, item):
+    """One of pool (model training), train, dev, test: a function of the rendered prompt."""
+    digest = hashlib.sha256(f"{task}\n{render(task, item)}".encode()).digest()
+    bucket = int.from_bytes(digest[:4], "little") % 100
+    return "train" if bucket < 6 else "dev" if bucket < 12 else "test" if bucket < 25 else "pool"
 
 
-def split(task, part):
-    """`SIZES[part]` instances with distinct prompts."""
-    rng = random.Random(f"{SEED}/{task}/{part}")
-    rows, seen = [], set()
-    while len(rows) < SIZES[part]:
-        row = TASKS[task][0](rng)[0]
-        prompt = prompt_of(task, row)
-        if part_of(prompt) == part and prompt not in seen:
-            seen.add(prompt)
-            rows.append(row)
-    return rows
-
-
-def corpus_row(task, rng, asks=1):
-    """A training row: [(text, is_answer), ...]. Later questions repeat the template from its second line on."""
+def pool_item(task, rng):
+    """An instance that models may be trained on."""
     while True:
-        rows = TASKS[task][0](rng, asks)
-        rows = [row for row in rows if part_of(prompt_of(task, row)) == "corpus"]
-        if rows:
-            break
-    pieces = []
-    for index, row in enumerate(rows):
-        prompt = prompt_of(task, row)
-        pieces.append((prompt if index == 0 else prompt.split("\n", 1)[1], False))
-        pieces.append((answer_of(task, row) + "\n", True))
-    return pieces
+        item = TASKS[task][0](rng)
+        if split_of(task, item) == "pool":
+            return item
 
 
-def write(folder):
-    for task in TASKS:
-        (folder / task).mkdir(parents=True, exist_ok=True)
-        for part in SIZES:
-            lines = [json.dumps(row, separators=(", ", ": ")) for row in split(task, part)]
-            (folder / task / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+def write_data():
+    for task, (make, _) in TASKS.items():
+        rng = random.Random(f"{SEED} {task}")
+        seen, rows = set(), {split: [] for split in SIZES}
+        while any(len(rows[split]) < size for split, size in SIZES.items()):
+            item = make(rng)
+            prompt, split = render(task, item), split_of(task, item)
+            if split == "pool" or prompt in seen or len(rows[split]) == SIZES[split]:
+                continue
+            seen.add(prompt)
+            rows[split].append(item)
+        folder = HERE / "data" / task
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, items in rows.items():
+            text = "".join(json.dumps(item) + "\n" for item in items)
+            (folder / f"{split}.jsonl").write_text(text)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "data")
-    parser.add_argument("--training-text", type=int, metavar="ROWS", help="print rows of the training mixture instead")
-    parser.add_argument("--seed", type=int, default=1, help="of the training rows")
-    arguments = parser.parse_args()
-    if not arguments.training_text:
-        return write(arguments.out)
-    rng = random.Random(arguments.seed)
-    for _ in range(arguments.training_text):
-        print("".join(text for text, _ in corpus_row(rng.choice(list(TASKS)), rng, asks=3)))
+# ---- tokenizer: byte-level BPE whose merges spell out the words of the tasks, one token a word
+
+
+def byte_map():
+    """GPT-2's map from bytes to printable characters."""
+    keep = list(range(0x21, 0x7F)) + list(range(0xA1, 0xAD)) + list(range(0xAE, 0x100))
+    table, extra = {}, 0
+    for byte in range(256):
+        if byte in keep:
+            table[byte] = chr(byte)
+        else:
+            table[byte] = chr(256 + extra)
+            extra += 1
+    return table
+
+
+def words():
+    """Every word that occurs after a blank, then those that begin a line."""
+    rng = random.Random(SEED)
+    inner, first = set(), set()
+    for _ in range(3000):
+        for task in TASKS:
+            item = TASKS[task][0](rng)
+            for line in (render(task, item) + answer_of(task, item)).split("\n"):
+                parts = line.split(" ")
+                strip = lambda w: w.strip(".,?:")
+                first.add(strip(parts[0]))
+                inner.update(strip(p) for p in parts[1:])
+    good = lambda w: w.isalpha()
+    return sorted(filter(good, inner)), sorted(filter(good, first))
+
+
+def write_tokenizer():
+    table = byte_map()
+    vocab = {table[byte]: byte for byte in range(256)}
+    merges = []
+
+    def spell(text):
+        left = text[0]
+        for char in text[1:]:
+            pair = (left, char)
+            left += char
+            if left not in vocab:
+                vocab[left] = len(vocab)
+                merges.append(" ".join(pair))
+
+    inner, first = words()
+    for word in inner:
+        spell(table[0x20] + word)
+    for word in first:
+        if word[0].isupper():
+            spell(word)
+    end = len(vocab)
+    special = {"id": end, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False,
+               "normalized": False, "special": True}
+    pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+               r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [special],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                  "vocab": vocab, "merges": merges},
+    }
+    config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
+              "bos_token": None, "unk_token": None, "add_bos_token": False, "model_max_length": 256}
+    for model in ("mixtral", "qwen"):
+        folder = HERE / model
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return end + 1
 
 
 if __name__ == "__main__":
-    main()
+    write_data()
+    print(f"vocabulary {write_tokenizer()}")
