@@ -24,10 +24,18 @@ int32_t PromptBuilder::add(std::span<const int32_t> tokens, int32_t scored_from,
 
 Prompts PromptBuilder::build(std::vector<Sequence>* sequences) const {
   const size_t count = entries_.size();
+  // What each sequence needs to be read: a last token that is only a target is not (but one token always is).
+  std::vector<std::span<const int32_t>> read;
+  for (const Entry& entry : entries_) {
+    const bool target_only = !entry.predict_next && entry.tokens.size() > 1;
+    read.push_back(std::span(entry.tokens).first(entry.tokens.size() - (target_only ? 1 : 0)));
+  }
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    if (entries_[a].tokens != entries_[b].tokens) return entries_[a].tokens < entries_[b].tokens;
+    if (!std::equal(read[a].begin(), read[a].end(), read[b].begin(), read[b].end())) {
+      return std::lexicographical_compare(read[a].begin(), read[a].end(), read[b].begin(), read[b].end());
+    }
     return a < b;
   });
 
@@ -35,7 +43,7 @@ Prompts PromptBuilder::build(std::vector<Sequence>* sequences) const {
   // neighbours branch off.
   std::vector<size_t> shared(count + 1, 0);  // with the previous sequence in sorted order
   for (size_t i = 1; i < count; ++i) {
-    shared[i] = common_prefix(entries_[order[i - 1]].tokens, entries_[order[i]].tokens);
+    shared[i] = common_prefix(read[order[i - 1]], read[order[i]]);
   }
 
   Prompts prompts;
@@ -48,7 +56,7 @@ Prompts PromptBuilder::build(std::vector<Sequence>* sequences) const {
   std::vector<std::vector<int32_t>> rows_of(count);  // row of each token of each sequence
   std::vector<int32_t> row_at;                       // rows of the current path, by position
   for (size_t i = 0; i < count; ++i) {
-    const std::vector<int32_t>& tokens = entries_[order[i]].tokens;
+    const std::span<const int32_t> tokens = read[order[i]];
     prompts.tokens_without_sharing += static_cast<int64_t>(tokens.size());
     while (!path.empty() && path.back().end > shared[i]) path.pop_back();
     row_at.resize(path.empty() ? 0 : path.back().end);

@@ -29,7 +29,7 @@ struct Prompts {
   std::vector<PromptNode> nodes;       // parents before children, rows ascending
   std::vector<int32_t> node_of_row;    // [rows]
   std::vector<ScorePosition> scores;   // ascending rows
-  int64_t tokens_without_sharing = 0;  // what the sequences hold together
+  int64_t tokens_without_sharing = 0;  // what the sequences read together
 
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
@@ -38,13 +38,14 @@ struct Prompts {
 class PromptBuilder {
  public:
   // Scores are wanted for the tokens scored_from .. end of `tokens` (each at the row before it); with
-  // `predict_next` also the arg-max after the last token. tokens must not be empty; scored_from >= 1.
+  // `predict_next` also the arg-max after the last token, which else is a target alone and gets no row.
+  // tokens must not be empty; scored_from >= 1.
   int32_t add(std::span<const int32_t> tokens, int32_t scored_from, bool predict_next = false);
 
   struct Sequence {
     std::vector<int32_t>
         scores;  // indices into Prompts::scores: the scored tokens in order, then the prediction if wanted
-    int32_t last_row = 0;  // row of its last token
+    int32_t last_row = 0;  // row of the last token that is read
   };
   // Builds the trie. Which sequences are there decides the rows; a row's bits depend on its own sequence
   // alone.

@@ -50,8 +50,8 @@ TEST_CASE("prompts: a shared prefix is stored once") {
   builder.add(other, 1, true);
   std::vector<PromptBuilder::Sequence> sequences;
   const Prompts prompts = builder.build(&sequences);
-  CHECK(prompts.rows() == 6);
-  CHECK(prompts.tokens_without_sharing == 9);
+  CHECK(prompts.rows() == 4);  // 5 6 7, and 9: a last token that is only a target is not read
+  CHECK(prompts.tokens_without_sharing == 7);
   CHECK(prompts.scores.size() == 3);  // two targets at one row, and the prediction
   CHECK(prompts.scores[static_cast<size_t>(sequences[0].scores[0])].target == 1);
   CHECK(prompts.scores[static_cast<size_t>(sequences[1].scores[0])].target == 2);
@@ -76,7 +76,9 @@ TEST_CASE("prompts: every row stands for its own sequence, and no prefix occurs 
     std::sort(prefixes.begin(), prefixes.end());
     CHECK(std::adjacent_find(prefixes.begin(), prefixes.end()) == prefixes.end());
     for (size_t i = 0; i < input.size(); ++i) {
-      CHECK(path_tokens(prompts, sequences[i].last_row) == input[i]);
+      std::vector<int32_t> read = input[i];
+      if (seed % 2 != 0 && read.size() > 1) read.pop_back();
+      CHECK(path_tokens(prompts, sequences[i].last_row) == read);
       CHECK(sequences[i].scores.size() == input[i].size() - 1 + (seed % 2 == 0 ? 1 : 0));
       for (size_t j = 0; j + 1 < input[i].size(); ++j) {
         const ScorePosition& score = prompts.scores[static_cast<size_t>(sequences[i].scores[j])];
