@@ -13,6 +13,12 @@ namespace {
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
+// What Python calls white space.
+bool is_blank(uint32_t point) {
+  return (point >= 0x1c && point <= 0x1f) ||
+         (point != kInvalidCodePoint && classify(point) == CharClass::kSpace);
+}
+
 std::string first_capital(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const CodePoint point = decode_utf8(text, at);
@@ -46,7 +52,24 @@ std::string last_number(std::string_view text) {
   return last;
 }
 
-// The rules of first_option on one text; full-width commas and colons count as their ASCII forms.
+// Full-width commas and colons count as their ASCII forms, every other white space as a blank.
+std::string plain_separators(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = decode_utf8(text, at);
+    if (point.value == 0xff0c || point.value == 0xff1a) {
+      out += point.value == 0xff0c ? ',' : ':';
+    } else if (is_blank(point.value) && !is_space(text[at])) {
+      out += ' ';
+    } else {
+      out += text.substr(at, point.bytes);
+    }
+    at += point.bytes;
+  }
+  return out;
+}
+
+// The rules of first_option on one text.
 class OptionFinder {
  public:
   OptionFinder(std::string text, const std::string& options) : text_(std::move(text)), options_(options) {
@@ -157,7 +180,7 @@ std::string replace_all(std::string text, std::string_view from, std::string_vie
 
 std::string first_line(std::string_view text) {
   const std::string stripped = strip(text);
-  return replace_all(stripped.substr(0, stripped.find('\n')), "Answer: ", "");
+  return strip(replace_all(stripped.substr(0, stripped.find('\n')), "Answer: ", ""));
 }
 
 std::string squad_answer(std::string_view text) {
@@ -230,16 +253,30 @@ std::string extract_answer(const ExtractRule& rule, std::string_view text) {
     case ExtractKind::kSquad:
       return squad_answer(text);
     case ExtractKind::kFirstOption:
-      return OptionFinder(replace_all(replace_all(std::string(text), "\uff0c", ","), "\uff1a", ":"),
-                          rule.options)
-          .find();
+      return OptionFinder(plain_separators(text), rule.options).find();
   }
   return "";
 }
 
 std::string strip(std::string_view text) {
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  std::string kept = strip_left(text);
+  while (!kept.empty()) {
+    size_t last = kept.size() - 1;  // of the last character
+    while (last > 0 && kept.size() - last < 4 && (static_cast<unsigned char>(kept[last]) & 0xc0) == 0x80)
+      --last;
+    const CodePoint point = decode_utf8(kept, last);
+    if (!is_blank(point.value) || last + point.bytes != kept.size()) break;
+    kept.resize(last);
+  }
+  return kept;
+}
+
+std::string strip_left(std::string_view text) {
+  while (!text.empty()) {
+    const CodePoint point = decode_utf8(text, 0);
+    if (!is_blank(point.value)) break;
+    text.remove_prefix(point.bytes);
+  }
   return std::string(text);
 }
 
@@ -247,6 +284,47 @@ std::string general_normalise(std::string_view text) {
   return normalise(text.substr(0, text.find_first_of("\n.,")));
 }
 std::string squad_normalise(std::string_view text) { return normalise(text.substr(0, text.find('\n'))); }
+
+std::string official_normalise(std::string_view text) {
+  std::string bare;
+  for (char c : lower_case(text)) {
+    if (!(c >= 0x21 && c <= 0x2f) && !(c >= 0x3a && c <= 0x40) && !(c >= 0x5b && c <= 0x60) &&
+        !(c >= 0x7b && c <= 0x7e)) {
+      bare += c;
+    }
+  }
+  std::string out, word;
+  bool blank = false;  // wanted before the next character
+  const auto flush = [&] {
+    if (word == "a" || word == "an" || word == "the") {
+      blank = true;
+    } else if (!word.empty()) {
+      if (blank && !out.empty()) out += ' ';
+      out += word;
+      blank = false;
+    }
+    word.clear();
+  };
+  for (size_t at = 0; at < bare.size();) {
+    const CodePoint point = decode_utf8(bare, at);
+    const std::string_view character = std::string_view(bare).substr(at, point.bytes);
+    at += point.bytes;
+    if (point.value != kInvalidCodePoint && is_word_character(point.value)) {
+      word += character;
+      continue;
+    }
+    flush();
+    if (is_blank(point.value)) {
+      blank = true;
+    } else {
+      if (blank && !out.empty()) out += ' ';
+      out += character;
+      blank = false;
+    }
+  }
+  flush();
+  return out;
+}
 
 std::string lower_case(std::string_view text) {
   std::string out;

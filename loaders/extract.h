@@ -21,13 +21,16 @@ bool parse_extract(std::string_view text, ExtractRule* rule);
 // The answer; "" (last_number: "NULL") when there is none.
 std::string extract_answer(const ExtractRule& rule, std::string_view text);
 
-std::string strip(std::string_view text);  // white space (ASCII) at both ends
+std::string strip(std::string_view text);       // white space (Unicode) at both ends
+std::string strip_left(std::string_view text);  // at the beginning
 
 // Cut at the first newline, period or comma; drop what is neither word character nor white space; drop a, an,
 // the; squeeze blanks.
 std::string general_normalise(std::string_view text);
 // The same, cut at the newline alone.
 std::string squad_normalise(std::string_view text);
+// As SQuAD's own script: lower case, without ASCII punctuation and articles, blanks squeezed.
+std::string official_normalise(std::string_view text);
 std::string lower_case(std::string_view text);
 
 }  // namespace eep

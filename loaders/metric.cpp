@@ -19,13 +19,14 @@ const std::vector<std::pair<std::string, Metric>>& table() {
                                                                  {"contains", Metric::kContains},
                                                                  {"em_contains", Metric::kEmContains},
                                                                  {"squad_contains", Metric::kSquadContains},
-                                                                 {"number_equal", Metric::kNumberEqual}};
+                                                                 {"number_equal", Metric::kNumberEqual},
+                                                                 {"squad_exact", Metric::kSquadExact}};
   return names;
 }
 
 std::map<std::string, int> tokens_of(std::string_view text) {
   std::map<std::string, int> counts;
-  std::istringstream words(squad_normalise(lower_case(text)));
+  std::istringstream words(official_normalise(text));
   std::string word;
   while (words >> word) ++counts[word];
   return counts;
@@ -72,6 +73,8 @@ double score_one(Metric metric, const std::string& answer, const std::string& re
       const auto a = number(answer), b = number(reference);
       return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
     }
+    case Metric::kSquadExact:
+      return official_normalise(answer) == official_normalise(reference) ? 1 : 0;
     case Metric::kAcc:
     case Metric::kAccNorm:
       return 0;
@@ -82,17 +85,40 @@ double score_one(Metric metric, const std::string& answer, const std::string& re
 // exact_match on the plain text: decided wrong once no reference begins with it. The right answer may still
 // be spoilt by more text.
 std::optional<double> exact_verdict(std::string_view text, const std::vector<std::string>& references) {
-  size_t start = 0;
-  while (start < text.size() && (text[start] == ' ' || (text[start] >= '\t' && text[start] <= '\r'))) ++start;
-  const std::string_view said = text.substr(start);
+  const std::string said = strip_left(text);
   for (const std::string& raw : references) {
     const std::string reference = strip(raw);
-    if (reference.find("\ufffd") != std::string::npos)
-      return std::nullopt;  // broken bytes could still become it
-    if (std::string_view(reference).starts_with(said)) return std::nullopt;
-    if (said.starts_with(reference) && strip(said.substr(reference.size())).empty()) return std::nullopt;
+    if (reference.starts_with(said)) return std::nullopt;
+    if (said.starts_with(reference) && strip_left(said.substr(reference.size())).empty()) return std::nullopt;
   }
   return 0.0;
+}
+
+// Metrics that look at the answer no further than its first newline, period or comma.
+bool cuts_answer(Metric metric) { return metric == Metric::kEmContains || metric == Metric::kSquadContains; }
+
+// The whole text is the answer.
+std::optional<double> plain_verdict(Metric metric, std::string_view text,
+                                    const std::vector<std::string>& references) {
+  const auto now = [&] { return score_text(metric, {}, text, references); };
+  if (metric == Metric::kExactMatch) return exact_verdict(text, references);
+  if (metric == Metric::kContains) return now() == 1 ? std::optional(1.0) : std::nullopt;
+  if (cuts_answer(metric) && strip_left(text).find_first_of("\n.,") != std::string::npos) return now();
+  return std::nullopt;
+}
+
+// The first line that is not blank, without "Answer: ". What follows it can only turn the blanks at its end
+// into a part of "Answer: ".
+std::optional<double> first_line_verdict(Metric metric, const ExtractRule& rule, std::string_view text,
+                                         const std::vector<std::string>& references) {
+  const std::string line = strip_left(text);
+  const size_t end = line.find('\n');
+  if (cuts_answer(metric) && line.find_first_of(".,") < end)
+    return score_text(metric, rule, text, references);
+  if (end == std::string::npos) return std::nullopt;
+  const double now = score_text(metric, rule, text, references);
+  const double later = score_text(metric, rule, std::string(text) + "x", references);
+  return now == later ? std::optional(now) : std::nullopt;
 }
 
 }  // namespace
@@ -133,7 +159,7 @@ std::optional<double> early_verdict(Metric metric, const ExtractRule& rule, std:
   const auto now = [&] { return score_text(metric, rule, text, references); };
   switch (rule.kind) {
     case ExtractKind::kNone:
-      return metric == Metric::kExactMatch ? exact_verdict(text, references) : std::nullopt;
+      return plain_verdict(metric, text, references);
     case ExtractKind::kFirstCapital:  // the first capital letter stays the first
       return extract_answer(rule, text).empty() ? std::nullopt : std::optional(now());
     case ExtractKind::kFirstOption:  // only the rule about the very start cannot be overruled by later text
@@ -144,17 +170,10 @@ std::optional<double> early_verdict(Metric metric, const ExtractRule& rule, std:
       return std::nullopt;
     case ExtractKind::kLastNumber:  // the text ends for it at the next question
       return text.find("Question:") != std::string_view::npos ? std::optional(now()) : std::nullopt;
-    case ExtractKind::kSquad:  // the first line alone counts; a later "answer is" on it would change the
-                               // result
+    case ExtractKind::kSquad:  // the first line alone counts; "answer is" may still come on it
       return text.find('\n') != std::string_view::npos ? std::optional(now()) : std::nullopt;
-    case ExtractKind::kFirstLine: {
-      const size_t first = text.find_first_not_of(" \t\n\v\f\r");
-      if (first == std::string_view::npos) return std::nullopt;
-      const bool line_over = text.find('\n', first) != std::string_view::npos;
-      const bool cut =
-          metric == Metric::kEmContains && text.find_first_of(".,", first) != std::string_view::npos;
-      return line_over || cut ? std::optional(now()) : std::nullopt;
-    }
+    case ExtractKind::kFirstLine:
+      return first_line_verdict(metric, rule, text, references);
   }
   return std::nullopt;
 }

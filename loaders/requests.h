@@ -2,9 +2,12 @@
 //
 // Multiple choice follows the `harness` protocol: log-likelihood of each choice behind the prompt. A
 // generated answer is first checked by teacher forcing: the first accepted answer and the first stop string
-// stand behind the prompt. The greedy output equals that answer iff the arg-max agrees at each of its tokens;
-// where it parts, the output so far is known exactly, and mostly decides the item. What stays undecided is
-// returned as a prefix to decode from.
+// (without stop strings: the end of sequence) stand behind the prompt. The greedy output equals that answer
+// iff the arg-max agrees at each of its tokens; where it parts, the output so far is known exactly, and
+// mostly decides the item. What stays undecided is returned as a prefix to decode from.
+//
+// right_loglik of an item: multiple choice: log p(right) - log sum_choices p(choice), p the probability of
+// the whole choice; generation: mean log-probability of the right answer's tokens, the stop included.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +26,7 @@ namespace eep {
 
 struct ItemScore {
   double metric = 0;            // of this item, once decided
-  double right_loglik = 0;      // mean over items: the tie-break of a search (docs/method.md)
+  double right_loglik = 0;      // finite; its mean over items is the tie-break of a search
   int32_t prediction = -1;      // multiple choice: the chosen index
   std::vector<int32_t> output;  // generate: what was generated so far (exact greedy tokens)
   bool decided = true;
@@ -44,7 +47,8 @@ class Requests {
   std::vector<ItemScore> judge(std::span<const TokenScore> scores) const;
 
   // For items that judge left undecided: the tokens of the prompt, and whether `generated` (from the first
-  // new token on) settles the item.
+  // new token on) settles the item. Generation ends (`ended`) at its limit, at an end of sequence, or as soon
+  // as a stop string is complete; the verdict is the score that it has or will have then, whatever follows.
   const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
   std::optional<double> verdict(size_t item, std::span<const int32_t> generated, bool ended) const;
   // The generated text as it is scored: cut at the first stop string and the end of sequence.
@@ -57,9 +61,18 @@ class Requests {
     std::vector<int32_t> prompt;
     std::vector<std::vector<int32_t>> continuations;  // of each choice, or the right answer with its stop
     std::vector<size_t> sequences;                    // into sequences_
+    size_t stop_after = 0;  // generate: tokens of the right answer until generation ends
   };
-  std::vector<int32_t> encode_continuation(const std::string& context, const std::string& continuation,
-                                           std::vector<int32_t>* context_ids) const;
+  struct Encoded {
+    std::vector<int32_t> context, continuation;
+  };
+  std::vector<int32_t> encode_whole(const std::string& text) const;
+  Encoded encode_choice(const std::string& prompt, const std::string& choice) const;
+  Encoded encode_answer(const std::string& prompt, const std::string& answer) const;
+  void add_sequence(const Item& item, Encoded encoded, int64_t vocab_size, PromptBuilder* builder,
+                    Entry* entry);
+  size_t tokens_until_end(std::span<const int32_t> generated) const;
+  std::string settled_text(std::span<const int32_t> generated) const;
   ItemScore judge_choice(const Item& item, const Entry& entry, std::span<const TokenScore> scores) const;
   ItemScore judge_generation(size_t item, std::span<const TokenScore> scores) const;
   bool is_end(int32_t token) const;
@@ -72,6 +85,7 @@ class Requests {
   std::vector<Entry> entries_;
   Prompts prompts_;
   std::vector<PromptBuilder::Sequence> sequences_;
+  size_t sequence_count_ = 0;
   int64_t truncated_ = 0;
 };
 
