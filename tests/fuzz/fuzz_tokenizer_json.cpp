@@ -1,0 +1,10 @@
+// tokenizer.json: whatever loads also encodes and decodes.
+#include "loaders/tokenizer.h"
+#include "tests/fuzz/fuzz_tokenizer.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const fuzz::Scratch scratch;
+  scratch.write("tokenizer.json", data, size);
+  fuzz::use_tokenizer(scratch.file("tokenizer.json"));
+  return 0;
+}
