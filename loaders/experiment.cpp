@@ -3,16 +3,22 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 
 #include "loaders/experiment_fields.h"
 #include "loaders/file.h"
+#include "loaders/json.h"
 
 namespace eep {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kMaxCombinations = 10000;
+constexpr size_t kMaxFileName = 255;
 
 class Reader {
  public:
@@ -112,12 +118,14 @@ class Reader {
     const YamlView map = views_.back().at("sweep").as_map();
     for (const auto& [key, value] : map.value().entries) {
       const YamlView list = map.at(key);
+      if (key.starts_with("sweep")) list.fail("a sweep cannot be swept");
       std::vector<std::string> values;
       for (const YamlView& item : list.sequence()) {
         if (!item.is_scalar()) item.fail_expected("a single value");
         const std::string text = item.as_string();
-        if (text.empty() || text.find_first_of("/\\,\n=") != std::string::npos) {
-          item.fail("a swept value names a directory (expected text without / , =, got " + text + ")");
+        if (text.empty() || text.find_first_of("\\,\n=") != std::string::npos) {
+          item.fail("a swept value names a directory (expected text without \\ , =, got " + printable(text) +
+                    ")");
         }
         for (const std::string& earlier : values) {
           if (earlier == text) item.fail("the same value twice (" + text + ")");
@@ -145,7 +153,7 @@ Experiment read(const YamlValue& root, const std::string& default_name, const st
   reader.finish();
   if (e.name.find_first_of("/\n") != std::string::npos) {
     throw Error(ExitCode::kConfig, root.where,
-                "name: it names a directory (expected text without /, got " + e.name + ")");
+                "name: it names a directory (expected text without /, got " + printable(e.name) + ")");
   }
   return e;
 }
@@ -155,12 +163,31 @@ YamlValue tree_of(const std::string& text, const std::string& where, const Overr
   for (const std::string& override_text : overrides) {
     const size_t equals = override_text.find('=');
     if (equals == std::string::npos || equals == 0) {
-      throw Error(ExitCode::kUsage, "--set", "not of the form KEY=VALUE (got " + override_text + ")");
+      throw Error(ExitCode::kUsage, "--set",
+                  "not of the form KEY=VALUE (got " + printable(override_text) + ")");
     }
     const std::string key = override_text.substr(0, equals);
-    set_yaml(&root, key, override_text.substr(equals + 1), "--set " + key);
+    const std::string value = override_text.substr(equals + 1), where = "--set " + printable(key);
+    if (key.starts_with("sweep.")) {
+      set_yaml(&root, std::vector<std::string>{"sweep", key.substr(6)}, value, where);  // a key with dots
+    } else {
+      set_yaml(&root, key, value, where);
+    }
   }
   return root;
+}
+
+// Of a swept task name: NAME.yaml in the directory of the file that the unswept task.name names, or "".
+std::string task_beside(const YamlValue& root, const Combination& combination, const std::string& directory) {
+  const YamlValue* task = root.find("task");
+  const YamlValue* base = task == nullptr ? nullptr : task->find("name");
+  for (const auto& [key, value] : combination.values) {
+    if (key != "task.name" || value.find('/') != std::string::npos) continue;
+    if (base == nullptr || base->scalar.find('/') == std::string::npos) continue;
+    const fs::path file = fs::path(resolve_path(base->scalar, directory)).parent_path() / (value + ".yaml");
+    if (file_exists(file.string())) return file.string();
+  }
+  return "";
 }
 
 std::string directory_of(const std::string& path) {
@@ -181,26 +208,35 @@ Experiment load_experiment(const std::string& path, const Overrides& overrides) 
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides) {
   YamlValue root = tree_of(read_file(path), path, overrides);
   const std::string stem = fs::path(path).stem().string(), directory = directory_of(path);
+  const YamlValue* found = root.find("sweep");
+  const YamlValue sweep = found == nullptr ? YamlValue{} : *found;
   // Swept keys need no value of their own; the first stands in while the sweep itself is read.
   YamlValue probe = root;
-  const YamlValue* sweep = root.find("sweep");
-  if (sweep != nullptr && sweep->kind == YamlValue::Kind::kMap) {
-    for (const auto& [key, values] : sweep->entries) {
-      if (values.kind == YamlValue::Kind::kSequence && !values.items.empty() &&
-          values.items[0].kind == YamlValue::Kind::kScalar) {
-        set_yaml(&probe, key, values.items[0].scalar, values.where);
-      }
+  for (const auto& [key, values] : sweep.entries) {
+    if (values.kind == YamlValue::Kind::kSequence && !values.items.empty() &&
+        values.items[0].kind == YamlValue::Kind::kScalar && !key.starts_with("sweep")) {
+      set_yaml(&probe, key, values.items[0].scalar, values.where);
     }
   }
   const Experiment all = read(probe, stem, directory);
   std::vector<Combination> combinations(1);
   for (const auto& [key, values] : all.sweep) {
+    if (combinations.size() * values.size() > kMaxCombinations) {
+      throw Error(ExitCode::kConfig, sweep.where,
+                  fmt::format("sweep: too many combinations (expected at most {})", kMaxCombinations));
+    }
     std::vector<Combination> longer;
     for (const Combination& shorter : combinations) {
       for (const std::string& value : values) {
         Combination next = shorter;
         next.values.emplace_back(key, value);
         next.name += (next.name.empty() ? "" : ",") + key + "=" + value;
+        std::replace(next.name.begin(), next.name.end(), '/', '_');
+        if (next.name.size() > kMaxFileName) {
+          throw Error(ExitCode::kConfig, sweep.where,
+                      fmt::format("sweep: a directory's name is too long (expected at most {} bytes, got {})",
+                                  kMaxFileName, printable(next.name)));
+        }
         longer.push_back(std::move(next));
       }
     }
@@ -209,10 +245,17 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
   std::erase_if(root.entries, [](const auto& entry) { return entry.first == "sweep"; });
   root.key_where.clear();
   for (const auto& entry : root.entries) root.key_where.push_back(entry.second.where);
+  std::set<std::string> names;
   for (Combination& combination : combinations) {
     YamlValue tree = root;
-    for (const auto& [key, value] : combination.values) set_yaml(&tree, key, value, sweep->where);
+    for (const auto& [key, value] : combination.values) set_yaml(&tree, key, value, sweep.find(key)->where);
     combination.experiment = read(tree, stem, directory);
+    const std::string beside = task_beside(root, combination, directory);
+    if (!beside.empty()) combination.experiment.task = beside;
+    if (!names.insert(combination.name).second) {
+      throw Error(ExitCode::kConfig, sweep.where,
+                  "sweep: two values give one directory (" + printable(combination.name) + ")");
+    }
   }
   return combinations;
 }
@@ -238,19 +281,20 @@ std::string find_task(const std::string& name, const std::string& directory) {
                                fs::path(directory).parent_path() / "tasks"};
   if (const char* extra = std::getenv("EEP_TASKS"); extra != nullptr) places.emplace_back(extra);
   places.emplace_back(fs::path("experiments") / "tasks");
-#ifdef EEP_SOURCE_TASKS
-  places.emplace_back(EEP_SOURCE_TASKS);
-#endif
-#ifdef EEP_SHARE
-  places.emplace_back(fs::path(EEP_SHARE) / "tasks");
-#endif
+  std::error_code ignored;
+  if (const fs::path program = fs::read_symlink("/proc/self/exe", ignored); !ignored) {
+    const fs::path above = program.parent_path().parent_path();
+    places.push_back(above / "experiments" / "tasks");
+    places.push_back(above / "share" / "eep" / "tasks");
+  }
   std::string looked;
   for (const fs::path& place : places) {
     const std::string path = fs::absolute(place / (name + ".yaml")).lexically_normal().string();
     if (file_exists(path)) return path;
     looked += (looked.empty() ? "" : ", ") + place.lexically_normal().string();
   }
-  throw Error(ExitCode::kNoInput, "task " + name, "no " + name + ".yaml (looked in " + looked + ")");
+  throw Error(ExitCode::kNoInput, "task " + printable(name),
+              "no " + printable(name) + ".yaml (looked in " + looked + ")");
 }
 
 }  // namespace eep

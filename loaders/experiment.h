@@ -14,6 +14,8 @@ namespace eep {
 struct SplitUse {
   std::string split;
   int64_t limit = 0;  // items, 0: all
+
+  bool operator==(const SplitUse&) const = default;
 };
 
 // One phase of the search. Operator constants are those of the released search code (docs/method.md).
@@ -34,6 +36,8 @@ struct PhaseSettings {
   std::string parent_rule = "auto";  // by the fitness
   int64_t mutation_rank = 16;
   int64_t crossover_rank = 8;
+
+  bool operator==(const PhaseSettings&) const = default;
 };
 
 struct Experiment {
@@ -72,6 +76,8 @@ struct Experiment {
   std::vector<std::pair<std::string, std::vector<std::string>>> sweep;
 
   std::string directory;  // of the file: relative paths start there
+
+  bool operator==(const Experiment&) const = default;
 };
 
 // "a.b=c" as --set takes it.
@@ -85,20 +91,23 @@ Experiment parse_experiment(const std::string& text, const std::string& where, c
 // Every field, defaults included, with absolute paths; reads back as the same experiment. Without the sweep.
 std::string resolved_yaml(const Experiment& experiment);
 
-// One combination of the sweep: `<key>=<value>,...` and the experiment it stands for (no sweep of its own).
+// One combination of the sweep: `<key>=<value>,...` (a directory's name: / becomes _) and the experiment it
+// stands for (no sweep of its own).
 struct Combination {
   std::string name;
   std::vector<std::pair<std::string, std::string>> values;
   Experiment experiment;
 };
-// In the order of the file, the last key fastest. One unnamed combination without a sweep.
+// In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
+// is also looked for beside the file that task.name names.
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {});
 
 // JSON Schema (draft 2020-12) of the file.
 std::string experiment_schema();
 
-// The file of a task: a path relative to `directory`, or NAME.yaml in tasks/ beside or above it, in
-// $EEP_TASKS, or in the installed share directory. Throws Error(kNoInput) listing the places.
+// The file of a task: a path relative to `directory`, or NAME.yaml in it, in tasks/ beside or above it, in
+// $EEP_TASKS, in experiments/tasks of the working directory or of the source tree that the program lies in,
+// or in the share directory of its installation. Throws Error(kNoInput) listing the places.
 std::string find_task(const std::string& name, const std::string& directory);
 // A path relative to `directory` if it exists there, else to the working directory; absolute.
 std::string resolve_path(const std::string& path, const std::string& directory);

@@ -45,11 +45,17 @@ class SchemaWriter {
   using Json = nlohmann::ordered_json;
 
   SchemaWriter() { stack_.push_back(object()); }
-  Json root() { return stack_.back(); }
+  // A required field may be swept instead of set.
+  Json root() {
+    Json all = stack_.back();
+    all["allOf"] = required_;
+    return all;
+  }
 
   template <typename Body>
   void section(const char* name, const Body& body) {
     stack_.push_back(object());
+    section_ = name;
     body();
     Json done = std::move(stack_.back());
     stack_.pop_back();
@@ -59,7 +65,7 @@ class SchemaWriter {
     Json field{{"type", "string"}};
     if (!value.empty()) field["default"] = value;
     set(name, field);
-    if (required) stack_.back()["required"].push_back(name);
+    if (required) require(name);
   }
   void choice(const char* name, std::string& value, const std::vector<std::string>& allowed) {
     set(name, {{"enum", allowed}, {"default", value}});
@@ -69,7 +75,7 @@ class SchemaWriter {
   }
   void required_integer(const char* name, int64_t&, int64_t smallest, int64_t largest) {
     set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}});
-    stack_.back()["required"].push_back(name);
+    require(name);
   }
   void number(const char* name, double& value, double smallest, double largest) {
     set(name, {{"type", "number"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
@@ -86,12 +92,17 @@ class SchemaWriter {
 
  private:
   static Json object() {
-    return {{"type", "object"},
-            {"additionalProperties", false},
-            {"required", Json::array()},
-            {"properties", Json::object()}};
+    return {{"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
+  }
+  void require(const char* name) {
+    const auto inside = [](const std::string& outer, const std::string& inner) {
+      return Json{{"required", {outer}}, {"properties", {{outer, {{"required", {inner}}}}}}};
+    };
+    required_.push_back({{"anyOf", {inside(section_, name), inside("sweep", section_ + "." + name)}}});
   }
   std::vector<Json> stack_;
+  std::string section_;  // the last one opened; required fields stand before any section of their own
+  Json required_ = Json::array();
 };
 
 }  // namespace

@@ -26,6 +26,24 @@ std::vector<std::string> strings(const YamlView& view) {
   return out;
 }
 
+// {field}, {{ and }}.
+void check_placeholders(const YamlView& view) {
+  const std::string prompt = view.as_string();
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    const char c = prompt[i];
+    if (c != '{' && c != '}') continue;
+    if (i + 1 < prompt.size() && prompt[i + 1] == c) {
+      ++i;
+      continue;
+    }
+    if (c == '}') view.fail("} without { (write }} for a brace)");
+    const size_t end = prompt.find_first_of("{}", i + 1);
+    if (end == std::string::npos || prompt[end] == '{') view.fail("{ without } (write {{ for a brace)");
+    if (end == i + 1) view.fail("{} names no field (write {{}} for braces)");
+    i = end;
+  }
+}
+
 // Reads the keys that are there; called for the file and then for the protocol's overrides.
 void read_fields(const YamlView& view, Task* task) {
   if (view.has("kind")) {
@@ -37,7 +55,10 @@ void read_fields(const YamlView& view, Task* task) {
     const YamlView data = view.at("data").as_map();
     for (const auto& [split, value] : data.value().entries) task->data[split] = data.at(split).as_string();
   }
-  if (view.has("prompt")) task->prompt = view.at("prompt").as_string();
+  if (view.has("prompt")) {
+    task->prompt = view.at("prompt").as_string();
+    check_placeholders(view.at("prompt"));
+  }
   if (view.has("choices")) task->choices = strings(view.at("choices"));
   if (view.has("choices_from")) task->choices_from = view.at("choices_from").as_string();
   if (view.has("target")) task->target = view.at("target").as_string();
@@ -62,7 +83,7 @@ void read_fields(const YamlView& view, Task* task) {
 
 std::string field_text(const Json& item, const std::string& field, const std::string& where) {
   const auto found = item.find(field);
-  if (found == item.end()) throw Error(ExitCode::kData, where, "field " + field + " is missing");
+  if (found == item.end()) throw Error(ExitCode::kData, where, "field " + printable(field) + " is missing");
   if (found->is_string()) return found->get<std::string>();
   if (found->is_boolean()) return found->get<bool>() ? "true" : "false";
   if (found->is_number()) return found->dump();
@@ -71,8 +92,8 @@ std::string field_text(const Json& item, const std::string& field, const std::st
       fmt::format("field {}: wrong type (expected text or a number, got {})", field, found->type_name()));
 }
 
-std::string render(const std::string& prompt, const Json& item, const std::string& where,
-                   const std::string& task_file) {
+// The prompt has passed check_placeholders.
+std::string render(const std::string& prompt, const Json& item, const std::string& where) {
   std::string out;
   for (size_t i = 0; i < prompt.size(); ++i) {
     const char c = prompt[i];
@@ -81,11 +102,8 @@ std::string render(const std::string& prompt, const Json& item, const std::strin
       ++i;
     } else if (c == '{') {
       const size_t end = prompt.find('}', i);
-      if (end == std::string::npos) throw Error(ExitCode::kData, task_file, "prompt: { without }");
       out += field_text(item, prompt.substr(i + 1, end - i - 1), where);
       i = end;
-    } else if (c == '}') {
-      throw Error(ExitCode::kData, task_file, "prompt: } without { (write }} for a brace)");
     } else {
       out += c;
     }
@@ -122,7 +140,7 @@ int32_t label_of(const Json& target, const std::vector<std::string>& choices, co
       std::stol(text) < count) {
     return static_cast<int32_t>(std::stol(text));
   }
-  refuse("\"" + text + "\"");
+  refuse("\"" + printable(text) + "\"");
   return -1;
 }
 
@@ -130,16 +148,20 @@ Item make_item(const Task& task, const Json& row, const std::string& where) {
   if (!row.is_object()) throw Error(ExitCode::kData, where, "not an object");
   Item item;
   item.where = where;
-  item.prompt = render(task.prompt, row, where, task.file);
+  item.prompt = render(task.prompt, row, where);
   const auto target = row.find(task.target);
   if (target == row.end()) throw Error(ExitCode::kData, where, "field " + task.target + " is missing");
   if (task.kind == TaskKind::kGenerate) {
     if (target->is_array()) {
       for (const Json& reference : *target) {
-        if (!reference.is_string())
-          throw Error(ExitCode::kData, where, "field " + task.target + ": an answer is not text");
-        item.references.push_back(reference.get<std::string>());
+        if (!reference.is_string() && !reference.is_number())
+          throw Error(ExitCode::kData, where,
+                      "field " + task.target + ": an answer is neither text nor a number");
+        item.references.push_back(reference.is_string() ? reference.get<std::string>() : reference.dump());
       }
+    } else if (!task.choices.empty() && (target->is_boolean() || target->is_number_integer())) {
+      item.references.push_back(
+          task.choices[static_cast<size_t>(label_of(*target, task.choices, task.target, where))]);
     } else {
       item.references.push_back(field_text(row, task.target, where));
     }
@@ -196,13 +218,25 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
   task.name = view.at("name").as_string();
   for (const char* key : {"kind", "data", "prompt", "target", "metric"}) view.at(key);
   read_fields(view, &task);
+  bool defined = protocol == "harness";
   if (view.has("protocols")) {
     const YamlView protocols = view.at("protocols").as_map();
+    protocols.only_keys({"harness", "eep"});
     for (const auto& [name, overrides] : protocols.value().entries) {
       const YamlView here = protocols.at(name).as_map();
       here.only_keys({"kind", "prompt", "choices", "choices_from", "target", "metric", "generate", "data"});
-      if (name == protocol) read_fields(here, &task);
+      Task other = task;  // every protocol's overrides are checked
+      Task& overridden = name == protocol ? task : other;
+      if (here.has("choices")) overridden.choices_from.clear();
+      if (here.has("choices_from")) overridden.choices.clear();
+      read_fields(here, &overridden);
+      defined = defined || name == protocol;
     }
+  }
+  if (!defined) {
+    throw Error(ExitCode::kConfig, path,
+                fmt::format("task {} does not say how it is asked under protocol {} (expected {})", task.name,
+                            protocol, "protocols." + protocol));
   }
   if (task.data.empty()) view.at("data").fail("no splits");
   if (task.kind == TaskKind::kMultipleChoice) {

@@ -21,9 +21,9 @@ struct Task {
   TaskKind kind = TaskKind::kMultipleChoice;
   std::map<std::string, std::string> data;  // split -> path as written
   std::string prompt;                       // {field} stands for an item's field, {{ and }} for braces
-  std::vector<std::string> choices;         // the same for every item
-  std::string choices_from;                 // or a field that holds a list
-  std::string target;  // field: an index, a string, a boolean or a list of accepted answers
+  std::vector<std::string> choices;  // the same for every item; generate: what an index in target means
+  std::string choices_from;          // or a field that holds a list
+  std::string target;                // field: an index, a text, a boolean or a list of accepted answers
   Metric metric = Metric::kAcc;
   int32_t max_new = 20;
   std::vector<std::string> stop{"\n"};
@@ -38,7 +38,9 @@ struct Item {
   std::string where;                    // file:line
 };
 
-// `path` as find_task gives it. Throws Error(kData) with the position, kNoInput for a missing file.
+// `path` as find_task gives it. The file's own fields are those of the protocol harness; `protocols`
+// overrides them for another. Throws Error(kData) with the position, kConfig for a protocol that the file
+// does not know, kNoInput for a missing file.
 Task load_task(const std::string& path, const std::string& protocol = "harness");
 Task parse_task(const std::string& text, const std::string& path, const std::string& protocol);
 

@@ -10,11 +10,14 @@
 #include <limits>
 #include <sstream>
 
+#include "loaders/json.h"
+
 namespace eep {
 namespace {
 
 constexpr size_t kMaxText = size_t{1} << 20;
 constexpr size_t kMaxDepth = 32;
+constexpr size_t kMaxValues = 20000;
 
 std::string position(const std::string& where, const YAML::Mark& mark) {
   return fmt::format("{}:{}:{}", where, mark.line + 1, mark.column + 1);
@@ -37,7 +40,8 @@ class TreeBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& text) override {
     no_anchor(mark, anchor);
-    if (tag != "?" && tag != "!" && !tag.empty()) refuse(mark, "tags are not allowed (got " + tag + ")");
+    if (tag != "?" && tag != "!" && !tag.empty())
+      refuse(mark, "tags are not allowed (got " + printable(tag) + ")");
     YamlValue value;
     const bool plain = tag != "!";
     value.kind = plain && (text.empty() || text == "~" || text == "null") ? YamlValue::Kind::kNull
@@ -71,9 +75,15 @@ class TreeBuilder : public YAML::EventHandler {
     if (anchor != YAML::NullAnchor) refuse(mark, "anchors are not allowed");
   }
 
+  void count(const YAML::Mark& mark) {
+    if (++values_ > kMaxValues)
+      refuse(mark, fmt::format("too many values (expected at most {})", kMaxValues));
+  }
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlValue::Kind kind) {
+    count(mark);
     no_anchor(mark, anchor);
-    if (tag != "?" && tag != "!" && !tag.empty()) refuse(mark, "tags are not allowed (got " + tag + ")");
+    if (tag != "?" && tag != "!" && !tag.empty())
+      refuse(mark, "tags are not allowed (got " + printable(tag) + ")");
     if (levels_.size() >= kMaxDepth)
       refuse(mark, fmt::format("nested too deeply (expected at most {} levels)", kMaxDepth));
     if (!levels_.empty() && levels_.back().value.kind == YamlValue::Kind::kMap && !levels_.back().has_key) {
@@ -90,6 +100,7 @@ class TreeBuilder : public YAML::EventHandler {
     place(std::move(value));
   }
   void add(YamlValue value, const YAML::Mark& mark, bool scalar) {
+    count(mark);
     value.where = position(where_, mark);
     if (!levels_.empty() && levels_.back().value.kind == YamlValue::Kind::kMap && !levels_.back().has_key) {
       Level& map = levels_.back();
@@ -97,7 +108,8 @@ class TreeBuilder : public YAML::EventHandler {
       if (value.scalar == "<<") refuse(mark, "merge keys are not allowed");
       for (size_t i = 0; i < map.value.entries.size(); ++i) {
         if (map.value.entries[i].first == value.scalar) {
-          refuse(mark, fmt::format("duplicate key {} (first at {})", value.scalar, map.value.key_where[i]));
+          refuse(mark, fmt::format("duplicate key {} (first at {})", printable(value.scalar),
+                                   map.value.key_where[i]));
         }
       }
       map.has_key = true;
@@ -126,6 +138,7 @@ class TreeBuilder : public YAML::EventHandler {
   ExitCode code_;
   YamlValue root_;
   std::vector<Level> levels_;
+  size_t values_ = 0;
 };
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -161,8 +174,7 @@ std::string shown(const YamlValue& value) {
     case YamlValue::Kind::kScalar:
       break;
   }
-  std::string text;
-  for (char c : value.scalar.substr(0, 60)) text += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+  const std::string text = printable(value.scalar);
   return value.quoted ? "\"" + text + "\"" : text;
 }
 
@@ -195,7 +207,7 @@ YamlValue parse_yaml(const std::string& text, const std::string& where, ExitCode
     TreeBuilder rest(where, code);
     if (parser.HandleNextDocument(rest)) throw Error(code, where, "several documents (expected 1)");
   } catch (const YAML::Exception& error) {
-    throw Error(code, position(where, error.mark), error.msg);
+    throw Error(code, position(where, error.mark), printable(error.msg));
   }
   YamlValue root = builder.take_root();
   if (root.kind == YamlValue::Kind::kNull) {
@@ -206,18 +218,28 @@ YamlValue parse_yaml(const std::string& text, const std::string& where, ExitCode
 }
 
 void set_yaml(YamlValue* root, const std::string& path, const std::string& value, const std::string& where) {
+  std::vector<std::string> keys(1);
+  for (char c : path) {
+    if (c == '.') {
+      keys.emplace_back();
+    } else {
+      keys.back() += c;
+    }
+  }
+  set_yaml(root, keys, value, where);
+}
+
+void set_yaml(YamlValue* root, const std::vector<std::string>& keys, const std::string& value,
+              const std::string& where) {
+  if (keys.size() > kMaxDepth) throw Error(ExitCode::kConfig, printable(where), "nested too deeply");
   YamlValue* at = root;
   std::string prefix;
-  std::istringstream parts(path);
-  std::string part;
-  std::vector<std::string> keys;
-  while (std::getline(parts, part, '.')) keys.push_back(part);
-  if (keys.empty()) throw Error(ExitCode::kConfig, where, "no key (expected KEY=VALUE)");
   for (const std::string& key : keys) {
-    if (key.empty()) throw Error(ExitCode::kConfig, where, "empty key in " + path);
+    if (key.empty())
+      throw Error(ExitCode::kConfig, printable(where), "a key is empty (expected KEY.KEY...=VALUE)");
     if (at->kind == YamlValue::Kind::kNull) at->kind = YamlValue::Kind::kMap;
     if (at->kind != YamlValue::Kind::kMap)
-      throw Error(ExitCode::kConfig, where, path + ": " + prefix + " is not a map");
+      throw Error(ExitCode::kConfig, printable(where), printable(prefix) + " is not a map");
     prefix += (prefix.empty() ? "" : ".") + key;
     auto found = std::find_if(at->entries.begin(), at->entries.end(),
                               [&](const auto& entry) { return entry.first == key; });
@@ -268,7 +290,7 @@ void YamlView::only_keys(const std::vector<std::string>& keys) const {
   for (size_t i = 0; i < value_->entries.size(); ++i) {
     const std::string& key = value_->entries[i].first;
     if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
-    const std::string path = path_.empty() ? key : path_ + "." + key;
+    const std::string path = printable(path_.empty() ? key : path_ + "." + key);
     const std::string near = nearest(key, keys);
     throw Error(code_, value_->key_where[i], "unknown key " + path + " (expected one of " + join(keys) + ")",
                 near.empty() ? "" : "did you mean " + near + "?");
@@ -331,6 +353,7 @@ void YamlView::fail_expected(const std::string& expected) const {
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  if (word.size() > 100) return "";
   std::string best;
   size_t distance = std::max<size_t>(2, word.size() / 3) + 1;
   for (const std::string& candidate : candidates) {

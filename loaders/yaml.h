@@ -1,6 +1,6 @@
 // Strict YAML: a document as a tree of values with positions, read with types. Refused, always with
 // file:line:column: duplicate keys, anchors and aliases (so no alias bomb and no recursion), tags, merge
-// keys, several documents, text that is too large or too deep.
+// keys, several documents, text that is too large, too deep or has too many values.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +38,11 @@ struct YamlValue {
 // kConfig, task files: kData).
 YamlValue parse_yaml(const std::string& text, const std::string& where, ExitCode code = ExitCode::kConfig);
 
-// Sets the value at a dotted path, creating maps on the way: --set a.b=c, sweeps. `value` is YAML text in
-// flow style.
+// Sets the value at a dotted path, or behind the given keys, creating maps on the way: --set a.b=c, sweeps.
+// `value` is YAML text in flow style.
 void set_yaml(YamlValue* root, const std::string& path, const std::string& value, const std::string& where);
+void set_yaml(YamlValue* root, const std::vector<std::string>& keys, const std::string& value,
+              const std::string& where);
 
 // A value and its path (search.merge.sigma). Getters throw with the position, the path, what is allowed and
 // what was found.
