@@ -55,9 +55,10 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
   CalibrationOptions options;
   options.subset_kept = subset_counts(arguments, experts);
   options.subset_tokens = arguments.subset_tokens;
-  options.sample_subsets = [&](int32_t layer, int32_t kept) {
-    return sample_subsets(experts, kept, arguments.sampled_subsets, static_cast<uint64_t>(layer));
-  };
+  options.sample_subsets =
+      [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
+        return sample_subsets(experts, kept, arguments.sampled_subsets, static_cast<uint64_t>(kept));
+      };
   file.statistics = calibrate(model.weights(), model.ops(), context.options.device, context.options.memory,
                               requests.prompts(), options);
   write_file_atomic(arguments.out, statistics_json(file));

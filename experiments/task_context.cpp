@@ -93,9 +93,11 @@ const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subs
     options.subset_kept = subset_kept;
     options.subset_tokens = experiment_.subset_tokens;
     const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
-    options.sample_subsets = [&](int32_t layer, int32_t kept) {
-      return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(layer));
-    };
+    options.sample_subsets =
+        [&](int32_t /*layer*/,
+            int32_t kept) {  // one list for all layers: a group's layers are compared on it
+          return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
+        };
     statistics = calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
     spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
