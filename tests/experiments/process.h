@@ -1,0 +1,106 @@
+// The program as a process: what it prints, how it ends, and killing it at a chosen moment.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace eep::test {
+
+inline std::string slurp(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+// A directory of this test alone, removed at the end.
+class TempDir {
+ public:
+  TempDir() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "eep-program-XXXXXX").string();
+    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::string operator()(const std::string& name) const { return path_ + "/" + name; }
+  std::string write(const std::string& name, const std::string& text) const {
+    std::ofstream((*this)(name), std::ios::binary) << text;
+    return (*this)(name);
+  }
+
+ private:
+  std::string path_;
+};
+
+struct Outcome {
+  int code = -1;  // exit code, or -signal
+  std::string out, err;
+
+  size_t error_lines() const {
+    size_t lines = 0;
+    for (char c : err) lines += c == '\n';
+    return lines;
+  }
+};
+
+struct RunLimits {
+  int signal = 0;  // sent after `microseconds`
+  int64_t microseconds = 0;
+  rlim_t file_size = RLIM_INFINITY;
+};
+
+inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& limits = {}) {
+  TempDir scratch;
+  const std::string out = scratch("out"), err = scratch("err");
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::setenv("EEP_TASKS", (std::string(EEP_SOURCE_DIR) + "/experiments/tasks").c_str(), 1);
+    std::vector<char*> argv{const_cast<char*>("eep")};
+    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    if (limits.file_size != RLIM_INFINITY) {
+      const rlimit limit{limits.file_size, limits.file_size};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+      ::signal(SIGXFSZ, SIG_IGN);
+    }
+    ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
+    ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+    ::dup2(::open("/dev/null", O_RDONLY), STDIN_FILENO);
+    ::execv(EEP_PROGRAM, argv.data());
+    ::_exit(127);
+  }
+  if (limits.signal != 0) {
+    ::usleep(static_cast<useconds_t>(limits.microseconds));
+    ::kill(child, limits.signal);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  Outcome outcome;
+  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  outcome.out = slurp(out);
+  outcome.err = slurp(err);
+  return outcome;
+}
+
+inline const std::string kSource = EEP_SOURCE_DIR;
+inline const std::string kDemoModel = kSource + "/experiments/demo/mixtral";
+inline const std::string kGoldenModel = kSource + "/tests/golden/mixtral_f32";
+
+}  // namespace eep::test

@@ -1,0 +1,152 @@
+// The commands from outside: what they print, and every kind of bad input as one line with its exit code.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "loaders/json.h"
+#include "loaders/safetensors.h"
+#include "tests/experiments/process.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+// One error line (and at most a hint) on stderr, nothing on stdout.
+void check_refused(const Outcome& outcome, int code, const std::string& what) {
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == code);
+  CHECK(outcome.err.find("eep: error: ") != std::string::npos);
+  CHECK(outcome.err.find(what) != std::string::npos);
+  const size_t error_at = outcome.err.find("eep: error: ");
+  const std::string tail = outcome.err.substr(error_at);
+  const size_t lines = static_cast<size_t>(std::count(tail.begin(), tail.end(), '\n'));
+  CHECK(lines == (tail.find("eep: hint: ") == std::string::npos ? 1 : 2));
+  CHECK(outcome.out.empty());
+}
+
+}  // namespace
+
+TEST_CASE("program: help, version and wrong usage") {
+  CHECK(eep::test::eep({"--help"}).code == 0);
+  CHECK(eep::test::eep({"--version"}).out.find("eep 0.") == 0);
+  for (const char* command :
+       {"inspect", "doctor", "tokenize", "logits", "generate", "eval", "calibrate", "select", "run"}) {
+    const Outcome outcome = eep::test::eep({command, "--help"});
+    CHECK(outcome.code == 0);
+    CHECK(outcome.out.find(std::string("Example: eep ") + command) != std::string::npos);
+  }
+  check_refused(eep::test::eep({}), 2, "subcommand");
+  check_refused(eep::test::eep({"prune"}), 2, "usage");
+  check_refused(eep::test::eep({"inspect"}), 2, "MODEL");
+  check_refused(eep::test::eep({"inspect", kGoldenModel, "--bogus"}), 2, "--bogus");
+  check_refused(eep::test::eep({"doctor", "--threads", "none"}), 2, "--threads");
+  check_refused(eep::test::eep({"doctor", "--memory", "much"}), 2, "--memory");
+  check_refused(eep::test::eep({"doctor", "--device", "tpu"}), 2, "--device");
+  check_refused(eep::test::eep({"doctor", "--device", "cuda"}), 1, "no CUDA backend");
+}
+
+TEST_CASE("program: inspect and doctor speak JSON") {
+  const Json inspect = parse_json(eep::test::eep({"inspect", kGoldenModel, "--json"}).out, "inspect");
+  CHECK(inspect.at("family") == "mixtral");
+  CHECK(inspect.at("parameters").at("total").get<int64_t>() >
+        inspect.at("parameters").at("active").get<int64_t>());
+  const Json doctor = parse_json(eep::test::eep({"doctor", "--json"}).out, "doctor");
+  CHECK(doctor.at("cpu").at("targets").size() >= 1);
+  CHECK(doctor.at("disabled").at("cuda").is_string());
+  check_refused(eep::test::eep({"inspect", "/nowhere/model"}), 66, "/nowhere/model");
+}
+
+TEST_CASE("program: logits and generate need no tokenizer with ids") {
+  TempDir directory;
+  const std::string out = directory("logits.safetensors");
+  const std::string lists = directory.write("ids.json", "[[1, 2, 3], [4]]");
+  CHECK(eep::test::eep({"logits", kGoldenModel, "--ids-file", lists, "--out", out}).code == 0);
+  const SafetensorsFile file(out);
+  REQUIRE(file.find("logits.1") != nullptr);
+  CHECK(file.find("logits.0")->shape[0] == 3);
+  CHECK(file.find("logits.1")->shape[0] == 1);
+  const Outcome made = eep::test::eep(
+      {"generate", kGoldenModel, "--ids", "1 2 3", "--max-new", "5", "--ignore-eos", "--print-ids"});
+  CHECK(parse_json(made.out, "ids").size() == 5);
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--ids", "1 99999", "--out", directory("x")}), 65,
+                "outside the vocabulary");
+  CHECK(!std::filesystem::exists(directory("x")));
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--ids", "1 two", "--out", directory("x")}), 2,
+                "not a token id");
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--ids-file", directory.write("bad.json", "[[1, 2]"),
+                                "--out", directory("x")}),
+                65, "bad.json:1:");
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--text", "a", "--out", directory("x")}), 66,
+                "tokenizer");
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--ids", "1", "--out", directory("none/x")}), 74,
+                "none/x");
+  RunLimits full_disk;
+  full_disk.file_size = 256;  // room for the message, not for the logits
+  check_refused(
+      eep::test::eep({"logits", kGoldenModel, "--ids", "1 2 3", "--out", directory("y")}, full_disk), 74,
+      "y");
+  CHECK(!std::filesystem::exists(directory("y")));
+  check_refused(
+      eep::test::eep({"logits", kGoldenModel, "--ids", "1", "--out", directory("x"), "--memory", "1k"}), 1,
+      "memory");
+}
+
+TEST_CASE("program: a damaged checkpoint or plan is refused by name") {
+  TempDir directory;
+  std::filesystem::create_directories(directory("m"));
+  std::filesystem::copy(
+      kGoldenModel, directory("m"),
+      std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+  const std::string weights = directory("m/model.safetensors");
+  if (std::filesystem::exists(weights)) {
+    std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 10);
+    check_refused(eep::test::eep({"inspect", directory("m")}), 65, "model.safetensors");
+    std::filesystem::remove(weights);
+    check_refused(eep::test::eep({"inspect", directory("m")}), 66, "safetensors");
+  }
+  const std::string plan = slurp(kGoldenModel + "/plans/one_hot_logits.json");
+  const auto with = [&](const std::string& name, const std::string& from, const std::string& to) {
+    std::string text = plan;
+    const size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, from.size(), to);
+    return eep::test::eep({"logits", kGoldenModel, "--ids", "1 2", "--out", directory("z"), "--plan",
+                           directory.write(name, text)});
+  };
+  check_refused(with("v.json", "\"version\": 1", "\"version\": 7"), 65, "version");
+  check_refused(with("f.json", "eep-plan", "other"), 65, "format");
+  check_refused(eep::test::eep({"logits", kGoldenModel, "--ids", "1", "--out", directory("z"), "--plan",
+                                directory("none.json")}),
+                66, "none.json");
+}
+
+TEST_CASE("program: bad experiments and tasks are exit 78, 66 or 65 with the place") {
+  TempDir directory;
+  const std::string head = "model: {path: " + kDemoModel + "}\ntask: {name: sort}\n";
+  const auto run = [&](const std::string& text) {
+    return eep::test::eep({"run", directory.write("e.yaml", text), "--output", directory("out")});
+  };
+  check_refused(run(head + "plan: {experts: 4}\nsead: 1\n"), 78, "e.yaml:4:1: unknown key sead");
+  check_refused(run(head + "plan: {experts: 4}\nseed: 1\nseed: 2\n"), 78, "duplicate key seed");
+  check_refused(run(head + "plan: {experts: many}\n"), 78, "plan.experts");
+  check_refused(run(head + "plan: {experts: &a [*a]}\n"), 78, "e.yaml:3:");
+  check_refused(run("task: {name: sort}\nplan: {experts: 4}\n"), 78, "model.path is missing");
+  check_refused(run("model: {path: /nowhere}\ntask: {name: sort}\nplan: {experts: 4}\n"), 66, "/nowhere");
+  check_refused(run("model: {path: m}\ntask: {name: unknown_task}\nplan: {experts: 4}\n"), 66,
+                "unknown_task");
+  check_refused(eep::test::eep({"run", directory("missing.yaml")}), 66, "missing.yaml");
+  const auto task = [&](const std::string& text, const std::string& data) {
+    directory.write("d.jsonl", data);
+    return eep::test::eep({"eval", kDemoModel, "--task", directory.write("t.yaml", text), "--split", "test"});
+  };
+  const std::string good =
+      "name: t\nkind: generate\ndata: {test: d.jsonl}\nprompt: \"{q}\"\ntarget: a\nmetric: exact_match\n";
+  check_refused(task(good, ""), 65, "d.jsonl");
+  check_refused(task(good, "{\"q\": \"x\"}\n"), 65, "d.jsonl:1: field a is missing");
+  check_refused(task(good, "{\"q\": \"x\", \"a\": \"b\"\n"), 65, "d.jsonl:1:");
+  check_refused(task(good + "colour: red\n", "{}\n"), 65, "colour");
+  check_refused(task("name: t\n", "{}\n"), 65, "missing");
+  check_refused(eep::test::eep({"eval", kDemoModel, "--task", "sort", "--split", "final"}), 2,
+                "no such split");
+}

@@ -1,0 +1,212 @@
+// The main job from outside: its files, and that neither kills, threads, memory nor instruction sets change a
+// byte of the archive.
+#include <doctest/doctest.h>
+
+#include <chrono>
+
+#include "kernels/cpu_target.h"
+#include "loaders/json.h"
+#include "tests/experiments/process.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+std::string small_experiment(const TempDir& directory, const std::string& more = "") {
+  return directory.write("e.yaml",
+                         "name: small\nmodel: {path: " + kDemoModel + "}\n" +
+                             R"(task: {name: sort, train: {limit: 12}, dev: {limit: 12}, test: {limit: 20}}
+plan: {experts: 4, groups: 2}
+search:
+  population: 5
+  dev_count: 3
+  prune: {evaluations: 14, initial: 8}
+  merge: {evaluations: 18}
+baselines: [full, random, frequency, reap, naee]
+random_draws: 3
+)" + more);
+}
+
+// What an interruption must not change: the archive, the plans, and the scores of every method.
+std::string essence(const std::string& run) {
+  const Json result = parse_json(slurp(run + "/result.json"), "result.json");
+  std::string text =
+      slurp(run + "/archive.jsonl") + slurp(run + "/plan.json") + slurp(run + "/plan.prune.json");
+  for (const Json& method : result.at("methods")) {
+    text += method.at("name").dump() + method.at("train").dump() + method.at("dev").dump() +
+            method.at("test").dump() + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("run: a run directory holds what the contract says") {
+  TempDir directory;
+  const std::string file = small_experiment(directory), run = directory("run");
+  const Outcome outcome = eep::test::eep({"run", file, "--output", run});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(outcome.out.ends_with(run + "\n"));
+  for (const char* name :
+       {"config.resolved.yaml", "manifest.json", "metrics.jsonl", "archive.jsonl", "checkpoints", "samples",
+        "plan.prune.json", "plan.json", "result.json", "log.txt"}) {
+    CAPTURE(name);
+    CHECK(std::filesystem::exists(run + "/" + name));
+  }
+  const Json result = parse_json(slurp(run + "/result.json"), "result.json");
+  CHECK(result.at("format") == "eep-result");
+  std::vector<std::string> names;
+  for (const Json& method : result.at("methods")) {
+    names.push_back(method.at("name"));
+    CHECK(method.at("test").at("n") == 20);
+    CHECK(method.at("test").at("ci95")[0] <= method.at("test").at("score"));
+    CHECK(std::filesystem::exists(run + "/" + method.at("plan").get<std::string>()));
+  }
+  CHECK(names ==
+        std::vector<std::string>{"full", "random", "frequency", "reap", "naee", "eep_prune", "eep_merge"});
+  CHECK(result.at("search").at("evaluations") == 32);
+  CHECK(result.at("search").at("tokens") < result.at("search").at("tokens_without_sharing"));
+  std::istringstream lines(slurp(run + "/archive.jsonl"));
+  int64_t count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const Json entry = parse_json(line, "archive.jsonl");
+    CHECK(entry.at("evaluation") == count);
+    CHECK(entry.at("phase") == (count < 14 ? "prune" : "merge"));
+    for (const char* key : {"generation", "origin", "hash", "fitness", "tiebreak", "n", "cached"})
+      CHECK(entry.contains(key));
+  }
+  CHECK(count == 32);
+  // The resolved file is an experiment again, and gives the same run.
+  CHECK(eep::test::eep({"run", run + "/config.resolved.yaml", "--output", directory("again")}).code == 0);
+  CHECK(essence(directory("again")) == essence(run));
+  // A plan can be scored on its own, and scores what the table says.
+  const Outcome eval = eep::test::eep(
+      {"eval", kDemoModel, "--task", "sort", "--limit", "20", "--plan", run + "/plan.json", "--json"});
+  CHECK(parse_json(eval.out, "eval").at("score") == result.at("methods")[6].at("test").at("score"));
+}
+
+TEST_CASE("run: threads, memory limits and instruction sets give the same bytes") {
+  TempDir directory;
+  const std::string file = small_experiment(directory);
+  REQUIRE(eep::test::eep({"run", file, "--output", directory("first"), "--threads", "1"}).code == 0);
+  const std::string expected = essence(directory("first"));
+  std::vector<std::vector<std::string>> variants{{"--threads", "2"}, {"--threads", "3"}, {"--memory", "12M"}};
+  for (const std::string& target : cpu_targets()) variants.push_back({"--cpu-target", target});
+  int number = 0;
+  for (const auto& variant : variants) {
+    CAPTURE(variant[0]);
+    CAPTURE(variant[1]);
+    const std::string run = directory("v" + std::to_string(number++));
+    std::vector<std::string> arguments{"run", file, "--output", run};
+    arguments.insert(arguments.end(), variant.begin(), variant.end());
+    const Outcome outcome = eep::test::eep(arguments);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(essence(run) == expected);
+  }
+}
+
+TEST_CASE("run: killed at any moment, it resumes to the same bytes") {
+  TempDir directory;
+  const std::string file = small_experiment(directory);
+  const auto start = std::chrono::steady_clock::now();
+  REQUIRE(eep::test::eep({"run", file, "--output", directory("whole")}).code == 0);
+  const int64_t whole =
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+  const std::string expected = essence(directory("whole"));
+  const std::string run = directory("killed");
+  int killed = 0;
+  for (int moment = 1; moment <= 20; ++moment) {
+    CAPTURE(moment);
+    std::filesystem::remove_all(run);
+    RunLimits limits;
+    limits.signal = SIGKILL;
+    limits.microseconds = whole * moment / 20;
+    const Outcome first = eep::test::eep({"run", file, "--output", run}, limits);
+    if (first.code == -SIGKILL) {
+      ++killed;
+      const bool begun = std::filesystem::exists(run + "/config.resolved.yaml");
+      const Outcome second = begun ? eep::test::eep({"run", file, "--resume", run})
+                                   : eep::test::eep({"run", file, "--output", run});
+      CAPTURE(second.err);
+      REQUIRE(second.code == 0);
+    }
+    CHECK(essence(run) == expected);
+  }
+  CHECK(killed >= 10);
+}
+
+TEST_CASE("run: an interrupt checkpoints, exits 130 and resumes; a finished run is not run again") {
+  TempDir directory;
+  const std::string file = small_experiment(directory);
+  REQUIRE(eep::test::eep({"run", file, "--output", directory("whole")}).code == 0);
+  const std::string run = directory("stopped");
+  RunLimits limits;
+  limits.signal = SIGINT;
+  int code = 0;
+  for (int64_t microseconds = 20000; microseconds < 4000000; microseconds = microseconds * 3 / 2) {
+    std::filesystem::remove_all(run);
+    limits.microseconds = microseconds;
+    code = eep::test::eep({"run", file, "--output", run}, limits).code;
+    if (code == 130) break;
+  }
+  REQUIRE(code == 130);
+  const Outcome resumed = eep::test::eep({"run", file, "--resume", run});
+  CAPTURE(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(essence(run) == essence(directory("whole")));
+  CHECK(eep::test::eep({"run", file, "--resume", run}).out == resumed.out);
+  CHECK(eep::test::eep({"run", file, "--output", run}).code == 1);  // a run is here already
+  const Outcome changed = eep::test::eep({"run", file, "--resume", run, "--set", "search.merge.sigma=0.1"});
+  CHECK(changed.code == 78);
+  CHECK(changed.err.find("the configuration has changed (expected sigma: 0.065, got sigma: 0.1)") !=
+        std::string::npos);
+}
+
+TEST_CASE("run: a sweep is one directory a combination, one table, resumable") {
+  TempDir directory;
+  const std::string file = small_experiment(directory, "sweep: {task.name: [sort, cause], seed: [1, 2]}\n");
+  const std::string run = directory("sweep");
+  const Outcome outcome = eep::test::eep({"run", file, "--output", run});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const std::string one = run + "/task.name=sort,seed=2";
+  for (const char* name :
+       {"config.resolved.yaml", "manifest.json", "archive.jsonl", "result.json", "plan.json"}) {
+    CHECK(std::filesystem::exists(one + "/" + name));
+  }
+  CHECK(parse_json(slurp(run + "/summary.json"), "summary.json").at("runs").size() == 4);
+  CHECK(outcome.out.find("over seeds") != std::string::npos);
+  const std::string before = slurp(one + "/archive.jsonl");
+  std::filesystem::remove(one + "/result.json");
+  CHECK(eep::test::eep({"run", file, "--resume", run}).code == 0);
+  CHECK(slurp(one + "/archive.jsonl") == before);
+}
+
+TEST_CASE("run: a dry run says what would be done and does nothing") {
+  TempDir directory;
+  const Outcome outcome =
+      eep::test::eep({"run", small_experiment(directory), "--dry-run", "--output", directory("none")});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out.find("32 evaluations") != std::string::npos);
+  CHECK(outcome.out.find("memory: ") != std::string::npos);
+  CHECK(!std::filesystem::exists(directory("none")));
+  const Outcome budget = eep::test::eep(
+      {"run", small_experiment(directory), "--set", "plan.experts=9", "--output", directory("none")});
+  CHECK(budget.code == 78);
+  CHECK(budget.err.find("expected 1..8, got 9") != std::string::npos);
+}
+
+TEST_CASE("run: keeping every expert runs the merge phase alone; fewer active experts have their own row") {
+  TempDir directory;
+  const Outcome outcome = eep::test::eep({"run", small_experiment(directory), "--set", "plan.experts=8",
+                                          "--set", "plan.top_k=1", "--output", directory("all")});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  std::vector<std::string> names;
+  const Json result = parse_json(slurp(directory("all") + "/result.json"), "result.json");
+  for (const Json& method : result.at("methods")) names.push_back(method.at("name"));
+  CHECK(names == std::vector<std::string>{"full", "full_top1", "eep_merge"});
+}
