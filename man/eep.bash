@@ -1,7 +1,7 @@
 # bash completion for eep
 _eep() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} options
-  local common="--device --threads --memory --seed --log-level --help"
+  local common="--device --threads --memory --seed --log-level --cpu-target --help"
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
@@ -10,6 +10,8 @@ _eep() {
   fi
   case $previous in
     --device) mapfile -t COMPREPLY < <(compgen -W "auto cpu" -- "$word") && return ;;
+    --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") && return ;;
+    --router-space) mapfile -t COMPREPLY < <(compgen -W "logits probabilities" -- "$word") && return ;;
     --protocol) mapfile -t COMPREPLY < <(compgen -W "harness eep" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --method)
@@ -23,8 +25,8 @@ _eep() {
     logits) options="--ids --ids-file --text --plan --out" ;;
     generate) options="--prompt --ids --chat --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
-    calibrate) options="--task --split --limit --out" ;;
-    select) options="--method --experts --groups --out" ;;
+    calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;
+    select) options="--method --experts --groups --top-k --router-space --draw --out" ;;
   esac
   case $word in
     -*) mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word") ;;

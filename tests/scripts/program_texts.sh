@@ -14,6 +14,9 @@ demand() {
 help=$("$program" --help 2>&1) || { echo "$program --help failed"; exit 1; }
 commands=$(printf '%s\n' "$help" | awk '/^[A-Za-z]*[Cc]ommands:/ {on = 1; next} /^[^ ]/ {on = 0} on && /^  [a-z]/ {print $1}')
 [ -n "$commands" ] || { echo "$program --help lists no commands"; exit 1; }
+for option in $(printf '%s\n' "$help" | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+  demand "eep" "$option"
+done
 for command in $commands; do
   demand help "$command"
   while read -r option; do
