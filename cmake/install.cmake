@@ -38,8 +38,7 @@ install(FILES ${PROJECT_SOURCE_DIR}/man/eep.1 DESTINATION ${CMAKE_INSTALL_MANDIR
 install(FILES ${PROJECT_SOURCE_DIR}/man/eep.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME eep)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-file(GLOB schemas CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/share/*.schema.json)
-install(FILES ${schemas} DESTINATION ${CMAKE_INSTALL_DATADIR}/eep)
-# Tasks are found by name beside the program's installation; their data lie relative to them as in the sources.
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/tasks DESTINATION ${CMAKE_INSTALL_DATADIR}/eep)
+install(FILES ${PROJECT_SOURCE_DIR}/share/experiment.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/eep)
+# Tasks are found by name in share/eep/tasks, and their data beside it.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/tasks DESTINATION ${CMAKE_INSTALL_DATADIR}/eep FILES_MATCHING PATTERN *.yaml)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/demo/data DESTINATION ${CMAKE_INSTALL_DATADIR}/eep/demo)

@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 cmake --install "$build" --prefix "$scratch/prefix" >/dev/null
-for file in bin/eep share/man/man1/eep.1 share/bash-completion/completions/eep share/doc/eep/LICENSE; do
+for file in bin/eep share/man/man1/eep.1 share/bash-completion/completions/eep share/doc/eep/LICENSE share/eep/experiment.schema.json share/eep/tasks/sort.yaml; do
   [ -s "$scratch/prefix/$file" ] || { echo "install: $file is missing"; exit 1; }
 done
 "$scratch/prefix/bin/eep" --version
