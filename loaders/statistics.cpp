@@ -27,7 +27,8 @@ Interval wilson_interval(double successes, double n) {
   constexpr double z = 1.959963984540054;  // 97.5% quantile of the normal distribution
   const double p = successes / n, centre = p + z * z / (2 * n), denominator = 1 + z * z / n;
   const double half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return {std::max(0.0, (centre - half) / denominator), std::min(1.0, (centre + half) / denominator)};
+  return {successes <= 0 ? 0.0 : std::max(0.0, (centre - half) / denominator),
+          successes >= n ? 1.0 : std::min(1.0, (centre + half) / denominator)};
 }
 
 Interval normal_interval(double mean, double standard_error) {

@@ -7,6 +7,7 @@
 #include "loaders/experiment.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
+#include "tests/loaders/scratch.h"
 
 using namespace eep;
 
@@ -112,6 +113,11 @@ TEST_CASE("experiment: the resolved file reads back as the same experiment") {
   const std::string text = resolved_yaml(e);
   const Experiment again = parse_experiment(text, "again.yaml", "/", {});
   CHECK(resolved_yaml(again) == text);
+  Experiment expected = e;
+  expected.directory = again.directory;
+  expected.model_path = kTasks + "/m";
+  expected.task = kTasks + "/tasks/sort.yaml";
+  CHECK(again == expected);
   CHECK(again.groups == "per_layer");
   CHECK(again.task.ends_with("/tasks/sort.yaml"));
 }
@@ -133,6 +139,50 @@ TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
                     "model: {path: m}\ntask: {name: sort}\nsweep: {plan.experts: [4, many]}\nplan: {}\n");
   CHECK_THROWS_AS(expand_sweep(file), Error);
   std::filesystem::remove(file);
+}
+
+TEST_CASE("experiment: what may be swept") {
+  const Scratch scratch;
+  const auto expand = [&](const std::string& text, const Overrides& overrides = {}) {
+    return expand_sweep(scratch.write("e.yaml", text), overrides);
+  };
+  const std::string small = kSmall;
+  CHECK(expand(small).size() == 1);
+  CHECK(expand(small)[0].name.empty());
+  CHECK(expand(small)[0].experiment.name == "e");
+  // From the command line, a key with dots; and nothing but the sweep has the value.
+  const auto tasks = expand(small, {"sweep.task.name=[recall, sort]", "sweep.seed=[1, 2]"});
+  REQUIRE(tasks.size() == 4);
+  CHECK(tasks[1].name == "task.name=recall,seed=2");
+  CHECK(expand("model: {path: m}\ntask: {name: sort}\nsweep: {plan.experts: [2]}\n")[0].experiment.experts ==
+        2);
+  // Paths: a directory's name has no slash.
+  const auto models = expand(small, {"sweep.model.path=[demo/mixtral, demo/qwen]"});
+  REQUIRE(models.size() == 2);
+  CHECK(models[1].name == "model.path=demo_qwen");
+  CHECK(models[1].experiment.model_path == "demo/qwen");
+  // Names of tasks beside the file that task.name names: what a resolved file holds.
+  scratch.write("own/b.yaml", "");
+  const auto beside = expand(
+      "model: {path: m}\ntask: {name: own/a.yaml}\nplan: {experts: 1}\n"
+      "sweep: {task.name: [b, c]}\n");
+  CHECK(beside[0].experiment.task == scratch.path("own/b.yaml"));
+  CHECK(beside[1].experiment.task == "c");
+
+  const auto refuse = [&](const std::string& sweep, const std::string& part) {
+    check_error(ExitCode::kConfig, part, [&] { expand(small + "sweep: " + sweep + "\n"); });
+  };
+  refuse("{seed: 3}", "e.yaml:4:15: sweep.seed: wrong value (expected a list, got 3)");
+  refuse("{plan.expert: [3]}", "e.yaml:4:22: unknown key plan.expert");
+  refuse("{plan.experts: [4, 0]}", "plan.experts: wrong value (expected a whole number in 1..512, got 0)");
+  refuse("{seed: [[1]]}", "expected a single value");
+  refuse("{name: [\"a=b\"]}", "a swept value names a directory");
+  refuse("{sweep.seed: [1]}", "a sweep cannot be swept");
+  refuse("{model.path: [a/b, a_b]}", "two values give one directory");
+  refuse("{name: [" + std::string(300, 'n') + "]}", "a directory's name is too long");
+  std::string values;
+  for (int i = 0; i < 150; ++i) values += (i == 0 ? "" : ", ") + std::to_string(i + 1);
+  refuse("{seed: [" + values + "], search.population: [" + values + "]}", "too many combinations");
 }
 
 TEST_CASE("experiment: the shipped schema is current") {

@@ -1,10 +1,11 @@
-// Extraction rules and metrics on the strings of docs/method.md's protocol, and the early verdict against
-// every continuation.
+// Extraction rules and metrics on the strings of the paper's protocol, the early verdict against every
+// continuation, and the statistics of scores.
 #include <doctest/doctest.h>
 
 #include <random>
 
 #include "loaders/metric.h"
+#include "loaders/statistics.h"
 
 using namespace eep;
 
@@ -110,27 +111,61 @@ TEST_CASE("metric: DROP, ReCoRD, SQuAD and GSM8K as the paper scores them") {
   CHECK(gsm8k("none") == 0);
 }
 
+TEST_CASE("extract: white space and letters beyond ASCII") {
+  CHECK(strip("\u3000 \u00a0x y\u2003\n") == "x y");
+  CHECK(strip(" \u3000 ") == "");
+  CHECK(strip("\x80 ") == "\x80");
+  CHECK(extract("first_option(AB)", "A\u3000B") == "A");
+  CHECK(extract("first_capital", "東 Ω") == "Ω");
+  CHECK(extract("first_line", " \n Answer: \nx") == "");
+  CHECK(official_normalise("The  Quick-Brown, \"fox\" an_d a dog.") == "quickbrown fox and dog");
+  CHECK(official_normalise("a") == "");
+  CHECK(official_normalise("É the’s") == "é ’s");
+}
+
 TEST_CASE("metric: exact match, contains, F1") {
   CHECK(score(Metric::kExactMatch, "none", "  red hat ", {"blue", "red hat"}) == 1);
   CHECK(score(Metric::kExactMatch, "none", "red hats", {"red hat"}) == 0);
   CHECK(score(Metric::kContains, "none", "a red hat", {"red"}) == 1);
   CHECK(score(Metric::kF1, "none", "the red hat", {"red cap"}) ==
-        doctest::Approx(0.5));  // one of two words on each side
+        doctest::Approx(0.5));                                       // one of two words on each side
+  CHECK(score(Metric::kF1, "none", "red\nhat", {"Red hat!"}) == 1);  // no cut, no case, no punctuation
+  CHECK(score(Metric::kF1, "none", "the", {""}) == 1);
+  CHECK(score(Metric::kF1, "none", "hat", {""}) == 0);
+  CHECK(score(Metric::kSquadExact, "none", "The red hat.", {"cap", "red hat"}) == 1);
+  CHECK(score(Metric::kSquadExact, "none", "red hats", {"red hat"}) == 0);
 }
+
+namespace {
+
+// The verdict on `text` must be the score of the text itself and of every continuation.
+void check_verdict(Metric metric, const ExtractRule& rule, const std::string& text,
+                   const std::vector<std::string>& references, double verdict) {
+  CAPTURE(metric_name(metric));
+  CAPTURE(static_cast<int>(rule.kind));
+  CAPTURE(text);
+  CAPTURE(references[0]);
+  CHECK(score_text(metric, rule, text, references) == verdict);
+}
+
+constexpr int kTextMetrics = 7;  // from kExactMatch on
+
+}  // namespace
 
 TEST_CASE("verdict: once given, no continuation changes it") {
   const std::vector<std::string> rules{"none",        "first_capital", "first_option(AB)",
                                        "last_number", "first_line",    "squad"};
-  const std::vector<std::string> pieces{
-      " ",  "A",  "B",          "b",         "1",        "2",    ".", ",",   ":",   "-",
-      "\n", "is", "answer is ", "Question:", "Answer: ", "the ", "(", "red", " hat"};
-  const std::vector<std::vector<std::string>> references{{"A"}, {"1"}, {"red hat", "B"}, {"12", ""}, {"A.B"}};
+  const std::vector<std::string> pieces{" ",         "A",        "B",    "b", "1",   "2",    ".",
+                                        ",",         ":",        "-",    "é", "\n",  "is",   "answer is ",
+                                        "Question:", "Answer: ", "the ", "(", "red", " hat", "\u3000"};
+  const std::vector<std::vector<std::string>> references{{"A"},   {"1"},      {"red hat", "B"}, {"12", ""},
+                                                         {"A.B"}, {"Answer"}, {" A "}};
   std::mt19937 generator(20);
   size_t decided = 0;
-  for (int trial = 0; trial < 30000; ++trial) {
+  for (int trial = 0; trial < 60000; ++trial) {
     ExtractRule rule;
     REQUIRE(parse_extract(rules[generator() % rules.size()], &rule));
-    const Metric metric = static_cast<Metric>(2 + generator() % 6);
+    const Metric metric = static_cast<Metric>(2 + generator() % kTextMetrics);
     const auto& wanted = references[generator() % references.size()];
     std::string text;
     for (uint32_t i = generator() % 5; i > 0; --i) text += pieces[generator() % pieces.size()];
@@ -138,10 +173,86 @@ TEST_CASE("verdict: once given, no continuation changes it") {
     if (!verdict) continue;
     ++decided;
     for (int more = 0; more < 6; ++more) {
-      CAPTURE(text);
-      CHECK(score_text(metric, rule, text, wanted) == *verdict);
+      check_verdict(metric, rule, text, wanted, *verdict);
       text += pieces[generator() % pieces.size()];
     }
   }
-  CHECK(decided > 3000);
+  CHECK(decided > 6000);
+}
+
+TEST_CASE("verdict: every short text with every short continuation") {
+  const std::vector<std::string> pieces{" ", "\n",       "A",         "B",          "1",
+                                        ".", "Answer: ", "Question:", "answer is ", "x"};
+  const std::vector<std::vector<std::string>> references{{"A"}, {"Answer"}, {"1", ""}, {"x"}};
+  std::vector<std::string> texts{""};  // of up to two pieces
+  for (const std::string& a : pieces) {
+    texts.push_back(a);
+    for (const std::string& b : pieces) texts.push_back(a + b);
+  }
+  for (const char* name :
+       {"none", "first_capital", "first_option(AB)", "last_number", "first_line", "squad"}) {
+    ExtractRule rule;
+    REQUIRE(parse_extract(name, &rule));
+    for (int metric = 0; metric < kTextMetrics; ++metric) {
+      for (const auto& wanted : references) {
+        for (const std::string& text : texts) {
+          const auto verdict = early_verdict(static_cast<Metric>(2 + metric), rule, text, wanted);
+          if (!verdict) continue;
+          for (const std::string& more : texts)
+            if (score_text(static_cast<Metric>(2 + metric), rule, text + more, wanted) != *verdict)
+              check_verdict(static_cast<Metric>(2 + metric), rule, text + more, wanted, *verdict);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("verdict: what is known early") {
+  const auto verdict = [](Metric metric, const char* rule_text, const std::string& text,
+                          const std::vector<std::string>& references) {
+    ExtractRule rule;
+    REQUIRE(parse_extract(rule_text, &rule));
+    return early_verdict(metric, rule, text, references);
+  };
+  const std::optional<double> open, wrong = 0.0, right = 1.0;
+  CHECK(verdict(Metric::kExactMatch, "none", " re", {"blue", "red hat"}) == open);
+  CHECK(verdict(Metric::kExactMatch, "none", " red hat ", {"red hat"}) == open);
+  CHECK(verdict(Metric::kExactMatch, "none", " red hats", {"red hat"}) == wrong);
+  CHECK(verdict(Metric::kExactMatch, "none", " gr", {"blue", "red hat"}) == wrong);
+  CHECK(verdict(Metric::kExactMatch, "first_capital", "the B", {"B"}) == right);
+  CHECK(verdict(Metric::kExactMatch, "first_capital", "the b", {"B"}) == open);
+  CHECK(verdict(Metric::kExactMatch, "first_option(AB)", "B:", {"B"}) == right);
+  CHECK(verdict(Metric::kExactMatch, "first_option(AB)", "It is B.", {"B"}) == open);
+  CHECK(verdict(Metric::kEmContains, "first_line", "\n\nObama.", {"Obama"}) == right);
+  CHECK(verdict(Metric::kEmContains, "first_line", "Obama", {"Obama"}) == open);
+  CHECK(verdict(Metric::kEmContains, "first_line", "Answer: \n", {"Answer"}) == open);
+  CHECK(verdict(Metric::kSquadContains, "squad", "Paris", {"Paris"}) == open);
+  CHECK(verdict(Metric::kSquadContains, "squad", "Paris\n", {"Paris"}) == right);
+  CHECK(verdict(Metric::kEmContains, "last_number", "5 Question:", {"5"}) == right);
+  CHECK(verdict(Metric::kContains, "none", "a red", {"red"}) == right);
+}
+
+TEST_CASE("statistics: intervals and paired tests against known values") {
+  const std::vector<double> values{1, 0, 1, 1};
+  CHECK(mean(values) == 0.75);
+  CHECK(standard_error(values) == doctest::Approx(0.25));  // sd 0.5, root of 4
+  CHECK(standard_error(std::vector<double>{1}) == 0);
+  CHECK(wilson_interval(8, 10).low == doctest::Approx(0.490162).epsilon(1e-5));
+  CHECK(wilson_interval(8, 10).high == doctest::Approx(0.943318).epsilon(1e-5));
+  CHECK(wilson_interval(0, 500).low == 0);
+  CHECK(wilson_interval(500, 500).high == 1);
+  CHECK(normal_interval(0.99, 0.1).high == 1);
+  // 7 against 1 discordant pairs: 2 (C(8,0) + C(8,1)) / 2^8.
+  std::vector<double> a, b;
+  for (int i = 0; i < 12; ++i) {
+    a.push_back(i < 7 || i >= 10 ? 1 : 0);
+    b.push_back(i == 7 || i >= 10 ? 1 : 0);
+  }
+  CHECK(mcnemar_exact(a, b) == doctest::Approx(18.0 / 256));
+  CHECK(mcnemar_exact(b, a) == doctest::Approx(18.0 / 256));
+  CHECK(mcnemar_exact(a, a) == 1);
+  // The sign-flip test of the same pairs: all sums at least 6 away, of 2^8 signs of 8 pairs.
+  CHECK(paired_permutation(a, b, 3) == doctest::Approx(18.0 / 256).epsilon(0.15));
+  CHECK(paired_permutation(a, a, 3) == 1);
+  CHECK(paired_permutation(a, b, 3) == paired_permutation(b, a, 3));
 }

@@ -45,6 +45,10 @@ TEST_CASE("yaml: what could mean two things is refused with its place") {
   std::string deep;
   for (int i = 0; i < 100; ++i) deep += "[";
   CHECK(refusal("a: " + deep) != "accepted");
+  std::string many = "a: [";
+  for (int i = 0; i < 30000; ++i) many += "1,";
+  CHECK(refusal(many + "]").find("too many values") != std::string::npos);
+  CHECK(refusal("\"a\\nb\": 1\n\"a\\nb\": 2\n") == "f.yaml:2:1: duplicate key a?b (first at f.yaml:1:1)");
   // The classic bomb: nine levels of nine aliases each.
   std::string bomb = "a0: &a0 [x]\n";
   for (int i = 1; i < 9; ++i) {
@@ -106,7 +110,12 @@ TEST_CASE("yaml: overrides create and replace") {
   CHECK(view.at("a").at("b").as_int(0, 9) == 2);
   CHECK(view.at("x").at("y").at("z").sequence().size() == 2);
   CHECK_THROWS_AS(set_yaml(&root, "a.b.c", "1", "--set"), Error);
-  CHECK_THROWS_AS(set_yaml(&root, "", "1", "--set"), Error);
+  set_yaml(&root, std::vector<std::string>{"sweep", "task.name"}, "[r, s]", "--set");
+  CHECK(root.find("sweep")->find("task.name")->items.size() == 2);
+  for (const char* bad : {"", ".", "a.", ".a", "a..b"}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(set_yaml(&root, bad, "1", "--set"), Error);
+  }
   CHECK_THROWS_AS(set_yaml(&root, "a", "1, 2", "--set"), Error);
   CHECK_THROWS_AS(set_yaml(&root, "a", "]", "--set"), Error);
 }

@@ -1,0 +1,186 @@
+// Task files and their items: fields, placeholders, targets, protocols, and every mistake with its place.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "loaders/task.h"
+#include "tests/loaders/scratch.h"
+
+using namespace eep;
+
+namespace {
+
+const std::string kChoice =
+    "name: q\nkind: multiple_choice\ndata: {train: train.jsonl}\n"
+    "prompt: \"{passage}\\nQuestion: {question}?\\nAnswer:\"\n"
+    "choices: [\" no\", \" yes\"]\ntarget: label\nmetric: acc\n";
+const std::string kGenerate =
+    "name: g\nkind: generate\ndata: {train: train.jsonl}\nprompt: \"{letters}:\"\ntarget: answer\n"
+    "metric: exact_match\ngenerate: {max_new: 5, stop: [\"\\n\"], extract: none}\n";
+
+// The items of a task file whose only split holds `rows`.
+std::vector<Item> items_of(const std::string& yaml, const std::string& rows,
+                           const std::string& protocol = "harness", int64_t limit = 0) {
+  const Scratch scratch;
+  scratch.write("train.jsonl", rows);
+  return load_items(load_task(scratch.write("task.yaml", yaml), protocol), "train", limit);
+}
+
+}  // namespace
+
+TEST_CASE("task: a multiple-choice task and its items") {
+  const std::vector<Item> items =
+      items_of(kChoice,
+               "{\"passage\": \"P {x}\", \"question\": 7, \"label\": 1}\n\n"
+               "{\"passage\": \"Größe\", \"question\": \"b\", \"label\": false}\r\n"
+               "{\"passage\": \"\", \"question\": \"c\", \"label\": \"yes\"}\n"
+               "{\"passage\": \"\", \"question\": \"d\", \"label\": \"true\"}\n"
+               "{\"passage\": \"\", \"question\": \"e\", \"label\": \"0\"}");
+  REQUIRE(items.size() == 5);
+  CHECK(items[0].prompt == "P {x}\nQuestion: 7?\nAnswer:");
+  CHECK(items[0].choices == std::vector<std::string>{" no", " yes"});
+  CHECK(items[0].label == 1);
+  CHECK(items[0].where.ends_with("train.jsonl:1"));
+  CHECK(items[1].label == 0);
+  CHECK(items[1].where.ends_with("train.jsonl:3"));  // blank lines count
+  CHECK(items[2].label == 1);
+  CHECK(items[3].label == 1);
+  CHECK(items[4].label == 0);
+}
+
+TEST_CASE("task: choices and references out of the data") {
+  std::string yaml = kChoice;
+  yaml.replace(yaml.find("choices: [\" no\", \" yes\"]"), 24, "choices_from: options");
+  const auto items = items_of(yaml,
+                              "{\"passage\": \"p\", \"question\": \"q\", \"options\": [\"a\", \"b\", "
+                              "\"c\"], \"label\": 2}\n");
+  CHECK(items[0].choices == std::vector<std::string>{"a", "b", "c"});
+  CHECK(items[0].label == 2);
+
+  CHECK(items_of(kGenerate, "{\"letters\": \"a\", \"answer\": [\"x\", 14.5]}\n")[0].references ==
+        std::vector<std::string>{"x", "14.5"});
+  CHECK(items_of(kGenerate, "{\"letters\": \"a\", \"answer\": 18}\n")[0].references ==
+        std::vector<std::string>{"18"});
+  // An index into the choices is an answer as well: one data file serves both kinds.
+  const std::string both = kChoice +
+                           "protocols: {eep: {kind: generate, choices: [\"B\", \"A\"], metric: exact_match, "
+                           "prompt: \"{question}{{A}}\", generate: {extract: first_capital}}}\n";
+  const auto asked = items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": true}\n", "eep");
+  CHECK(asked[0].references == std::vector<std::string>{"A"});
+  CHECK(asked[0].prompt == "q{A}");
+  CHECK(items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": true}\n")[0].label == 1);
+}
+
+TEST_CASE("task: limits, hashes, files elsewhere") {
+  const std::string rows =
+      "{\"letters\": \"a\", \"answer\": \"1\"}\n{\"letters\": \"b\", \"answer\": \"2\"}\nbroken\n";
+  const auto first = items_of(kGenerate, rows, "harness", 2);
+  CHECK(first.size() == 2);  // what lies behind the limit is not read
+  CHECK(items_hash(first) == items_hash(items_of(kGenerate, rows, "harness", 2)));
+  CHECK(items_hash(first) != items_hash(items_of(kGenerate, rows, "harness", 1)));
+
+  const Scratch scratch;
+  scratch.write("elsewhere/train.jsonl", "{\"letters\": \"a\", \"answer\": \"1\"}\n");
+  const Task task = load_task(scratch.write("task.yaml", kGenerate));
+  ::unsetenv("EEP_DATA");
+  check_error(ExitCode::kNoInput, "no such data file", [&] { load_items(task, "train"); });
+  ::setenv("EEP_DATA", scratch.path("elsewhere").c_str(), 1);
+  CHECK(load_items(task, "train").size() == 1);
+  ::unsetenv("EEP_DATA");
+  check_error(ExitCode::kUsage, "no such split (expected one of train)", [&] { load_items(task, "dev"); });
+  check_error(ExitCode::kNoInput, "none.yaml", [&] { load_task(scratch.path("none.yaml")); });
+}
+
+TEST_CASE("task: mistakes in the task file are named with their place") {
+  const auto refuse = [](const std::string& text, const std::string& part) {
+    CAPTURE(text);
+    check_error(ExitCode::kData, part, [&] { parse_task(text, "t.yaml", "harness"); });
+  };
+  const auto with = [](std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    return text.replace(at, from.size(), to);
+  };
+  refuse(kChoice + "metrics: acc\n", "t.yaml:8:1: unknown key metrics");
+  refuse(kChoice + "name: r\n", "t.yaml:8:1: duplicate key name");
+  refuse(with(kChoice, "target: label\n", ""), "target is missing");
+  refuse(with(kChoice, "metric: acc", "metric: accuracy"), "metric: unknown value");
+  refuse(with(kChoice, "metric: acc", "metric: f1"), "a multiple_choice task is scored by acc or acc_norm");
+  refuse(with(kGenerate, "exact_match", "acc"), "acc and acc_norm are for multiple_choice tasks");
+  refuse(with(kChoice, "choices: [\" no\", \" yes\"]\n", ""), "exactly one of choices and choices_from");
+  refuse(kChoice + "choices_from: c\n", "exactly one of choices and choices_from");
+  refuse(with(kChoice, "{train: train.jsonl}", "{}"), "data: no splits");
+  refuse(with(kChoice, "{question}", "{question"), "t.yaml:4:9: prompt: { without }");
+  refuse(with(kChoice, "{question}", "question}"), "prompt: } without {");
+  refuse(with(kChoice, "{question}", "{}"), "prompt: {} names no field");
+  refuse(with(kGenerate, "max_new: 5", "max_new: 0"), "generate.max_new: wrong value");
+  refuse(with(kGenerate, "[\"\\n\"]", "[\"\"]"), "a stop string is empty");
+  refuse(with(kGenerate, "extract: none", "extract: first_option(ab)"), "generate.extract: wrong value");
+  refuse(kChoice + "protocols: {epp: {metric: acc}}\n", "unknown key protocols.epp");
+  refuse(kChoice + "protocols: {eep: {name: x}}\n", "unknown key protocols.eep.name");
+  refuse(kChoice + "protocols: {eep: {metric: x}}\n", "protocols.eep.metric: unknown value");
+  check_error(ExitCode::kConfig, "does not say how it is asked under protocol eep",
+              [&] { parse_task(kChoice, "t.yaml", "eep"); });
+}
+
+TEST_CASE("task: mistakes in the data are named with file and line") {
+  const auto refuse = [](const std::string& yaml, const std::string& rows, const std::string& part) {
+    CAPTURE(rows);
+    check_error(ExitCode::kData, part, [&] { items_of(yaml, rows); });
+  };
+  const std::string good = "{\"letters\": \"a\", \"answer\": \"1\"}\n";
+  refuse(kGenerate, "", "train.jsonl: no items");
+  refuse(kGenerate, "\n \n", "train.jsonl: no items");
+  refuse(kGenerate, good + "{\"letters\": \"a\"}\n", "train.jsonl:2: field answer is missing");
+  refuse(kGenerate, good + "{\"answer\": \"a\"}\n", "train.jsonl:2: field letters is missing");
+  refuse(kGenerate, good + "{\"letters\": [], \"answer\": \"a\"}\n",
+         "train.jsonl:2: field letters: wrong type");
+  refuse(kGenerate, good + "{\"letters\": \"a\", \"answer\": []}\n", "no accepted answer");
+  refuse(kGenerate, good + "{\"letters\": \"a\", \"answer\": [null]}\n", "neither text nor a number");
+  refuse(kGenerate, good + "{\"letters\": \"a\", \"answer\": null}\n", "field answer: wrong type");
+  refuse(kGenerate, good + "{\"letters\": \"a\",\n", "train.jsonl:2:");
+  refuse(kGenerate, good + "[1]\n", "train.jsonl:2: not an object");
+  refuse(kGenerate, good + "{\"letters\": \"a\", \"letters\": \"b\", \"answer\": \"1\"}\n", "train.jsonl:2:");
+  const auto labelled = [](const std::string& label) {
+    return "{\"passage\": \"p\", \"question\": \"q\", \"label\": " + label + "}\n";
+  };
+  for (const char* label :
+       {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "\"2\"", "\"99999999999999999999\""}) {
+    refuse(kChoice, labelled(label), "train.jsonl:1: field label: no such choice (expected 0..1");
+  }
+  std::string from = kChoice;
+  from.replace(from.find("choices: [\" no\", \" yes\"]"), 24, "choices_from: options");
+  const auto options = [](const std::string& list) {
+    return "{\"passage\": \"p\", \"question\": \"q\", \"label\": 0, \"options\": " + list + "}\n";
+  };
+  refuse(from, labelled("0"), "field options is missing");
+  refuse(from, options("3"), "field options: not a list");
+  refuse(from, options("[\"a\"]"), "too few choices");
+  refuse(from, options("[\"a\", \"\"]"), "a choice is empty");
+  refuse(from, options("[\"a\", 1]"), "a choice is not text");
+}
+
+TEST_CASE("task: the tasks of the project load, and no item is in two splits") {
+  const std::string directory = std::string(EEP_SOURCE_DIR) + "/experiments/tasks";
+  size_t tasks = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() != ".yaml") continue;
+    CAPTURE(entry.path().string());
+    const Task task = load_task(entry.path().string());
+    CHECK(task.name == entry.path().stem().string());
+    std::set<std::string> prompts;
+    size_t count = 0;
+    for (const auto& [split, path] : task.data) {
+      std::set<std::string> own;
+      for (const Item& item : load_items(task, split)) own.insert(item.prompt);
+      count += own.size();
+      prompts.insert(own.begin(), own.end());
+    }
+    CHECK(prompts.size() == count);
+    if (task.data.count("test") != 0) CHECK(load_items(task, "test").size() >= 500);
+    ++tasks;
+  }
+  CHECK(tasks >= 8);
+}
