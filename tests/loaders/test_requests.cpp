@@ -285,13 +285,14 @@ class Scribbler {
 
 // The plain way: token after token until the end of sequence, a stop string or the limit; then the score.
 double decode_plainly(const Requests& requests, const Tokenizer& tokenizer, const ModelConfig& config,
-                      const Scribbler& model, size_t item) {
+                      const Scribbler& model, size_t item, std::vector<int32_t>* output) {
   const Task& task = requests.task();
   std::vector<int32_t> generated;
   std::string text;
   bool ended = false;
   while (!ended && static_cast<int32_t>(generated.size()) < task.max_new) {
     const int32_t token = model.next(item, generated);
+    output->push_back(token);
     if (std::count(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) != 0) break;
     generated.push_back(token);
     text = tokenizer.decode(generated, true);
@@ -310,7 +311,7 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
       {"\n"}, {}, {"\n\n", "."}, {"Question:", "</s>"}, {"AB", "B\n"}};
   std::vector<Item> items;
   for (const std::vector<std::string>& references : std::vector<std::vector<std::string>>{
-           {"red hat", "hat"}, {"A"}, {"12"}, {"é 東", "B"}, {"x\ny"}, {""}}) {
+           {"red hat", "hat"}, {"A"}, {"12"}, {"B", "é 東"}, {"x\ny"}, {""}}) {
     Item item;
     item.prompt = "Item " + std::to_string(items.size()) + ":";
     item.references = references;
@@ -321,13 +322,14 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
     const Tokenizer tokenizer = tokenizer_of(name);
     ModelConfig config = config_of(tokenizer);
     if (config.eos_token_ids.empty()) config.eos_token_ids = {5};
-    for (uint32_t trial = 0; trial < 240; ++trial) {
+    for (uint32_t trial = 0; trial < 800; ++trial) {
       std::mt19937 generator(trial * 7 + 1);
       Task task;
       task.protocol = "harness";
       task.kind = TaskKind::kGenerate;
-      task.metric = static_cast<Metric>(2 + generator() % 7);
-      REQUIRE(parse_extract(rules[generator() % rules.size()], &task.extract));
+      const bool common = trial % 2 == 0;  // exact match of the plain text; else any metric on any extraction
+      task.metric = common ? Metric::kExactMatch : static_cast<Metric>(2 + generator() % 7);
+      REQUIRE(parse_extract(common ? "none" : rules[generator() % rules.size()], &task.extract));
       task.stop = stops[generator() % stops.size()];
       task.max_new = 1 + static_cast<int32_t>(generator() % 14);
       const Requests requests(task, items, tokenizer, config);
@@ -351,7 +353,8 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
         CAPTURE(name);
         CAPTURE(trial);
         CAPTURE(i);
-        const double plain = decode_plainly(requests, tokenizer, config, model, i);
+        std::vector<int32_t> plain_output;
+        const double plain = decode_plainly(requests, tokenizer, config, model, i, &plain_output);
         std::vector<int32_t> output = judged[i].output;
         double fast = judged[i].metric;
         ++all;
@@ -368,6 +371,8 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
         }
         CAPTURE(tokenizer.decode(output, false));
         CHECK(fast == plain);
+        REQUIRE(output.size() <= plain_output.size());  // never read on behind the end
+        CHECK(std::equal(output.begin(), output.end(), plain_output.begin()));
         right += plain > 0 ? 1 : 0;
       }
     }
