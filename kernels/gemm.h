@@ -5,8 +5,9 @@
 // threads or instruction set.
 //
 // Weights are packed once, in their own dtype, into panels of kPanel output columns: [ceil(n/16)][k][16], the
-// last panel padded with zeros. Packing is a permutation, so element-wise work (merging) may be done on
-// packed data.
+// last panel padded with zeros. In bf16 the 16 columns of a panel lie in the order 0, 8, 1, 9, ... 7, 15, so
+// that a 32-bit word holds two columns half a panel apart and widens by a shift and a mask. Packing is a
+// permutation, so element-wise work (merging) may be done on packed data.
 #pragma once
 
 #include <cstddef>

@@ -8,26 +8,33 @@
 namespace eep {
 namespace {
 
+// Where column `lane` of a panel lies among its 16.
+constexpr int64_t place(int64_t lane, DType dtype) {
+  if (dtype != DType::kBF16) return lane;
+  return lane < kPanel / 2 ? 2 * lane : 2 * lane - (kPanel - 1);
+}
+
 // kBytes per element. Sources may be misaligned, hence memcpy of single elements.
 template <int kBytes>
-void pack(const char* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride, char* out) {
+void pack(const char* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride, DType dtype,
+          char* out) {
   for (int64_t first = 0; first < n; first += kPanel) {
     const int64_t lanes = std::min(kPanel, n - first);
     for (int64_t column = 0; column < k; ++column) {
+      std::memset(out, 0, kPanel * kBytes);
       for (int64_t lane = 0; lane < lanes; ++lane) {
-        std::memcpy(out + lane * kBytes,
+        std::memcpy(out + place(lane, dtype) * kBytes,
                     source + ((first + lane) * row_stride + column * column_stride) * kBytes, kBytes);
       }
-      std::memset(out + lanes * kBytes, 0, static_cast<size_t>((kPanel - lanes) * kBytes));
       out += kPanel * kBytes;
     }
   }
 }
 
 template <int kBytes>
-void unpack(const char* packed, int64_t n, int64_t k, char* out) {
+void unpack(const char* packed, int64_t n, int64_t k, DType dtype, char* out) {
   for (int64_t row = 0; row < n; ++row) {
-    const char* lane = packed + (row / kPanel * kPanel * k + row % kPanel) * kBytes;
+    const char* lane = packed + (row / kPanel * kPanel * k + place(row % kPanel, dtype)) * kBytes;
     for (int64_t column = 0; column < k; ++column) {
       std::memcpy(out, lane + column * kPanel * kBytes, kBytes);
       out += kBytes;
@@ -45,10 +52,10 @@ PackedMatrix gemm_pack_cpu(const void* source, int64_t n, int64_t k, int64_t row
                            int64_t column_stride, DType dtype, void* destination) {
   assert(reinterpret_cast<uintptr_t>(destination) % 64 == 0);
   if (dtype_size(dtype) == 4) {
-    pack<4>(static_cast<const char*>(source), n, k, row_stride, column_stride,
+    pack<4>(static_cast<const char*>(source), n, k, row_stride, column_stride, dtype,
             static_cast<char*>(destination));
   } else {
-    pack<2>(static_cast<const char*>(source), n, k, row_stride, column_stride,
+    pack<2>(static_cast<const char*>(source), n, k, row_stride, column_stride, dtype,
             static_cast<char*>(destination));
   }
   return PackedMatrix{destination, dtype, n, k};
@@ -56,9 +63,11 @@ PackedMatrix gemm_pack_cpu(const void* source, int64_t n, int64_t k, int64_t row
 
 void gemm_unpack_cpu(const PackedMatrix& matrix, void* destination) {
   if (dtype_size(matrix.dtype) == 4) {
-    unpack<4>(static_cast<const char*>(matrix.data), matrix.n, matrix.k, static_cast<char*>(destination));
+    unpack<4>(static_cast<const char*>(matrix.data), matrix.n, matrix.k, matrix.dtype,
+              static_cast<char*>(destination));
   } else {
-    unpack<2>(static_cast<const char*>(matrix.data), matrix.n, matrix.k, static_cast<char*>(destination));
+    unpack<2>(static_cast<const char*>(matrix.data), matrix.n, matrix.k, matrix.dtype,
+              static_cast<char*>(destination));
   }
 }
 

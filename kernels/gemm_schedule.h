@@ -11,9 +11,7 @@ namespace eep {
 
 inline constexpr int kChunkPanels = 4;
 inline constexpr int64_t kChunkColumns = kChunkPanels * kPanel;
-inline constexpr int64_t kBlockRows = 96;    // x of a block and depth block (96 KiB) stays in L2
-inline constexpr int64_t kBlockDepth = 256;  // a widened panel of this depth (16 KiB) stays in L1
-inline constexpr int64_t kFewRows = 12;      // up to here weights are widened in registers
+inline constexpr int64_t kBlockRows = 96;
 
 constexpr int64_t panel_count(int64_t n) { return (n + kPanel - 1) / kPanel; }
 constexpr int64_t chunk_count(int64_t n) { return (panel_count(n) + kChunkPanels - 1) / kChunkPanels; }

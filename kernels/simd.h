@@ -66,6 +66,7 @@ HWY_INLINE Lanes broadcast(float value) { EEP_EACH(value); }
 HWY_INLINE Lanes load(const float* p) { EEP_EACH(p[i]); }
 HWY_INLINE Lanes load(const Bf16* p) { EEP_EACH(bf16_to_f32(p[i].bits)); }
 HWY_INLINE Lanes load(const F16* p) { EEP_EACH(f16_to_f32(p[i].bits)); }
+HWY_INLINE Lanes load_paired(const Bf16* p) { EEP_EACH(bf16_to_f32(p[i < 8 ? 2 * i : 2 * i - 15].bits)); }
 HWY_INLINE void store(const Lanes& a, float* p) { std::memcpy(p, a.r, sizeof(a.r)); }
 HWY_INLINE void store(const Lanes& a, Bf16* p) {
   for (int i = 0; i < kLanes; ++i) p[i].bits = f32_to_bf16(a.r[i]);
@@ -126,6 +127,30 @@ HWY_INLINE Lanes load(const F16* p) {
   const hn::Rebind<hwy::float16_t, D> d16;
   const hwy::float16_t* bits = reinterpret_cast<const hwy::float16_t*>(p);
   EEP_EACH(hn::PromoteTo(D(), hn::LoadU(d16, bits + i * kRegisterLanes)));
+}
+// Sixteen values in the order 0, 8, 1, 9, ... 7, 15: the low and the high halves of 32-bit words, which a
+// shift and a mask widen.
+HWY_INLINE Lanes load_paired(const Bf16* p) {
+#if HWY_MAX_BYTES >= 64
+  const hn::FixedTag<uint32_t, 8> d;
+#else
+  const hn::RebindToUnsigned<D> d;
+#endif
+  using Words = hn::Vec<decltype(d)>;
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(p);
+  Lanes out;
+#if HWY_MAX_BYTES >= 64
+  const Words pairs = hn::LoadU(d, words);
+  const auto low = hn::ShiftLeft<16>(pairs), high = hn::And(pairs, hn::Set(d, 0xffff0000u));
+  out.r[0] = hn::BitCast(D(), hn::Combine(hn::RebindToUnsigned<D>(), high, low));
+#else
+  EEP_UNROLL for (int i = 0; i < kRegisters / 2; ++i) {
+    const Words pairs = hn::LoadU(d, words + i * kRegisterLanes);
+    out.r[i] = hn::BitCast(D(), hn::ShiftLeft<16>(pairs));
+    out.r[i + kRegisters / 2] = hn::BitCast(D(), hn::And(pairs, hn::Set(d, 0xffff0000u)));
+  }
+#endif
+  return out;
 }
 HWY_INLINE void store(const Lanes& a, float* p) {
   EEP_UNROLL for (int i = 0; i < kRegisters; ++i) hn::StoreU(a.r[i], D(), p + i * kRegisterLanes);

@@ -20,18 +20,32 @@ inline constexpr GemmCase kGemmCases[] = {
     {200, 33, 31, DType::kBF16, 10}, {70, 72, 300, DType::kF32, 11}, {2, 130, 40, DType::kF16, 12},
     {3, 97, 40, DType::kBF16, 13},   {5, 33, 520, DType::kF32, 14}};
 
+// Real shapes, for timing: an expert of Qwen3-30B-A3B, the demo's experts and projections.
+inline constexpr GemmCase kGemmShapes[] = {
+    {1, 1536, 2048, DType::kBF16, 1},   {4, 1536, 2048, DType::kBF16, 1},  {6, 1536, 2048, DType::kBF16, 1},
+    {8, 1536, 2048, DType::kBF16, 1},   {12, 1536, 2048, DType::kBF16, 1}, {16, 1536, 2048, DType::kBF16, 1},
+    {32, 1536, 2048, DType::kBF16, 1},  {64, 1536, 2048, DType::kBF16, 1}, {96, 1536, 2048, DType::kBF16, 1},
+    {512, 1536, 2048, DType::kBF16, 1}, {1, 256, 128, DType::kBF16, 1},    {4, 256, 128, DType::kBF16, 1},
+    {8, 256, 128, DType::kBF16, 1},     {16, 256, 128, DType::kBF16, 1},   {64, 256, 128, DType::kBF16, 1},
+    {512, 256, 128, DType::kBF16, 1},   {1, 128, 256, DType::kBF16, 1},    {8, 128, 256, DType::kBF16, 1},
+    {16, 128, 256, DType::kBF16, 1},    {64, 128, 256, DType::kBF16, 1},   {512, 128, 256, DType::kBF16, 1},
+    {16, 1536, 2048, DType::kF32, 1},   {64, 1536, 2048, DType::kF32, 1},  {16, 1536, 2048, DType::kF16, 1},
+    {64, 1536, 2048, DType::kF16, 1}};
+
 struct RowsCase {  // embed, rmsnorm, combine
   int64_t rows, width;
   uint64_t seed;
 };
 inline constexpr RowsCase kRowsCases[] = {{1, 1, 21},   {3, 15, 22},  {2, 16, 23},    {5, 17, 24},
                                           {31, 33, 25}, {64, 96, 26}, {130, 127, 27}, {7, 1024, 28}};
+inline constexpr RowsCase kRowsShapes[] = {{64, 128, 1}, {1024, 128, 1}, {4096, 64, 1}, {512, 2048, 1}};
 
 struct RopeCase {
   int64_t rows, heads, head_dim;
   uint64_t seed;
 };
 inline constexpr RopeCase kRopeCases[] = {{1, 1, 2, 31}, {7, 3, 10, 32}, {33, 4, 32, 33}, {65, 2, 128, 34}};
+inline constexpr RopeCase kRopeShapes[] = {{1024, 8, 32, 1}, {512, 32, 128, 1}};
 
 struct AttentionCase {
   int64_t heads, kv_heads, head_dim;
@@ -44,6 +58,15 @@ inline constexpr AttentionCase kAttentionCases[] = {
     {6, 2, 20, 65, 0, 45},   {4, 1, 33, 150, 0, 46},  {4, 4, 48, 130, 1, 47},   {4, 2, 32, 150, 40, 48},
     {2, 1, 64, 200, 64, 49}, {2, 2, 16, 140, 65, 50}, {3, 3, 100, 70, 128, 51}, {16, 2, 24, 90, 0, 52}};
 
+struct AttentionShape {  // for timing: runs of `queries` last rows of sequences of `length`
+  int64_t runs, queries, length, heads, kv_heads, head_dim;
+  uint64_t seed;
+};
+inline constexpr AttentionShape kAttentionShapes[] = {{64, 20, 20, 4, 2, 32, 1}, {64, 60, 60, 4, 2, 32, 1},
+                                                      {64, 1, 40, 4, 2, 32, 1},  {64, 1, 60, 8, 8, 16, 1},
+                                                      {64, 4, 60, 4, 2, 32, 1},  {4, 512, 512, 8, 2, 128, 1},
+                                                      {16, 1, 512, 8, 2, 128, 1}};
+
 struct RouterCase {
   int64_t rows;
   int32_t experts, kept, top_k;
@@ -53,6 +76,10 @@ struct RouterCase {
 inline constexpr RouterCase kRouterCases[] = {
     {1, 1, 1, 1, 8, 61},    {33, 8, 4, 2, 31, 62},    {64, 8, 2, 1, 128, 63},   {65, 24, 12, 4, 96, 64},
     {7, 60, 30, 4, 64, 65}, {130, 16, 16, 3, 33, 66}, {40, 128, 64, 8, 48, 67}, {9, 17, 3, 3, 40, 68}};
+inline constexpr RouterCase kRouterShapes[] = {{1024, 8, 4, 2, 128, 1},
+                                               {1024, 24, 12, 4, 128, 1},
+                                               {512, 60, 30, 4, 2048, 1},
+                                               {512, 128, 64, 8, 2048, 1}};
 
 struct ExpertCase {
   int64_t rows;
@@ -67,6 +94,12 @@ inline constexpr ExpertCase kExpertCases[] = {
     {31, 2, 4, 33, 17, DType::kBF16, 0, 73},  {64, 4, 16, 48, 31, DType::kF16, 0, 74},
     {130, 2, 4, 64, 96, DType::kBF16, 1, 75}, {97, 3, 7, 40, 65, DType::kBF16, 2, 76},
     {450, 1, 3, 16, 33, DType::kF32, 0, 77}};
+inline constexpr ExpertCase kExpertShapes[] = {
+    {1, 2, 8, 128, 256, DType::kBF16, 0, 1},     {16, 2, 8, 128, 256, DType::kBF16, 0, 1},
+    {64, 2, 8, 128, 256, DType::kBF16, 0, 1},    {256, 2, 8, 128, 256, DType::kBF16, 0, 1},
+    {2048, 2, 8, 128, 256, DType::kBF16, 0, 1},  {64, 4, 24, 128, 64, DType::kBF16, 0, 1},
+    {2048, 4, 24, 128, 64, DType::kBF16, 0, 1},  {16, 4, 16, 2048, 1536, DType::kBF16, 0, 1},
+    {256, 4, 16, 2048, 1536, DType::kBF16, 0, 1}};
 
 struct ScoreCase {
   int64_t count, vocabulary, hidden;
@@ -77,6 +110,10 @@ inline constexpr ScoreCase kScoreCases[] = {{1, 1, 8, DType::kF32, 81},      {5,
                                             {24, 256, 32, DType::kBF16, 83}, {70, 390, 48, DType::kBF16, 84},
                                             {25, 257, 16, DType::kF16, 85},  {3, 20000, 8, DType::kBF16, 86},
                                             {300, 97, 16, DType::kF32, 87}};
+inline constexpr ScoreCase kScoreShapes[] = {{64, 390, 128, DType::kBF16, 1},
+                                             {512, 390, 128, DType::kBF16, 1},
+                                             {1, 32000, 512, DType::kBF16, 1},
+                                             {64, 32000, 512, DType::kBF16, 1}};
 
 struct MergeCase {
   int32_t experts, rows;
@@ -89,5 +126,10 @@ inline constexpr MergeCase kMergeCases[] = {{1, 1, 1, DType::kF32, 91},
                                             {8, 2, 4096, DType::kF16, 93},
                                             {17, 9, 2050, DType::kBF16, 94},
                                             {5, 5, 130, DType::kF32, 95}};
+inline constexpr MergeCase kMergeShapes[] = {{8, 4, 98304, DType::kBF16, 1},
+                                             {8, 32, 98304, DType::kBF16, 1},
+                                             {24, 12, 24576, DType::kBF16, 1},
+                                             {60, 30, 200000, DType::kBF16, 1},
+                                             {8, 4, 98304, DType::kF32, 1}};
 
 }  // namespace eep::test
