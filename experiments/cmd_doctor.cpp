@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
 #include <memory>
-#include <thread>
+#include <set>
+#include <sstream>
 
 #include "experiments/program.h"
 #include "experiments/version.h"
@@ -14,45 +17,103 @@
 namespace eep {
 namespace {
 
+// The value of the first line "NAME : VALUE" of a file of the kernel's, or "".
+std::string field(const std::string& path, std::string_view name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (!line.starts_with(name) || colon == std::string::npos) continue;
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+// Those that matter to matrix kernels, of this machine's.
+std::vector<std::string> cpu_features() {
+  static const std::set<std::string> kKnown{
+      "sse4_2",   "avx",         "avx2",     "fma",      "f16c",        "bmi2",        "avx_vnni", "avx512f",
+      "avx512bw", "avx512_vnni", "avx512vl", "avx512dq", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16",
+      "asimd",    "asimdhp",     "asimddp",  "bf16",     "i8mm",        "sve",         "sve2"};
+  std::string flags = field("/proc/cpuinfo", "flags");
+  if (flags.empty()) flags = field("/proc/cpuinfo", "Features");
+  std::vector<std::string> features;
+  std::istringstream words(flags);
+  for (std::string word; words >> word;) {
+    if (kKnown.count(word) != 0) features.push_back(word);
+  }
+  return features;
+}
+
+// Names of the NVIDIA GPUs that the driver shows.
+std::vector<std::string> gpus() {
+  std::vector<std::string> names;
+  std::error_code error;
+  std::filesystem::directory_iterator entry("/proc/driver/nvidia/gpus", error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string name = field((entry->path() / "information").string(), "Model");
+    names.push_back(name.empty() ? "unknown" : name);
+  }
+  return names;
+}
+
 int doctor(bool as_json, CommandContext& context) {
   const auto targets = cpu_targets();
+  const auto features = cpu_features();
+  const auto cards = gpus();
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  const Json libraries{
+      {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
+      {"nlohmann_json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                                    NLOHMANN_JSON_VERSION_PATCH)},
+      {"CLI11", CLI11_VERSION},
+      {"highway", EEP_HIGHWAY_VERSION},
+      {"yaml-cpp", EEP_YAML_CPP_VERSION},
+      {"utf8proc", EEP_UTF8PROC_VERSION},
+      {"xxhash", EEP_XXHASH_VERSION}};
 #ifdef _OPENMP
   const bool openmp = true;
 #else
   const bool openmp = false;
 #endif
-  const Json json{{"version", kVersion},
-                  {"compiler", __VERSION__},
-                  {"cpu",
-                   {{"targets", targets},
-                    {"target", cpu_target()},
-                    {"threads", std::thread::hardware_concurrency()},
-                    {"memory", memory}}},
-                  {"gpus", Json::array()},
-                  {"driver", nullptr},
-                  {"libraries",
-                   {{"fmt", FMT_VERSION},
-                    {"nlohmann_json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR,
-                                                  NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
-                    {"CLI11", CLI11_VERSION}}},
-                  {"disabled",
-                   {{"cuda", "the CUDA backend is not part of this build"},
-                    {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+  const char* no_cuda = "the CUDA backend is not part of this build";
   if (as_json) {
+    const Json json{
+        {"version", kVersion},
+        {"compiler", __VERSION__},
+
+        {"cpu",
+         {{"name", field("/proc/cpuinfo", "model name")},
+          {"features", features},
+          {"targets", targets},
+          {"target", cpu_target()},
+          {"threads", context.options.device.threads},
+          {"memory", memory}}},
+        {"gpus", cards},
+        {"driver", nullptr},
+        {"libraries", libraries},
+        {"disabled",
+         {{"cuda", no_cuda}, {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
     context.out << json.dump(2) << "\n";
     return 0;
   }
   const auto line = [&](const char* name, const std::string& value) {
     context.out << fmt::format("{:<12}{}\n", name, value);
   };
+  std::string versions;
+  for (const auto& [name, version] : libraries.items())
+    versions += (versions.empty() ? "" : ", ") + name + " " + version.get<std::string>();
   line("eep", kVersion);
   line("compiler", __VERSION__);
-  line("cpu", fmt::format("{} (of {}), {} threads, {:.1f} GB of memory", cpu_target(),
-                          fmt::join(targets, ", "), std::thread::hardware_concurrency(), memory / 1e9));
-  line("gpu", "none: the CUDA backend is not part of this build");
-  line("threads", openmp ? "OpenMP" : "one: built without OpenMP");
+  line("cpu", field("/proc/cpuinfo", "model name"));
+  line("features", fmt::format("{}", fmt::join(features, " ")));
+  line("kernels", fmt::format("{} (this machine can run {})", cpu_target(), fmt::join(targets, ", ")));
+  line("threads", openmp ? std::to_string(context.options.device.threads) : "1: built without OpenMP");
+  line("memory", fmt::format("{:.1f} GB", memory / 1e9));
+  line("gpu",
+       fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), no_cuda));
+  line("libraries", versions);
   return 0;
 }
 

@@ -68,6 +68,23 @@ void append_line(const std::string& file, const std::string& text) {
   if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
 }
 
+// Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
+// within a line, left lines that are to be made again. One whole line a generation remains.
+void keep_metrics(const std::string& file, int64_t evaluations) {
+  if (!file_exists(file)) return;
+  const std::string text = read_file(file);
+  size_t end = 0;
+  for (int64_t number = 1;; ++number) {
+    const size_t next = text.find('\n', end);
+    if (next == std::string::npos) break;
+    const Json line = parse_json(std::string_view(text).substr(end, next - end), file, number);
+    const auto done = line.is_object() ? line.find("evaluations") : line.end();
+    if (done == line.end() || !done->is_number_integer() || done->get<int64_t>() > evaluations) break;
+    end = next + 1;
+  }
+  if (end != text.size()) write_file_atomic(file, std::string_view(text).substr(0, end));
+}
+
 }  // namespace
 
 void CombinationRun::search() {
@@ -111,6 +128,7 @@ void CombinationRun::search() {
   std::string lines;
   for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
   write_file_atomic(path("archive.jsonl"), lines);
+  keep_metrics(path("metrics.jsonl"), search->archive().size());
 
   SplitEvaluator& evaluator = task_.evaluator(Split::kTrain);
   const WorkCounts before = evaluator.work();
@@ -133,12 +151,6 @@ void CombinationRun::search() {
     (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
     spent.computed = spent_before.computed + evaluator.work().tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + evaluator.work().tokens_asked - before.tokens_asked;
-    write_file_atomic(path(kTimesFile), spent.json().dump() + "\n");
-    write_file_atomic(path(kStateFile), search->state());
-    std::string fresh;
-    for (int64_t i = progress.first; i < progress.end; ++i)
-      fresh += archive_line(search->archive()[i], kind) + "\n";
-    append_line(path("archive.jsonl"), fresh);
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
@@ -149,6 +161,12 @@ void CombinationRun::search() {
                        {"generation_best", search->archive()[progress.generation_best].result.fitness},
                        {"wall_s", spent.prune + spent.merge}};
     append_line(path("metrics.jsonl"), metrics.dump() + "\n");
+    write_file_atomic(path(kTimesFile), spent.json().dump() + "\n");
+    write_file_atomic(path(kStateFile), search->state());
+    std::string fresh;
+    for (int64_t i = progress.first; i < progress.end; ++i)
+      fresh += archive_line(search->archive()[i], kind) + "\n";
+    append_line(path("archive.jsonl"), fresh);
     hooks_.progress(
         to_string(progress.phase), progress.end, progress.total,
         fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));

@@ -16,12 +16,13 @@ std::vector<int32_t> parse_ids(const std::string& text) {
   std::vector<int32_t> ids;
   for (std::string word; words >> word;) {
     const size_t sign = word[0] == '-' ? 1 : 0;
-    if (word.size() == sign || word.size() > 10 ||
-        word.find_first_not_of("0123456789", sign) != std::string::npos) {
+    if (word.size() == sign || word.find_first_not_of("0123456789", sign) != std::string::npos) {
       throw Error(ExitCode::kUsage, "--ids", "not a token id (got " + word + ")");
     }
-    const int64_t id = std::stoll(word);
-    if (id > INT32_MAX) throw Error(ExitCode::kUsage, "--ids", "not a token id (got " + word + ")");
+    const int64_t id = word.size() > 11 ? INT64_MAX : std::stoll(word);
+    if (id > INT32_MAX || id < INT32_MIN) {
+      throw Error(ExitCode::kData, "--ids", "id outside the vocabulary of any model (got " + word + ")");
+    }
     ids.push_back(static_cast<int32_t>(id));
   }
   if (ids.empty()) throw Error(ExitCode::kUsage, "--ids", "no token ids (expected at least 1)");

@@ -11,6 +11,14 @@ namespace {
 constexpr double kPlainPeriod = 10;  // seconds between lines where there is no terminal
 constexpr double kBarPeriod = 0.1;
 
+// Names of files and options may hold anything; an error stays one line.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string duration_text(double seconds) {
@@ -37,8 +45,8 @@ void Messages::line(const std::string& text, const char* colour, bool shown) {
 void Messages::info(const std::string& text) { line(text, "", level_ >= 2); }
 void Messages::warn(const std::string& text) { line("eep: warning: " + text, "\033[33m", level_ >= 1); }
 void Messages::error(const Error& error) {
-  line(std::string("eep: error: ") + error.what(), "\033[31m", true);
-  if (!error.hint().empty()) line("eep: hint: " + error.hint(), "", true);
+  line("eep: error: " + one_line(error.what()), "\033[31m", true);
+  if (!error.hint().empty()) line("eep: hint: " + one_line(error.hint()), "", true);
 }
 
 void Messages::log_to(const std::string& file) {

@@ -20,7 +20,9 @@ void CommonOptions::add_to(CLI::App& app) {
   app.add_option(
       "--memory", memory_text,
       "bytes, or a fraction of the machine's memory; suffixes k, M, G; results do not depend on it");
-  app.add_option("--seed", seed, "seed of what is random");
+  app.add_option("--seed", seed, "seed of what is random")->each([this](const std::string&) {
+    seed_given = true;
+  });
   app.add_option("--log-level", log_level, "error, warn, info or debug")
       ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
   app.add_option("--cpu-target", cpu_target,

@@ -17,6 +17,7 @@ struct CommonOptions {
   int threads = 0;          // 0: all of the machine
   std::string memory_text;  // BYTES or FRACTION of the machine's memory, with k, M, G
   uint64_t seed = 11450;
+  bool seed_given = false;  // on the command line: then it goes before an experiment file's
   std::string log_level = "info";
   std::string cpu_target;  // instruction set of the CPU kernels; "": the best
 

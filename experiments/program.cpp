@@ -1,5 +1,6 @@
 #include "experiments/program.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,11 +14,26 @@
 namespace eep {
 namespace {
 
+void check_written(std::ostream& out) {
+  out.flush();
+  if (!out) throw Error(ExitCode::kIo, "stdout", "cannot write");
+}
+
 int run_body(const CommandBody& body, CommandContext& context) {
   const int code = body(context);
-  context.out.flush();
-  if (!context.out) throw Error(ExitCode::kIo, "stdout", "cannot write");
+  check_written(context.out);
   return code;
+}
+
+Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  std::string what = error.what();
+  const std::vector<std::string> rest = app.remaining();
+  if (app.get_subcommands().empty() && !rest.empty() && !rest[0].starts_with('-')) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+    what = fmt::format("unknown command (expected one of {}, got {})", fmt::join(names, ", "), rest[0]);
+  }
+  return Error(ExitCode::kUsage, "usage", what, "see eep --help, or eep COMMAND --help");
 }
 
 }  // namespace
@@ -43,11 +59,16 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
     app.parse(argc, const_cast<char**>(argv));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {  // --help, --version
-      app.exit(error, out, err);
-      return 0;
+      try {
+        app.exit(error, out, err);
+        check_written(out);
+        return 0;
+      } catch (const Error& unwritable) {
+        Messages(err, terminal, "error").error(unwritable);
+        return static_cast<int>(unwritable.code());
+      }
     }
-    Messages(err, terminal, "error")
-        .error(Error(ExitCode::kUsage, "usage", error.what(), "see eep --help, or eep COMMAND --help"));
+    Messages(err, terminal, "error").error(usage_error(app, error));
     return static_cast<int>(ExitCode::kUsage);
   }
   Messages messages(err, terminal, options.log_level);
