@@ -1,0 +1,61 @@
+// What is said on stderr, and amounts of memory.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "experiments/messages.h"
+#include "experiments/options.h"
+#include "tests/experiments/process.h"
+
+using namespace eep;
+
+TEST_CASE("messages: the level decides what is shown, the log has all of it") {
+  test::TempDir directory;
+  std::ostringstream err;
+  Messages messages(err, false, "warn");
+  messages.log_to(directory("log.txt"));
+  messages.info("one");
+  messages.warn("two");
+  messages.error(Error(ExitCode::kData, "a\nfile", "is\twrong", "try\nagain"));
+  CHECK(err.str() == "eep: warning: two\neep: error: a?file: is?wrong\neep: hint: try?again\n");
+  CHECK(test::slurp(directory("log.txt")) == "one\n" + err.str());
+  CHECK_THROWS_AS(messages.log_to(directory("none/log.txt")), Error);
+}
+
+TEST_CASE("messages: no bar and no colour without a terminal, both with one") {
+  std::ostringstream plain, terminal;
+  Messages on_file(plain, false, "info"), on_terminal(terminal, true, "info");
+  for (Messages* messages : {&on_file, &on_terminal}) {
+    messages->progress("merge", 0, 4, "best 0.5");
+    messages->progress("merge", 1, 4, "best 0.5");  // too soon after the first
+    messages->progress("merge", 4, 4, "best 0.75");
+    messages->warn("done");
+  }
+  CHECK(plain.str().find("merge 4/4") == 0);
+  CHECK(plain.str().find("best 0.75\neep: warning: done\n") != std::string::npos);
+  CHECK(plain.str().find('\033') == std::string::npos);
+  CHECK(plain.str().find('\r') == std::string::npos);
+  CHECK(terminal.str().find("[========================] merge 4/4") != std::string::npos);
+  CHECK(terminal.str().find("\033[33meep: warning: done\033[0m\n") != std::string::npos);
+}
+
+TEST_CASE("messages: durations") {
+  CHECK(duration_text(-1) == "0:00");
+  CHECK(duration_text(65.4) == "1:05");
+  CHECK(duration_text(7384) == "2:03:04");
+}
+
+TEST_CASE("options: amounts of memory") {
+  CHECK(parse_memory("1000000") == 1000000);
+  CHECK(parse_memory("512k") == 512000);
+  CHECK(parse_memory("1.5G") == 1500000000);
+  CHECK(parse_memory("0.5M") == 500000);
+  const double machine =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  CHECK(parse_memory("0.5") == static_cast<size_t>(machine * 0.5));
+  for (const char* text : {"", "k", "0", "-1", "nan", "inf", "1e300", "5X", "5 M", "12MM"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_memory(text), Error);
+  }
+}
