@@ -35,8 +35,6 @@ LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& devic
       config_(weights.config()),
       ops_(ops),
       device_(device),
-      block_rows_(block_rows),
-      slots_(slots),
       rope_(rope_table(positions, config_.head_dim, config_.rope_theta, config_.rope_scaling)) {
   const int64_t hidden = config_.hidden_size, q_width = config_.num_heads * config_.head_dim;
   const int64_t width = std::max({slots * config_.expert_intermediate_size, config_.dense_intermediate_size,

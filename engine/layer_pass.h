@@ -84,8 +84,6 @@ class LayerPass {
   const ModelConfig& config_;
   const Ops& ops_;
   Device device_;
-  int64_t block_rows_;
-  int32_t slots_;
   RopeTable rope_;
   Buffer storage_;
   float *normed_, *q_, *attended_, *logits_, *weight_, *activation_, *slot_out_, *shared_out_, *shared_gate_;
