@@ -61,6 +61,7 @@ int doctor(bool as_json, CommandContext& context) {
   const auto targets = cpu_targets();
   const auto features = cpu_features();
   const auto cards = gpus();
+  const std::string driver = field("/proc/driver/nvidia/version", "NVRM version");
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   const Json libraries{
@@ -91,7 +92,7 @@ int doctor(bool as_json, CommandContext& context) {
           {"threads", context.options.device.threads},
           {"memory", memory}}},
         {"gpus", cards},
-        {"driver", nullptr},
+        {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
         {"libraries", libraries},
         {"disabled",
          {{"cuda", no_cuda}, {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
@@ -113,6 +114,7 @@ int doctor(bool as_json, CommandContext& context) {
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
   line("gpu",
        fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), no_cuda));
+  line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
   return 0;
 }
