@@ -120,7 +120,6 @@ TEST_CASE("forward: a candidate's bits do not depend on population, order, chunk
 
     std::vector<ExpertPlan> reversed(plans.rbegin(), plans.rend());
     reversed.push_back(plans[2]);  // and one twice
-    MemoryRequest least;
     for (int threads : {1, 2, 3}) {
       for (double share : {0.0, 1.0, 0.97, 0.9, 0.8}) {
         CAPTURE(threads);
