@@ -15,6 +15,7 @@
 #include "kernels/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_cpu.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/attention.h"
@@ -77,11 +78,20 @@ HWY_INLINE void transpose_square(const float* const* rows, int64_t column, float
 }
 #endif
 
+// Long contexts: rows of one head are short pieces far apart, which the hardware does not foresee.
+HWY_INLINE void prefetch_row(const float* row, int64_t head_dim) {
+  for (int64_t i = 0; i < head_dim; i += 16) hwy::Prefetch(row + i);
+}
+
 // panels[p][i][lane] = keys[16 p + lane][i], zeros beyond the block's end.
 void transpose_keys(const KeyBlock& block, int64_t head_dim, float* panels) {
   const int64_t count = block.end - block.begin;
   for (int64_t key = 0; key < (count + kLanes - 1) / kLanes * kLanes; key += 4) {
     float* out = panels + key / kLanes * head_dim * kLanes + key % kLanes;
+    for (int64_t j = key; count == kKeyBlock && j < key + 4; ++j) {
+      if (j + 8 < count) prefetch_row(block.keys[j + 8], head_dim);
+      prefetch_row(block.values[j], head_dim);
+    }
     int64_t i = 0;
 #if !EEP_PLAIN
     if (key + 4 <= count) {
@@ -101,25 +111,30 @@ struct VectorState {
   float rescale;  // of what was summed before this block
 };
 
-// scores -> probabilities, in place; keys outside [low, high) of the block get 0. panels: those in use.
+// scores -> probabilities, in place, for the block's keys; those outside [low, high) get 0.
 HWY_INLINE void softmax_block(float* scores, int64_t low, int64_t high, int64_t panels, float scale,
                               VectorState& state) {
-  if (low > 0) std::fill(scores, scores + low, -kInfinity);
-  std::fill(scores + high, scores + panels * kLanes, -kInfinity);
+  const int64_t end = (high + kLanes - 1) / kLanes * kLanes;
   Lanes highest = broadcast(-kInfinity);
-  for (int64_t p = 0; p < panels; ++p) {
-    const Lanes scaled = load(scores + p * kLanes) * broadcast(scale);
-    store(scaled, scores + p * kLanes);
+  for (int64_t i = 0; i < end; i += kLanes) {
+    Lanes scaled = load(scores + i) * broadcast(scale);
+    if (i < low || i + kLanes > high) {
+      const Lanes key = ramp(static_cast<float>(i)), hidden = broadcast(-kInfinity);
+      scaled = select_less(key, broadcast(static_cast<float>(low)), hidden, scaled);
+      scaled = select_less(key, broadcast(static_cast<float>(high)), scaled, hidden);
+    }
+    store(scaled, scores + i);
     highest = maximum(scaled, highest);
   }
   const float block_maximum = max_lanes(highest);
   const float next = block_maximum > state.maximum ? block_maximum : state.maximum;
   Lanes total = zero();
-  for (int64_t p = 0; p < panels; ++p) {
-    const Lanes probability = exponential(load(scores + p * kLanes) - broadcast(next));
-    store(probability, scores + p * kLanes);
+  for (int64_t i = 0; i < end; i += kLanes) {
+    const Lanes probability = exponential(load(scores + i) - broadcast(next));
+    store(probability, scores + i);
     total = total + probability;
   }
+  for (int64_t i = end; i < panels * kLanes; i += kLanes) store(zero(), scores + i);
   state.rescale = exponential(state.maximum - next);
   state.sum = fma(state.sum, state.rescale, sum_lanes(total));
   state.maximum = next;

@@ -1,5 +1,8 @@
 // embed on the CPU: out[row, :] = table[token[row], :], widened to f32. The table may lie misaligned in a
 // file.
+#include <cstring>
+#include <type_traits>
+
 #include "kernels/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/embed_cpu.cpp"
@@ -19,12 +22,19 @@ void widen_rows(const EmbedArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const char* source = args.table.as<char>() + args.token[row] * hidden * static_cast<int64_t>(sizeof(T));
     float* out = args.out + row * hidden;
+    if constexpr (std::is_same_v<T, float>) {
+      std::memcpy(out, source, static_cast<size_t>(hidden) * sizeof(float));
+      continue;
+    }
     for (int64_t i = 0; i < hidden; i += kLanes) {
-      const int64_t count = hidden - i < kLanes ? hidden - i : kLanes;
       T values[kLanes] = {};  // a copy, because a misaligned T* must not be read through
-      std::memcpy(values, source + i * static_cast<int64_t>(sizeof(T)),
-                  static_cast<size_t>(count) * sizeof(T));
-      store_first(load(values), out + i, count);
+      const char* from = source + i * static_cast<int64_t>(sizeof(T));
+      if (i + kLanes <= hidden) {
+        std::memcpy(values, from, sizeof(values));
+      } else {
+        std::memcpy(values, from, static_cast<size_t>(hidden - i) * sizeof(T));
+      }
+      store_first(load(values), out + i, hidden - i);
     }
   }
 }

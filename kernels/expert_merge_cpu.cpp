@@ -13,43 +13,55 @@ HWY_BEFORE_NAMESPACE();
 namespace eep {
 namespace HWY_NAMESPACE {
 
-inline constexpr int kStrips = 4;  // Lanes accumulated at once
+inline constexpr int kStripRows = 4;  // merged rows made together from one load of a base value
 
-template <int kCount, typename T>
-HWY_INLINE void merge_strip(const ExpertMergeArgs& args, const float* coefficient, int64_t element,
-                            int64_t count, T* merged) {
-  Lanes sum[kCount];
-  EEP_UNROLL for (int s = 0; s < kCount; ++s) sum[s] = zero();
+// kRows rows of kStrips * 16 elements, of which the last 16 hold `count`.
+template <int kRows, int kStrips, typename T>
+HWY_INLINE void merge_strip(const ExpertMergeArgs& args, int32_t row, int64_t element, int64_t count) {
+  Lanes sum[kRows][kStrips];
+  EEP_UNROLL for (int r = 0; r < kRows; ++r) {
+    EEP_UNROLL for (int s = 0; s < kStrips; ++s) sum[r][s] = zero();
+  }
+  const float* coefficient = args.coefficient + int64_t{row} * args.experts;
   for (int32_t expert = 0; expert < args.experts; ++expert) {
-    if (coefficient[expert] == 0.0f) continue;
     const T* base = static_cast<const T*>(args.base[expert]) + element;
-    const Lanes scale = broadcast(coefficient[expert]);
-    EEP_UNROLL for (int s = 0; s < kCount; ++s) {
-      const Lanes value = kCount > 1 ? load(base + s * kLanes) : load_first(base, count);
-      sum[s] = fma(scale, value, sum[s]);
+    Lanes value[kStrips];
+    EEP_UNROLL for (int s = 0; s < kStrips; ++s) {
+      value[s] = kStrips > 1 ? load(base + s * kLanes) : load_first(base, count);
+    }
+    EEP_UNROLL for (int r = 0; r < kRows; ++r) {
+      const float scale = coefficient[r * args.experts + expert];
+      if (scale == 0.0f) continue;
+      EEP_UNROLL for (int s = 0; s < kStrips; ++s) sum[r][s] = fma(broadcast(scale), value[s], sum[r][s]);
     }
   }
-  EEP_UNROLL for (int s = 0; s < kCount; ++s) {
-    if (kCount > 1) {
-      store(sum[s], merged + element + s * kLanes);
-    } else {
-      store_first(sum[s], merged + element, count);
+  EEP_UNROLL for (int r = 0; r < kRows; ++r) {
+    T* merged = static_cast<T*>(args.merged[row + r]) + element;
+    EEP_UNROLL for (int s = 0; s < kStrips; ++s) {
+      if (kStrips > 1) {
+        store(sum[r][s], merged + s * kLanes);
+      } else {
+        store_first(sum[r][s], merged, count);
+      }
     }
   }
 }
 
+template <int kRows, typename T>
+HWY_INLINE void merge_rows(const ExpertMergeArgs& args, int32_t row, int64_t begin, int64_t end) {
+  constexpr int kStrips = kRows == 1 ? 4 : 2;
+  int64_t element = begin;
+  for (; element + kStrips * kLanes <= end; element += kStrips * kLanes) {
+    merge_strip<kRows, kStrips, T>(args, row, element, kLanes);
+  }
+  for (; element < end; element += kLanes) merge_strip<kRows, 1, T>(args, row, element, end - element);
+}
+
 template <typename T>
 void merge_elements(const ExpertMergeArgs& args, int64_t begin, int64_t end) {
-  for (int32_t row = 0; row < args.rows; ++row) {
-    const float* coefficient = args.coefficient + int64_t{row} * args.experts;
-    T* merged = static_cast<T*>(args.merged[row]);
-    int64_t element = begin;
-    for (; element + kStrips * kLanes <= end; element += kStrips * kLanes) {
-      merge_strip<kStrips>(args, coefficient, element, kLanes, merged);
-    }
-    for (; element < end; element += kLanes)
-      merge_strip<1>(args, coefficient, element, end - element, merged);
-  }
+  int32_t row = 0;
+  for (; row + kStripRows <= args.rows; row += kStripRows) merge_rows<kStripRows, T>(args, row, begin, end);
+  for (; row < args.rows; ++row) merge_rows<1, T>(args, row, begin, end);
 }
 
 void merge_block(const ExpertMergeArgs& args, int64_t begin, int64_t end) {

@@ -189,13 +189,15 @@ HWY_INLINE Lanes fnma(const Lanes& a, const Lanes& b, const Lanes& c) {
   EEP_EACH(hn::NegMulAdd(a.r[i], b.r[i], c.r[i]));
 }
 // a > b ? a : b: with a NaN in either, b. x86's maximum is just that; NEON's is not.
-HWY_INLINE Lanes maximum(const Lanes& a, const Lanes& b) {
+template <typename Register>
+HWY_INLINE Register larger(Register a, Register b) {
 #if HWY_ARCH_X86
-  EEP_EACH(hn::Max(a.r[i], b.r[i]));
+  return hn::Max(a, b);
 #else
-  EEP_EACH(hn::IfThenElse(hn::Gt(a.r[i], b.r[i]), a.r[i], b.r[i]));
+  return hn::IfThenElse(hn::Gt(a, b), a, b);
 #endif
 }
+HWY_INLINE Lanes maximum(const Lanes& a, const Lanes& b) { EEP_EACH(larger(a.r[i], b.r[i])); }
 HWY_INLINE Lanes absolute(const Lanes& a) { EEP_EACH(hn::Abs(a.r[i])); }
 HWY_INLINE Lanes select_less(const Lanes& a, const Lanes& b, const Lanes& yes, const Lanes& no) {
   EEP_EACH(hn::IfThenElse(hn::Lt(a.r[i], b.r[i]), yes.r[i], no.r[i]));
@@ -234,22 +236,52 @@ HWY_INLINE void store_first(const Lanes& a, T* p, int64_t n) {
 
 HWY_INLINE Lanes zero() { return broadcast(0.0f); }
 
-// The one reduction tree: 16 lanes, then 8, 4, 2, 1, each lane with the one half the width away.
-HWY_INLINE float sum_lanes(const Lanes& a) {
+// first, first + 1, ... first + 15
+HWY_INLINE Lanes ramp(float first) {
+  alignas(64) static constexpr float kSteps[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return load(kSteps) + broadcast(first);
+}
+
+// The one reduction tree: 16 lanes, then 8, 4, 2, 1, each lane with the one half the width away. `op` is
+// given as two functions, on registers and on floats.
+#if EEP_PLAIN
+template <typename Vector, typename Scalar>
+HWY_INLINE float fold(const Lanes& a, const Vector&, const Scalar& op) {
   float v[kLanes];
   store(a, v);
-  EEP_UNROLL for (int i = 0; i < 8; ++i) v[i] += v[i + 8];
-  EEP_UNROLL for (int i = 0; i < 4; ++i) v[i] += v[i + 4];
-  return (v[0] + v[2]) + (v[1] + v[3]);
+  EEP_UNROLL for (int i = 0; i < 8; ++i) v[i] = op(v[i], v[i + 8]);
+  EEP_UNROLL for (int i = 0; i < 4; ++i) v[i] = op(v[i], v[i + 4]);
+  return op(op(v[0], v[2]), op(v[1], v[3]));
+}
+#else
+template <typename Vector, typename Scalar>
+HWY_INLINE float fold(const Lanes& a, const Vector& combine, const Scalar& op) {
+  const hn::FixedTag<float, 4> d4;
+  float v[4];
+#if HWY_MAX_BYTES >= 64
+  const hn::FixedTag<float, 8> d8;
+  const auto eight = combine(hn::LowerHalf(d8, a.r[0]), hn::UpperHalf(d8, a.r[0]));
+  hn::StoreU(combine(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight)), d4, v);
+#elif HWY_MAX_BYTES >= 32
+  const auto eight = combine(a.r[0], a.r[1]);
+  hn::StoreU(combine(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight)), d4, v);
+#else
+  hn::StoreU(combine(combine(a.r[0], a.r[2]), combine(a.r[1], a.r[3])), d4, v);
+#endif
+  return op(op(v[0], v[2]), op(v[1], v[3]));
+}
+#endif
+
+HWY_INLINE float sum_lanes(const Lanes& a) {
+  return fold(
+      a, [](auto x, auto y) HWY_ATTR { return x + y; }, [](float x, float y) HWY_ATTR { return x + y; });
 }
 
 // NaN lanes count as lowest; minus infinity if all are.
 HWY_INLINE float max_lanes(const Lanes& a) {
-  float v[kLanes];
-  store(maximum(a, broadcast(-kInfinity)), v);
-  float best = v[0];
-  for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+  return fold(
+      maximum(a, broadcast(-kInfinity)), [](auto x, auto y) HWY_ATTR { return larger(x, y); },
+      [](float x, float y) HWY_ATTR { return x > y ? x : y; });
 }
 
 }  // namespace HWY_NAMESPACE
