@@ -1,6 +1,7 @@
 // eep generate: greedy continuation.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <ostream>
 
 #include "engine/forward.h"
 #include "experiments/command_inputs.h"
@@ -16,6 +17,13 @@ struct Arguments {
   int32_t max_new = 64;
 };
 
+// Of decoded text, what later tokens do not change: the bytes of a character that is not whole yet show as
+// U+FFFD at the end.
+std::string settled(std::string text, bool whole) {
+  while (!whole && text.ends_with("\ufffd")) text.resize(text.size() - 3);
+  return text;
+}
+
 int generate(const Arguments& arguments, CommandContext& context) {
   if (arguments.has_prompt == !arguments.ids.empty()) {
     throw Error(ExitCode::kUsage, "generate", "exactly one of --prompt and --ids is needed");
@@ -28,17 +36,30 @@ int generate(const Arguments& arguments, CommandContext& context) {
   const std::vector<int32_t> prompt =
       arguments.has_prompt ? model.tokenizer().encode(arguments.prompt, true) : parse_ids(arguments.ids);
   if (prompt.empty()) throw Error(ExitCode::kData, "--prompt", "no tokens (expected at least 1)");
+  if (!arguments.print_ids) model.tokenizer();  // one that is missing is said before the work
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   GenerateOptions options;
   options.max_new = arguments.max_new;
   options.ignore_eos = arguments.ignore_eos;
   const std::vector<std::vector<std::vector<int32_t>>> prompts{{prompt}};
-  const std::vector<int32_t> made = forward.generate(std::span(&plan, 1), prompts, options, nullptr)[0][0];
+  std::string shown;
+  const auto show = [&](std::span<const int32_t> ids, bool whole) {
+    const std::string text = settled(model.tokenizer().decode(ids, true), whole);
+    if (!text.starts_with(shown)) return;  // a later token rewrote what is printed: wait for the end
+    context.out << text.substr(shown.size()) << std::flush;
+    shown = text;
+  };
+  const auto on_token = [&](int32_t, int32_t, std::span<const int32_t> ids) {
+    if (!arguments.print_ids) show(ids, false);
+    return false;
+  };
+  const std::vector<int32_t> made = forward.generate(std::span(&plan, 1), prompts, options, on_token)[0][0];
   if (arguments.print_ids) {
     context.out << Json(made).dump() << "\n";
   } else {
-    context.out << model.tokenizer().decode(made, true) << "\n";
+    show(made, true);
+    context.out << "\n";
   }
   return 0;
 }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "experiments/combination.h"
+#include "experiments/estimate.h"
 #include "experiments/program.h"
 #include "experiments/run_directory.h"
 #include "experiments/signals.h"
@@ -56,6 +57,28 @@ void check_same(const std::string& file, const std::string& wanted) {
       "start a new run, or resume with the configuration it began with");
 }
 
+// A finished run's result, with what the tables read.
+Json read_result(const std::string& file) {
+  const JsonDocument document = JsonDocument::read(file);
+  const JsonView root = document.root().as_object();
+  if (root.at("format").as_string() != "eep-result") root.at("format").fail_expected("eep-result");
+  root.at("task").at("name").as_string();
+  root.at("seed").as_int(INT64_MIN, INT64_MAX);
+  const JsonView methods = root.at("methods").as_array();
+  for (size_t i = 0; i < methods.size(); ++i) {
+    const JsonView method = methods.at(i);
+    method.at("name").as_string();
+    for (const char* key : {"experts", "parameters", "evaluations", "seconds"}) method.at(key).as_number();
+    if (!method.at("test").is_null()) {
+      method.at("test").at("score").as_number();
+      const JsonView interval = method.at("test").at("ci95").as_array();
+      for (size_t end : {0, 1}) interval.at(end).as_number();
+      if (!method.at("test").at("p_vs_full").is_null()) method.at("test").at("p_vs_full").as_number();
+    }
+  }
+  return root.value();
+}
+
 class Runner {
  public:
   Runner(const Arguments& arguments, CommandContext& context) : arguments_(arguments), context_(context) {}
@@ -63,14 +86,16 @@ class Runner {
   int run() {
     const std::string file =
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
-    combinations_ = expand_sweep(file, arguments_.overrides);
+    Overrides overrides = arguments_.overrides;
+    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
+    combinations_ = expand_sweep(file, overrides);
     // The sweep itself, for the resolved file.
     Experiment whole = combinations_[0].experiment;
     std::map<std::string, std::vector<std::string>> values;
     for (const Combination& combination : combinations_) {
       for (const auto& [key, value] : combination.values) {
         auto entry = std::find_if(whole.sweep.begin(), whole.sweep.end(),
-                                  [&](const auto& e) { return e.first == key; });
+                                  [&name = key](const auto& e) { return e.first == name; });
         if (entry == whole.sweep.end()) entry = whole.sweep.insert(whole.sweep.end(), {key, {}});
         if (std::find(entry->second.begin(), entry->second.end(), value) == entry->second.end())
           entry->second.push_back(value);
@@ -95,8 +120,12 @@ class Runner {
     }
     write_file_atomic(directory.file("config.resolved.yaml"), config);
     context_.messages.log_to(directory.file("log.txt"));
-    const std::vector<Json> results = run_all(directory);
-    return finish(directory, results);
+    try {
+      return finish(directory, run_all(directory));
+    } catch (const Interrupted&) {
+      context_.messages.info("go on with: eep run --resume " + path);
+      throw;
+    }
   }
 
  private:
@@ -105,8 +134,15 @@ class Runner {
     for (const Combination& combination : combinations_) {
       const Experiment& e = combination.experiment;
       const Task task = load_task(find_task(e.task, e.directory), e.protocol);
-      for (const SplitUse* use : {&e.train, &e.test}) {
-        if (task.data.count(use->split) == 0) load_items(task, use->split, 1);
+      const std::pair<const char*, const SplitUse*> uses[] = {
+          {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
+      for (const auto& [name, use] : uses) {
+        if (task.data.count(use->split) != 0) {
+          data_file(task, use->split);  // exists; the test split is not read before the end
+        } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
+          throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
+                      fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
+        }
       }
       if (e.export_format != "none") warn_export_ = true;
     }
@@ -183,11 +219,12 @@ class Runner {
       TaskContext& task = task_of(e);
       const RunHooks none = hooks();
       const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
-      SplitEvaluator& evaluator = task.evaluator(Split::kTrain);
+      const int64_t pruned = count - e.merge.evaluations;
       evaluations += count;
-      tokens += count * evaluator.requests().prompts().tokens_without_sharing;
+      tokens += count * task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing;
       memory = describe(population_memory(e));
-      seconds += static_cast<double>(count) * seconds_per_candidate(e);
+      seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
+                 static_cast<double>(e.merge.evaluations) * seconds_per_candidate(e, true);
     }
     if (arguments_.json) {
       context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
@@ -197,33 +234,29 @@ class Runner {
     } else {
       context_.out << config
                    << fmt::format(
-                          "# {}\n# {} evaluations, {} tokens, about {} (measured on the unchanged model)\n",
+                          "# {}\n# {} evaluations, {} tokens, about {} (measured on a few candidates)\n",
                           memory, evaluations, tokens, duration_text(seconds));
     }
     return 0;
   }
 
-  // One timed evaluation of the unchanged model on the train split.
-  double seconds_per_candidate(const Experiment& e) {
-    const ModelConfig& config = model_of(e).config();
-    const ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
-                                          static_cast<int32_t>(config.top_k));
-    const auto start = std::chrono::steady_clock::now();
-    task_of(e).evaluator(Split::kTrain).evaluate(std::span(&plan, 1));
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  double seconds_per_candidate(const Experiment& e, bool merge) {
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
+    if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
+    return known->second;
   }
 
   std::vector<Json> run_all(const RunDirectory& directory) {
     std::vector<Json> results;
     const RunHooks run_hooks = hooks();
+    make_directory(directory.file("checkpoints"));
     for (size_t i = 0; i < combinations_.size(); ++i) {
       const Combination& combination = combinations_[i];
       const Experiment& e = combination.experiment;
       const std::string path = combination.name.empty() ? directory.path() : directory.file(combination.name);
       if (!combination.name.empty()) {
-        std::error_code error;
-        std::filesystem::create_directories(path, error);
-        if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+        make_directory(path);
         const std::string config = resolved_yaml(e);
         if (file_exists(path + "/config.resolved.yaml")) check_same(path + "/config.resolved.yaml", config);
         write_file_atomic(path + "/config.resolved.yaml", config);
@@ -232,10 +265,11 @@ class Runner {
       check_manifest(path, e);
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
-        results.push_back(parse_json(read_file(path + "/result.json"), path + "/result.json"));
+        results.push_back(read_result(path + "/result.json"));
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
+      task_of(e).cache_in(directory.file("checkpoints"));
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
@@ -243,43 +277,68 @@ class Runner {
     return results;
   }
 
+  static void make_directory(const std::string& path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+  }
+
   void check_manifest(const std::string& path, const Experiment& e) {
     const std::string file = path + "/manifest.json";
-    ModelContext& model = model_of(e);
-    if (file_exists(file)) {
-      const Json manifest = parse_json(read_file(file), file);
-      const std::string before = manifest.at("model").at("hash").get<std::string>();
-      if (before != model.hash()) {
-        throw Error(ExitCode::kData, file,
-                    fmt::format("the model has changed (expected {}, got {})", before, model.hash()));
-      }
+    const Json data = task_of(e).hashes();
+    const std::string& model = model_of(e).hash();
+    if (!file_exists(file)) {
+      Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.seed,
+                                    model_of(e).path(), model);
+      manifest["data"] = data;
+      write_file_atomic(file, manifest.dump(2) + "\n");
       return;
     }
-    write_file_atomic(file, make_manifest(context_.command_line, context_.options.device.threads, e.seed,
-                                          model.path(), model.hash())
-                                    .dump(2) +
-                                "\n");
+    const JsonDocument document = JsonDocument::read(file);
+    const JsonView manifest = document.root();
+    const auto same = [&](const std::string& what, const std::string& before, const std::string& now) {
+      if (before != now)
+        throw Error(ExitCode::kData, file,
+                    fmt::format("{} has changed (expected {}, got {})", what, before, now));
+    };
+    same("the model", manifest.at("model").at("hash").as_string(), model);
+    for (const auto& [split, hash] : data.items())
+      same("the " + split + " split", manifest.at("data").at(split).as_string(), hash.get<std::string>());
+  }
+
+  // `key=value,...` of the swept fields that a table has no column for.
+  static std::string label(const Combination& combination, bool with_seed) {
+    std::string text;
+    for (const auto& [key, value] : combination.values) {
+      if (key == "task.name" || key == "plan.experts" || (key == "seed" && !with_seed)) continue;
+      text += (text.empty() ? "" : ",") + key + "=" + value;
+    }
+    return text;
   }
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const bool sweep = combinations_.size() > 1 || !combinations_[0].name.empty();
+    std::vector<RunRow> rows;
+    bool several_seeds = false;
+    for (size_t i = 0; i < results.size(); ++i) {
+      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false)});
+      several_seeds |= combinations_[i].experiment.seed != combinations_[0].experiment.seed;
+    }
+    std::string table = result_table(rows);
     if (sweep) {
-      Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}};
+      const Json seeds = seeds_summary(rows);
+      Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}, {"over_seeds", seeds}};
       for (size_t i = 0; i < results.size(); ++i)
         summary["runs"].push_back({{"directory", combinations_[i].name}, {"result", results[i]}});
       write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
+      if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
     }
+    write_file_atomic(directory.file("table.txt"), table);
     if (arguments_.json) {
       context_.out << (sweep ? Json(results) : results[0]).dump(2) << "\n";
-      return 0;
+    } else {
+      context_.out << table << "\n" << directory.path() << "\n";
     }
-    std::string table = result_table(results);
-    bool several_seeds = false;
-    for (const Combination& combination : combinations_)
-      several_seeds |= combination.experiment.seed != combinations_[0].experiment.seed;
-    if (several_seeds) table += "\nover seeds\n" + seeds_table(results);
-    write_file_atomic(directory.file("table.txt"), table);
-    context_.out << table << "\n" << directory.path() << "\n";
     return 0;
   }
 
@@ -289,6 +348,7 @@ class Runner {
   std::vector<Combination> combinations_;
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  std::map<std::string, double> seconds_;  // of one candidate, for the estimate
   bool warn_export_ = false;
 };
 

@@ -75,10 +75,9 @@ void CombinationRun::make_baselines() {
     static const ExpertStatistics kNone;
     const bool random = criterion.kind == CriterionKind::kRandom;
     const ExpertStatistics* statistics = &kNone;
-    if (!random) {
-      hooks_.say("calibration");
-      statistics = &task_.statistics(subset_kept_, &seconds);
-    }
+    if (!random)
+      statistics = &task_.statistics(
+          subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
     Method& method =
         add(name, kept_, top_k_,
             random ? ExpertPlan{} : select_plan(*statistics, criterion, kept_, groups_, top_k_, space_));

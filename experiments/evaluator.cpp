@@ -88,9 +88,8 @@ std::vector<std::string> SplitEvaluator::texts(const ExpertPlan& plan) {
     return requests_.has_stop(generated);
   };
   std::vector<std::string> texts;
-  for (const auto& tokens : forward_.generate(std::span(&plan, 1), prompts, options, stopped)[0]) {
-    texts.push_back(requests_.output_text(tokens));
-  }
+  const auto generated = forward_.generate(std::span(&plan, 1), prompts, options, stopped);
+  for (const std::vector<int32_t>& tokens : generated[0]) texts.push_back(requests_.output_text(tokens));
   return texts;
 }
 

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <iterator>
+#include <set>
 
 namespace eep {
 namespace {
@@ -39,8 +40,17 @@ std::string test_text(const Json& method) {
   return text;
 }
 
-// Columns aligned by their widest cell; the first two to the left.
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+// The two-sided 95% point of Student's t; a little wide between the tabulated degrees of freedom.
+double student_quantile(size_t freedom) {
+  static constexpr double kTable[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+                                      2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086};
+  if (freedom == 0) return 0;
+  if (freedom <= std::size(kTable)) return kTable[freedom - 1];
+  return freedom < 30 ? kTable[std::size(kTable) - 1] : freedom < 60 ? 2.042 : freedom < 120 ? 2.000 : 1.980;
+}
+
+// Columns aligned by their widest cell; the first `left` to the left.
+std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left) {
   std::vector<size_t> width(rows[0].size(), 0);
   for (const auto& row : rows) {
     for (size_t column = 0; column < row.size(); ++column)
@@ -50,8 +60,8 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   for (size_t i = 0; i < rows.size(); ++i) {
     std::string line;
     for (size_t column = 0; column < rows[i].size(); ++column) {
-      line += column < 2 ? fmt::format("{:<{}}", rows[i][column], width[column])
-                         : fmt::format("{:>{}}", rows[i][column], width[column]);
+      line += column < left ? fmt::format("{:<{}}", rows[i][column], width[column])
+                            : fmt::format("{:>{}}", rows[i][column], width[column]);
       if (column + 1 < rows[i].size()) line += "  ";
     }
     out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
@@ -112,54 +122,89 @@ Json method_json(const MethodResult& method) {
           {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
 }
 
-std::string result_table(std::span<const Json> results) {
-  std::vector<std::vector<std::string>> rows{{"task", "method", "experts", "parameters",
-                                              "test % [95% interval]", "p vs full", "evaluations",
-                                              "seconds"}};
-  std::string last_full;
-  for (const Json& result : results) {
-    const std::string task = result.at("task").at("name").get<std::string>();
-    for (const Json& method : result.at("methods")) {
+std::string result_table(std::span<const RunRow> runs) {
+  const bool labelled =
+      std::any_of(runs.begin(), runs.end(), [](const RunRow& run) { return !run.label.empty(); });
+  std::vector<std::vector<std::string>> rows{{"task"}};
+  if (labelled) rows[0].push_back("run");
+  for (const char* column :
+       {"method", "experts", "parameters", "test % [95% interval]", "p vs full", "evaluations", "seconds"})
+    rows[0].push_back(column);
+  std::set<std::pair<std::string, std::string>> full_rows;
+  for (const RunRow& run : runs) {
+    const std::string task = run.result.at("task").at("name").get<std::string>();
+    for (const Json& method : run.result.at("methods")) {
       const std::string name = method.at("name").get<std::string>();
-      if (name == "full") {  // the same row for every budget of a task
-        const std::string key = task + test_text(method);
-        if (key == last_full) continue;
-        last_full = key;
-      }
+      // The same row for every budget and seed of a task stands there once.
+      if (name == "full" && !full_rows.insert({task, test_text(method)}).second) continue;
       const Json p = method.at("test").is_null() ? Json(nullptr) : method.at("test").at("p_vs_full");
-      rows.push_back({task, name, std::to_string(method.at("experts").get<int64_t>()),
-                      parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
-                      p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),
-                      std::to_string(method.at("evaluations").get<int64_t>()),
-                      fmt::format("{:.1f}", method.at("seconds").get<double>())});
+      std::vector<std::string> row{task};
+      if (labelled) row.push_back(name == "full" ? "" : run.label);
+      row.insert(row.end(), {name, std::to_string(method.at("experts").get<int64_t>()),
+                             parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
+                             p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),
+                             std::to_string(method.at("evaluations").get<int64_t>()),
+                             fmt::format("{:.1f}", method.at("seconds").get<double>())});
+      rows.push_back(std::move(row));
     }
   }
-  return aligned(rows);
+  return aligned(rows, labelled ? 3 : 2);
 }
 
-std::string seeds_table(std::span<const Json> results) {
-  std::map<std::tuple<std::string, int64_t, std::string>, std::vector<double>> scores;
-  std::vector<std::tuple<std::string, int64_t, std::string>> order;
-  for (const Json& result : results) {
-    for (const Json& method : result.at("methods")) {
+Json seeds_summary(std::span<const RunRow> runs) {
+  struct Cell {
+    Json row;
+    std::vector<double> scores;
+  };
+  std::vector<Cell> cells;
+  for (const RunRow& run : runs) {
+    for (const Json& method : run.result.at("methods")) {
       if (method.at("test").is_null()) continue;
-      const std::tuple key{result.at("task").at("name").get<std::string>(),
-                           method.at("experts").get<int64_t>(), method.at("name").get<std::string>()};
-      if (scores.count(key) == 0) order.push_back(key);
-      scores[key].push_back(method.at("test").at("score").get<double>());
+      const Json row{{"task", run.result.at("task").at("name")},
+                     {"run", run.label_without_seed},
+                     {"method", method.at("name")},
+                     {"experts", method.at("experts")}};
+      auto cell =
+          std::find_if(cells.begin(), cells.end(), [&](const Cell& known) { return known.row == row; });
+      if (cell == cells.end()) cell = cells.insert(cells.end(), {row, {}});
+      cell->scores.push_back(method.at("test").at("score").get<double>());
     }
   }
-  std::vector<std::vector<std::string>> rows{
-      {"task", "method", "experts", "seeds", "mean test % [95% interval]"}};
-  for (const auto& key : order) {
-    const std::vector<double>& values = scores[key];
-    const Interval interval = normal_interval(mean(values), standard_error(values));
-    rows.push_back({std::get<0>(key), std::get<2>(key), std::to_string(std::get<1>(key)),
-                    std::to_string(values.size()),
-                    fmt::format("{:.1f} [{:.1f}, {:.1f}]", 100 * mean(values), 100 * interval.low,
-                                100 * interval.high)});
+  Json summary = Json::array();
+  for (Cell& cell : cells) {
+    const size_t n = cell.scores.size();
+    const double middle = mean(cell.scores);
+    const double half = standard_error(cell.scores) * student_quantile(n - 1);
+    cell.row["seeds"] = n;
+    cell.row["mean"] = middle;
+    cell.row["ci95"] =
+        n < 2 ? Json(nullptr) : Json{std::max(0.0, middle - half), std::min(1.0, middle + half)};
+    summary.push_back(std::move(cell.row));
   }
-  return aligned(rows);
+  return summary;
+}
+
+std::string seeds_table(const Json& summary) {
+  const bool labelled =
+      std::any_of(summary.begin(), summary.end(), [](const Json& row) { return row.at("run") != ""; });
+  std::vector<std::vector<std::string>> rows{{"task"}};
+  if (labelled) rows[0].push_back("run");
+  for (const char* column : {"method", "experts", "seeds", "mean test % [95% interval]"})
+    rows[0].push_back(column);
+  for (const Json& cell : summary) {
+    std::vector<std::string> row{cell.at("task").get<std::string>()};
+    if (labelled) row.push_back(cell.at("run").get<std::string>());
+    std::string score = fmt::format("{:.1f}", 100 * cell.at("mean").get<double>());
+    if (!cell.at("ci95").is_null()) {
+      score += fmt::format(" [{:.1f}, {:.1f}]", 100 * cell.at("ci95")[0].get<double>(),
+                           100 * cell.at("ci95")[1].get<double>());
+    }
+    row.insert(row.end(),
+               {cell.at("method").get<std::string>(), std::to_string(cell.at("experts").get<int64_t>()),
+                std::to_string(cell.at("seeds").get<int64_t>()), score});
+    rows.push_back(std::move(row));
+  }
+  return aligned(rows, labelled ? 3 : 2);
 }
 
 }  // namespace eep

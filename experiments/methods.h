@@ -47,10 +47,20 @@ void fill_size(const ModelConfig& config, MethodResult* method);
 
 Json method_json(const MethodResult& method);
 
-// Columns: task, method, experts, parameters, test accuracy with its interval, p, evaluations, seconds. Rows
-// from result.json documents.
-std::string result_table(std::span<const Json> results);
-// Mean and interval over seeds, where a sweep has several: one row a (task, experts, method).
-std::string seeds_table(std::span<const Json> results);
+// One run of a table: its result.json, and the swept fields that tell it from others of the same task and
+// budget ("" where there are none), with and without the seed.
+struct RunRow {
+  Json result;
+  std::string label;
+  std::string label_without_seed;
+};
+
+// Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
+// seconds.
+std::string result_table(std::span<const RunRow> runs);
+// Mean over seeds with Student's 95% interval: one object a (task, run, experts, method), in order of
+// appearance.
+Json seeds_summary(std::span<const RunRow> runs);
+std::string seeds_table(const Json& summary);
 
 }  // namespace eep

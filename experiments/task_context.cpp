@@ -1,5 +1,8 @@
 #include "experiments/task_context.h"
 
+#include <fmt/format.h>
+#include <xxhash.h>
+
 #include <chrono>
 
 #include "es/criteria.h"
@@ -50,6 +53,12 @@ std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use,
                                           load_items(task_, use.split, limit), model_.tokenizer());
 }
 
+Json TaskContext::hashes() {
+  Json hashes{{"train", train_hash_}};
+  if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
+  return hashes;
+}
+
 SplitEvaluator& TaskContext::evaluator(Split split) {
   std::unique_ptr<SplitEvaluator>& evaluator = evaluators_[split];
   if (!evaluator) {
@@ -79,30 +88,51 @@ std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<con
   return results;
 }
 
-const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subset_kept, double* seconds) {
-  auto& [statistics, spent] = statistics_[subset_kept];
-  if (statistics.layers.empty()) {
-    const auto start = std::chrono::steady_clock::now();
-    std::unique_ptr<SplitEvaluator> own;
-    const Requests* requests = &evaluator(Split::kTrain).requests();
-    if (experiment_.calibration_limit > 0) {
-      own = make_evaluator(experiment_.train, experiment_.calibration_limit);
-      requests = &own->requests();
-    }
-    CalibrationOptions options;
-    options.subset_kept = subset_kept;
-    options.subset_tokens = experiment_.subset_tokens;
-    const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
-    options.sample_subsets =
-        [&](int32_t /*layer*/,
-            int32_t kept) {  // one list for all layers: a group's layers are compared on it
-          return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
-        };
-    statistics = calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
-    spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subset_kept,
+                                                const std::function<void()>& announce, double* seconds) {
+  auto found = statistics_.find(subset_kept);
+  if (found == statistics_.end())
+    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce)).first;
+  *seconds = found->second.seconds;
+  return found->second.file.statistics;
+}
+
+Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
+                                       const std::function<void()>& announce) {
+  std::unique_ptr<SplitEvaluator> own;
+  const Requests* requests = &evaluator(Split::kTrain).requests();
+  if (experiment_.calibration_limit > 0) {
+    own = make_evaluator(experiment_.train, experiment_.calibration_limit);
+    requests = &own->requests();
   }
-  *seconds = spent;
-  return statistics;
+  Calibration made;
+  made.file.model = model_.hash();
+  made.file.data = items_hash(requests->items());
+  made.file.task = task_.name;
+  const std::string settings =
+      fmt::format("{} {} {} {} [{}]", task_.file, task_.protocol, experiment_.subset_tokens,
+                  experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  const std::string path =
+      fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
+  if (!cache_.empty()) {
+    if (auto kept = read_calibration(path, made.file.model, made.file.data, settings))
+      return std::move(*kept);
+  }
+  announce();
+  const auto start = std::chrono::steady_clock::now();
+  CalibrationOptions options;
+  options.subset_kept = subset_kept;
+  options.subset_tokens = experiment_.subset_tokens;
+  const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
+  options.sample_subsets =
+      [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
+        return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
+      };
+  made.file.statistics =
+      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
+  made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!cache_.empty()) write_calibration(path, made, settings);
+  return made;
 }
 
 }  // namespace eep

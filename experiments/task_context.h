@@ -2,6 +2,7 @@
 // of plans that were evaluated already (the full model, baselines), and the calibration statistics.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -9,9 +10,11 @@
 #include <vector>
 
 #include "engine/calibration.h"
+#include "experiments/calibration_cache.h"
 #include "experiments/evaluator.h"
 #include "experiments/model_context.h"
 #include "loaders/experiment.h"
+#include "loaders/json.h"
 
 namespace eep {
 
@@ -27,16 +30,23 @@ class TaskContext {
   SplitEvaluator& evaluator(Split split);
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
-  // One calibration pass over the train split, with subset errors for the given kept counts. seconds: what it
-  // took.
-  const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept, double* seconds);
+  // One calibration pass over the train split, with subset errors for the given kept counts; read from the
+  // cache where an earlier run of the same directory has made it. `announce` is called before a pass.
+  // seconds: what it took.
+  const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
+                                     const std::function<void()>& announce, double* seconds);
+  // Directory in which calibration passes are kept from now on.
+  void cache_in(const std::string& directory) { cache_ = directory; }
   std::string train_hash() const { return train_hash_; }
+  // Of the items of the train and dev splits, by name.
+  Json hashes();
 
   // The identity of everything that the context depends on.
   static std::string key(const Experiment& experiment);
 
  private:
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
+  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
 
   ModelContext& model_;
   Device device_;
@@ -44,9 +54,10 @@ class TaskContext {
   Experiment experiment_;
   Task task_;
   std::string train_hash_;
+  std::string cache_;  // directory, or ""
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
-  std::map<std::vector<int32_t>, std::pair<ExpertStatistics, double>> statistics_;
+  std::map<std::vector<int32_t>, Calibration> statistics_;
 };
 
 // Bytes that are equal for equal plans.

@@ -254,7 +254,7 @@ Task load_task(const std::string& path, const std::string& protocol) {
   return parse_task(read_file(path), path, protocol);
 }
 
-std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
+std::string data_file(const Task& task, const std::string& split) {
   const auto found = task.data.find(split);
   if (found == task.data.end()) {
     std::string known;
@@ -262,7 +262,11 @@ std::vector<Item> load_items(const Task& task, const std::string& split, int64_t
     throw Error(ExitCode::kUsage, "split " + split,
                 "task " + task.name + " has no such split (expected one of " + known + ")");
   }
-  const std::string path = data_path(task, found->second);
+  return data_path(task, found->second);
+}
+
+std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
+  const std::string path = data_file(task, split);
   const std::string text = read_file(path);
   std::vector<Item> items;
   int64_t line = 0;

@@ -44,6 +44,10 @@ struct Item {
 Task load_task(const std::string& path, const std::string& protocol = "harness");
 Task parse_task(const std::string& text, const std::string& path, const std::string& protocol);
 
+// The file of a split. Throws Error(kNoInput) if it is missing, kUsage for a split that the task does not
+// have.
+std::string data_file(const Task& task, const std::string& split);
+
 // The first `limit` items of a split (0: all). Throws Error(kData) for a broken line, a missing field or an
 // empty split, kNoInput for a missing file, kUsage for a split that the task does not have.
 std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit = 0);

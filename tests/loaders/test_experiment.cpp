@@ -1,9 +1,6 @@
 // The experiment file: defaults, strictness, overrides, sweeps, the resolved file and the schema.
 #include <doctest/doctest.h>
 
-#include <filesystem>
-#include <fstream>
-
 #include "loaders/experiment.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
@@ -123,7 +120,8 @@ TEST_CASE("experiment: the resolved file reads back as the same experiment") {
 }
 
 TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
-  const std::string file = (std::filesystem::temp_directory_path() / "eep_sweep_test.yaml").string();
+  const Scratch scratch;
+  const std::string file = scratch.path("sweep.yaml");
   write_file_atomic(file,
                     "model: {path: m}\ntask: {name: x}\nplan: {experts: 1}\nsweep: {task.name: [recall, "
                     "sort], plan.experts: [4, 2]}\n");
@@ -138,7 +136,6 @@ TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
   write_file_atomic(file,
                     "model: {path: m}\ntask: {name: sort}\nsweep: {plan.experts: [4, many]}\nplan: {}\n");
   CHECK_THROWS_AS(expand_sweep(file), Error);
-  std::filesystem::remove(file);
 }
 
 TEST_CASE("experiment: what may be swept") {

@@ -1,0 +1,223 @@
+// What combinations of a sweep share and how they are told apart; what is known to be wrong before a long
+// run; what a resume may not find changed.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <span>
+
+#include "experiments/calibration_cache.h"
+#include "experiments/methods.h"
+#include "loaders/json.h"
+#include "tests/experiments/process.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+constexpr const char* kSearch = R"(plan: {experts: 4, groups: 2}
+search:
+  population: 4
+  dev_count: 2
+  prune: {evaluations: 8, initial: 6}
+  merge: {evaluations: 8}
+baselines: [full, frequency, naee]
+)";
+
+std::string experiment(const TempDir& directory, const std::string& task, const std::string& more = "") {
+  return directory.write("e.yaml", "name: tiny\nmodel: {path: " + kDemoModel + "}\n" + task + kSearch + more);
+}
+
+constexpr const char* kSort = "task: {name: sort, train: {limit: 6}, dev: {limit: 6}, test: {limit: 6}}\n";
+
+void check_refused(const Outcome& outcome, int code, const std::string& what) {
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == code);
+  CHECK(outcome.err.find(what) != std::string::npos);
+}
+
+size_t count(const std::string& text, const std::string& part) {
+  size_t found = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+// A result with one method per name, all with this test score.
+RunRow row_of(const std::string& task, double score, const std::string& label, const std::string& without) {
+  Json methods = Json::array();
+  for (const char* name : {"full", "eep_merge"}) {
+    methods.push_back({{"name", name},
+                       {"experts", 4},
+                       {"parameters", 1000},
+                       {"test", {{"score", score}, {"ci95", {0.0, 1.0}}, {"p_vs_full", nullptr}}},
+                       {"evaluations", 3},
+                       {"seconds", 0.5}});
+  }
+  return {{{"task", {{"name", task}}}, {"methods", methods}}, label, without};
+}
+
+}  // namespace
+
+TEST_CASE("sweep: calibration is made once a task and read again by a resume") {
+  TempDir directory;
+  const std::string file = experiment(directory, kSort, "sweep: {plan.experts: [4, 2], seed: [1, 2]}\n");
+  const std::string run = directory("run");
+  const Outcome first = eep::test::eep({"run", file, "--output", run});
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(count(first.err, "calibration\n") == 1);
+
+  const std::string one = run + "/plan.experts=2,seed=2";
+  const std::string before = slurp(one + "/archive.jsonl") + slurp(one + "/plans/naee.json");
+  for (const char* name : {"/result.json", "/archive.jsonl", "/plans/naee.json"})
+    std::filesystem::remove(one + name);
+  std::filesystem::remove_all(one + "/checkpoints");
+  const Outcome resumed = eep::test::eep({"run", file, "--resume", run});
+  CHECK(resumed.code == 0);
+  CHECK(count(resumed.err, "calibration\n") == 0);
+  CHECK(slurp(one + "/archive.jsonl") + slurp(one + "/plans/naee.json") == before);
+
+  // A damaged cache is made again.
+  for (const auto& entry : std::filesystem::directory_iterator(run + "/checkpoints"))
+    std::filesystem::resize_file(entry.path(), 100);
+  std::filesystem::remove(one + "/result.json");
+  const Outcome repaired = eep::test::eep({"run", file, "--resume", run});
+  CHECK(repaired.code == 0);
+  CHECK(count(repaired.err, "calibration\n") == 1);
+}
+
+TEST_CASE("sweep: runs that differ in other fields are told apart, seeds are summed up") {
+  TempDir directory;
+  const std::string file =
+      experiment(directory, kSort, "sweep: {search.merge.sigma: [0.05, 0.1], seed: [1, 2]}\n");
+  const Outcome outcome = eep::test::eep({"run", file, "--output", directory("run")});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(count(outcome.out, "search.merge.sigma=0.1,seed=2") == 4);  // every method but full
+  const Json summary = parse_json(slurp(directory("run") + "/summary.json"), "summary.json");
+  CHECK(summary.at("runs").size() == 4);
+  size_t merged = 0;
+  for (const Json& row : summary.at("over_seeds")) {
+    CHECK(row.at("seeds") == 2);
+    merged += row.at("method") == "eep_merge" ? 1 : 0;
+  }
+  CHECK(merged == 2);  // one a sigma
+  CHECK(slurp(directory("run") + "/table.txt") + "\n" + directory("run") + "\n" == outcome.out);
+}
+
+TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
+  const std::vector<RunRow> rows{row_of("sort", 0.5, "seed=1", ""), row_of("sort", 0.6, "seed=2", ""),
+                                 row_of("sort", 0.7, "seed=3", "")};
+  const Json summary = seeds_summary(rows);
+  REQUIRE(summary.size() == 2);
+  CHECK(summary[1].at("method") == "eep_merge");
+  CHECK(summary[1].at("mean").get<double>() == doctest::Approx(0.6));
+  // Standard deviation 0.1, standard error 0.1 / sqrt(3), t(2) = 4.303.
+  CHECK(summary[1].at("ci95")[0].get<double>() == doctest::Approx(0.6 - 4.303 * 0.1 / std::sqrt(3.0)));
+  CHECK(seeds_summary(std::span(rows).first(1))[0].at("ci95").is_null());
+  const std::vector<RunRow> budgets{row_of("sort", 0.5, "", ""), row_of("sort", 0.5, "", "")};
+  const std::string table = result_table(budgets);
+  CHECK(count(table, "full") == 2);  // one row, and "p vs full"
+  CHECK(count(table, "eep_merge") == 2);
+  CHECK(count(table, "run") == 0);
+  CHECK(count(result_table(rows), "seed=2") == 1);
+}
+
+TEST_CASE("calibration cache: another model, other text or other options are not taken") {
+  TempDir directory;
+  const std::string scores = directory("scores.json"), cache = directory("cache.json");
+  REQUIRE(eep::test::eep({"calibrate", kDemoModel, "--task", "sort", "--limit", "4", "--subset-tokens", "64",
+                          "--out", scores})
+              .code == 0);
+  const std::string text = slurp(scores);
+  const Calibration made{parse_statistics(text, scores), 1.5};
+  write_calibration(cache, made, "options");
+  const auto found = read_calibration(cache, made.file.model, made.file.data, "options");
+  REQUIRE(found.has_value());
+  CHECK(statistics_json(found->file) == text);
+  CHECK(found->seconds == 1.5);
+  CHECK(!read_calibration(cache, "xxh3:0", made.file.data, "options"));
+  CHECK(!read_calibration(cache, made.file.model, "xxh3:0", "options"));
+  CHECK(!read_calibration(cache, made.file.model, made.file.data, "others"));
+  CHECK(!read_calibration(directory("none.json"), made.file.model, made.file.data, "options"));
+  directory.write("cache.json", "{\"format\": 1}");
+  CHECK(!read_calibration(cache, made.file.model, made.file.data, "options"));
+}
+
+TEST_CASE("run: a split that is not there is found before the search, a changed one by the resume") {
+  TempDir directory;
+  const std::string lines = [] {
+    std::string text;
+    for (const char* word : {"a b", "c a", "b a", "d c", "a d", "c b"})
+      text += std::string("{\"letters\": \"") + word + "\", \"answer\": \"" + word + "\"}\n";
+    return text;
+  }();
+  directory.write("t.yaml", R"(name: own
+kind: generate
+data: {train: train.jsonl, test: test.jsonl}
+prompt: "Sort: {letters}\nSorted:"
+target: answer
+metric: exact_match
+generate: {max_new: 6, stop: ["\n"]}
+)");
+  directory.write("train.jsonl", lines);
+  const std::string task = "task: {name: t.yaml}\n";
+  const std::string run = directory("run");
+  check_refused(eep::test::eep({"run", experiment(directory, task), "--output", run}), 66, "test.jsonl");
+  directory.write("test.jsonl", lines);
+  check_refused(eep::test::eep({"run", experiment(directory, "task: {name: t.yaml, test: {split: final}}\n"),
+                                "--output", run}),
+                78, "task.test.split: task own has no such split (got final)");
+  check_refused(eep::test::eep({"run", experiment(directory, "task: {name: t.yaml, dev: {split: extra}}\n"),
+                                "--output", run}),
+                78, "task.dev.split");
+  CHECK(!std::filesystem::exists(run));
+
+  const std::string file = experiment(directory, task);  // no dev split: chosen by the train split
+  const Outcome outcome = eep::test::eep({"run", file, "--output", run});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const Json result = parse_json(slurp(run + "/result.json"), "result.json");
+  CHECK(result.at("methods")[0].at("dev").is_null());
+  CHECK(result.at("methods")[0].at("train").at("n") == 6);
+  directory.write("train.jsonl", lines + "{\"letters\": \"x\", \"answer\": \"x\"}\n");
+  std::filesystem::remove(run + "/result.json");
+  check_refused(eep::test::eep({"run", file, "--resume", run}), 65, "the train split has changed");
+}
+
+TEST_CASE("run: the test split is not read before the end") {
+  TempDir directory;
+  directory.write("t.yaml", R"(name: own
+kind: multiple_choice
+data: {train: train.jsonl, dev: train.jsonl, test: test.jsonl}
+prompt: "{q}"
+choices: [" no", " yes"]
+target: label
+metric: acc
+)");
+  directory.write("train.jsonl", "{\"q\": \"a\", \"label\": 0}\n{\"q\": \"b\", \"label\": 1}\n");
+  directory.write("test.jsonl", "this is not JSON\n");
+  const std::string run = directory("run");
+  const Outcome outcome =
+      eep::test::eep({"run", experiment(directory, "task: {name: t.yaml}\n"), "--output", run});
+  check_refused(outcome, 65, "test.jsonl:1:");
+  CHECK(count(slurp(run + "/archive.jsonl"), "\n") == 16);  // the whole search was over by then
+  CHECK(!std::filesystem::exists(run + "/result.json"));
+  directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n");
+  CHECK(eep::test::eep({"run", "--resume", run}).code == 0);
+  CHECK(std::filesystem::exists(run + "/result.json"));
+}
+
+TEST_CASE("generate: text as it comes is the text of the ids") {
+  const std::vector<std::string> base{
+      "generate", kDemoModel, "--prompt", "Sort: d b a c\nSorted:", "--max-new", "12", "--ignore-eos"};
+  std::vector<std::string> ids = base;
+  ids.push_back("--print-ids");
+  const Outcome text = eep::test::eep(base), numbers = eep::test::eep(ids);
+  REQUIRE(text.code == 0);
+  REQUIRE(numbers.code == 0);
+  TempDir directory;
+  const Outcome decoded = eep::test::eep({"tokenize", kDemoModel, "--decode", "--no-special", "--file",
+                                          directory.write("ids.json", numbers.out)});
+  CHECK(decoded.out == text.out);
+}
