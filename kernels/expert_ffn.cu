@@ -1,0 +1,274 @@
+// expert_ffn.cu - grouped SwiGLU on tensor cores, for the rows of each group:
+//   h = silu(x W_gate^T) * (x W_up^T),   y = h W_down^T.
+//
+// Two products over the same persistent schedule: a fixed grid walks the tiles of all groups, whose counts
+// only the device knows. gate_up reads rows of x through `order`, holds gate and up of a column in one thread
+// (their rows alternate by eights in the weight tile) and writes h, rounded to the weights' dtype as the next
+// product would round it; down writes row `slot` of out.
+//
+// Groups of at most kFewRows rows go to small tiles, which are bound by reading the weights once, the others
+// to large ones. Both run the same chain of mma per element (mma_tile.h), so a row's bits do not depend on
+// the size of its group.
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+#include "kernels/expert_ffn.h"
+#include "kernels/gpu.h"
+#include "kernels/mma_tile.h"
+#include "kernels/tile_schedule.h"
+
+namespace eep {
+namespace EEP_GPU_NS {
+namespace {
+
+struct GroupMatrices {
+  const uint16_t* gate;  // [intermediate, row_stride_16bit(hidden)]
+  const uint16_t* up;    // [intermediate, row_stride_16bit(hidden)]
+  const uint16_t* down;  // [hidden, row_stride_16bit(intermediate)]
+};
+
+struct FfnArgs {
+  const float* x;               // [rows, hidden]
+  const int32_t* order;         // [total] or null
+  const int32_t* offset;        // [groups + 1]
+  const GroupMatrices* groups;  // [group_count]
+  float* activation;            // [total, intermediate]
+  float* out;                   // [rows * slots, hidden]
+  int32_t slots, group_count, hidden, intermediate;
+  bool vectors;  // rows of what this product reads start at 16 bytes and are whole quarters
+};
+
+__device__ float silu(float g) { return g / (1.0f + expf(-g)); }
+
+// Columns [column, column + 2) of a row, as far as they exist.
+__device__ void store_pair(float* row, int column, int columns, float first, float second) {
+  if (columns % 2 == 0 && column < columns) {
+    store_vector(row + column, float2{first, second});
+  } else {
+    if (column < columns) row[column] = first;
+    if (column + 1 < columns) row[column + 1] = second;
+  }
+}
+
+// ---- which tile of which group ----------------------------------------------------------------------------
+
+struct GroupTile {
+  int group;       // -1: no tile is left
+  int begin, end;  // positions of the tile's rows, at most kRows
+  int column;      // in tiles
+};
+
+// Walks the tiles of all groups that belong to a shape, in ascending order of their number. Every warp keeps
+// the same state and takes 32 groups at a time.
+template <class Tile>
+struct GroupWalk {
+  const FfnArgs& args;
+  int column_tiles;
+  int window = 0;  // first of the 32 groups in view
+  int passed = 0;  // tiles before the window
+
+  __device__ GroupTile find(int number) {
+    const int lane = threadIdx.x % 32;
+    for (; window < args.group_count; window += 32) {
+      const int group = window + lane;
+      const int begin = group < args.group_count ? args.offset[group] : 0;
+      const int end = group < args.group_count ? args.offset[group + 1] : 0;
+      const bool mine = (end - begin <= kFewRows) == (Tile::kRows == kFewRows);
+      const int tiles = mine ? static_cast<int>(ceil_div(end - begin, Tile::kRows)) * column_tiles : 0;
+      int until = tiles;  // tiles of this group and the window's earlier ones
+      for (int delta = 1; delta < 32; delta *= 2) {
+        const int below = __shfl_up_sync(~0u, until, delta);
+        if (lane >= delta) until += below;
+      }
+      const unsigned past = __ballot_sync(~0u, passed + until > number);
+      if (past == 0) {
+        passed += __shfl_sync(~0u, until, 31);
+        continue;
+      }
+      const int found = __ffs(static_cast<int>(past)) - 1;
+      const int first = passed + __shfl_sync(~0u, until - tiles, found);
+      const int rows_begin = __shfl_sync(~0u, begin, found), rows_end = __shfl_sync(~0u, end, found);
+      const int row_tiles = static_cast<int>(ceil_div(rows_end - rows_begin, Tile::kRows));
+      const TileAt at = tile_at(number - first, row_tiles, column_tiles);
+      const int from = rows_begin + at.row * Tile::kRows;
+      return {window + found, from, min(from + Tile::kRows, rows_end), at.column};
+    }
+    return {-1, 0, 0, 0};
+  }
+};
+
+// ---- gate and up ------------------------------------------------------------------------------------------
+
+struct GateUpSource {
+  const FfnArgs& args;
+  GroupTile tile;
+  int first_column;  // of the intermediate dimension
+
+  __device__ const float* a_row(int row) const {
+    const int position = tile.begin + row;
+    if (position >= tile.end) return nullptr;
+    const int slot = args.order != nullptr ? args.order[position] : position;
+    return args.x + static_cast<int64_t>(slot / args.slots) * args.hidden;
+  }
+  __device__ const uint16_t* b_row(int row) const {
+    const GateUpRow at = gate_up_row(row);
+    const int column = first_column + at.column;
+    if (column >= args.intermediate) return nullptr;
+    const GroupMatrices& matrices = args.groups[tile.group];
+    return (at.up ? matrices.up : matrices.gate) + column * row_stride_16bit(args.hidden);
+  }
+  __device__ const uint16_t* any_b() const { return args.groups[tile.group].gate; }
+};
+
+// block: TileSize threads; grid: any number of blocks. Each tile gives kColumns / 2 columns of h.
+template <class Tile, class Half>
+__global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
+    gate_up(const __grid_constant__ FfnArgs args) {
+  constexpr int kColumns = Tile::kColumns / 2;
+  GroupWalk<Tile> walk{args, static_cast<int>(ceil_div(args.intermediate, kColumns))};
+  for (int number = blockIdx.x;; number += gridDim.x) {
+    const GroupTile tile = walk.find(number);
+    if (tile.group < 0) return;
+    MmaProduct<Tile, Half, GateUpSource> product;
+    product.multiply({args, tile, tile.column * kColumns}, args.hidden, args.vectors);
+
+    const int row = tile.begin + product.warp_row() + product.lane() / 4;
+    const int column = tile.column * kColumns + product.warp_column() / 2 + product.lane() % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < product.kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int position = row + 16 * i + 8 * half;
+        if (position >= tile.end) continue;
+        float* const h = args.activation + static_cast<int64_t>(position) * args.intermediate;
+#pragma unroll
+        for (int j = 0; j < product.kColumnBlocks; j += 2) {
+          const float *gate = &product.d[i][j][2 * half], *up = &product.d[i][j + 1][2 * half];
+          const uint32_t pair = Half::pack(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
+          store_pair(h, column + 4 * j, args.intermediate, Half::low(pair), Half::high(pair));
+        }
+      }
+    }
+  }
+}
+
+// ---- down -------------------------------------------------------------------------------------------------
+
+struct DownSource {
+  const FfnArgs& args;
+  GroupTile tile;
+  int first_column;  // of the hidden dimension
+
+  __device__ const float* a_row(int row) const {
+    const int position = tile.begin + row;
+    if (position >= tile.end) return nullptr;
+    return args.activation + static_cast<int64_t>(position) * args.intermediate;
+  }
+  __device__ const uint16_t* b_row(int row) const {
+    const int column = first_column + row;
+    if (column >= args.hidden) return nullptr;
+    return any_b() + column * row_stride_16bit(args.intermediate);
+  }
+  __device__ const uint16_t* any_b() const { return args.groups[tile.group].down; }
+};
+
+// block: TileSize threads; grid: any number of blocks.
+template <class Tile, class Half>
+__global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
+    down(const __grid_constant__ FfnArgs args) {
+  GroupWalk<Tile> walk{args, static_cast<int>(ceil_div(args.hidden, Tile::kColumns))};
+  for (int number = blockIdx.x;; number += gridDim.x) {
+    const GroupTile tile = walk.find(number);
+    if (tile.group < 0) return;
+    MmaProduct<Tile, Half, DownSource> product;
+    product.multiply({args, tile, tile.column * Tile::kColumns}, args.intermediate, args.vectors);
+
+    const int row = tile.begin + product.warp_row() + product.lane() / 4;
+    const int column = tile.column * Tile::kColumns + product.warp_column() + product.lane() % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < product.kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int position = row + 16 * i + 8 * half;
+        if (position >= tile.end) continue;
+        const int slot = args.order != nullptr ? args.order[position] : position;
+        float* const y = args.out + static_cast<int64_t>(slot) * args.hidden;
+#pragma unroll
+        for (int j = 0; j < product.kColumnBlocks; ++j) {
+          const float* d = &product.d[i][j][2 * half];
+          store_pair(y, column + 8 * j, args.hidden, d[0], d[1]);
+        }
+      }
+    }
+  }
+}
+
+// ---- launcher ---------------------------------------------------------------------------------------------
+
+template <class Tile, class Kernel>
+void launch_persistent(const Device& device, Kernel kernel, const FfnArgs& args) {
+  const unsigned blocks = static_cast<unsigned>(multiprocessors(device) * Tile::kBlocks);
+  launch(device,
+         {"expert_ffn",
+          blocks,
+          TileSize<Tile>::kThreads,
+          TileSize<Tile>::kSharedBytes,
+          {{"groups", args.group_count}, {"hidden", args.hidden}, {"intermediate", args.intermediate}}},
+         kernel, args);
+}
+
+bool rows_of_vectors(const float* rows, int64_t columns) {
+  return reinterpret_cast<uintptr_t>(rows) % 16 == 0 && columns % 4 == 0;
+}
+
+template <class Half>
+void expert_ffn(FfnArgs args, const Device& device) {
+  args.vectors = rows_of_vectors(args.x, args.hidden);
+  launch_persistent<WideTile>(device, gate_up<WideTile, Half>, args);
+  launch_persistent<FewTile>(device, gate_up<FewTile, Half>, args);
+  args.vectors = rows_of_vectors(args.activation, args.intermediate);
+  launch_persistent<WideTile>(device, down<WideTile, Half>, args);
+  launch_persistent<FewTile>(device, down<FewTile, Half>, args);
+}
+
+}  // namespace
+}  // namespace EEP_GPU_NS
+
+void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
+  if (args.groups == 0) return;
+  std::vector<EEP_GPU_NS::GroupMatrices> groups;
+  const DType dtype = args.experts[0].gate.dtype;
+  for (int32_t group = 0; group < args.groups; ++group) {
+    const ExpertMatrices& expert = args.experts[group];
+    for (const PackedMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) {
+      if (matrix->dtype != dtype || dtype_size(dtype) != 2) {
+        throw Error(ExitCode::kData, "expert_ffn",
+                    "weights of group " + std::to_string(group) + " are " + dtype_name(matrix->dtype) +
+                        " (expected one 16-bit dtype for all groups)");
+      }
+    }
+    groups.push_back({static_cast<const uint16_t*>(expert.gate.data),
+                      static_cast<const uint16_t*>(expert.up.data),
+                      static_cast<const uint16_t*>(expert.down.data)});
+  }
+  gpu::Staging staging(device);
+  EEP_GPU_NS::FfnArgs ffn{};
+  ffn.x = args.x;
+  ffn.order = args.order;
+  ffn.offset = args.offset;
+  ffn.groups = staging.put(groups.data(), args.groups);
+  ffn.activation = args.activation;
+  ffn.out = args.out;
+  ffn.slots = args.slots;
+  ffn.group_count = args.groups;
+  ffn.hidden = static_cast<int32_t>(args.hidden);
+  ffn.intermediate = static_cast<int32_t>(args.intermediate);
+  if (dtype == DType::kBF16) {
+    EEP_GPU_NS::expert_ffn<EEP_GPU_NS::Bf16>(ffn, device);
+  } else {
+    EEP_GPU_NS::expert_ffn<EEP_GPU_NS::F16>(ffn, device);
+  }
+}
+
+}  // namespace eep
