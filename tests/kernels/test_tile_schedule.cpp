@@ -1,6 +1,7 @@
 // tile_schedule: every tile once, and shared memory without bank conflicts.
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <set>
 #include <utility>
 
