@@ -36,20 +36,11 @@ struct FfnArgs {
   float* activation;            // [total, intermediate]
   float* out;                   // [rows * slots, hidden]
   int32_t slots, group_count, hidden, intermediate;
-  bool vectors;  // rows of what this product reads start at 16 bytes and are whole quarters
+  bool vectors;  // rows that this product reads start at 16 bytes
+  bool pairs;    // rows that it writes start at 8 bytes
 };
 
 __device__ float silu(float g) { return g / (1.0f + expf(-g)); }
-
-// Columns [column, column + 2) of a row, as far as they exist.
-__device__ void store_pair(float* row, int column, int columns, float first, float second) {
-  if (columns % 2 == 0 && column < columns) {
-    store_vector(row + column, float2{first, second});
-  } else {
-    if (column < columns) row[column] = first;
-    if (column + 1 < columns) row[column + 1] = second;
-  }
-}
 
 // ---- which tile of which group ----------------------------------------------------------------------------
 
@@ -146,7 +137,7 @@ __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
         for (int j = 0; j < product.kColumnBlocks; j += 2) {
           const float *gate = &product.d[i][j][2 * half], *up = &product.d[i][j + 1][2 * half];
           const uint32_t pair = Half::pack(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
-          store_pair(h, column + 4 * j, args.intermediate, Half::low(pair), Half::high(pair));
+          store_pair(h, column + 4 * j, args.intermediate, args.pairs, Half::low(pair), Half::high(pair));
         }
       }
     }
@@ -197,7 +188,7 @@ __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
 #pragma unroll
         for (int j = 0; j < product.kColumnBlocks; ++j) {
           const float* d = &product.d[i][j][2 * half];
-          store_pair(y, column + 8 * j, args.hidden, d[0], d[1]);
+          store_pair(y, column + 8 * j, args.hidden, args.pairs, d[0], d[1]);
         }
       }
     }
@@ -218,16 +209,14 @@ void launch_persistent(const Device& device, Kernel kernel, const FfnArgs& args)
          kernel, args);
 }
 
-bool rows_of_vectors(const float* rows, int64_t columns) {
-  return reinterpret_cast<uintptr_t>(rows) % 16 == 0 && columns % 4 == 0;
-}
-
 template <class Half>
 void expert_ffn(FfnArgs args, const Device& device) {
-  args.vectors = rows_of_vectors(args.x, args.hidden);
+  args.vectors = rows_aligned(args.x, args.hidden, 16);
+  args.pairs = rows_aligned(args.activation, args.intermediate, 8);
   launch_persistent<WideTile>(device, gate_up<WideTile, Half>, args);
   launch_persistent<FewTile>(device, gate_up<FewTile, Half>, args);
-  args.vectors = rows_of_vectors(args.activation, args.intermediate);
+  args.vectors = rows_aligned(args.activation, args.intermediate, 16);
+  args.pairs = rows_aligned(args.out, args.hidden, 8);
   launch_persistent<WideTile>(device, down<WideTile, Half>, args);
   launch_persistent<FewTile>(device, down<FewTile, Half>, args);
 }
@@ -237,7 +226,7 @@ void expert_ffn(FfnArgs args, const Device& device) {
 
 void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
   if (args.groups == 0) return;
-  std::vector<EEP_GPU_NS::GroupMatrices> groups;
+  std::vector<gpu::GroupMatrices> groups;
   const DType dtype = args.experts[0].gate.dtype;
   for (int32_t group = 0; group < args.groups; ++group) {
     const ExpertMatrices& expert = args.experts[group];
@@ -253,7 +242,7 @@ void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
                       static_cast<const uint16_t*>(expert.down.data)});
   }
   gpu::Staging staging(device);
-  EEP_GPU_NS::FfnArgs ffn{};
+  gpu::FfnArgs ffn{};
   ffn.x = args.x;
   ffn.order = args.order;
   ffn.offset = args.offset;
@@ -265,9 +254,9 @@ void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
   ffn.hidden = static_cast<int32_t>(args.hidden);
   ffn.intermediate = static_cast<int32_t>(args.intermediate);
   if (dtype == DType::kBF16) {
-    EEP_GPU_NS::expert_ffn<EEP_GPU_NS::Bf16>(ffn, device);
+    gpu::expert_ffn<gpu::Bf16>(ffn, device);
   } else {
-    EEP_GPU_NS::expert_ffn<EEP_GPU_NS::F16>(ffn, device);
+    gpu::expert_ffn<gpu::F16>(ffn, device);
   }
 }
 

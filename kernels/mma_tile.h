@@ -59,6 +59,23 @@ __device__ void store_vector(T* to, const Vector& value) {
   vector = value;
 }
 
+// Columns [column, column + 2) of a row of `columns`, as far as they exist. pairs: every row starts at 8
+// bytes and has an even number of columns.
+__device__ inline void store_pair(float* row, int column, int columns, bool pairs, float first,
+                                  float second) {
+  if (pairs && column < columns) {
+    store_vector(row + column, float2{first, second});
+  } else {
+    if (column < columns) row[column] = first;
+    if (column + 1 < columns) row[column + 1] = second;
+  }
+}
+
+// Whether all rows, `stride` floats apart, start at a multiple of `bytes` bytes.
+inline bool rows_aligned(const float* rows, int64_t stride, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(rows) % static_cast<size_t>(bytes) == 0 && stride * 4 % bytes == 0;
+}
+
 // Blocks that a persistent grid is made of: as many as run at once. On the host two, so that each walks
 // tiles.
 inline int multiprocessors([[maybe_unused]] const Device& device) {
