@@ -19,6 +19,7 @@
 #include "kernels/attention.h"
 #include "kernels/error.h"
 #include "kernels/gpu.h"
+#include "kernels/half_pair.h"
 #include "kernels/ptx.h"
 #include "kernels/tile_schedule.h"
 
@@ -76,11 +77,6 @@ __device__ float max_over_lanes(float v) {  // of 16 lanes, in each of them
 __device__ float sum_over_lanes(float v) {  // of 16 lanes, in each of them the same bits
   for (int m = kColumnLanes / 2; m > 0; m /= 2) v += __shfl_xor_sync(~0u, v, m);
   return v;
-}
-
-__device__ float4 load_quarter(const float* from) {
-  const float4& quarter = *reinterpret_cast<const float4*>(from);
-  return quarter;
 }
 
 // Copies `rows` rows of head_dim floats, zeros up to the next quarter and where row_at gives null. By the
@@ -211,10 +207,10 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Args 
         float4 k[kKeyShare];
 #pragma unroll
         for (int j = 0; j < kKeyShare; ++j)
-          k[j] = load_quarter(keys + (x + kColumnLanes * j) * layout.stride + d);
+          k[j] = load_vector<float4>(keys + (x + kColumnLanes * j) * layout.stride + d);
 #pragma unroll
         for (int i = 0; i < kShare; ++i) {
-          const float4 q = load_quarter(queries + (kShare * y + i) * layout.stride + d);
+          const float4 q = load_vector<float4>(queries + (kShare * y + i) * layout.stride + d);
 #pragma unroll
           for (int j = 0; j < kKeyShare; ++j) {
             score[i][j] = fmaf(q.x, k[j].x, score[i][j]);
@@ -274,7 +270,7 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Args 
         for (int part = 0; part < kParts; ++part) {
           const int column = 4 * x + 64 * part;
           if (column >= head_dim) continue;
-          const float4 v = load_quarter(values + key * layout.stride + column);
+          const float4 v = load_vector<float4>(values + key * layout.stride + column);
 #pragma unroll
           for (int i = 0; i < kShare; ++i) {
             if (!all && (key < low[i] || key >= high[i])) continue;
