@@ -36,6 +36,8 @@
 namespace eep {
 namespace EEP_GPU_NS {
 
+inline constexpr size_t kScratchBytes = size_t{16} << 20;  // most that one table or scratch may take
+
 struct Shape {
   const char* name;
   int64_t extent;
@@ -94,7 +96,7 @@ void launch(const Device& device, const Launch& launch, void (*kernel)(P...), co
 // device's half.
 struct StagingRing {
   static constexpr int kSegments = 4;
-  static constexpr size_t kSegmentBytes = size_t{16} << 20;
+  static constexpr size_t kSegmentBytes = kScratchBytes;
   char* host = nullptr;
   char* device = nullptr;
   cudaEvent_t copied[kSegments] = {};
@@ -134,31 +136,45 @@ class Staging {
     if (values == nullptr || count == 0) return nullptr;
     return reinterpret_cast<const T*>(put_bytes(values, static_cast<size_t>(count) * sizeof(T)));
   }
+  // Device memory for what one launch of an op leaves to the next, not initialised.
+  template <typename T>
+  T* scratch(int64_t count) {
+    return reinterpret_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
+  }
 
 #ifdef __CUDACC__
  private:
-  const void* put_bytes(const void* values, size_t bytes) {
+  size_t reserve(size_t bytes) {  // offset into both halves of the ring
     StagingRing& ring = *static_cast<StagingRing*>(device_.staging);
-    const cudaStream_t stream = static_cast<cudaStream_t>(device_.stream);
-    if (bytes > StagingRing::kSegmentBytes)
+    taken_ += bytes;
+    if (bytes > kScratchBytes || taken_ > (StagingRing::kSegments - 2) * StagingRing::kSegmentBytes)
       throw Error(ExitCode::kRuntime, "staging",
-                  "an op's tables are too large (expected at most " +
-                      std::to_string(StagingRing::kSegmentBytes) + " bytes, got " + std::to_string(bytes) +
-                      ")");
+                  "the tables of one op are too large (expected at most " + std::to_string(kScratchBytes) +
+                      " bytes each, got " + std::to_string(bytes) + ")");
     if (ring.used + bytes > StagingRing::kSegmentBytes) {
-      check(cudaEventRecord(ring.copied[ring.segment], stream), "staging");
+      check(cudaEventRecord(ring.copied[ring.segment], static_cast<cudaStream_t>(device_.stream)), "staging");
       ring.segment = (ring.segment + 1) % StagingRing::kSegments;
       ring.used = 0;
       check(cudaEventSynchronize(ring.copied[ring.segment]), "staging");
     }
     const size_t at = static_cast<size_t>(ring.segment) * StagingRing::kSegmentBytes + ring.used;
-    ring.used = (ring.used + bytes + 255) / 256 * 256;
+    ring.used += (bytes + 255) / 256 * 256;
+    return at;
+  }
+  const void* put_bytes(const void* values, size_t bytes) {
+    StagingRing& ring = *static_cast<StagingRing*>(device_.staging);
+    const size_t at = reserve(bytes);
     __builtin_memcpy(ring.host + at, values, bytes);
-    check(cudaMemcpyAsync(ring.device + at, ring.host + at, bytes, cudaMemcpyHostToDevice, stream),
+    check(cudaMemcpyAsync(ring.device + at, ring.host + at, bytes, cudaMemcpyHostToDevice,
+                          static_cast<cudaStream_t>(device_.stream)),
           "staging");
     return ring.device + at;
   }
+  void* scratch_bytes(size_t bytes) {
+    return static_cast<StagingRing*>(device_.staging)->device + reserve(bytes);
+  }
 
+  size_t taken_ = 0;
   const Device& device_;
 #else
   ~Staging() {
@@ -168,8 +184,15 @@ class Staging {
 
  private:
   const void* put_bytes(const void* values, size_t bytes) {
+    void* const copy = scratch_bytes(bytes);
+    std::memcpy(copy, values, bytes);
+    return copy;
+  }
+  void* scratch_bytes(size_t bytes) {
+    if (bytes > kScratchBytes)
+      throw Error(ExitCode::kRuntime, "staging", "the tables of one op are too large");
     copies_.push_back(std::shared_ptr<char[]>(new char[bytes]));
-    std::memcpy(copies_.back().get(), values, bytes);
+    std::memset(copies_.back().get(), 0xff, bytes);
     return copies_.back().get();
   }
 
