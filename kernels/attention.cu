@@ -1,16 +1,20 @@
 // attention.cu - causal grouped-query attention of runs of query rows over spans of keys and values:
 //   out[q] = sum_p softmax_p(q . k_p * scale) v_p  over positions p in (position(q) - window, position(q)].
 //
-// One block has a tile of a run's query rows and one kv head: kVectors vectors, each a query row and one of
-// the heads that share the kv head, so that keys and values are read once for all of them. Keys go by in
-// blocks of 64 absolute positions, in ascending order, with the online softmax. In f32 on CUDA cores:
-//   scores   one chain of fma over head_dim each
-//   maximum, sum   of a block's 64 keys by one fixed tree (four keys of a thread, then 16 threads)
-//   values   out = out * rescale, then one chain of fma over the block's visible keys
-// Which vectors share a tile changes none of that: the bits of a row depend on its position, q, keys and
-// values alone. A key that a vector must not see is left out of its chain, so not even a NaN there shows.
+// A block has a tile of a run's query rows and one kv head: its vectors are the query rows times the heads
+// that share the kv head, so that keys and values are read once for all of them. Keys go by in blocks of 64
+// absolute positions, ascending, with the online softmax. On tensor cores, but nearly as exact as f32: each
+// f32 value is split into two bf16 ones, hi + lo, and a product is lo hi + hi lo + hi hi, off by 3 * 2^-16 of
+// its magnitude. Sums, softmax and rescaling are f32.
+//   scores       one chain of mma over head_dim
+//   sum          of a block's 64 probabilities: four groups of 16 keys in a lane, then four lanes; a fixed
+//   tree values       out * rescale, then one chain of mma over the block's keys
+// Two tiles: wide, 64 vectors, 16 for each warp, and few, up to 16 vectors, where the four warps share the
+// keys of the scores and the columns of the values. Chains and trees are the same, so the bits of a row
+// depend on its position, q, keys and values alone.
 //
-// While scores are computed the block's values arrive, while values are summed the next block's keys.
+// A key that a vector must not see has probability 0. As 0 * infinity is not 0, values that are not finite
+// lie as 0 in shared memory, and a vector that sees such a key becomes NaN.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -27,15 +31,13 @@ namespace eep {
 namespace EEP_GPU_NS {
 namespace {
 
-constexpr int kKeys = 64;     // of a block
-constexpr int kVectors = 32;  // of a tile
-constexpr int kThreads = 128;
-constexpr int kColumnLanes = 16;                            // threads along keys, and along head_dim
-constexpr int kShare = kVectors * kColumnLanes / kThreads;  // vectors of a thread
-constexpr int kKeyShare = kKeys / kColumnLanes;             // keys of a thread
+constexpr int kKeys = 64;  // of a block of keys
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kFewVectors = 16;            // of a few tile
+constexpr int kWideVectors = 16 * kWarps;  // of a wide tile
 constexpr int kMaxHeadDimGpu = 256;
-constexpr int kProbabilityStride = kKeys + 4;
-static_assert(kShare == 4 && kKeyShare == 4, "float4 loads below");
+constexpr int kMaxWideHeadDim = 128;  // beyond, 16 rows of out do not fit a warp's registers: few tiles only
 
 struct Run {
   int64_t query_begin, query_rows, first_position, span_begin;
@@ -51,53 +53,10 @@ struct Args {
   int32_t tile_rows;  // query rows of a tile
   int64_t window;
   float scale;
-  bool vectors;  // q, k and v rows start at 16 bytes
+  bool vectors;  // rows of q, k and v start at 16 bytes
 };
 
-// Floats between rows in shared memory: an odd number of quarters, so that eight rows touch all banks.
-EEP_HOST_DEVICE constexpr int shared_stride(int head_dim) {
-  return static_cast<int>(ceil_div(head_dim, 4) * 4) | 4;
-}
-
-// The parts of shared memory, in floats from its start.
-struct Layout {
-  int stride, queries, keys, values, probabilities, end;
-};
-EEP_HOST_DEVICE constexpr Layout layout_of(int head_dim) {
-  const int stride = shared_stride(head_dim);
-  const int keys = kVectors * stride, values = keys + kKeys * stride, probabilities = values + kKeys * stride;
-  return {stride, 0, keys, values, probabilities, probabilities + kVectors * kProbabilityStride};
-}
-constexpr size_t kTableBytes = 2 * kKeys * 2 * sizeof(const float*);  // rows of two blocks, keys and values
-
-__device__ float max_over_lanes(float v) {  // of 16 lanes, in each of them
-  for (int m = kColumnLanes / 2; m > 0; m /= 2) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
-  return v;
-}
-__device__ float sum_over_lanes(float v) {  // of 16 lanes, in each of them the same bits
-  for (int m = kColumnLanes / 2; m > 0; m /= 2) v += __shfl_xor_sync(~0u, v, m);
-  return v;
-}
-
-// Copies `rows` rows of head_dim floats, zeros up to the next quarter and where row_at gives null. By the
-// whole block; with vectors it is over after cp_async_wait, else at once.
-template <class RowAt>
-__device__ void copy_rows(float* shared, int stride, int rows, int head_dim, bool vectors,
-                          const RowAt& row_at) {
-  const int quarters = static_cast<int>(ceil_div(head_dim, 4));
-  for (int i = threadIdx.x; i < rows * quarters; i += kThreads) {
-    const int row = i / quarters, column = i % quarters * 4;
-    const float* const from = row_at(row);
-    float* const to = shared + row * stride + column;
-    if (vectors && from != nullptr) {
-      cp_async_16(to, from + column);
-    } else {
-      for (int c = 0; c < 4; ++c) to[c] = from != nullptr && column + c < head_dim ? from[column + c] : 0.0f;
-    }
-  }
-}
-
-// The row of k (or v) of a position of the run, for one kv head.
+// The row of k and v of a position of the run, for one kv head.
 struct KeyRow {
   const float* k;
   const float* v;
@@ -109,23 +68,99 @@ __device__ KeyRow key_row(const Args& args, const Run& run, int64_t position, in
   return {span->k + at, span->v + at};
 }
 
-// What a thread knows of its four vectors.
-struct VectorState {
-  int64_t low, high;  // positions that it sees: [low, high); none if the vector does not exist
+// Rows of kDim bf16, hi or lo, in shared memory; ldmatrix and the stores touch all banks.
+template <int kDim>
+__device__ int place(int row, int piece) {
+  return row * kDim + 8 * (piece ^ row % 8);
+}
+
+// Shared memory of a block. What exchange and frames are for only few tiles use.
+template <bool kFew, int kDim>
+struct Shared {
+  static constexpr int kVectors = kFew ? kFewVectors : kWideVectors;
+  uint16_t q[2][kVectors * kDim];  // hi, lo
+  uint16_t k[2][kKeys * kDim];
+  uint16_t v[2][kKeys * kDim];
+  const float* rows[2][2][kKeys];     // of two blocks: k, v
+  unsigned bad[2][2];                 // of two blocks: keys whose values are not all finite
+  float maxima[kWarps][kFewVectors];  // of a warp's 16 keys
+  float sums[kWarps][2][32];          // of a lane's keys of the warp's 16
+  uint4 fragments[kWarps][2][32];     // probabilities of the warp's 16 keys as fragment A: hi, lo
+};
+
+__device__ bool finite(float v) { return (__float_as_uint(v) & 0x7f800000u) != 0x7f800000u; }
+
+// hi + lo = the values, but for 2^-16 of them; words of two columns.
+struct Split {
+  uint32_t hi, lo;
+};
+__device__ Split split(float a, float b) {
+  const uint32_t hi = Bf16::pack(a, b);
+  return {hi, Bf16::pack(a - Bf16::low(hi), b - Bf16::high(hi))};
+}
+
+// Splits `rows` rows of head_dim floats into to[0], to[1], with zeros up to kDim and for rows that row_at has
+// not. Values that are not finite become 0 and are marked in `bad`, if that is given. By the whole block.
+template <int kDim, class RowAt>
+__device__ void split_rows(uint16_t* hi, uint16_t* lo, int rows, const Args& args, unsigned* bad,
+                           const RowAt& row_at) {
+  constexpr int kPieces = kDim / 8;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < rows * kPieces; i += kThreads) {
+    const int row = i / kPieces, piece = i % kPieces;
+    float values[8];
+    load_eight(row_at(row), 8 * piece, args.head_dim, args.vectors, values);
+    if (bad != nullptr) {
+      bool good = true;
+#pragma unroll
+      for (float& value : values) {
+        good = good && finite(value);
+        value = finite(value) ? value : 0.0f;
+      }
+      if (!good) atomicOr(&bad[row / 32], 1u << row % 32);
+    }
+    const Split a = split(values[0], values[1]), b = split(values[2], values[3]);
+    const Split c = split(values[4], values[5]), d = split(values[6], values[7]);
+    store_vector(hi + place<kDim>(row, piece), uint4{a.hi, b.hi, c.hi, d.hi});
+    store_vector(lo + place<kDim>(row, piece), uint4{a.lo, b.lo, c.lo, d.lo});
+  }
+}
+
+// d += a b with split operands, the small products first.
+__device__ void multiply_split(float (&d)[4], const uint32_t (&a)[2][4], const uint32_t (&b_hi)[2],
+                               const uint32_t (&b_lo)[2]) {
+  mma_bf16(d, a[1], b_hi);
+  mma_bf16(d, a[0], b_lo);
+  mma_bf16(d, a[0], b_hi);
+}
+
+__device__ float max_over_quad(float v) {  // of 4 lanes, in each of them
+  v = fmaxf(v, __shfl_xor_sync(~0u, v, 1));
+  return fmaxf(v, __shfl_xor_sync(~0u, v, 2));
+}
+__device__ float sum_over_quad(float v) {  // of 4 lanes, in each of them the same bits
+  v += __shfl_xor_sync(~0u, v, 1);
+  return v + __shfl_xor_sync(~0u, v, 2);
+}
+
+// One of the two rows, g and g + 8, of the warp's 16 that a lane has a part of.
+struct RowState {
+  int64_t begin, end;  // positions that it sees; none if the row does not exist
   float maximum, sum;
 };
 
-// block: kThreads; grid: (tiles of all runs, kv_heads). Thread (y, x) = (t / 16, t % 16) has vectors 4 y ..
-// 4 y + 3; of the scores the keys x + 16 j; of out the columns 4 x .. 4 x + 3 of each 64.
-template <int kParts>  // ceil(head_dim / 64)
-__global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Args args) {
-  const int x = threadIdx.x % kColumnLanes, y = threadIdx.x / kColumnLanes, kv_head = blockIdx.y;
+// block: kThreads; grid: (tiles of all runs, kv_heads). Each warp holds, of its 16 rows, the scores of
+// kKeyGroups times 16 keys and kColumnBlocks times 8 columns of out.
+template <bool kFew, int kDim>  // kDim: head_dim, up to 64, 128 or 256
+__global__ void __launch_bounds__(kThreads, 2) attend(const __grid_constant__ Args args) {
+  constexpr int kKeyGroups = kFew ? 1 : 4;
+  constexpr int kColumnBlocks = kDim / 8 / (kFew ? kWarps : 1);
+  Shared<kFew, kDim>& shared = *dynamic_shared<Shared<kFew, kDim>>();
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y;
   const int group = args.heads / args.kv_heads, head_dim = args.head_dim;
-  const Layout layout = layout_of(head_dim);
-  float* const shared = dynamic_shared<float>();
-  float *const queries = shared, *const keys = shared + layout.keys, *const values = shared + layout.values;
-  float* const probabilities = shared + layout.probabilities;
-  const float** const table = reinterpret_cast<const float**>(shared + layout.end);  // [2][k, v][kKeys]
+  const int warp_row = kFew ? 0 : 16 * warp;  // first of the warp's vectors
+  const int first_group = kFew ? warp : 0;    // first of the warp's groups of 16 keys
+  const int first_column = kFew ? warp * kColumnBlocks * 8 : 0;
 
   // Which run, and which of its rows.
   int run_index = 0;
@@ -146,216 +181,264 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Args 
     return (row * args.heads + kv_head * group + vector % group) * head_dim;
   };
 
-  VectorState state[kShare];
-  float out[kShare][kParts][4] = {};
-  for (int i = 0; i < kShare; ++i) {
-    const int vector = kShare * y + i;
+  RowState state[2];
+  for (int h = 0; h < 2; ++h) {
+    const int vector = warp_row + lane / 4 + 8 * h;
     const int64_t position = first_position + vector / group;
     const bool exists = vector < rows * group;
-    state[i] = {exists ? first_seen(position) : 0, exists ? position + 1 : 0, -INFINITY, 0.0f};
+    state[h] = {exists ? first_seen(position) : 0, exists ? position + 1 : 0, -INFINITY, 0.0f};
   }
+  float out[kColumnBlocks][4] = {};
 
   const int64_t begin = first_seen(first_position) / kKeys * kKeys, end = first_position + rows;
-  const auto fill_table = [&](int64_t block) {  // rows of the keys of the block at position `block`
-    const float** const rows_of = table + block / kKeys % 2 * 2 * kKeys;
+  const auto fill_rows = [&](int64_t block) {
     if (threadIdx.x >= kKeys) return;
     const int64_t position = block + threadIdx.x;
     const KeyRow row = position < end ? key_row(args, run, position, kv_head) : KeyRow{nullptr, nullptr};
-    rows_of[threadIdx.x] = row.k;
-    rows_of[kKeys + threadIdx.x] = row.v;
+    shared.rows[block / kKeys % 2][0][threadIdx.x] = row.k;
+    shared.rows[block / kKeys % 2][1][threadIdx.x] = row.v;
   };
-  const auto copy_block = [&](int64_t block, bool value_rows) {
-    const float** const rows_of = table + (block / kKeys % 2 * 2 + value_rows) * kKeys;
-    copy_rows(value_rows ? values : keys, layout.stride, kKeys, head_dim, args.vectors,
-              [rows_of](int key) { return rows_of[key]; });
-    cp_async_commit();
-  };
-
-  // The queries; the first block's keys.
-  copy_rows(queries, layout.stride, kVectors, head_dim, args.vectors,
-            [&](int vector) { return vector < rows * group ? args.q + offset_of(vector) : nullptr; });
-  fill_table(begin);
-  __syncthreads();
-  copy_block(begin, false);
+  split_rows<kDim>(shared.q[0], shared.q[1], shared.kVectors, args, nullptr,
+                   [&](int vector) { return vector < rows * group ? args.q + offset_of(vector) : nullptr; });
+  fill_rows(begin);
+  if (threadIdx.x < 4) shared.bad[threadIdx.x / 2][threadIdx.x % 2] = 0;
 
   for (int64_t block = begin; block < end; block += kKeys) {
-    const bool more = block + kKeys < end;
-    copy_block(block, true);
-    if (more) fill_table(block + kKeys);
-    cp_async_wait<1>();
-    __syncthreads();  // the block's keys are there
+    const int parity = static_cast<int>(block / kKeys % 2);
+    __syncthreads();  // the previous block's keys and values are done with, this one's rows are known
+    const float* const* const k_rows = shared.rows[parity][0];
+    const float* const* const v_rows = shared.rows[parity][1];
+    split_rows<kDim>(shared.k[0], shared.k[1], kKeys, args, nullptr,
+                     [k_rows](int key) { return k_rows[key]; });
+    split_rows<kDim>(shared.v[0], shared.v[1], kKeys, args, shared.bad[parity],
+                     [v_rows](int key) { return v_rows[key]; });
+    __syncthreads();
+    if (block + kKeys < end) fill_rows(block + kKeys);
+    if (threadIdx.x < 2) shared.bad[1 - parity][threadIdx.x] = 0;
+    const uint64_t bad = shared.bad[parity][0] | static_cast<uint64_t>(shared.bad[parity][1]) << 32;
 
-    // Whole warps without a visible key skip the arithmetic, not the barriers. A vector's visible keys of the
-    // block are [low, high) from its start.
-    int low[kShare], high[kShare];
-    bool any = false, all = true;
-    for (int i = 0; i < kShare; ++i) {
-      const int64_t first = max(state[i].low - block, static_cast<int64_t>(0));
-      const int64_t last = min(state[i].high - block, static_cast<int64_t>(kKeys));
-      low[i] = static_cast<int>(min(first, static_cast<int64_t>(kKeys)));
-      high[i] = static_cast<int>(max(last, static_cast<int64_t>(0)));
-      any = any || low[i] < high[i];
-      all = all && low[i] == 0 && high[i] == kKeys;
+    // The keys of the block that each row sees: [low, high). A warp whose rows see none has nothing to do; in
+    // a few tile, where barriers follow, all warps have the same rows.
+    int low[2], high[2];
+    for (int h = 0; h < 2; ++h) {
+      low[h] = static_cast<int>(min(max(state[h].begin - block, static_cast<int64_t>(0)), int64_t{kKeys}));
+      high[h] = static_cast<int>(max(min(state[h].end - block, int64_t{kKeys}), static_cast<int64_t>(0)));
     }
-    any = __any_sync(~0u, any);
-    all = __all_sync(~0u, all);
+    // Of the block's groups of 16 keys the warp takes those between the lowest and the highest key that a row
+    // of it sees; the others would add zeros.
+    const bool any[2] = {low[0] < high[0], low[1] < high[1]};
+    const int lowest = __reduce_min_sync(~0u, min(any[0] ? low[0] : kKeys, any[1] ? low[1] : kKeys));
+    const int past = __reduce_max_sync(~0u, max(any[0] ? high[0] : 0, any[1] ? high[1] : 0));
+    if (lowest >= past) continue;
+    const auto taken = [&](int key_group) { return 16 * key_group < past && 16 * key_group + 16 > lowest; };
+    const auto sees = [&](int h, int key) { return key >= low[h] && key < high[h]; };
 
-    float rescale[kShare];
-    if (any) {
-      float score[kShare][kKeyShare] = {};
-      for (int d = 0; d < head_dim; d += 4) {
-        float4 k[kKeyShare];
-#pragma unroll
-        for (int j = 0; j < kKeyShare; ++j)
-          k[j] = load_vector<float4>(keys + (x + kColumnLanes * j) * layout.stride + d);
-#pragma unroll
-        for (int i = 0; i < kShare; ++i) {
-          const float4 q = load_vector<float4>(queries + (kShare * y + i) * layout.stride + d);
-#pragma unroll
-          for (int j = 0; j < kKeyShare; ++j) {
-            score[i][j] = fmaf(q.x, k[j].x, score[i][j]);
-            score[i][j] = fmaf(q.y, k[j].y, score[i][j]);
-            score[i][j] = fmaf(q.z, k[j].z, score[i][j]);
-            score[i][j] = fmaf(q.w, k[j].w, score[i][j]);
-          }
-        }
+    // scores [16 rows, 16 kKeyGroups keys]
+    float score[2 * kKeyGroups][4] = {};
+    for (int d = 0; d < head_dim; d += 16) {
+      const int piece = d / 8;
+      uint32_t q[2][4];
+      for (int p = 0; p < 2; ++p) {
+        ldmatrix_x4(q[p], shared.q[p] + place<kDim>(warp_row + lane % 16, piece + lane / 16));
       }
 #pragma unroll
-      for (int i = 0; i < kShare; ++i) {
-        float highest = -INFINITY;
-#pragma unroll
-        for (int j = 0; j < kKeyShare; ++j) {
-          const int key = x + kColumnLanes * j;
-          score[i][j] = key >= low[i] && key < high[i] ? score[i][j] * args.scale : -INFINITY;
-          highest = fmaxf(highest, score[i][j]);
-        }
-        highest = fmaxf(max_over_lanes(highest), state[i].maximum);
-        float p[kKeyShare];
-#pragma unroll
-        for (int j = 0; j < kKeyShare; ++j) {
-          const int key = x + kColumnLanes * j;
-          p[j] = key >= low[i] && key < high[i] ? expf(score[i][j] - highest) : 0.0f;
-          probabilities[(kShare * y + i) * kProbabilityStride + key] = p[j];
-        }
-        const float sum = sum_over_lanes((p[0] + p[1]) + (p[2] + p[3]));
-        rescale[i] = 1.0f;
-        if (low[i] < high[i]) {
-          rescale[i] = expf(state[i].maximum - highest);
-          state[i].sum = fmaf(state[i].sum, rescale[i], sum);
-          state[i].maximum = highest;
-        }
+      for (int n = 0; n < kKeyGroups; ++n) {
+        if (!taken(first_group + n)) continue;
+        const int key = 16 * (first_group + n) + lane % 8 + lane / 16 * 8;
+        uint32_t hi[4], lo[4];
+        ldmatrix_x4(hi, shared.k[0] + place<kDim>(key, piece + lane / 8 % 2));
+        ldmatrix_x4(lo, shared.k[1] + place<kDim>(key, piece + lane / 8 % 2));
+        multiply_split(score[2 * n], q, {hi[0], hi[1]}, {lo[0], lo[1]});
+        multiply_split(score[2 * n + 1], q, {hi[2], hi[3]}, {lo[2], lo[3]});
       }
     }
-    cp_async_wait<0>();
-    __syncthreads();  // values and probabilities are there, the next block's table too, the keys are done
-                      // with
-    if (more) copy_block(block + kKeys, false);
 
-    if (any) {
+    // maximum of each row
+    float highest[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-      for (int i = 0; i < kShare; ++i) {
+    for (int n = 0; n < 2 * kKeyGroups; ++n) {
 #pragma unroll
-        for (int part = 0; part < kParts; ++part) {
-#pragma unroll
-          for (int c = 0; c < 4; ++c) out[i][part][c] *= rescale[i];
-        }
-      }
-      const float* const p_rows = probabilities + kShare * y * kProbabilityStride;
-      const int present = static_cast<int>(min(end - block, static_cast<int64_t>(kKeys)));
-      for (int key = 0; key < present; ++key) {
-        float p[kShare];
-#pragma unroll
-        for (int i = 0; i < kShare; ++i) p[i] = p_rows[i * kProbabilityStride + key];
-#pragma unroll
-        for (int part = 0; part < kParts; ++part) {
-          const int column = 4 * x + 64 * part;
-          if (column >= head_dim) continue;
-          const float4 v = load_vector<float4>(values + key * layout.stride + column);
-#pragma unroll
-          for (int i = 0; i < kShare; ++i) {
-            if (!all && (key < low[i] || key >= high[i])) continue;
-            float* const o = out[i][part];
-            o[0] = fmaf(p[i], v.x, o[0]);
-            o[1] = fmaf(p[i], v.y, o[1]);
-            o[2] = fmaf(p[i], v.z, o[2]);
-            o[3] = fmaf(p[i], v.w, o[3]);
-          }
-        }
+      for (int e = 0; e < 4; ++e) {
+        const int key = 16 * first_group + 8 * n + lane % 4 * 2 + e % 2;
+        score[n][e] = sees(e / 2, key) ? score[n][e] * args.scale : -INFINITY;
+        highest[e / 2] = fmaxf(highest[e / 2], score[n][e]);
       }
     }
-    __syncthreads();  // the values are done with
+    for (int h = 0; h < 2; ++h) highest[h] = max_over_quad(highest[h]);
+    if constexpr (kFew) {
+      if (lane % 4 == 0) {
+        for (int h = 0; h < 2; ++h) shared.maxima[warp][lane / 4 + 8 * h] = highest[h];
+      }
+      __syncthreads();
+      for (int h = 0; h < 2; ++h) {
+        for (int w = 0; w < kWarps; ++w) highest[h] = fmaxf(highest[h], shared.maxima[w][lane / 4 + 8 * h]);
+      }
+    }
+    for (int h = 0; h < 2; ++h) highest[h] = fmaxf(highest[h], state[h].maximum);
+
+    // probabilities, and their sums over this lane's four keys of each group
+    float sum[2][kWarps];
+    uint32_t probability[kKeyGroups][2][4];  // as fragments A of 16 keys: hi, lo
+#pragma unroll
+    for (int n = 0; n < kKeyGroups; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float p[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int key = 16 * (first_group + n) + 8 * (i / 2) + lane % 4 * 2 + i % 2;
+          p[i] = sees(h, key) ? expf(score[2 * n + i / 2][2 * h + i % 2] - highest[h]) : 0.0f;
+        }
+        sum[h][n] = (p[0] + p[1]) + (p[2] + p[3]);
+        const Split left = split(p[0], p[1]), right = split(p[2], p[3]);
+        probability[n][0][h] = left.hi, probability[n][1][h] = left.lo;
+        probability[n][0][h + 2] = right.hi, probability[n][1][h + 2] = right.lo;
+      }
+    }
+    if constexpr (kFew) {
+      for (int h = 0; h < 2; ++h) shared.sums[warp][h][lane] = sum[h][0];
+      for (int part = 0; part < 2; ++part) {
+        const uint32_t(&p)[4] = probability[0][part];
+        shared.fragments[warp][part][lane] = uint4{p[0], p[1], p[2], p[3]};
+      }
+      __syncthreads();
+      for (int h = 0; h < 2; ++h) {
+        for (int w = 0; w < kWarps; ++w) sum[h][w] = shared.sums[w][h][lane];
+      }
+    }
+    float rescale[2];
+    for (int h = 0; h < 2; ++h) {
+      const float total = sum_over_quad((sum[h][0] + sum[h][1]) + (sum[h][2] + sum[h][3]));
+      rescale[h] = any[h] ? expf(state[h].maximum - highest[h]) : 1.0f;
+      if (any[h]) state[h].sum = fmaf(state[h].sum, rescale[h], total);
+      if (any[h]) state[h].maximum = highest[h];
+      if (any[h] && bad != 0 && (bad >> low[h]) << (kKeys - (high[h] - low[h])) != 0) state[h].sum = NAN;
+    }
+
+    // values
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out[n][e] *= rescale[e / 2];
+    }
+#pragma unroll
+    for (int step = 0; step < kKeys / 16; ++step) {
+      if (!taken(step)) continue;
+      uint32_t p[2][4];
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        if constexpr (kFew) {
+          const uint4 words = shared.fragments[step][part][lane];
+          p[part][0] = words.x, p[part][1] = words.y, p[part][2] = words.z, p[part][3] = words.w;
+        } else {
+          for (int i = 0; i < 4; ++i) p[part][i] = probability[step][part][i];
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < kColumnBlocks; n += 2) {
+        if (first_column + 8 * n >= head_dim) continue;
+        const int at = place<kDim>(16 * step + lane % 16, first_column / 8 + n + lane / 16);
+        uint32_t hi[4], lo[4];
+        ldmatrix_x4_trans(hi, shared.v[0] + at);
+        ldmatrix_x4_trans(lo, shared.v[1] + at);
+        multiply_split(out[n], p, {hi[0], hi[1]}, {lo[0], lo[1]});
+        multiply_split(out[n + 1], p, {hi[2], hi[3]}, {lo[2], lo[3]});
+      }
+    }
   }
-  cp_async_wait<0>();
 
-  for (int i = 0; i < kShare; ++i) {
-    const int vector = kShare * y + i;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int vector = warp_row + lane / 4 + 8 * h;
     if (vector >= rows * group) continue;
     float* const to = args.out + offset_of(vector);
-    for (int part = 0; part < kParts; ++part) {
-      for (int c = 0; c < 4; ++c) {
-        const int column = 4 * x + 64 * part + c;
-        if (column < head_dim) to[column] = out[i][part][c] / state[i].sum;
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = first_column + 8 * n + lane % 4 * 2 + e;
+        // + 0 turns -0, which a zero that was added may or may not have turned already, into 0.
+        if (column < head_dim) to[column] = out[n][2 * h + e] / state[h].sum + 0.0f;
       }
     }
   }
 }
 
-bool rows_start_at_16(const float* rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
+// ---- launcher ---------------------------------------------------------------------------------------------
+
+// Runs of one kind of tile, and their tiles.
+struct RunList {
+  int64_t vectors;  // of a tile
+  std::vector<Run> runs;
+  int64_t tiles = 0;
+};
+
+template <bool kFew, int kDim>
+void launch_attend(const Device& device, const Args& args, int64_t tiles) {
+  launch(device,
+         {"attention",
+          dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(args.kv_heads)),
+          kThreads,
+          sizeof(Shared<kFew, kDim>),
+          {{"runs", args.run_count}, {"heads", args.heads}, {"head_dim", args.head_dim}}},
+         attend<kFew, kDim>, args);
+}
+
+template <bool kFew>
+void launch_list(const Device& device, Staging& staging, const RunList& list, Args args) {
+  if (list.tiles == 0) return;
+  args.runs = staging.put(list.runs.data(), static_cast<int64_t>(list.runs.size()));
+  args.run_count = static_cast<int32_t>(list.runs.size());
+  args.tile_rows = static_cast<int32_t>(list.vectors / (args.heads / args.kv_heads));
+  if (args.head_dim <= 64) return launch_attend<kFew, 64>(device, args, list.tiles);
+  if (args.head_dim <= kMaxWideHeadDim) return launch_attend<kFew, 128>(device, args, list.tiles);
+  launch_attend<true, kMaxHeadDimGpu>(device, args, list.tiles);
+}
+
+bool starts_at_16(const float* rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
 
 }  // namespace
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
   const int64_t group = args.kv_heads > 0 ? args.heads / args.kv_heads : 0;
-  if (args.head_dim > gpu::kMaxHeadDimGpu || group > gpu::kVectors || args.kv_heads > 65535) {
+  const int64_t most = args.head_dim <= gpu::kMaxWideHeadDim ? gpu::kWideVectors : gpu::kFewVectors;
+  if (args.head_dim > gpu::kMaxHeadDimGpu || group > most || args.kv_heads > 65535) {
     throw Error(ExitCode::kData, "attention",
                 "head_dim or heads per kv head too large for the GPU (expected at most " +
-                    std::to_string(gpu::kMaxHeadDimGpu) + " and " + std::to_string(gpu::kVectors) + ", got " +
+                    std::to_string(gpu::kMaxHeadDimGpu) + " and " + std::to_string(most) + ", got " +
                     std::to_string(args.head_dim) + " and " + std::to_string(group) + ")");
   }
-  const int64_t tile_rows = gpu::kVectors / group;
-  std::vector<gpu::Run> runs;
-  int64_t tiles = 0, span_end = 0;
-  bool vectors = args.head_dim % 4 == 0 && gpu::rows_start_at_16(args.q);
+  gpu::RunList few{gpu::kFewVectors, {}}, wide{gpu::kWideVectors, {}};
+  int64_t span_end = 0;
+  bool vectors = args.head_dim % 4 == 0 && gpu::starts_at_16(args.q);
   for (int64_t i = 0; i < args.run_count; ++i) {
     const AttentionRun& run = args.runs[i];
     if (run.query_rows == 0) continue;
-    runs.push_back(
-        {run.query_begin, run.query_rows, run.first_position, run.span_begin, static_cast<int32_t>(tiles)});
-    tiles += ceil_div(run.query_rows, tile_rows);
+    const bool is_few = run.query_rows * group <= gpu::kFewVectors || args.head_dim > gpu::kMaxWideHeadDim;
+    gpu::RunList& list = is_few ? few : wide;
+    list.runs.push_back({run.query_begin, run.query_rows, run.first_position, run.span_begin,
+                         static_cast<int32_t>(list.tiles)});
+    list.tiles += ceil_div(run.query_rows, list.vectors / group);
     span_end = std::max(span_end, run.span_begin + run.span_count);
     for (int64_t s = run.span_begin; s < run.span_begin + run.span_count; ++s) {
-      vectors = vectors && gpu::rows_start_at_16(args.spans[s].k) && gpu::rows_start_at_16(args.spans[s].v);
+      vectors = vectors && gpu::starts_at_16(args.spans[s].k) && gpu::starts_at_16(args.spans[s].v);
     }
   }
-  if (tiles == 0) return;
 
   gpu::Staging staging(device);
   gpu::Args kernel_args{};
   kernel_args.q = args.q;
-  kernel_args.runs = staging.put(runs.data(), static_cast<int64_t>(runs.size()));
   kernel_args.spans = staging.put(args.spans, span_end);
   kernel_args.out = args.out;
-  kernel_args.run_count = static_cast<int32_t>(runs.size());
   kernel_args.heads = static_cast<int32_t>(args.heads);
   kernel_args.kv_heads = static_cast<int32_t>(args.kv_heads);
   kernel_args.head_dim = static_cast<int32_t>(args.head_dim);
-  kernel_args.tile_rows = static_cast<int32_t>(tile_rows);
   kernel_args.window = args.window;
   kernel_args.scale = args.scale;
   kernel_args.vectors = vectors;
-  const size_t bytes =
-      static_cast<size_t>(gpu::layout_of(kernel_args.head_dim).end) * sizeof(float) + gpu::kTableBytes;
-  auto kernel = gpu::attend<4>;
-  if (args.head_dim <= 128) kernel = gpu::attend<2>;
-  if (args.head_dim <= 64) kernel = gpu::attend<1>;
-  gpu::launch(device,
-              {"attention",
-               dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(args.kv_heads)),
-               gpu::kThreads,
-               bytes,
-               {{"runs", args.run_count}, {"heads", args.heads}, {"head_dim", args.head_dim}}},
-              kernel, kernel_args);
+  gpu::launch_list<true>(device, staging, few, kernel_args);
+  gpu::launch_list<false>(device, staging, wide, kernel_args);
 }
 
 }  // namespace eep

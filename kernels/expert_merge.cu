@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) merge_few(const __grid_constant__ Me
     float sum[kRowBlock][8] = {};
 #pragma unroll
     for (int e = 0; e < kExperts; ++e) {
-      if (e >= args.experts) break;
+      if (e >= args.experts) continue;
 #pragma unroll
       for (int r = 0; r < kRowBlock; ++r) {
         const float scale = row + r < args.rows ? coefficient[(row + r) * args.experts + e] : 0.0f;
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads) merge_few(const __grid_constant__ Me
     }
 #pragma unroll
     for (int r = 0; r < kRowBlock; ++r) {
-      if (row + r >= args.rows) break;
+      if (row + r >= args.rows) continue;
       const float(&s)[8] = sum[r];
       store_piece(
           args.merged[row + r], at, args.elements,

@@ -51,4 +51,17 @@ __device__ void store_vector(T* to, const Vector& value) {
   vector = value;
 }
 
+// values = row[at, at + 8), zeros beyond its `count` elements or without a row. vectors: rows start at 16
+// bytes.
+__device__ inline void load_eight(const float* row, int at, int count, bool vectors, float (&values)[8]) {
+  if (vectors && row != nullptr && at + 8 <= count) {
+    const float4 low = load_vector<float4>(row + at), high = load_vector<float4>(row + at + 4);
+    values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
+    values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) values[i] = row != nullptr && at + i < count ? row[at + i] : 0.0f;
+}
+
 }  // namespace eep::EEP_GPU_NS

@@ -158,18 +158,6 @@ struct MmaProduct {
   }
 
  private:
-  // values = row[at, at + 8), zeros beyond k or without a row
-  static __device__ void load_eight(const float* row, int at, int k, bool vectors, float (&values)[8]) {
-    if (vectors && row != nullptr && at + 8 <= k) {
-      const float4 low = load_vector<float4>(row + at), high = load_vector<float4>(row + at + 4);
-      values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-      values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) values[i] = row != nullptr && at + i < k ? row[at + i] : 0.0f;
-  }
-
   __device__ void multiply_stage(const uint16_t* stage) {
     const uint16_t* const tile_a = stage;                               // [kRows, kDepth]
     const uint16_t* const tile_b = stage + Tile::kRows * Tile::kDepth;  // [kColumns, kDepth]

@@ -15,6 +15,47 @@ using namespace eep::test;
 
 namespace {
 
+// One query against keys [first, last], with products of values split into two bf16: each split leaves
+// 2^-16 of its value, lo lo is left out: 3 * 2^-16 (and higher orders) of a product's magnitude. Each of the
+// three sums that a product brings is off by at most 2 u of the magnitude (gpu_matrices.h). So a score is off
+// by e = (kSplit + gamma(6 d) + 2 u) |scale| sum |q k|; its exponential by a factor within exp(e) - 1 + 8 u +
+// u |s - m|, in numerator and denominator; the values bring kSplit and gamma(6 keys) more.
+constexpr double kSplit = 3.1 * 0x1p-16;
+std::vector<Bounded> attend_split(const float* q, const float* k, const float* v, int64_t head_dim,
+                                  int64_t stride, int64_t first, int64_t last, double scale) {
+  std::vector<double> score;
+  double worst = 0, highest = -1e300, lowest = 1e300;
+  for (int64_t p = first; p <= last; ++p) {
+    double sum = 0, magnitude = 0;
+    for (int64_t i = 0; i < head_dim; ++i) {
+      const double product = static_cast<double>(q[i]) * static_cast<double>(k[p * stride + i]);
+      sum += product;
+      magnitude += std::fabs(product);
+    }
+    score.push_back(sum * scale);
+    const double relative = kSplit + gamma_n(6 * static_cast<double>(head_dim + 16)) + 2 * kUnit;
+    worst = std::max(worst, relative * magnitude * std::fabs(scale));
+    highest = std::max(highest, score.back());
+    lowest = std::min(lowest, score.back());
+  }
+  double total = 0;
+  for (double& s : score) total += s = std::exp(s - highest);
+  const double keys = static_cast<double>(last - first + 1);
+  const double factor = std::expm1(2 * worst) + 8 * kUnit + kUnit * (highest - lowest);
+  const double relative = 2 * factor + kSplit + gamma_n(6 * (keys + 64)) + 2 * gamma_n(keys + 16);
+  std::vector<Bounded> out;
+  for (int64_t i = 0; i < head_dim; ++i) {
+    double sum = 0, magnitude = 0;
+    for (int64_t p = first; p <= last; ++p) {
+      const double term = score[static_cast<size_t>(p - first)] * static_cast<double>(v[p * stride + i]);
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    out.push_back({sum / total, relative * magnitude / total + kTiny});
+  }
+  return out;
+}
+
 // One sequence; every row is a query and a key. Each span is memory of its own.
 struct Sequence {
   AttentionCase c;
@@ -77,15 +118,15 @@ struct Sequence {
     return out.values();
   }
 
-  // The bound of the reference is for an exponential within 8 u; that of a GPU is within 2 ulp.
   std::vector<Bounded> expected() const {
     std::vector<Bounded> out;
     for (int64_t row = 0; row < c.length; ++row) {
       const int64_t first = c.window > 0 ? std::max<int64_t>(0, row - c.window + 1) : 0;
       for (int64_t head = 0; head < c.heads; ++head) {
         const int64_t kv = head / (c.heads / c.kv_heads) * c.head_dim;
-        const auto values = attend(q.data() + row * width() + head * c.head_dim, k.data() + kv, v.data() + kv,
-                                   c.head_dim, kv_width(), first, row, static_cast<double>(scale()));
+        const auto values =
+            attend_split(q.data() + row * width() + head * c.head_dim, k.data() + kv, v.data() + kv,
+                         c.head_dim, kv_width(), first, row, static_cast<double>(scale()));
         out.insert(out.end(), values.begin(), values.end());
       }
     }
@@ -101,9 +142,9 @@ TEST_CASE("gpu attention: within the bound, same bits in every schedule and any 
     const Sequence s(c);
     const Floats out = same_bits_in_schedules([&] { return s.run(0, c.length, {}); });
     check_bounded(out, s.expected());
-    for (int64_t batch : {1, 7, 33, 64}) {
+    for (int64_t batch : {1, 33}) {
       if (batch > c.length) break;
-      const int64_t step = std::max<int64_t>(1, (c.length - batch) / 3);
+      const int64_t step = std::max<int64_t>(1, (c.length - batch) / 2);
       for (int64_t first = 0; first + batch <= c.length; first += step) {
         CAPTURE(batch);
         CAPTURE(first);
@@ -111,16 +152,16 @@ TEST_CASE("gpu attention: within the bound, same bits in every schedule and any 
         CHECK(same_bits(part.data(), out.data() + first * s.width(), batch * s.width()));
       }
     }
-    for (const std::vector<int64_t>& cuts :
-         {std::vector<int64_t>{1}, {3, 5, 64}, {7, 7, 7, 100}, {63, 65, 128, 129}}) {
+    for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{1}, {7, 7, 7, 64, 65, 129}}) {
       CHECK(same_bits(s.run(0, c.length, cuts), out));
     }
-    for (int64_t shift : {1, 2, 3}) CHECK(same_bits(s.run(0, c.length, {}, shift), out));
+    CHECK(same_bits(s.run(0, c.length, {}, 1), out));
   }
 }
 
 TEST_CASE("gpu attention: many runs in one call, decode rows among prefill") {
   for (const AttentionCase& c : kAttentionCases) {
+    if (c.seed % 3 != 0) continue;  // four of them
     CAPTURE(c.seed);
     const Sequence s(c);
     const Floats whole = s.run(0, c.length, {});
@@ -192,6 +233,8 @@ TEST_CASE("gpu attention: what a row must not see does not reach it, not even in
 TEST_CASE("gpu attention: the largest heads, and larger ones are refused") {
   const Sequence largest(AttentionCase{2, 1, 256, 70, 0, 55});
   check_bounded(same_bits_in_schedules([&] { return largest.run(0, 70, {}); }), largest.expected());
+  const Sequence grouped(AttentionCase{17, 1, 256, 2, 0, 57});
+  CHECK(throws_with([&] { grouped.run(0, 2, {}); }, "expected at most 256 and 16, got 256 and 17"));
   const Sequence larger(AttentionCase{1, 1, 257, 2, 0, 56});
   CHECK(throws_with([&] { larger.run(0, 2, {}); }, "got 257 and 1"));
 }
