@@ -51,12 +51,14 @@ struct WideTile {
   static constexpr int kRows = 128, kColumns = 128, kDepth = 32;
   static constexpr int kWarpRows = 64, kWarpColumns = 32;
   static constexpr int kStages = 4, kBlocks = 2;  // kBlocks: of a multiprocessor
+  static EEP_HOST_DEVICE constexpr bool takes(int rows) { return rows > kFewRows; }  // of a group
 };
 // At most kFewRows rows: bound by reading the weights once; small blocks, many bytes under way.
 struct FewTile {
   static constexpr int kRows = kFewRows, kColumns = 64, kDepth = 64;
   static constexpr int kWarpRows = 16, kWarpColumns = 16;
   static constexpr int kStages = 4, kBlocks = 4;
+  static EEP_HOST_DEVICE constexpr bool takes(int rows) { return rows <= kFewRows; }
 };
 
 template <class Tile>
