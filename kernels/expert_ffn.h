@@ -38,4 +38,9 @@ void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
 
+// The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
+// its own, so a run stays with one of the two.
+bool expert_ffn_sm90_supported(const Device& device);
+void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);
+
 }  // namespace eep
