@@ -34,8 +34,7 @@ inline bool rows_aligned(const float* rows, int64_t stride, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(rows) % static_cast<size_t>(bytes) == 0 && stride * 4 % bytes == 0;
 }
 
-// Blocks that a persistent grid is made of: as many as run at once. On the host two, so that each walks
-// tiles.
+// A persistent grid has kBlocks of a tile for each; one on the host, so that every block walks many tiles.
 inline int multiprocessors([[maybe_unused]] const Device& device) {
 #ifdef __CUDACC__
   int count = 0;

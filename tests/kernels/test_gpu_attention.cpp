@@ -113,8 +113,8 @@ struct Sequence {
     only.first_position = begin;
     only.span_count = static_cast<int64_t>(spans.size());
     const OnDevice<float> out((end - begin) * width(), NAN);
-    attention_simt(args({only}, spans, place(rows(q, width(), begin, end)), out.data()),
-                   Device{DeviceKind::kSimt});
+    GPU_ROW(attention)
+    (args({only}, spans, place(rows(q, width(), begin, end)), out.data()), Device{DeviceKind::kSimt});
     return out.values();
   }
 
@@ -194,7 +194,7 @@ TEST_CASE("gpu attention: many runs in one call, decode rows among prefill") {
     const OnDevice<float> q(queries);
     const Floats out = same_bits_in_schedules([&] {
       const OnDevice<float> result(static_cast<int64_t>(queries.size()), NAN);
-      attention_simt(s.args(runs, spans, q.data(), result.data()), Device{DeviceKind::kSimt});
+      GPU_ROW(attention)(s.args(runs, spans, q.data(), result.data()), Device{DeviceKind::kSimt});
       return result.values();
     });
     CHECK(same_bits(out, expected));
@@ -228,6 +228,13 @@ TEST_CASE("gpu attention: what a row must not see does not reach it, not even in
       }
     }
   }
+}
+
+TEST_CASE("gpu attention: more heads for a kv head than a few tile has vectors") {
+  const Sequence s(AttentionCase{20, 1, 16, 70, 0, 58});
+  const Floats out = s.run(0, 70, {});
+  check_bounded(out, s.expected());
+  CHECK(same_bits(s.run(69, 70, {69}).data(), out.data() + 69 * s.width(), s.width()));
 }
 
 TEST_CASE("gpu attention: the largest heads, and larger ones are refused") {

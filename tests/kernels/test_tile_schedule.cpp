@@ -60,11 +60,11 @@ void check_swizzle(int rows) {
 
 TEST_CASE("tile_schedule: swizzled tiles are permutations without bank conflicts") {
   check_swizzle<32>(128);
-  check_swizzle<64>(64);
+  check_swizzle<64>(256);
 }
 
 TEST_CASE("tile_schedule: gate and up rows alternate by eights") {
-  for (int row = 0; row < 128; ++row) {
+  for (int row = 0; row < 256; ++row) {
     const GateUpRow at = gate_up_row(row);
     CHECK(at.up == (row % 16 >= 8));
     CHECK(at.column == (row - (at.up ? 8 : 0)) / 16 * 8 + row % 8);
@@ -73,6 +73,9 @@ TEST_CASE("tile_schedule: gate and up rows alternate by eights") {
       CHECK(twin.up);
       CHECK(twin.column == at.column);
     }
+    // Whoever copies every sixteenth row stays in one matrix and goes on by eight columns.
+    CHECK(gate_up_row(row + 16).up == at.up);
+    CHECK(gate_up_row(row + 16).column == at.column + 8);
   }
 }
 
