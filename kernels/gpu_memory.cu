@@ -95,6 +95,12 @@ void* allocate_cuda(size_t bytes, const Device&) {
               "--memory sets a smaller limit");
 }
 
+void* allocate_shared_cuda(size_t bytes) {
+  void* memory = nullptr;
+  gpu::check(cudaMallocManaged(&memory, bytes > 0 ? bytes : 1), "device memory");
+  return memory;
+}
+
 void release_cuda(void* memory, const Device&) { cudaFree(memory); }
 
 void upload_cuda(void* to, const void* from, size_t bytes, const Device& device) {

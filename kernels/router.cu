@@ -151,7 +151,7 @@ __device__ int select_top(const float* values, int count, int k) {
 
 __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, float* mapped) {
   const int lane = threadIdx.x % 32;
-  const RouterMap map = args.maps[args.map_of_row != nullptr ? args.map_of_row[row] : 0];
+  const RouterMap& map = args.maps[args.map_of_row != nullptr ? args.map_of_row[row] : 0];
   const bool probabilities = map.space == RouterSpace::kProbabilities;
   for (int e = lane; e < args.experts; e += 32) values[e] = args.logits[row * args.experts + e];
   __syncwarp();
@@ -176,7 +176,7 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
     weight /= sum;
   } else if (args.renormalise) {
     const bool tiny = fabsf(sum) < kRouterTinySum;
-    weight = tiny ? 1.0f / static_cast<float>(map.top_k) : weight / sum;
+    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(map.top_k) : sum);
     if (lane == 0 && args.counts != nullptr) {  // integers: their order does not show
       if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
       if (!tiny && sum < 0)
