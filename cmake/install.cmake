@@ -15,7 +15,8 @@ foreach(room kernels engine es loaders)
 endforeach()
 
 install(TARGETS eep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS eep_all eep_flags eep_openmp eep_kernels eep_engine eep_es eep_loaders
+set_target_properties(eep_kernels_simt PROPERTIES EXPORT_NAME kernels_simt)
+install(TARGETS eep_all eep_flags eep_openmp eep_kernels eep_kernels_simt eep_engine eep_es eep_loaders
         EXPORT eep ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/eep)
 install(EXPORT eep NAMESPACE eep:: FILE eepTargets.cmake DESTINATION ${package})

@@ -3,6 +3,7 @@
 #include "engine/calibration.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -86,11 +87,15 @@ class Calibrator : public MixtureObserver {
       statistics_.layers.push_back(empty_layer(static_cast<int32_t>(layer)));
     }
     pending_.resize(statistics_.layers.size());
+    const size_t bytes =
+        statistics_.layers.size() * kFields * static_cast<size_t>(config_.num_experts) * sizeof(double);
+    sums_ = DeviceBuffer(ops_, device_, bytes);
+    ops_.clear(sums_.data(), bytes, device_);
   }
 
   void observe(const View& view) override {
     const int32_t slot = slot_of_layer_[static_cast<size_t>(view.layer)];
-    LayerStatistics& layer = statistics_.layers[static_cast<size_t>(slot)];
+    const int64_t experts = config_.num_experts;
     ExpertStatsArgs args;
     args.logits = view.logits;
     args.expert = view.expert;
@@ -100,16 +105,10 @@ class Calibrator : public MixtureObserver {
     args.slots = view.slots;
     args.experts = statistics_.experts;
     args.hidden = config_.hidden_size;
-    args.sums = {layer.count.data(),
-                 layer.gate.data(),
-                 layer.selected_probability.data(),
-                 layer.probability.data(),
-                 layer.norm.data(),
-                 layer.squared_norm.data(),
-                 layer.gate_norm.data(),
-                 layer.probability_norm.data(),
-                 layer.gate_squared_norm.data(),
-                 layer.max_activation.data()};
+    double* const sums = sums_.as<double>() + slot * kFields * experts;
+    const auto field = [&](int64_t index) { return sums + index * experts; };
+    args.sums = {field(0), field(1), field(2), field(3), field(4),
+                 field(5), field(6), field(7), field(8), field(9)};
     ops_.expert_stats(args, device_);
     if (slot == 0) statistics_.tokens += view.rows;
     if (!options_.subset_kept.empty()) collect(slot, view);
@@ -118,6 +117,22 @@ class Calibrator : public MixtureObserver {
   ExpertStatistics finish() {
     for (size_t slot = 0; slot < pending_.size(); ++slot) {
       if (!options_.subset_kept.empty()) measure_batch(static_cast<int32_t>(slot));
+      LayerStatistics& layer = statistics_.layers[slot];
+      const std::array<std::vector<double>*, kFields> fields = {&layer.count,
+                                                                &layer.gate,
+                                                                &layer.selected_probability,
+                                                                &layer.probability,
+                                                                &layer.norm,
+                                                                &layer.squared_norm,
+                                                                &layer.gate_norm,
+                                                                &layer.probability_norm,
+                                                                &layer.gate_squared_norm,
+                                                                &layer.max_activation};
+      const double* sums = sums_.as<double>() + static_cast<int64_t>(slot) * kFields * config_.num_experts;
+      for (std::vector<double>* field : fields) {
+        ops_.download(field->data(), sums, field->size() * sizeof(double), device_);
+        sums += config_.num_experts;
+      }
     }
     return std::move(statistics_);
   }
@@ -141,12 +156,28 @@ class Calibrator : public MixtureObserver {
   void collect(int32_t slot, const View& view) {
     PendingRows& pending = pending_[static_cast<size_t>(slot)];
     const int64_t hidden = config_.hidden_size, experts = config_.num_experts;
-    for (int64_t row = 0; row < view.rows && pending.taken < options_.subset_tokens; ++row, ++pending.taken) {
-      pending.x.insert(pending.x.end(), view.x + row * hidden, view.x + (row + 1) * hidden);
-      pending.logits.insert(pending.logits.end(), view.logits + row * experts,
-                            view.logits + (row + 1) * experts);
+    const int64_t rows = std::min(view.rows, options_.subset_tokens - pending.taken);
+    if (rows <= 0) return;
+    const std::vector<float> x = downloaded(view.x, rows * hidden),
+                             logits = downloaded(view.logits, rows * experts);
+    for (int64_t row = 0; row < rows; ++row, ++pending.taken) {
+      pending.x.insert(pending.x.end(), x.begin() + row * hidden, x.begin() + (row + 1) * hidden);
+      pending.logits.insert(pending.logits.end(), logits.begin() + row * experts,
+                            logits.begin() + (row + 1) * experts);
       if (static_cast<int64_t>(pending.x.size()) == options_.subset_batch * hidden) measure_batch(slot);
     }
+  }
+
+  std::vector<float> downloaded(const float* values, int64_t count) const {
+    std::vector<float> out(static_cast<size_t>(count));
+    ops_.download(out.data(), values, out.size() * sizeof(float), device_);
+    return out;
+  }
+  template <typename T>
+  DeviceBuffer uploaded(const std::vector<T>& values) const {
+    DeviceBuffer out(ops_, device_, values.size() * sizeof(T));
+    ops_.upload(out.data(), values.data(), out.bytes(), device_);
+    return out;
   }
 
   // f_j(x) of every expert on every row of the batch: [rows, experts, hidden].
@@ -158,21 +189,27 @@ class Calibrator : public MixtureObserver {
       for (int64_t row = 0; row < rows; ++row) order.push_back(static_cast<int32_t>(row) * experts + expert);
       offset.push_back(static_cast<int32_t>(order.size()));
     }
-    std::vector<float> activation(order.size() * static_cast<size_t>(config_.expert_intermediate_size));
-    std::vector<float> out(order.size() * static_cast<size_t>(hidden));
+    const auto floats = [&](int64_t count) {
+      return DeviceBuffer(ops_, device_, static_cast<size_t>(count) * sizeof(float));
+    };
+    const int64_t total = static_cast<int64_t>(order.size());
+    const DeviceBuffer activation = floats(total * config_.expert_intermediate_size),
+                       out = floats(total * hidden);
+    const DeviceBuffer device_x = uploaded(x), device_order = uploaded(order),
+                       device_offset = uploaded(offset);
     ExpertFfnArgs args;
-    args.x = x.data();
+    args.x = device_x.as<float>();
     args.slots = experts;
-    args.order = order.data();
-    args.offset = offset.data();
+    args.order = device_order.as<int32_t>();
+    args.offset = device_offset.as<int32_t>();
     args.groups = experts;
     args.experts = weights_.layer(layer).experts.data();
     args.hidden = hidden;
     args.intermediate = config_.expert_intermediate_size;
-    args.activation = activation.data();
-    args.out = out.data();
+    args.activation = activation.as<float>();
+    args.out = out.as<float>();
     ops_.expert_ffn(args, device_);
-    return out;
+    return downloaded(out.as<float>(), total * hidden);
   }
 
   void measure_batch(int32_t slot) {
@@ -245,6 +282,8 @@ class Calibrator : public MixtureObserver {
   const Ops& ops_;
   Device device_;
   const CalibrationOptions& options_;
+  static constexpr int64_t kFields = 10;  // of ExpertSums
+  DeviceBuffer sums_;                     // [layers, kFields, experts]
   ExpertStatistics statistics_;
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;

@@ -1,7 +1,6 @@
 #include "engine/chunk_pass.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 
 namespace eep {
@@ -38,14 +37,20 @@ std::vector<T> repeat(const std::vector<T>& values, int64_t count, T step) {
 
 }  // namespace
 
-Residuals::Residuals(int64_t capacity_rows, int64_t hidden) : hidden_(hidden) {
-  for (Buffer& buffer : buffers_)
-    buffer = Buffer(static_cast<size_t>(capacity_rows * hidden) * sizeof(float));
+Residuals::Residuals(const Ops& ops, const Device& device, int64_t capacity_rows, int64_t hidden)
+    : ops_(ops), device_(device), capacity_rows_(capacity_rows), hidden_(hidden) {
+  for (DeviceBuffer& buffer : buffers_)
+    buffer = DeviceBuffer(ops, device, static_cast<size_t>(capacity_rows * hidden) * sizeof(float));
 }
 
 void Residuals::copy_rows(int64_t from, int64_t to, int64_t rows) {
-  std::memcpy(other() + to * hidden_, current() + from * hidden_,
-              static_cast<size_t>(rows * hidden_) * sizeof(float));
+  ops_.copy(other() + to * hidden_, current() + from * hidden_,
+            static_cast<size_t>(rows * hidden_) * sizeof(float), device_);
+}
+
+void Residuals::gather_rows(std::span<const int32_t> from, int64_t to) {
+  const Tensor rows(current(), DType::kF32, {capacity_rows_, hidden_});
+  ops_.embed({rows, from.data(), static_cast<int64_t>(from.size()), other() + to * hidden_}, device_);
 }
 
 ChunkPass::ChunkPass(const Weights& weights, const Ops& ops, const Device& device,
@@ -60,10 +65,10 @@ ChunkPass::ChunkPass(const Weights& weights, const Ops& ops, const Device& devic
       layers_(layers),
       merged_(merged),
       work_(work),
-      residuals_(plan.chunk_rows * plan.candidates, config_.hidden_size) {
+      residuals_(ops, device, plan.chunk_rows * plan.candidates, config_.hidden_size) {
   const int64_t kv_width = config_.num_kv_heads * config_.head_dim;
-  k_ = Buffer(static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
-  v_ = Buffer(static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+  k_ = DeviceBuffer(ops, device, static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+  v_ = DeviceBuffer(ops, device, static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
 }
 
 // Calls body(first stream, stream count) for blocks of whole streams of `rows` rows each.
@@ -91,6 +96,9 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
     }
     computed_row_layers_ += rows * static_cast<int64_t>(streams_.size());
   }
+  const RouterCounts counts = layers_.take_counts();
+  work_.router.tiny_sums += counts.tiny_sums;
+  work_.router.negative_sums += counts.negative_sums;
 }
 
 void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
@@ -107,12 +115,10 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
     }
     if (wanted == 0) return;
     expand(chunk.last, count, rows, wanted, k_.as<float>(), v_.as<float>(), kv_width, &runs_, &spans_);
-    for (int64_t stream = first; stream < first + count; ++stream) {
-      for (int64_t i = 0; i < wanted; ++i) {
-        residuals_.copy_rows(stream * rows + chunk.wanted[static_cast<size_t>(i)], stream * wanted + i, 1);
-      }
-    }
     const std::vector<int32_t> index = repeat(chunk.wanted, count, static_cast<int32_t>(rows));
+    std::vector<int32_t> in_stream = index;
+    for (int32_t& row : in_stream) row += static_cast<int32_t>(first * rows);
+    residuals_.gather_rows(in_stream, first * wanted);
     const std::vector<int32_t> wanted_positions = repeat(chunk.wanted_positions, count, 0);
     layers_.attend(layer, index.data(), count * wanted, wanted_positions.data(), runs_, spans_,
                    residuals_.other() + first * wanted * hidden);
@@ -185,7 +191,7 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const Split& split, Mixture
       block.source_row = source_row_.data();
       block.sources = static_cast<int32_t>(parents * rows);
     }
-    layers_.mixture(layer, block, merged_, &work_.router, observer);
+    layers_.mixture(layer, block, merged_, observer);
     first += count;
   }
 }

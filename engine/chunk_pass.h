@@ -23,15 +23,18 @@ struct Stream {
 // layer's compaction copies from one to the other.
 class Residuals {
  public:
-  Residuals(int64_t capacity_rows, int64_t hidden);
+  Residuals(const Ops& ops, const Device& device, int64_t capacity_rows, int64_t hidden);
   float* current() { return buffers_[active_].as<float>(); }
   float* other() { return buffers_[1 - active_].as<float>(); }
   void swap() { active_ = 1 - active_; }
-  void copy_rows(int64_t from, int64_t to, int64_t rows);  // current -> other
+  void copy_rows(int64_t from, int64_t to, int64_t rows);       // current -> other
+  void gather_rows(std::span<const int32_t> from, int64_t to);  // current -> other, to the rows from `to` on
 
  private:
-  Buffer buffers_[2];
-  int64_t hidden_;
+  const Ops& ops_;
+  Device device_;
+  DeviceBuffer buffers_[2];
+  int64_t capacity_rows_, hidden_;
   size_t active_ = 0;
 };
 
@@ -69,7 +72,7 @@ class ChunkPass {
   MergeBuffer& merged_;
   WorkCounts& work_;
   Residuals residuals_;
-  Buffer k_, v_;  // [block_rows, kv_heads * head_dim] of the current layer
+  DeviceBuffer k_, v_;  // [block_rows, kv_heads * head_dim] of the current layer
   std::vector<Stream> streams_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;

@@ -2,7 +2,6 @@
 // next rows of many lanes (a piece of a prompt, or one generated token each) through all layers together, so
 // candidates share every read of a base expert. Prompts are taken in pieces that fit the memory plan.
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 #include "engine/forward.h"
@@ -20,7 +19,7 @@ struct Lane {
   size_t prompt_size = 0;
   size_t cached = 0;  // tokens whose keys and values are in the cache
   size_t capacity = 0;
-  Buffer cache;  // [layers, 2 (k, v), capacity, kv_heads * head_dim]
+  DeviceBuffer cache;  // [layers, 2 (k, v), capacity, kv_heads * head_dim]
 };
 
 // Rows of one lane in a step: tokens begin .. begin + count - 1.
@@ -44,7 +43,9 @@ class Decoder {
         layers_(weights, ops, device, block_rows, variants.slots(), positions),
         merged_(weights, ops, device, merged_slots),
         work_(work) {
-    const auto floats = [](int64_t count) { return Buffer(static_cast<size_t>(count) * sizeof(float)); };
+    const auto floats = [&](int64_t count) {
+      return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
+    };
     residual_ = floats(block_rows * config_.hidden_size);
     wanted_residual_ = floats(block_rows * config_.hidden_size);
     k_ = floats(block_rows * kv_width_);
@@ -74,17 +75,17 @@ class Decoder {
       if (wanted == 0) break;
       attention_runs(layer, pieces, true);
       float* compact = wanted_residual_.as<float>();
-      for (int64_t i = 0; i < wanted; ++i) {
-        std::memcpy(compact + i * config_.hidden_size,
-                    residual_.as<float>() + wanted_[static_cast<size_t>(i)] * config_.hidden_size,
-                    static_cast<size_t>(config_.hidden_size) * sizeof(float));
-      }
+      const Tensor all(residual_.data(), DType::kF32, {rows, config_.hidden_size});
+      ops_.embed({all, wanted_.data(), wanted, compact}, device_);  // the wanted rows
       layers_.attend(layer, wanted_.data(), wanted, wanted_positions_.data(), runs_, spans_, compact);
       feed_forward(layer, compact, wanted_candidate_);
       predict(pieces, compact);
     }
     for (Piece& piece : pieces) piece.lane->cached = piece.begin + piece.count;
     work_.tokens_computed += rows;
+    const RouterCounts counts = layers_.take_counts();
+    work_.router.tiny_sums += counts.tiny_sums;
+    work_.router.negative_sums += counts.negative_sums;
   }
 
  private:
@@ -107,8 +108,7 @@ class Decoder {
   }
 
   float* cache_of(const Lane& lane, int64_t layer, int64_t which) const {
-    float* base = const_cast<float*>(lane.cache.as<float>());
-    return base + (layer * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
+    return lane.cache.as<float>() + (layer * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
   }
 
   void store(int64_t layer, const std::vector<Piece>& pieces) {
@@ -116,8 +116,8 @@ class Decoder {
     for (const Piece& piece : pieces) {
       const size_t bytes = piece.count * static_cast<size_t>(kv_width_) * sizeof(float);
       const int64_t at = static_cast<int64_t>(piece.begin) * kv_width_;
-      std::memcpy(cache_of(*piece.lane, layer, 0) + at, k_.as<float>() + row * kv_width_, bytes);
-      std::memcpy(cache_of(*piece.lane, layer, 1) + at, v_.as<float>() + row * kv_width_, bytes);
+      ops_.copy(cache_of(*piece.lane, layer, 0) + at, k_.as<float>() + row * kv_width_, bytes, device_);
+      ops_.copy(cache_of(*piece.lane, layer, 1) + at, v_.as<float>() + row * kv_width_, bytes, device_);
       row += static_cast<int64_t>(piece.count);
     }
   }
@@ -167,7 +167,7 @@ class Decoder {
       block.rows = end - first;
       block.variants = variants;
       block.variant_of_row = variants.size() == 1 ? nullptr : variant_of_row.data();
-      layers_.mixture(layer, block, merged_, &work_.router);
+      layers_.mixture(layer, block, merged_);
       first = end;
     }
   }
@@ -195,7 +195,7 @@ class Decoder {
   LayerPass layers_;
   MergeBuffer merged_;
   WorkCounts& work_;
-  Buffer residual_, wanted_residual_, k_, v_;
+  DeviceBuffer residual_, wanted_residual_, k_, v_;
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
@@ -280,7 +280,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     size_t end = begin, used = 0;
     while (end < lanes.size() && (end == begin || used + row_cache * lanes[end].capacity <= cache_budget)) {
       used += row_cache * lanes[end].capacity;
-      lanes[end].cache = Buffer(row_cache * lanes[end].capacity);
+      lanes[end].cache = DeviceBuffer(state.ops, state.device, row_cache * lanes[end].capacity);
       live.push_back(&lanes[end++]);
     }
     while (!live.empty()) {
@@ -302,7 +302,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       ++state.work.decode_steps;
       std::erase_if(live, [&](Lane* lane) {
         if (lane->cached + 1 != lane->tokens.size() || !finished(*lane)) return false;
-        lane->cache = Buffer();
+        lane->cache = DeviceBuffer();
         result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)].assign(
             lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
         return true;

@@ -31,11 +31,7 @@ class Cutter {
 
 LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& device, int64_t block_rows,
                      int32_t slots, int64_t positions)
-    : weights_(weights),
-      config_(weights.config()),
-      ops_(ops),
-      device_(device),
-      rope_(rope_table(positions, config_.head_dim, config_.rope_theta, config_.rope_scaling)) {
+    : weights_(weights), config_(weights.config()), ops_(ops), device_(device) {
   const int64_t hidden = config_.hidden_size, q_width = config_.num_heads * config_.head_dim;
   const int64_t width = std::max({slots * config_.expert_intermediate_size, config_.dense_intermediate_size,
                                   config_.shared_intermediate_size});
@@ -55,8 +51,33 @@ LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& devic
     shared_gate_ = cutter.cut<float>(block_rows);
     return cutter.used();
   };
-  storage_ = Buffer(cut_all(nullptr));
+  storage_ = DeviceBuffer(ops_, device_, cut_all(nullptr));
   cut_all(storage_.as<uint8_t>());
+  const RopeTable table = rope_table(positions, config_.head_dim, config_.rope_theta, config_.rope_scaling);
+  const size_t bytes = table.cosine.size() * sizeof(float);
+  cosine_ = DeviceBuffer(ops_, device_, bytes);
+  sine_ = DeviceBuffer(ops_, device_, bytes);
+  ops_.upload(cosine_.data(), table.cosine.data(), bytes, device_);
+  ops_.upload(sine_.data(), table.sine.data(), bytes, device_);
+  counts_ = DeviceBuffer(ops_, device_, sizeof(RouterCounts));
+  ops_.clear(counts_.data(), sizeof(RouterCounts), device_);
+  all_rows_ = DeviceBuffer(ops_, device_, 2 * sizeof(int32_t));
+}
+
+RouterCounts LayerPass::take_counts() {
+  RouterCounts counts;
+  ops_.download(&counts, counts_.data(), sizeof counts, device_);
+  ops_.clear(counts_.data(), sizeof counts, device_);
+  return counts;
+}
+
+const int32_t* LayerPass::offset_of_all(int64_t rows) {
+  if (rows != offset_rows_) {
+    const int32_t offset[2] = {0, static_cast<int32_t>(rows)};
+    ops_.upload(all_rows_.data(), offset, sizeof offset, device_);
+    offset_rows_ = rows;
+  }
+  return all_rows_.as<int32_t>();
 }
 
 void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index,
@@ -84,7 +105,7 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
   if (weights.k_norm != nullptr) {
     ops_.rmsnorm({k, rows * heads, head_dim, weights.k_norm, config_.rms_norm_eps, k}, device_);
   }
-  ops_.rope({k, rows, heads, head_dim, position, rope_.cosine.data(), rope_.sine.data()}, device_);
+  ops_.rope({k, rows, heads, head_dim, position, cosine_.as<float>(), sine_.as<float>()}, device_);
 }
 
 void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const int32_t* position,
@@ -95,7 +116,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   if (weights.q_norm != nullptr) {
     ops_.rmsnorm({q_, rows * heads, head_dim, weights.q_norm, config_.rms_norm_eps, q_}, device_);
   }
-  ops_.rope({q_, rows, heads, head_dim, position, rope_.cosine.data(), rope_.sine.data()}, device_);
+  ops_.rope({q_, rows, heads, head_dim, position, cosine_.as<float>(), sine_.as<float>()}, device_);
   AttentionArgs args;
   args.q = q_;
   args.runs = runs.data();
@@ -112,10 +133,9 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
 }
 
 void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
-  const int32_t offset[2] = {0, static_cast<int32_t>(rows)};
   ExpertFfnArgs args;
   args.x = normed_;
-  args.offset = offset;
+  args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.shared;
   args.hidden = config_.hidden_size;
@@ -126,7 +146,7 @@ void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   gemm(weights.shared_gate, nullptr, normed_, nullptr, rows, shared_gate_);
 }
 
-void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged, RouterCounts* counts,
+void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
                         MixtureObserver* observer) {
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t hidden = config_.hidden_size;
@@ -180,10 +200,10 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   router.expert = expert_;
   router.weight = weight_;
   router.logits = logits_;
-  router.counts = counts;
+  router.counts = counts_.as<RouterCounts>();
   ops_.router(router, device_);
 
-  std::vector<int32_t> offset(groups.size() + 1);
+  offset_.reserve(ops_, device_, (groups.size() + 1) * sizeof(int32_t));
   DispatchArgs dispatch;
   dispatch.expert = expert_;
   dispatch.rows = block.rows;
@@ -192,14 +212,14 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   dispatch.group_of = group_of.data();
   dispatch.group_stride = stride;
   dispatch.groups = static_cast<int32_t>(groups.size());
-  dispatch.offset = offset.data();
+  dispatch.offset = offset_.as<int32_t>();
   dispatch.order = order_;
   if (block.source_row != nullptr) {
-    first_slot_.resize(static_cast<size_t>(block.sources) * groups.size());
+    first_slot_.reserve(ops_, device_, static_cast<size_t>(block.sources) * groups.size() * sizeof(int32_t));
     dispatch.source_row = block.source_row;
     dispatch.sources = block.sources;
     dispatch.slot_row = slot_row_;
-    dispatch.first_slot = first_slot_.data();
+    dispatch.first_slot = first_slot_.as<int32_t>();
   }
   ops_.dispatch(dispatch, device_);
 
@@ -207,7 +227,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   ffn.x = normed_;
   ffn.slots = slots;
   ffn.order = order_;
-  ffn.offset = offset.data();
+  ffn.offset = offset_.as<int32_t>();
   ffn.groups = static_cast<int32_t>(groups.size());
   ffn.experts = groups.data();
   ffn.hidden = hidden;
@@ -239,12 +259,11 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
 void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   const LayerWeights& weights = weights_.layer(layer);
-  const int32_t offset[2] = {0, static_cast<int32_t>(rows)};
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, normed_},
                device_);
   ExpertFfnArgs args;
   args.x = normed_;
-  args.offset = offset;
+  args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.dense;
   args.hidden = config_.hidden_size;
@@ -270,14 +289,20 @@ void LayerPass::score(const float* residual, int64_t rows, std::span<const int32
   args.target = target.data();
   args.count = static_cast<int64_t>(row_of_score.size());
   args.vocabulary = weights_.vocabulary();
-  args.out = out;
+  const size_t bytes = row_of_score.size() * sizeof(TokenScore);
+  results_.reserve(ops_, device_, bytes);
+  args.out = results_.as<TokenScore>();
   ops_.score(args, device_);
+  ops_.download(out, results_.data(), bytes, device_);
 }
 
 void LayerPass::logits(const float* residual, int64_t rows, float* out) {
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, normed_},
                device_);
-  gemm(weights_.vocabulary(), nullptr, normed_, nullptr, rows, out);
+  const size_t bytes = static_cast<size_t>(rows * weights_.vocabulary().n) * sizeof(float);
+  results_.reserve(ops_, device_, bytes);
+  gemm(weights_.vocabulary(), nullptr, normed_, nullptr, rows, results_.as<float>());
+  ops_.download(out, results_.data(), bytes, device_);
 }
 
 }  // namespace eep

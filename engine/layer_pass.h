@@ -14,7 +14,7 @@
 
 namespace eep {
 
-// Sees the inside of a mixture layer, for calibration.
+// Sees the inside of a mixture layer, for calibration: pointers are device memory.
 class MixtureObserver {
  public:
   virtual ~MixtureObserver() = default;
@@ -65,17 +65,21 @@ class LayerPass {
               float* residual);  // [rows, hidden]
 
   // Feed-forward half: mixture of experts (sparse layers) or dense FFN.
-  void mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged, RouterCounts* counts,
+  void mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
                MixtureObserver* observer = nullptr);
   void dense(int64_t layer, float* residual, int64_t rows);
 
-  // Scores of rows after the last layer: final norm, then the vocabulary at wanted positions.
+  // What the routers counted since the last call.
+  RouterCounts take_counts();
+
+  // Scores of rows after the last layer: final norm, then the vocabulary at wanted positions; in host memory.
   void score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
              std::span<const int32_t> target, TokenScore* out);
-  // Full logits [rows, vocab].
+  // Full logits [rows, vocab], in host memory.
   void logits(const float* residual, int64_t rows, float* out);
 
  private:
+  const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
   void gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index, int64_t rows,
             float* out, bool accumulate = false);
@@ -84,11 +88,16 @@ class LayerPass {
   const ModelConfig& config_;
   const Ops& ops_;
   Device device_;
-  RopeTable rope_;
-  Buffer storage_;
+  DeviceBuffer cosine_, sine_;  // [positions, head_dim / 2]
+  DeviceBuffer storage_;
   float *normed_, *q_, *attended_, *logits_, *weight_, *activation_, *slot_out_, *shared_out_, *shared_gate_;
   int32_t *expert_, *order_, *slot_row_;
-  std::vector<int32_t> first_slot_;
+  DeviceBuffer offset_;      // [groups + 1]
+  DeviceBuffer first_slot_;  // [sources, groups]
+  DeviceBuffer counts_;      // RouterCounts
+  DeviceBuffer all_rows_;    // [2]
+  DeviceBuffer results_;     // scores or logits on their way to the host
+  int64_t offset_rows_ = -1;
 };
 
 }  // namespace eep

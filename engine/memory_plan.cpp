@@ -43,12 +43,9 @@ MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRe
   const size_t row_residual =
       2 * static_cast<size_t>(hidden) * sizeof(float);  // the stream before and after a split
   const size_t row_scratch = scratch_row_bytes(config, request.slots);
-  const size_t merged_expert =
-      static_cast<size_t>(
-          2 * PackedMatrix{nullptr, config.dtype, config.expert_intermediate_size, hidden}.padded_elements() +
-          PackedMatrix{nullptr, config.dtype, hidden, config.expert_intermediate_size}.padded_elements()) *
-          dtype_size(config.dtype) +
-      3 * Buffer::kAlignment;
+  const size_t merged_expert = 2 * ops.packed_bytes(config.expert_intermediate_size, hidden, config.dtype) +
+                               ops.packed_bytes(hidden, config.expert_intermediate_size, config.dtype) +
+                               3 * Buffer::kAlignment;
   const size_t logits = static_cast<size_t>(config.vocab_size) * sizeof(float) * 64;
 
   // A block holds several streams of a population, so that streams that part in a layer still share its

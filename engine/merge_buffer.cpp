@@ -20,22 +20,21 @@ std::string key_of(int64_t layer, const float* row, int64_t experts) {
 MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots)
     : weights_(weights), ops_(ops), device_(device), slots_(slots) {
   const ModelConfig& config = weights.config();
-  const size_t gate =
-      PackedMatrix{nullptr, config.dtype, config.expert_intermediate_size, config.hidden_size}.bytes();
-  const size_t down =
-      PackedMatrix{nullptr, config.dtype, config.hidden_size, config.expert_intermediate_size}.bytes();
-  slot_bytes_ = 2 * rounded(gate) + rounded(down);
-  storage_ = Buffer(slot_bytes_ * static_cast<size_t>(slots));
+  gate_bytes_ = ops.packed_bytes(config.expert_intermediate_size, config.hidden_size, config.dtype);
+  down_bytes_ = ops.packed_bytes(config.hidden_size, config.expert_intermediate_size, config.dtype);
+  slot_bytes_ = 2 * rounded(gate_bytes_) + rounded(down_bytes_);
+  storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
 }
 
 ExpertMatrices MergeBuffer::slot(int64_t index) const {
   const ModelConfig& config = weights_.config();
   const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
-  uint8_t* base = const_cast<uint8_t*>(storage_.as<uint8_t>()) + static_cast<size_t>(index) * slot_bytes_;
+  uint8_t* base = storage_.as<uint8_t>() + static_cast<size_t>(index) * slot_bytes_;
+  const DType dtype = ops_.weight_dtype(config.dtype);
   ExpertMatrices matrices;
-  matrices.gate = {base, config.dtype, width, hidden};
-  matrices.up = {base + rounded(matrices.gate.bytes()), config.dtype, width, hidden};
-  matrices.down = {base + 2 * rounded(matrices.gate.bytes()), config.dtype, hidden, width};
+  matrices.gate = {base, dtype, width, hidden};
+  matrices.up = {base + rounded(gate_bytes_), dtype, width, hidden};
+  matrices.down = {base + 2 * rounded(gate_bytes_), dtype, hidden, width};
   return matrices;
 }
 
@@ -70,8 +69,9 @@ std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const fl
     ExpertMergeArgs args;
     args.base = base.data();
     args.experts = static_cast<int32_t>(experts);
-    args.elements = (targets[0].*member).padded_elements();
-    args.dtype = weights_.config().dtype;
+    args.dtype = (targets[0].*member).dtype;
+    args.elements = static_cast<int64_t>((member == &ExpertMatrices::down ? down_bytes_ : gate_bytes_) /
+                                         dtype_size(args.dtype));  // padding included
     args.coefficient = coefficients.data();
     args.rows = static_cast<int32_t>(targets.size());
     args.merged = merged.data();

@@ -31,8 +31,8 @@ class MergeBuffer {
   const Ops& ops_;
   Device device_;
   int64_t slots_;
-  size_t slot_bytes_;
-  Buffer storage_;
+  size_t gate_bytes_, down_bytes_, slot_bytes_;
+  DeviceBuffer storage_;
   std::unordered_map<std::string, int64_t> slot_of_;  // (layer, bytes of the row) -> slot
   int64_t merged_count_ = 0;
 };

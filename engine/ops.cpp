@@ -1,13 +1,34 @@
 // The rows of the backend table.
 #include "engine/ops.h"
 
+#include "kernels/cpu_memory.h"
+#include "kernels/error.h"
+#include "kernels/gpu_memory.h"
+#include "kernels/gpu_pack.h"
+
 namespace eep {
+namespace {
+
+PackedMatrix pack_cpu(const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
+                      DType dtype, void* destination, const Device&) {
+  return gemm_pack_cpu(source, n, k, row_stride, column_stride, dtype, destination);
+}
+
+}  // namespace
 
 const Ops& cpu_ops() {
   static const Ops ops{
       .name = "cpu",
+      .host_memory = true,
+      .allocate = allocate_cpu,
+      .release = release_cpu,
+      .upload = upload_cpu,
+      .download = download_cpu,
+      .copy = copy_cpu,
+      .clear = clear_cpu,
+      .weight_dtype = [](DType dtype) { return dtype; },
       .packed_bytes = gemm_packed_bytes,
-      .pack = gemm_pack_cpu,
+      .pack = pack_cpu,
       .embed = embed_cpu,
       .rmsnorm = rmsnorm_cpu,
       .gemm = gemm_cpu,
@@ -23,5 +44,46 @@ const Ops& cpu_ops() {
   };
   return ops;
 }
+
+// One row for each of the two builds of the kernel files.
+#define EEP_GPU_ROW(row)                                                                          \
+  {                                                                                               \
+    .name = #row, .host_memory = false, .allocate = allocate_##row, .release = release_##row,     \
+    .upload = upload_##row, .download = download_##row, .copy = copy_##row, .clear = clear_##row, \
+    .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,       \
+    .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row,       \
+    .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row,             \
+    .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row, \
+    .score = score_##row, .expert_stats = expert_stats_##row,                                     \
+  }
+
+const Ops& simt_ops() {
+  static const Ops ops EEP_GPU_ROW(simt);
+  return ops;
+}
+
+#ifdef EEP_HAVE_CUDA
+bool cuda_built() { return true; }
+int cuda_device_count() { return device_count_cuda(); }
+std::string cuda_device_text(int index) { return device_text_cuda(index); }
+Device open_device_cuda(int index) { return open_cuda(index); }
+const Ops& cuda_ops() {
+  static const Ops ops EEP_GPU_ROW(cuda);
+  return ops;
+}
+#else
+bool cuda_built() { return false; }
+int cuda_device_count() { return 0; }
+std::string cuda_device_text(int) { return ""; }
+Device open_device_cuda(int) {
+  cuda_ops();  // throws
+  return {};
+}
+const Ops& cuda_ops() {
+  throw Error(ExitCode::kRuntime, "--device cuda", "this build has no CUDA backend: nvcc was not found",
+              "use --device cpu");
+}
+#endif
+#undef EEP_GPU_ROW
 
 }  // namespace eep

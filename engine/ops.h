@@ -2,6 +2,8 @@
 // engine is written once over it.
 #pragma once
 
+#include <string>
+
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/device.h"
@@ -20,9 +22,23 @@ namespace eep {
 
 struct Ops {
   const char* name;
+  bool host_memory;  // the device's memory is the host's: mapped files need no copy
+
+  // Memory of the device, where activations, weights, keys and values lie. Lists that the engine makes
+  // (tokens, positions, indices, plans) are host memory; each op's header says which argument is which.
+  void* (*allocate)(size_t bytes, const Device&);
+  void (*release)(void* memory, const Device&);
+  void (*upload)(void* to, const void* from, size_t bytes, const Device&);
+  void (*download)(void* to, const void* from, size_t bytes, const Device&);
+  void (*copy)(void* to, const void* from, size_t bytes, const Device&);  // within the device
+  void (*clear)(void* memory, size_t bytes, const Device&);
+
+  // Weights in the backend's layout, and the dtype that a checkpoint's becomes.
+  DType (*weight_dtype)(DType dtype);
   size_t (*packed_bytes)(int64_t n, int64_t k, DType dtype);
   PackedMatrix (*pack)(const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
-                       DType dtype, void* destination);
+                       DType dtype, void* destination, const Device&);
+
   void (*embed)(const EmbedArgs&, const Device&);
   void (*rmsnorm)(const RmsNormArgs&, const Device&);
   void (*gemm)(const GemmArgs&, const Device&);
@@ -38,5 +54,16 @@ struct Ops {
 };
 
 const Ops& cpu_ops();
+// The kernels of the CUDA row, run on the host by kernels/simt: for tests, not for speed.
+const Ops& simt_ops();
+// Throws Error(kRuntime) where this build has no CUDA backend.
+const Ops& cuda_ops();
+bool cuda_built();
+
+// CUDA devices that this build can use here, and their names; opening one takes its stream and staging
+// memory, which live as long as the process.
+int cuda_device_count();
+std::string cuda_device_text(int index);
+Device open_device_cuda(int index);
 
 }  // namespace eep

@@ -1,11 +1,8 @@
 // Weights: one allocation for all packed matrices and f32 vectors, sizes first, then cut and filled.
 #include "engine/weights.h"
 
-#include <algorithm>
 #include <cstring>
-#include <new>
 
-#include "kernels/error.h"
 #include "kernels/float16.h"
 
 namespace eep {
@@ -47,23 +44,35 @@ float element(const uint8_t* source, DType dtype) {
 // Describes and, with a base, fills every tensor. One walk, so sizes and contents cannot disagree.
 class Packer {
  public:
-  Packer(const ModelConfig& config, const Ops& ops, uint8_t* base)
-      : config_(config), ops_(ops), arena_(base) {}
+  Packer(const ModelConfig& config, const Ops& ops, const Device& device, uint8_t* base)
+      : config_(config), ops_(ops), device_(device), arena_(base) {}
 
   const float* vector(const Tensor& source, int64_t size) {
     auto* out = reinterpret_cast<float*>(arena_.cut(static_cast<size_t>(size) * sizeof(float)));
     if (out == nullptr) return nullptr;
     const uint8_t* bytes = source.as<uint8_t>();
-    for (int64_t i = 0; i < size; ++i) {
-      out[i] = element(bytes + static_cast<size_t>(i) * dtype_size(source.dtype), source.dtype);
+    std::vector<float> values(static_cast<size_t>(size));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = element(bytes + i * dtype_size(source.dtype), source.dtype);
     }
+    ops_.upload(out, values.data(), values.size() * sizeof(float), device_);
     return out;
   }
 
   PackedMatrix matrix(const RawMatrix& source, int64_t n, int64_t k) {
     uint8_t* out = arena_.cut(ops_.packed_bytes(n, k, config_.dtype));
     if (out == nullptr) return {};
-    return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out);
+    return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out, device_);
+  }
+
+  // The embedding as the checkpoint has it: mapped where the device reads host memory, else copied.
+  Tensor table(const Tensor& source) {
+    if (ops_.host_memory) return source;
+    uint8_t* out =
+        arena_.cut(static_cast<size_t>(config_.vocab_size * config_.hidden_size) * dtype_size(config_.dtype));
+    if (out == nullptr) return {};
+    ops_.upload(out, source.data, source.bytes(), device_);
+    return Tensor(out, source.dtype, {source.dim(0), source.dim(1)});
   }
 
   ExpertMatrices ffn(const RawFfn& source, int64_t intermediate) {
@@ -114,38 +123,34 @@ class Packer {
  private:
   const ModelConfig& config_;
   const Ops& ops_;
+  const Device& device_;
   Arena arena_;
 };
 
 }  // namespace
 
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
-  Packer sizes(config, ops, nullptr);
+  const Device nowhere;
+  Packer sizes(config, ops, nowhere, nullptr);
   const RawLayer none;
   for (uint8_t sparse : config.sparse) sizes.layer(none, sparse != 0);
   sizes.vector({}, config.hidden_size);
   sizes.matrix({}, config.vocab_size, config.hidden_size);
+  sizes.table({});
   return sizes.used();
 }
 
-Weights::Weights(const RawModel& raw, const Ops& ops) : config_(raw.config), embedding_(raw.embedding) {
+Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device) : config_(raw.config) {
   packed_bytes_ = packed_bytes(config_, ops);
-  try {
-    storage_ = Buffer(packed_bytes_);
-  } catch (const std::bad_alloc&) {
-    throw Error(ExitCode::kRuntime, "memory",
-                "the packed weights do not fit (expected " + std::to_string(packed_bytes_) + " bytes free)");
-  }
-  Packer packer(config_, ops, storage_.as<uint8_t>());
+  storage_ = DeviceBuffer(ops, device, packed_bytes_);
+  Packer packer(config_, ops, device, storage_.as<uint8_t>());
   for (int64_t index = 0; index < config_.num_layers; ++index) {
     layers_.push_back(packer.layer(raw.layers[static_cast<size_t>(index)],
                                    config_.sparse[static_cast<size_t>(index)] != 0));
   }
   final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
   vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
-  const int64_t hidden = config_.hidden_size, width = config_.expert_intermediate_size;
-  expert_elements_ = 2 * PackedMatrix{nullptr, config_.dtype, width, hidden}.padded_elements() +
-                     PackedMatrix{nullptr, config_.dtype, hidden, width}.padded_elements();
+  embedding_ = packer.table(raw.embedding);
 }
 
 }  // namespace eep

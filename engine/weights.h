@@ -1,10 +1,11 @@
 // Weights: a model's base weights in the backend's layout. Packing is the only second copy; the embedding
-// table stays mapped.
+// table stays mapped on the CPU.
 #pragma once
 
 #include <vector>
 
 #include "engine/config.h"
+#include "engine/device_buffer.h"
 #include "engine/ops.h"
 #include "engine/raw_model.h"
 #include "kernels/device.h"
@@ -34,17 +35,15 @@ struct LayerWeights {
 class Weights {
  public:
   // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object
-  // (the embedding is a view into it).
-  Weights(const RawModel& raw, const Ops& ops);
+  // (on the CPU the embedding is a view into it).
+  Weights(const RawModel& raw, const Ops& ops, const Device& device = {});
 
   const ModelConfig& config() const { return config_; }
   const LayerWeights& layer(int64_t index) const { return layers_[static_cast<size_t>(index)]; }
-  const Tensor& embedding() const { return embedding_; }          // [vocab, hidden], mapped
+  const Tensor& embedding() const { return embedding_; }          // [vocab, hidden], the checkpoint's dtype
   const float* final_norm() const { return final_norm_; }         // [hidden]
   const PackedMatrix& vocabulary() const { return vocabulary_; }  // [vocab, hidden]
   size_t packed_bytes() const { return packed_bytes_; }
-  // Elements of one packed expert (gate, up, down together, padding included).
-  int64_t expert_elements() const { return expert_elements_; }
 
   // Bytes that packing will take, from the config alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops);
@@ -55,9 +54,8 @@ class Weights {
   Tensor embedding_;
   const float* final_norm_ = nullptr;
   PackedMatrix vocabulary_;
-  Buffer storage_;
+  DeviceBuffer storage_;
   size_t packed_bytes_ = 0;
-  int64_t expert_elements_ = 0;
 };
 
 }  // namespace eep

@@ -42,4 +42,8 @@ struct AttentionArgs {
 
 void attention_cpu(const AttentionArgs& args, const Device& device);
 
+// On a GPU q, out and what the spans point to are device memory; runs and spans are host memory.
+void attention_simt(const AttentionArgs& args, const Device& device);
+void attention_cuda(const AttentionArgs& args, const Device& device);
+
 }  // namespace eep

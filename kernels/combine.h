@@ -24,4 +24,8 @@ struct CombineArgs {
 
 void combine_cpu(const CombineArgs& args, const Device& device);
 
+// On a GPU: all pointers are device memory; the bits are the CPU's.
+void combine_simt(const CombineArgs& args, const Device& device);
+void combine_cuda(const CombineArgs& args, const Device& device);
+
 }  // namespace eep

@@ -7,9 +7,10 @@ enum class DeviceKind { kCpu, kCuda, kSimt };
 
 struct Device {
   DeviceKind kind = DeviceKind::kCpu;
-  int index = 0;           // GPU ordinal
-  int threads = 1;         // CPU worker threads; bits never depend on it
-  void* stream = nullptr;  // CUDA stream, null on the CPU
+  int index = 0;            // GPU ordinal
+  int threads = 1;          // CPU worker threads; bits never depend on it
+  void* stream = nullptr;   // CUDA stream, null on the CPU
+  void* staging = nullptr;  // what launchers take small tables to the GPU through (gpu.h)
 };
 
 }  // namespace eep

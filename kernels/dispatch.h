@@ -32,4 +32,8 @@ struct DispatchArgs {
 
 void dispatch_cpu(const DispatchArgs& args, const Device& device);
 
+// On a GPU: map_of_row, group_of and source_row are host memory, all else is device memory.
+void dispatch_simt(const DispatchArgs& args, const Device& device);
+void dispatch_cuda(const DispatchArgs& args, const Device& device);
+
 }  // namespace eep

@@ -15,4 +15,8 @@ struct EmbedArgs {
 
 void embed_cpu(const EmbedArgs& args, const Device& device);
 
+// On a GPU: the table, aligned to its element, and out are device memory, token is host memory.
+void embed_simt(const EmbedArgs& args, const Device& device);
+void embed_cuda(const EmbedArgs& args, const Device& device);
+
 }  // namespace eep

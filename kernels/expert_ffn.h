@@ -32,4 +32,15 @@ struct ExpertFfnArgs {
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
 
+// On a GPU x, order, offset, activation, out and what the matrices point to are device memory, experts is
+// host memory. Weights are bf16 or f16, [n, k] by rows of row_stride_16bit(k) elements, aligned to 16 bytes.
+// x and h are rounded to that dtype where a product reads them; activation holds the rounded h.
+void expert_ffn_simt(const ExpertFfnArgs& args, const Device& device);
+void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
+
+// The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
+// its own, so a run stays with one of the two.
+bool expert_ffn_sm90_supported(const Device& device);
+void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);
+
 }  // namespace eep

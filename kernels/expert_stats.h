@@ -37,4 +37,8 @@ struct ExpertStatsArgs {
 
 void expert_stats_cpu(const ExpertStatsArgs& args, const Device& device);
 
+// On a GPU: all pointers are device memory; the bits are the CPU's.
+void expert_stats_simt(const ExpertStatsArgs& args, const Device& device);
+void expert_stats_cuda(const ExpertStatsArgs& args, const Device& device);
+
 }  // namespace eep

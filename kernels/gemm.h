@@ -56,4 +56,10 @@ struct GemmArgs {
 
 void gemm_cpu(const GemmArgs& args, const Device& device);
 
+// On a GPU x, bias, out and the matrix are device memory, x_index is host memory. The matrix is bf16 or f16,
+// [n, k] by rows of row_stride_16bit(k) elements (tile_schedule.h), aligned to 16 bytes; x is rounded to that
+// dtype where it is read, products are exact, and the chain over k is one of tensor-core steps of 16.
+void gemm_simt(const GemmArgs& args, const Device& device);
+void gemm_cuda(const GemmArgs& args, const Device& device);
+
 }  // namespace eep

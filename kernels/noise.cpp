@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "kernels/float16.h"
+#include "kernels/parallel.h"
 #include "kernels/scalar_math.h"
 
 namespace eep {
@@ -33,6 +35,30 @@ double philox_normal(uint32_t first, uint32_t second) {
   const double u = (static_cast<double>(first) + 0.5) * 0x1p-32;
   const double angle = static_cast<double>(second) * (0x1p-32 * 6.28318530717958623200e+00);
   return std::sqrt(-2.0 * logarithm(u)) * sine_cosine(angle).cosine;
+}
+
+void noise_cpu(const NoiseArgs& args, const Device& device) {
+  parallel_rows(device, (args.count + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const uint64_t at = static_cast<uint64_t>(block);
+      const auto words =
+          philox({static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), args.stream, 0}, args.seed);
+      for (int64_t i = 4 * block; i < args.count && i < 4 * block + 4; ++i) {
+        const float value =
+            std::fma(2.0f, philox_uniform(words[static_cast<size_t>(i % 4)]), -1.0f) * args.scale;
+        switch (args.dtype) {
+          case DType::kBF16:
+            static_cast<uint16_t*>(args.out)[i] = f32_to_bf16(value);
+            break;
+          case DType::kF16:
+            static_cast<uint16_t*>(args.out)[i] = f32_to_f16(value);
+            break;
+          default:
+            static_cast<float*>(args.out)[i] = value;
+        }
+      }
+    }
+  });
 }
 
 }  // namespace eep

@@ -5,6 +5,9 @@
 #include <array>
 #include <cstdint>
 
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
 namespace eep {
 
 // Block of four 32-bit words for a 128-bit counter and a 64-bit key.
@@ -17,5 +20,20 @@ double philox_uniform_double(uint32_t high, uint32_t low);
 // Standard normal of two words by Box-Muller over our own logarithm, sine and cosine (exactly rounded
 // operations): same bits everywhere.
 double philox_normal(uint32_t first, uint32_t second);
+
+// Synthetic weights: element i of the array is (2 u - 1) * scale rounded to the dtype, u the uniform number
+// of word i % 4 of philox({low and high word of i / 4, stream, 0}, seed). Same bits on every backend.
+struct NoiseArgs {
+  void* out = nullptr;  // [count], device memory on a GPU
+  DType dtype = DType::kBF16;
+  int64_t count = 0;
+  uint64_t seed = 0;
+  uint32_t stream = 0;  // a number for each array
+  float scale = 1;
+};
+
+void noise_cpu(const NoiseArgs& args, const Device& device);
+void noise_simt(const NoiseArgs& args, const Device& device);
+void noise_cuda(const NoiseArgs& args, const Device& device);
 
 }  // namespace eep

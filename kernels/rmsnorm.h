@@ -19,4 +19,8 @@ struct RmsNormArgs {
 
 void rmsnorm_cpu(const RmsNormArgs& args, const Device& device);
 
+// On a GPU: all pointers are device memory; the bits are the CPU's.
+void rmsnorm_simt(const RmsNormArgs& args, const Device& device);
+void rmsnorm_cuda(const RmsNormArgs& args, const Device& device);
+
 }  // namespace eep

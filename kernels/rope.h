@@ -42,4 +42,8 @@ struct RopeArgs {
 
 void rope_cpu(const RopeArgs& args, const Device& device);
 
+// On a GPU: x, cosine and sine are device memory, position is host memory; the bits are the CPU's.
+void rope_simt(const RopeArgs& args, const Device& device);
+void rope_cuda(const RopeArgs& args, const Device& device);
+
 }  // namespace eep

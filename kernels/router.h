@@ -53,4 +53,10 @@ struct RouterArgs {
 
 void router_cpu(const RouterArgs& args, const Device& device);
 
+// On a GPU: maps with what they point to, and map_of_row, are host memory, all else is device memory, counts
+// too. The gate is bf16 or f16, [experts, hidden] by rows of row_stride_16bit(hidden) (tile_schedule.h). x is
+// not rounded: logits are the CPU's chains over f32, all that follows too, so the bits are the CPU's.
+void router_simt(const RouterArgs& args, const Device& device);
+void router_cuda(const RouterArgs& args, const Device& device);
+
 }  // namespace eep

@@ -27,4 +27,9 @@ struct ScoreArgs {
 
 void score_cpu(const ScoreArgs& args, const Device& device);
 
+// On a GPU: x_index and target are host memory, all else is device memory. The vocabulary and the rounding of
+// x are those of gemm_simt. The sums have a cut of their own: the bits are not the CPU's.
+void score_simt(const ScoreArgs& args, const Device& device);
+void score_cuda(const ScoreArgs& args, const Device& device);
+
 }  // namespace eep

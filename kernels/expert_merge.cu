@@ -1,0 +1,321 @@
+// expert_merge.cu - merged[r] = sum_i coefficient[r, i] * base[i], element-wise, for all rows r in one read
+// of the base experts. The number of experts, which is the model's, chooses the kernel, so a merged expert's
+// bits depend on its coefficients and the base experts alone:
+//
+//   up to 16 experts   bound by memory: CUDA cores, the chain of fma in ascending i that the CPU runs too,
+//   zero
+//                      coefficients skipped. A thread keeps 8 elements of every expert in registers.
+//   more               bound by arithmetic on CUDA cores: tensor cores. Each f32 coefficient is split into
+//   two
+//                      16-bit ones, hi + lo; products are exact, sums f32. With u the unit roundoff of the
+//                      16-bit type the split is off by u^2 |coefficient|, far below the final rounding, u. A
+//                      zero coefficient multiplies: base experts must be finite.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+#include "kernels/expert_merge.h"
+#include "kernels/float16.h"
+#include "kernels/gpu.h"
+#include "kernels/half_pair.h"
+#include "kernels/ptx.h"
+#include "kernels/tile_schedule.h"
+
+namespace eep {
+namespace EEP_GPU_NS {
+namespace {
+
+constexpr int kFewExperts = 16;
+constexpr int kThreads = 256;
+
+struct MergeArgs {
+  const uint16_t* const* base;  // [experts], each [elements]
+  uint16_t* const* merged;      // [rows], each [elements]
+  const float* coefficient;     // [rows, experts]
+  const uint4* fragments;       // [row blocks, steps, hi and lo, 32] of 16 x 16 coefficients
+  int64_t elements;
+  int32_t experts, rows;
+};
+
+// Elements [at, at + 8) of an expert, as far as they exist.
+__device__ void store_piece(uint16_t* expert, int64_t at, int64_t elements, const uint4& piece) {
+  if (at + 8 <= elements) {
+    store_vector(expert + at, piece);
+    return;
+  }
+  const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (at + i < elements) expert[at + i] = static_cast<uint16_t>(words[i / 2] >> i % 2 * 16);
+  }
+}
+
+// ---- few experts: CUDA cores ------------------------------------------------------------------------------
+
+// Elements [at, at + 8) of an expert, zeros beyond its end.
+__device__ uint4 load_piece(const uint16_t* expert, int64_t at, int64_t elements) {
+  if (at + 8 <= elements) return load_vector<uint4>(expert + at);
+  uint32_t words[4] = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (at + i < elements) words[i / 2] |= static_cast<uint32_t>(expert[at + i]) << i % 2 * 16;
+  }
+  return {words[0], words[1], words[2], words[3]};
+}
+
+template <class Half>
+__device__ void add_pair(float (&sum)[8], int pair, uint32_t word, float scale) {
+  sum[2 * pair] = fmaf(scale, Half::low(word), sum[2 * pair]);
+  sum[2 * pair + 1] = fmaf(scale, Half::high(word), sum[2 * pair + 1]);
+}
+
+// block: kThreads; grid: ceil(elements / 8 / kThreads); shared: coefficients of all rows.
+template <class Half, int kExperts>
+__global__ void __launch_bounds__(kThreads) merge_few(const __grid_constant__ MergeArgs args) {
+  constexpr int kRowBlock = 4;
+  float* const coefficient = dynamic_shared<float>();  // [rows, experts]
+  for (int i = threadIdx.x; i < args.rows * args.experts; i += kThreads) coefficient[i] = args.coefficient[i];
+  __syncthreads();
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 8;
+  if (at >= args.elements) return;
+
+  uint4 piece[kExperts];
+#pragma unroll
+  for (int e = 0; e < kExperts; ++e) {
+    piece[e] = e < args.experts ? load_piece(args.base[e], at, args.elements) : uint4{0, 0, 0, 0};
+  }
+  for (int row = 0; row < args.rows; row += kRowBlock) {
+    float sum[kRowBlock][8] = {};
+#pragma unroll
+    for (int e = 0; e < kExperts; ++e) {
+      if (e >= args.experts) continue;
+#pragma unroll
+      for (int r = 0; r < kRowBlock; ++r) {
+        const float scale = row + r < args.rows ? coefficient[(row + r) * args.experts + e] : 0.0f;
+        if (scale == 0.0f) continue;
+        add_pair<Half>(sum[r], 0, piece[e].x, scale);
+        add_pair<Half>(sum[r], 1, piece[e].y, scale);
+        add_pair<Half>(sum[r], 2, piece[e].z, scale);
+        add_pair<Half>(sum[r], 3, piece[e].w, scale);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kRowBlock; ++r) {
+      if (row + r >= args.rows) continue;
+      const float(&s)[8] = sum[r];
+      store_piece(
+          args.merged[row + r], at, args.elements,
+          {Half::pack(s[0], s[1]), Half::pack(s[2], s[3]), Half::pack(s[4], s[5]), Half::pack(s[6], s[7])});
+    }
+  }
+}
+
+// ---- many experts: tensor cores ---------------------------------------------------------------------------
+// merged [16 rows, elements] += (hi + lo) [16, 16 experts] x base [16 experts, elements]
+
+constexpr int kWarpColumns = 64;
+constexpr int kWarpRows = 32;
+
+// Where 16-byte piece `piece` of an expert lies in a tile of kColumns elements of each, in elements.
+template <int kColumns>
+__device__ int tile_place(int expert, int piece) {
+  return expert * kColumns + 8 * (piece ^ expert % 8);
+}
+
+// A square of words over four lanes: lane q has words q of blocks 0 .. 3, and gets words 0 .. 3 of block q.
+__device__ uint4 transpose_quad(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
+  const bool odd = threadIdx.x % 2 == 1, upper = threadIdx.x / 2 % 2 == 1;
+  const uint32_t a = __shfl_xor_sync(~0u, odd ? w0 : w1, 1), b = __shfl_xor_sync(~0u, odd ? w2 : w3, 1);
+  if (odd) {
+    w0 = a, w2 = b;
+  } else {
+    w1 = a, w3 = b;
+  }
+  const uint32_t c = __shfl_xor_sync(~0u, upper ? w0 : w2, 2), d = __shfl_xor_sync(~0u, upper ? w1 : w3, 2);
+  if (upper) {
+    w0 = c, w1 = d;
+  } else {
+    w2 = c, w3 = d;
+  }
+  return {w0, w1, w2, w3};
+}
+
+// block: kThreads; grid: ceil(elements / kColumns); shared: kColumns elements of every expert, padded to
+// whole steps of 16 experts. A warp takes kWarpRows rows times kWarpColumns elements, and further rows.
+template <class Half, int kColumns>
+__global__ void __launch_bounds__(kThreads, 2) merge_many(const __grid_constant__ MergeArgs args) {
+  constexpr int kPieces = kColumns / 8, kWarpsAcross = kColumns / kWarpColumns;
+  constexpr int kRowBlocks = kWarpRows / 16, kColumnBlocks = kWarpColumns / 8;
+  uint16_t* const tile = dynamic_shared<uint16_t>();
+  const int steps = static_cast<int>(ceil_div(args.experts, 16));
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumns;
+
+  // The base experts' elements, once.
+  for (int i = threadIdx.x; i < 16 * steps * kPieces; i += kThreads) {
+    const int expert = i / kPieces, piece = i % kPieces;
+    const int64_t at = first + 8 * piece;
+    uint16_t* const to = tile + tile_place<kColumns>(expert, piece);
+    const bool there = expert < args.experts && at < args.elements;
+    const int valid = there ? static_cast<int>(min(static_cast<int64_t>(8), args.elements - at)) * 2 : 0;
+    cp_async_16(to, args.base[there ? expert : 0] + (there ? at : 0), valid);
+  }
+  cp_async_commit();
+  cp_async_wait<0>();
+  __syncthreads();
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int column = warp % kWarpsAcross * kWarpColumns;  // of the tile
+  const int row_blocks = static_cast<int>(ceil_div(args.rows, 16));
+  for (int block = warp / kWarpsAcross * kRowBlocks; block < row_blocks;
+       block += kThreads / 32 / kWarpsAcross * kRowBlocks) {
+    float sum[kRowBlocks][kColumnBlocks][4] = {};
+    for (int step = 0; step < steps; ++step) {
+      uint32_t part[kRowBlocks][2][4];  // hi and lo
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+        for (int p = 0; p < 2; ++p) {
+          const int64_t fragment =
+              (static_cast<int64_t>(min(block + i, row_blocks - 1)) * steps + step) * 2 + p;
+          const uint4 words = args.fragments[fragment * 32 + lane];
+          part[i][p][0] = words.x, part[i][p][1] = words.y, part[i][p][2] = words.z, part[i][p][3] = words.w;
+        }
+      }
+      const int expert = 16 * step + lane % 16, piece = column / 8 + lane / 16;
+#pragma unroll
+      for (int j = 0; j < kColumnBlocks; j += 2) {
+        uint32_t base[4];
+        ldmatrix_x4_trans(base, tile + tile_place<kColumns>(expert, piece + j));
+#pragma unroll
+        for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+          for (int p = 0; p < 2; ++p) {
+            Half::mma(sum[i][j], part[i][p], {base[0], base[1]});
+            Half::mma(sum[i][j + 1], part[i][p], {base[2], base[3]});
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = 16 * (block + i) + lane / 4 + 8 * half;
+#pragma unroll
+        for (int j = 0; j < kColumnBlocks; j += 4) {
+          uint32_t word[4];
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            word[c] = Half::pack(sum[i][j + c][2 * half], sum[i][j + c][2 * half + 1]);
+          }
+          const uint4 eight = transpose_quad(word[0], word[1], word[2], word[3]);
+          const int64_t at = first + column + 8 * (j + lane % 4);
+          if (row < args.rows) store_piece(args.merged[row], at, args.elements, eight);
+        }
+      }
+    }
+  }
+}
+
+// ---- launchers --------------------------------------------------------------------------------------------
+
+template <class Half>
+void launch_few(const Device& device, MergeArgs args) {
+  // Coefficients of as many rows as fit into shared memory; a further launch reads the experts again.
+  const int32_t at_once = static_cast<int32_t>((48 << 10) / sizeof(float)) / args.experts;
+  const int64_t blocks = ceil_div(args.elements, 8 * kThreads);
+  const int32_t rows = args.rows;
+  for (int32_t row = 0; row < rows; row += at_once) {
+    args.rows = std::min(at_once, rows - row);
+    launch(device,
+           {"expert_merge",
+            static_cast<unsigned>(blocks),
+            kThreads,
+            static_cast<size_t>(args.rows) * static_cast<size_t>(args.experts) * sizeof(float),
+            {{"experts", args.experts}, {"rows", args.rows}, {"elements", args.elements}}},
+           args.experts <= 8 ? merge_few<Half, 8> : merge_few<Half, kFewExperts>, args);
+    args.merged += args.rows;
+    args.coefficient += static_cast<int64_t>(args.rows) * args.experts;
+  }
+}
+
+template <class Half, int kColumns>
+void launch_many(const Device& device, const MergeArgs& args) {
+  launch(device,
+         {"expert_merge",
+          static_cast<unsigned>(ceil_div(args.elements, kColumns)),
+          kThreads,
+          static_cast<size_t>(ceil_div(args.experts, 16) * 16 * kColumns) * 2,
+          {{"experts", args.experts}, {"rows", args.rows}, {"elements", args.elements}}},
+         merge_many<Half, kColumns>, args);
+}
+
+// Coefficients as fragments A of mma.m16n8k16 (ptx.h), hi and lo, zeros beyond rows and experts.
+std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32_t experts, DType dtype) {
+  const auto narrow = [dtype](float v) { return dtype == DType::kBF16 ? f32_to_bf16(v) : f32_to_f16(v); };
+  const auto widen = [dtype](uint16_t b) { return dtype == DType::kBF16 ? bf16_to_f32(b) : f16_to_f32(b); };
+  const int64_t row_blocks = ceil_div(rows, 16), steps = ceil_div(experts, 16);
+  std::vector<uint4> fragments(static_cast<size_t>(row_blocks * steps * 2 * 32), uint4{0, 0, 0, 0});
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      const float value = coefficient[row * experts + expert];
+      if (dtype == DType::kF16 && std::fabs(value) > 65504.0f) {
+        throw Error(ExitCode::kData, "expert_merge",
+                    "coefficient of row " + std::to_string(row) + ", expert " + std::to_string(expert) +
+                        " is " + std::to_string(value) + " (expected at most 65504 in magnitude with F16)");
+      }
+      const uint16_t hi = narrow(value), lo = narrow(value - widen(hi));
+      const int64_t r = row % 16, e = expert % 16, lane = r % 8 * 4 + e % 8 / 2;
+      const int64_t block = (row / 16 * steps + expert / 16) * 2;
+      for (int64_t p = 0; p < 2; ++p) {
+        uint4& words = fragments[static_cast<size_t>((block + p) * 32 + lane)];
+        uint32_t* const word[4] = {&words.x, &words.y, &words.z, &words.w};
+        *word[r / 8 + e / 8 * 2] |= static_cast<uint32_t>(p == 0 ? hi : lo) << e % 2 * 16;
+      }
+    }
+  }
+  return fragments;
+}
+
+template <class Half>
+void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, MergeArgs merge_args) {
+  if (args.experts <= kFewExperts) {
+    merge_args.coefficient = staging.put(args.coefficient, int64_t{args.rows} * args.experts);
+    return launch_few<Half>(device, merge_args);
+  }
+  const std::vector<uint4> fragments = split_fragments(args.coefficient, args.rows, args.experts, args.dtype);
+  merge_args.fragments = staging.put(fragments.data(), static_cast<int64_t>(fragments.size()));
+  if (args.experts <= 192) return launch_many<Half, 256>(device, merge_args);
+  launch_many<Half, 128>(device, merge_args);
+}
+
+}  // namespace
+}  // namespace EEP_GPU_NS
+
+void GPU_OP(expert_merge)(const ExpertMergeArgs& args, const Device& device) {
+  if (dtype_size(args.dtype) != 2) {
+    throw Error(ExitCode::kData, "expert_merge",
+                std::string("weights are ") + dtype_name(args.dtype) + " (expected BF16 or F16)");
+  }
+  if (args.experts > 512) {
+    throw Error(ExitCode::kData, "expert_merge",
+                "too many experts (expected at most 512, got " + std::to_string(args.experts) + ")");
+  }
+  if (args.rows == 0 || args.elements == 0) return;
+  gpu::Staging staging(device);
+  gpu::MergeArgs merge_args{};
+  merge_args.base = reinterpret_cast<const uint16_t* const*>(staging.put(args.base, args.experts));
+  merge_args.merged = reinterpret_cast<uint16_t* const*>(staging.put(args.merged, args.rows));
+  merge_args.elements = args.elements;
+  merge_args.experts = args.experts;
+  merge_args.rows = args.rows;
+  if (args.dtype == DType::kBF16) {
+    gpu::merge<gpu::Bf16>(device, staging, args, merge_args);
+  } else {
+    gpu::merge<gpu::F16>(device, staging, args, merge_args);
+  }
+}
+
+}  // namespace eep

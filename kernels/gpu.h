@@ -1,0 +1,208 @@
+// gpu.h - the one place where a kernel file meets its machine. X.cu is compiled twice: by nvcc for the GPU,
+// where GPU_OP(X) is X_cuda, and as plain C++ over simt/, where it is X_simt and every kernel runs on the
+// host. Code that is not an op lies in namespace gpu, whose real name differs between the two, so that one
+// program may hold both.
+//
+//   namespace eep {
+//   namespace EEP_GPU_NS { namespace { ... kernels ... } }
+//   void GPU_OP(router)(const RouterArgs& args, const Device& device) { ... gpu::launch(...); }
+//   }
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "kernels/device.h"
+#include "kernels/error.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#define EEP_GPU_NS gpu_cuda
+#define GPU_OP(name) name##_cuda
+#else
+#include <memory>
+#include <vector>
+
+#include "kernels/simt/cuda.h"
+#include "kernels/simt/stream.h"
+#define EEP_GPU_NS gpu_simt
+#define GPU_OP(name) name##_simt
+#endif
+
+namespace eep {
+namespace EEP_GPU_NS {
+
+inline constexpr size_t kScratchBytes = size_t{16} << 20;  // most that one table or scratch may take
+
+struct Shape {
+  const char* name;
+  int64_t extent;
+};
+
+struct Launch {
+  const char* op;  // in messages
+  dim3 blocks;
+  dim3 threads;
+  size_t shared_bytes = 0;                   // dynamic
+  std::initializer_list<Shape> shapes = {};  // in messages
+};
+
+// "gemm: WHAT (rows 3, n 8; 1x1x1 blocks of 128 threads, 0 bytes of shared memory)"
+[[noreturn]] inline void fail_launch(const Launch& launch, const std::string& what) {
+  std::string where;
+  for (const Shape& shape : launch.shapes)
+    where += std::string(shape.name) + " " + std::to_string(shape.extent) + ", ";
+  if (!where.empty()) where.replace(where.size() - 2, 2, "; ");
+  const dim3 b = launch.blocks, t = launch.threads;
+  where += std::to_string(b.x) + "x" + std::to_string(b.y) + "x" + std::to_string(b.z) + " blocks of " +
+           std::to_string(t.x * t.y * t.z) + " threads, " + std::to_string(launch.shared_bytes) +
+           " bytes of shared memory";
+  throw Error(ExitCode::kRuntime, launch.op, what + " (" + where + ")");
+}
+
+#ifdef __CUDACC__
+
+inline void check(cudaError_t status, const char* where) {
+  if (status == cudaSuccess) return;
+  const ExitCode code = ExitCode::kRuntime;
+  throw Error(code, where, std::string("CUDA says \"") + cudaGetErrorString(status) + "\"");
+}
+
+template <typename T>
+__device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char bytes[];
+  return reinterpret_cast<T*>(bytes);
+}
+
+template <typename... P, typename... A>
+void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  if (launch.shared_bytes > 48 << 10) {
+    const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(launch.shared_bytes));
+    if (status != cudaSuccess) fail_launch(launch, cudaGetErrorString(status));
+  }
+  kernel<<<launch.blocks, launch.threads, launch.shared_bytes, static_cast<cudaStream_t>(device.stream)>>>(
+      args...);
+  const cudaError_t status = cudaGetLastError();
+  if (status != cudaSuccess) fail_launch(launch, cudaGetErrorString(status));
+}
+
+// Pinned host memory and device memory of equal size, in segments that are used in turn. A segment is filled
+// again when the copies from it are over, for which an event stands; the stream's own order protects the
+// device's half.
+struct StagingRing {
+  static constexpr int kSegments = 4;
+  static constexpr size_t kSegmentBytes = kScratchBytes;
+  char* host = nullptr;
+  char* device = nullptr;
+  cudaEvent_t copied[kSegments] = {};
+  int segment = 0;
+  size_t used = 0;  // of the segment
+};
+
+#else
+
+template <typename T>
+T* dynamic_shared() {
+  return reinterpret_cast<T*>(simt::block->shared);
+}
+
+template <typename... P, typename... A>
+void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  const dim3 blocks = launch.blocks, threads = launch.threads;
+  const size_t shared_bytes = launch.shared_bytes;
+  if (device.stream == nullptr) return simt::launch(kernel, blocks, threads, shared_bytes, args...);
+  static_cast<simt::Stream*>(device.stream)->add([=] {
+    simt::launch(kernel, blocks, threads, shared_bytes, args...);
+  });
+}
+
+#endif
+
+// Takes small arrays of the host to the device: put() gives a device pointer that is good for the launches
+// made on this device's stream while the Staging lives. On the host a plain copy of exactly that size.
+class Staging {
+ public:
+  explicit Staging(const Device& device) : device_(device) {}
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  template <typename T>
+  const T* put(const T* values, int64_t count) {  // null stays null
+    if (values == nullptr || count == 0) return nullptr;
+    return reinterpret_cast<const T*>(put_bytes(values, static_cast<size_t>(count) * sizeof(T)));
+  }
+  // Device memory for what one launch of an op leaves to the next, not initialised.
+  template <typename T>
+  T* scratch(int64_t count) {
+    return reinterpret_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
+  }
+
+#ifdef __CUDACC__
+ private:
+  size_t reserve(size_t bytes) {  // offset into both halves of the ring
+    StagingRing& ring = *static_cast<StagingRing*>(device_.staging);
+    taken_ += bytes;
+    if (bytes > kScratchBytes || taken_ > (StagingRing::kSegments - 2) * StagingRing::kSegmentBytes)
+      throw Error(ExitCode::kRuntime, "staging",
+                  "the tables of one op are too large (expected at most " + std::to_string(kScratchBytes) +
+                      " bytes each, got " + std::to_string(bytes) + ")");
+    if (ring.used + bytes > StagingRing::kSegmentBytes) {
+      check(cudaEventRecord(ring.copied[ring.segment], static_cast<cudaStream_t>(device_.stream)), "staging");
+      ring.segment = (ring.segment + 1) % StagingRing::kSegments;
+      ring.used = 0;
+      check(cudaEventSynchronize(ring.copied[ring.segment]), "staging");
+    }
+    const size_t at = static_cast<size_t>(ring.segment) * StagingRing::kSegmentBytes + ring.used;
+    ring.used += (bytes + 255) / 256 * 256;
+    return at;
+  }
+  const void* put_bytes(const void* values, size_t bytes) {
+    StagingRing& ring = *static_cast<StagingRing*>(device_.staging);
+    const size_t at = reserve(bytes);
+    __builtin_memcpy(ring.host + at, values, bytes);
+    check(cudaMemcpyAsync(ring.device + at, ring.host + at, bytes, cudaMemcpyHostToDevice,
+                          static_cast<cudaStream_t>(device_.stream)),
+          "staging");
+    return ring.device + at;
+  }
+  void* scratch_bytes(size_t bytes) {
+    return static_cast<StagingRing*>(device_.staging)->device + reserve(bytes);
+  }
+
+  size_t taken_ = 0;
+  const Device& device_;
+#else
+  ~Staging() {
+    if (device_.stream != nullptr && !copies_.empty())
+      static_cast<simt::Stream*>(device_.stream)->add([copies = copies_] { (void)copies; });
+  }
+
+ private:
+  const void* put_bytes(const void* values, size_t bytes) {
+    void* const copy = scratch_bytes(bytes);
+    std::memcpy(copy, values, bytes);
+    return copy;
+  }
+  void* scratch_bytes(size_t bytes) {
+    if (bytes > kScratchBytes)
+      throw Error(ExitCode::kRuntime, "staging", "the tables of one op are too large");
+    copies_.push_back(std::shared_ptr<char[]>(new char[bytes]));
+    std::memset(copies_.back().get(), 0xff, bytes);
+    return copies_.back().get();
+  }
+
+  const Device& device_;
+  std::vector<std::shared_ptr<char[]>> copies_;
+#endif
+};
+
+}  // namespace EEP_GPU_NS
+
+namespace gpu = EEP_GPU_NS;
+
+}  // namespace eep

@@ -1,0 +1,44 @@
+// gpu_memory: a device and its memory. Buffers are taken once, by the memory plan, and never inside an op.
+#pragma once
+
+#include <string>
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+// A device with its stream and staging memory; an Error where there is no driver, no such device, or one that
+// is too old. Closed when the program has no more work for it.
+Device open_simt(int index);
+Device open_cuda(int index);
+void close_simt(const Device& device);
+void close_cuda(const Device& device);
+
+// Memory of the device, aligned to 256 bytes; an Error says what was asked for and what was free.
+void* allocate_simt(size_t bytes, const Device& device);
+void* allocate_cuda(size_t bytes, const Device& device);
+void* allocate_shared_cuda(size_t bytes);  // that the host reaches too: for tests
+void release_simt(void* memory, const Device& device);
+void release_cuda(void* memory, const Device& device);
+
+// In the order of the stream. upload and download return when the host's memory may be used again.
+void upload_simt(void* to, const void* from, size_t bytes, const Device& device);
+void upload_cuda(void* to, const void* from, size_t bytes, const Device& device);
+void download_simt(void* to, const void* from, size_t bytes, const Device& device);
+void download_cuda(void* to, const void* from, size_t bytes, const Device& device);
+void copy_simt(void* to, const void* from, size_t bytes, const Device& device);  // within the device
+void copy_cuda(void* to, const void* from, size_t bytes, const Device& device);
+void clear_simt(void* memory, size_t bytes, const Device& device);  // to zeros
+void clear_cuda(void* memory, size_t bytes, const Device& device);
+
+// Until all work given to the device is over; a kernel that failed since shows here.
+void synchronize_simt(const Device& device);
+void synchronize_cuda(const Device& device);
+
+// Devices that a CUDA program can use here; 0 without a driver.
+int device_count_cuda();
+// "NVIDIA H100 80GB HBM3, compute capability 9.0, 79.2 GiB"
+std::string device_text_cuda(int index);
+
+}  // namespace eep

@@ -1,0 +1,72 @@
+// What the tests of the GPU's kernels share: memory that a kernel reaches, and the schedules of the host
+// executor. Tests of the ops include this and name op functions alone; tests of the executor itself include
+// kernels/gpu.h too.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "kernels/gpu_memory.h"
+#include "kernels/simt/schedule.h"
+
+namespace eep::test {
+
+// n elements on the device, from the host's; bits() brings them back.
+template <typename T>
+class OnDevice {
+ public:
+  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
+    data_ = static_cast<T*>(allocate_simt(count_ * sizeof(T), Device{}));
+    if (count_ > 0) std::memcpy(static_cast<void*>(data_), values.data(), count_ * sizeof(T));
+  }
+  explicit OnDevice(int64_t n, T value = {}) : OnDevice(std::vector<T>(static_cast<size_t>(n), value)) {}
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  ~OnDevice() { release_simt(data_, Device{}); }
+
+  T* data() const { return data_; }
+  int64_t size() const { return static_cast<int64_t>(count_); }
+  T& operator[](int64_t i) const { return data_[i]; }
+  std::vector<T> values() const { return std::vector<T>(data_, data_ + count_); }
+
+ private:
+  size_t count_ = 0;
+  T* data_ = nullptr;
+};
+
+// run() -> vector, under every schedule: all results must have the bits of the first, which is returned.
+template <typename Run>
+auto same_bits_in_schedules(const Run& run) {
+  simt::schedule = simt::kSchedules[0];
+  const auto expected = run();
+  for (const simt::Schedule& schedule : simt::kSchedules) {
+    simt::schedule = schedule;
+    const int order = static_cast<int>(schedule.order);
+    CAPTURE(order);
+    const auto result = run();
+    REQUIRE(result.size() == expected.size());
+    CHECK(std::memcmp(result.data(), expected.data(), expected.size() * sizeof(expected[0])) == 0);
+  }
+  simt::schedule = simt::kSchedules[0];
+  return expected;
+}
+
+// f() throws, and the message contains `text`.
+template <typename Function>
+bool throws_with(const Function& f, const char* text) {
+  try {
+    f();
+  } catch (const std::exception& error) {
+    if (std::strstr(error.what(), text) != nullptr) return true;
+    MESSAGE("expected '" << text << "', got '" << error.what() << "'");
+    return false;
+  }
+  MESSAGE("expected '" << text << "', nothing thrown");
+  return false;
+}
+
+}  // namespace eep::test

@@ -1,0 +1,108 @@
+// What a row of the router must give, in double precision from its f32 logits: order, exclusion and weights.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/router.h"
+#include "tests/kernels/reference.h"
+#include "tests/kernels/support.h"
+
+namespace eep::test {
+
+// Mapped values of one row in double, from the f32 logits, with bounds.
+inline std::vector<Bounded> mapped_values(const RouterMap& map, const float* logits, int32_t experts) {
+  std::vector<Bounded> source;
+  if (map.space == RouterSpace::kLogits) {
+    for (int32_t e = 0; e < experts; ++e) source.push_back({static_cast<double>(logits[e]), 0});
+  } else {
+    const std::vector<double> p = softmax(std::vector<double>(logits, logits + experts));
+    for (double value : p) source.push_back({value, value * gamma_n(experts / 16.0 + 16)});
+  }
+  std::vector<Bounded> mapped;
+  for (int32_t r = 0; r < map.kept; ++r) {
+    if (map.kept_experts != nullptr) {
+      mapped.push_back(source[static_cast<size_t>(map.kept_experts[r])]);
+      continue;
+    }
+    Bounded sum;
+    double magnitude = 0;
+    for (int32_t e = 0; e < experts; ++e) {
+      const double w = static_cast<double>(map.matrix[r * experts + e]);
+      sum.expected += w * source[static_cast<size_t>(e)].expected;
+      sum.bound += std::fabs(w) * source[static_cast<size_t>(e)].bound;
+      magnitude += std::fabs(w * source[static_cast<size_t>(e)].expected);
+    }
+    sum.bound += gamma_n(experts) * magnitude + kTiny;
+    mapped.push_back(sum);
+  }
+  return mapped;
+}
+
+// One row against the definition: order, exclusion, weights.
+inline void check_row(const RouterMap& map, bool renormalise, const float* logits, int32_t experts,
+                      int32_t slots, const int32_t* expert, const float* weight) {
+  const std::vector<Bounded> mapped = mapped_values(map, logits, experts);
+  std::vector<bool> chosen(mapped.size());
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    REQUIRE(r < mapped.size());
+    REQUIRE(!chosen[r]);
+    chosen[r] = true;
+    if (slot == 0) continue;
+    const Bounded& before = mapped[static_cast<size_t>(expert[slot - 1])];
+    CHECK(before.expected >= mapped[r].expected - before.bound - mapped[r].bound);
+    const bool exact =
+        map.kept_experts != nullptr;  // equal sources are equal values: the lower row goes first
+    if (exact && map.kept_experts[expert[slot - 1]] == map.kept_experts[r])
+      CHECK(expert[slot - 1] < expert[slot]);
+  }
+  const Bounded& last = mapped[static_cast<size_t>(expert[map.top_k - 1])];
+  for (size_t r = 0; r < mapped.size(); ++r) {
+    if (!chosen[r]) CHECK(last.expected >= mapped[r].expected - last.bound - mapped[r].bound);
+  }
+  std::vector<double> g;
+  double relative = 0;
+  if (map.space == RouterSpace::kLogits) {
+    std::vector<double> values;
+    double worst = 0, spread = 0;
+    for (const Bounded& m : mapped) {
+      values.push_back(m.expected);
+      worst = std::max(worst, m.bound);
+      spread = std::max(spread, std::fabs(m.expected - mapped[static_cast<size_t>(expert[0])].expected));
+    }
+    g = softmax(values);
+    relative = 2 * (2 * worst + 8 * kUnit + kUnit * spread) + gamma_n(map.kept / 16.0 + 16);
+  } else {
+    for (const Bounded& m : mapped) g.push_back(m.expected);
+  }
+  double sum = 0, sum_bound = 0;
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    sum += g[r];
+    sum_bound +=
+        map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound + kUnit * 4 * std::fabs(g[r]);
+  }
+  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+    const size_t r = static_cast<size_t>(expert[slot]);
+    const double own = map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound;
+    double expected = g[r], bound = own + kTiny;
+    if (renormalise && std::fabs(sum) < static_cast<double>(kRouterTinySum)) {
+      expected = 1.0 / map.top_k;
+      bound = kUnit;
+    } else if (renormalise) {
+      expected = g[r] / sum;
+      const double divisor = std::fabs(sum) - sum_bound;
+      REQUIRE(divisor > 0);
+      bound = (own + std::fabs(expected) * sum_bound) / divisor + 2 * kUnit * std::fabs(expected) + kTiny;
+    }
+    CAPTURE(slot);
+    CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= bound);
+  }
+  for (int32_t slot = map.top_k; slot < slots; ++slot) {
+    CHECK(expert[slot] == -1);
+    CHECK(weight[slot] == 0.0f);
+  }
+}
+
+}  // namespace eep::test

@@ -1,0 +1,209 @@
+// The GPU's router on the host executor: selection and weights within the bounds of the definition, the CPU's
+// bits, maps of all kinds in one launch.
+#include <limits>
+
+#include "kernels/router.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/gpu_matrices.h"
+#include "tests/kernels/router_reference.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+struct Routed {
+  std::vector<int32_t> expert;
+  Floats weight, logits;
+  RouterCounts counts;
+
+  Floats flat() const {  // for comparing bits
+    Floats all(expert.begin(), expert.end());
+    all.insert(all.end(), weight.begin(), weight.end());
+    all.insert(all.end(), logits.begin(), logits.end());
+    all.push_back(static_cast<float>(counts.tiny_sums));
+    all.push_back(static_cast<float>(counts.negative_sums));
+    return all;
+  }
+};
+
+struct GpuLayer {
+  int64_t rows, hidden;
+  int32_t experts, slots;
+  Floats x;
+  DeviceWeights gate;
+  Weights on_cpu;
+  std::vector<RouterMap> maps;
+  std::vector<int32_t> map_of_row;
+  bool renormalise = true;
+
+  GpuLayer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Floats x_, const Floats& gate_,
+           DType dtype)
+      : rows(rows_),
+        hidden(hidden_),
+        experts(experts_),
+        slots(slots_),
+        x(std::move(x_)),
+        gate(gate_, experts_, hidden_, dtype),
+        on_cpu(gate_, experts_, hidden_, dtype) {}
+  GpuLayer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Data& data,
+           DType dtype = DType::kBF16)
+      : GpuLayer(rows_, experts_, hidden_, slots_, data.floats(rows_ * hidden_),
+                 data.floats(experts_ * hidden_), dtype) {}
+
+  RouterArgs args(int64_t first, int64_t count) const {
+    RouterArgs args;
+    args.rows = count;
+    args.maps = maps.data();
+    args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
+    args.slots = slots;
+    args.renormalise = renormalise;
+    return args;
+  }
+
+  Routed run(int64_t first, int64_t count) const {
+    const OnDevice<float> in(Floats(x.begin() + first * hidden, x.begin() + (first + count) * hidden));
+    const OnDevice<int32_t> expert(count * slots, 99);
+    const OnDevice<float> weight(count * slots, 99), logits(count * experts, 99);
+    const OnDevice<RouterCounts> counts(1);
+    RouterArgs args = this->args(first, count);
+    args.x = in.data();
+    args.gate = gate.packed;
+    args.expert = expert.data();
+    args.weight = weight.data();
+    args.logits = logits.data();
+    args.counts = counts.data();
+    router_simt(args, Device{});
+    return {expert.values(), weight.values(), logits.values(), counts[0]};
+  }
+
+  Routed run_cpu() const {
+    Routed out{std::vector<int32_t>(static_cast<size_t>(rows * slots)),
+               Floats(static_cast<size_t>(rows * slots)),
+               Floats(static_cast<size_t>(rows * experts)),
+               {}};
+    RouterArgs args = this->args(0, rows);
+    args.x = x.data();
+    args.gate = on_cpu.packed;
+    args.expert = out.expert.data();
+    args.weight = out.weight.data();
+    args.logits = out.logits.data();
+    args.counts = &out.counts;
+    router_cpu(args, cpu(1));
+    return out;
+  }
+};
+
+void check_layer(const GpuLayer& layer) {
+  const Routed out = layer.run(0, layer.rows);
+  check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
+  for (int64_t row = 0; row < layer.rows; ++row) {
+    CAPTURE(row);
+    const size_t map =
+        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
+    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
+              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
+              &out.weight[static_cast<size_t>(row * layer.slots)]);
+  }
+  CHECK(same_bits(same_bits_in_schedules([&] { return layer.run(0, layer.rows).flat(); }),
+                  layer.run_cpu().flat()));
+  same_bits_in_batches(out.weight, layer.rows, layer.slots,
+                       [&](int64_t first, int64_t rows) { return layer.run(first, rows).weight; });
+}
+
+}  // namespace
+
+TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in one launch") {
+  for (const RouterCase& c : kRouterCases) {
+    for (bool renormalise : {true, false}) {
+      CAPTURE(c.seed);
+      CAPTURE(renormalise);
+      Data data(c.seed);
+      GpuLayer layer(c.rows, c.experts, c.hidden, std::min(kMaxTopK, c.top_k + 1), data,
+                     c.seed % 2 ? DType::kBF16 : DType::kF16);
+      layer.renormalise = renormalise;
+      std::vector<int32_t> kept, twice;
+      for (int32_t r = 0; r < c.kept; ++r) {
+        kept.push_back(static_cast<int32_t>(data.below(c.experts)));
+        twice.push_back(kept[static_cast<size_t>(r / 2)]);
+      }
+      Floats dense = data.floats(c.kept * c.experts);
+      for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
+      for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+        layer.maps.push_back({kept.data(), nullptr, c.kept, c.top_k, space});
+        layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
+        layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
+      }
+      for (int64_t row = 0; row < c.rows; ++row)
+        layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
+      check_layer(layer);
+    }
+  }
+}
+
+TEST_CASE("gpu router: the largest sizes, more kept rows than experts, ties to the lower row") {
+  Data data(74);
+  GpuLayer layer(3, 512, 9, kMaxTopK, data);
+  std::vector<int32_t> kept(512), same(512, 5);
+  for (int32_t r = 0; r < 512; ++r) kept[static_cast<size_t>(r)] = 511 - r;
+  layer.maps = {{kept.data(), nullptr, 512, kMaxTopK, RouterSpace::kLogits},
+                {same.data(), nullptr, 512, kMaxTopK, RouterSpace::kLogits}};
+  layer.map_of_row = {0, 1, 0};
+  check_layer(layer);
+  const Routed out = layer.run(0, 3);
+  for (int32_t slot = 0; slot < kMaxTopK; ++slot)
+    CHECK(out.expert[static_cast<size_t>(kMaxTopK + slot)] == slot);
+
+  GpuLayer few(2, 4, 9, 2, data);
+  few.maps = {{kept.data() + 508, nullptr, 4, 2, RouterSpace::kLogits}};
+  check_layer(few);
+  few.maps[0] = {same.data(), nullptr, 40, 2, RouterSpace::kProbabilities};
+  std::fill(same.begin(), same.end(), 3);
+  check_layer(few);
+
+  GpuLayer beyond(1, 513, 2, 1, data);
+  beyond.maps = {{kept.data(), nullptr, 4, 1, RouterSpace::kLogits}};
+  CHECK(throws_with([&] { beyond.run(0, 1); },
+                    "router: too many experts or slots (expected at most 512 and 16"));
+}
+
+TEST_CASE("gpu router: logits are compared, not exponentials that round to ties") {
+  // Two tiny logits one ulp apart: exp(1e-9 - 5) is the same f32 for both.
+  const float tiny = 1e-9f, ulp = std::nextafter(tiny, 1.0f) - tiny;
+  GpuLayer layer(1, 3, 3, 2, {tiny, ulp, 5.0f}, {1, 0, 0, 1, 1, 0, 0, 0, 1}, DType::kBF16);
+  const std::vector<int32_t> kept = {0, 1, 2};
+  layer.maps = {{kept.data(), nullptr, 3, 2, RouterSpace::kLogits}};
+  CHECK(layer.run(0, 1).expert == std::vector<int32_t>{2, 1});
+}
+
+TEST_CASE("gpu router: sums near zero and negative sums are counted and defined") {
+  Data data(72);
+  GpuLayer layer(40, 4, 8, 2, data);
+  // Rows that cancel: the two largest mapped values sum to nothing; all negative: the sum is negative.
+  const Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0};
+  const Floats negative = {-1, -2, -1, -1, -3, -1, -1, -1};
+  layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
+                {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
+  for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
+  check_layer(layer);
+  const Routed out = layer.run(0, 40);
+  CHECK(out.counts.tiny_sums == 10);
+  CHECK(out.counts.negative_sums == 30);
+  CHECK(out.weight[0] == 0.5f);
+  CHECK(out.expert[0] == 0);
+}
+
+TEST_CASE("gpu router: non-finite logits are the lowest and crash nothing") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  GpuLayer layer(4, 3, 3, 2, {nan, nan, nan, 1, 2, 3, inf, inf, inf, -inf, 0, 0}, {1, 0, 0, 0, 1, 0, 0, 0, 1},
+                 DType::kF16);
+  const std::vector<int32_t> kept = {2, 0, 1};
+  const Floats dense = {1, 1, 1, nan, 0, 0, 0, 0, 2};
+  for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+    for (bool dense_map : {false, true}) {
+      layer.maps = {dense_map ? RouterMap{nullptr, dense.data(), 3, 2, space}
+                              : RouterMap{kept.data(), nullptr, 3, 2, space}};
+      CHECK(layer.run(0, 4).expert == layer.run_cpu().expert);
+    }
+  }
+}

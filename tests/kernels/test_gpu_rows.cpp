@@ -1,0 +1,198 @@
+// The GPU's ops that walk over rows, on the host executor: embed, rmsnorm, rope, combine, noise. Within the
+// bounds of the double-precision references, and with the bits of the CPU.
+#include <algorithm>
+
+#include "kernels/combine.h"
+#include "kernels/embed.h"
+#include "kernels/noise.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/gpu_support.h"
+#include "tests/kernels/reference.h"
+#include "tests/kernels/support.h"
+
+using namespace eep;
+using namespace eep::test;
+
+TEST_CASE("gpu embed: rows of the table, widened") {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const RowsCase& c : kRowsCases) {
+      CAPTURE(c.seed);
+      Data data(c.seed);
+      const int64_t vocabulary = 19;
+      const Typed table(data.floats(vocabulary * c.width), dtype);
+      const OnDevice<char> memory(table.bytes);
+      std::vector<int32_t> token;
+      Floats expected;
+      for (int64_t row = 0; row < c.rows; ++row) {
+        token.push_back(static_cast<int32_t>(data.below(vocabulary)));
+        const auto begin = table.values.begin() + token.back() * c.width;
+        expected.insert(expected.end(), begin, begin + c.width);
+      }
+      const Floats out = same_bits_in_schedules([&] {
+        const OnDevice<float> rows(c.rows * c.width);
+        EmbedArgs args;
+        args.table = Tensor(memory.data(), dtype, {vocabulary, c.width});
+        args.token = token.data();
+        args.rows = c.rows;
+        args.out = rows.data();
+        embed_simt(args, Device{});
+        return rows.values();
+      });
+      CHECK(same_bits(out, expected));
+    }
+  }
+}
+
+TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
+  for (const RowsCase& c : kRowsCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats x = data.floats(c.rows * c.width, 3.0f), weight = data.floats(c.width);
+    const OnDevice<float> on_device(weight);
+    const auto run = [&](int64_t first, int64_t rows) {
+      const OnDevice<float> in(Floats(x.begin() + first * c.width, x.begin() + (first + rows) * c.width));
+      const OnDevice<float> out(rows * c.width);
+      rmsnorm_simt({in.data(), rows, c.width, on_device.data(), 1e-5f, out.data()}, Device{});
+      return out.values();
+    };
+    const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
+    check_bounded(out, rmsnorm(x, weight, c.rows, c.width, static_cast<double>(1e-5f)));
+    same_bits_in_batches(out, c.rows, c.width, run);
+    Floats on_cpu(x.size());
+    rmsnorm_cpu({x.data(), c.rows, c.width, weight.data(), 1e-5f, on_cpu.data()}, cpu(1));
+    CHECK(same_bits(out, on_cpu));
+    const OnDevice<float> in_place(x);
+    rmsnorm_simt({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, Device{});
+    CHECK(same_bits(in_place.values(), out));
+  }
+}
+
+TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
+  for (const RopeCase& c : kRopeCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const RopeTable table = rope_table(100, c.head_dim, 1e4);
+    const OnDevice<float> cosine(table.cosine), sine(table.sine);
+    const int64_t width = c.heads * c.head_dim;
+    const Floats x = data.floats(c.rows * width);
+    std::vector<int32_t> position;
+    for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
+    const auto run = [&](int64_t first, int64_t rows) {
+      const OnDevice<float> out(Floats(x.begin() + first * width, x.begin() + (first + rows) * width));
+      rope_simt({out.data(), rows, c.heads, c.head_dim, position.data() + first, cosine.data(), sine.data()},
+                Device{});
+      return out.values();
+    };
+    const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
+    check_bounded(out, rope(x, c.rows, c.heads, c.head_dim, position, table.cosine, table.sine));
+    same_bits_in_batches(out, c.rows, width, run);
+    Floats on_cpu = x;
+    rope_cpu(
+        {on_cpu.data(), c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(), table.sine.data()},
+        cpu(1));
+    CHECK(same_bits(out, on_cpu));
+  }
+}
+
+TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and without gate, shared outputs") {
+  for (const RowsCase& c : kRowsCases) {
+    for (int variant = 0; variant < 4; ++variant) {  // 0: slots alone; 1: shared; 2: gated; 3: slot_row
+      CAPTURE(c.seed);
+      CAPTURE(variant);
+      Data data(c.seed);
+      const int32_t slots = 1 + static_cast<int32_t>(data.below(4));
+      const Floats slot_out = data.floats(c.rows * slots * c.width), weight = data.floats(c.rows * slots);
+      const Floats shared = data.floats(c.rows * c.width), gate = data.floats(c.rows, 4.0f);
+      const Floats residual = data.floats(c.rows * c.width);
+      std::vector<int32_t> expert, slot_row;
+      for (int64_t slot = 0; slot < c.rows * slots; ++slot) {
+        expert.push_back(data.uniform() < 0.2 ? -1 : 3);
+        slot_row.push_back(static_cast<int32_t>(data.below(slot + 1)));
+      }
+      const OnDevice<float> d_out(slot_out), d_weight(weight), d_shared(shared), d_gate(gate);
+      const OnDevice<int32_t> d_expert(expert), d_row(slot_row);
+      const auto fill = [&](CombineArgs& args, int64_t first, int64_t rows, bool device) {
+        args.slot_out =
+            (device ? d_out.data() : slot_out.data()) + (variant == 3 ? 0 : first * slots * c.width);
+        args.weight = (device ? d_weight.data() : weight.data()) + first * slots;
+        args.expert = (device ? d_expert.data() : expert.data()) + first * slots;
+        args.rows = rows;
+        args.slots = slots;
+        args.hidden = c.width;
+        if (variant == 1 || variant == 2)
+          args.shared_out = (device ? d_shared.data() : shared.data()) + first * c.width;
+        if (variant == 2) args.shared_gate = (device ? d_gate.data() : gate.data()) + first;
+        if (variant == 3) args.slot_row = (device ? d_row.data() : slot_row.data()) + first * slots;
+      };
+      const auto run = [&](int64_t first, int64_t rows) {
+        const OnDevice<float> out(
+            Floats(residual.begin() + first * c.width, residual.begin() + (first + rows) * c.width));
+        CombineArgs args;
+        fill(args, first, rows, true);
+        args.residual = out.data();
+        combine_simt(args, Device{});
+        return out.values();
+      };
+      const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
+      same_bits_in_batches(out, c.rows, c.width, run);
+      Floats on_cpu = residual;
+      CombineArgs args;
+      fill(args, 0, c.rows, false);
+      args.residual = on_cpu.data();
+      combine_cpu(args, cpu(1));
+      CHECK(same_bits(out, on_cpu));
+      std::vector<Bounded> expected;
+      for (int64_t row = 0; row < c.rows; ++row) {
+        for (int64_t i = 0; i < c.width; ++i) {
+          double sum = 0, magnitude = 0;
+          const auto add = [&](double scale, float value) {
+            sum += scale * static_cast<double>(value);
+            magnitude += std::fabs(scale * static_cast<double>(value));
+          };
+          for (int64_t slot = row * slots; slot < (row + 1) * slots; ++slot) {
+            if (expert[static_cast<size_t>(slot)] < 0) continue;
+            const int64_t source = variant == 3 ? slot_row[static_cast<size_t>(slot)] : slot;
+            add(static_cast<double>(weight[static_cast<size_t>(slot)]),
+                slot_out[static_cast<size_t>(source * c.width + i)]);
+          }
+          const double g = 1 / (1 + std::exp(-static_cast<double>(gate[static_cast<size_t>(row)])));
+          if (variant == 1 || variant == 2)
+            add(variant == 2 ? g : 1, shared[static_cast<size_t>(row * c.width + i)]);
+          add(1, residual[static_cast<size_t>(row * c.width + i)]);
+          // 8: the sigmoid's own error
+          expected.push_back({sum, gamma_n(slots + 2 + 8) * magnitude + kTiny});
+        }
+      }
+      check_bounded(out, expected);
+    }
+  }
+}
+
+TEST_CASE("gpu noise: the CPU's bits in every dtype, each element from its own word") {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (int64_t count : {1, 4, 31, 1030}) {
+      const size_t bytes = static_cast<size_t>(count) * dtype_size(dtype);
+      NoiseArgs args{nullptr, dtype, count, 0x123456789abcdefu, 7, 0.25f};
+      const std::vector<char> out = same_bits_in_schedules([&] {
+        const OnDevice<char> memory(static_cast<int64_t>(bytes));
+        args.out = memory.data();
+        noise_simt(args, Device{});
+        return memory.values();
+      });
+      std::vector<char> on_cpu(bytes);
+      args.out = on_cpu.data();
+      noise_cpu(args, cpu(2));
+      CHECK(same_bits(out, on_cpu));
+      if (dtype != DType::kF32) continue;
+      for (int64_t i = 0; i < count; ++i) {
+        float value = 0;
+        std::memcpy(&value, out.data() + 4 * i, 4);
+        const auto words = philox({static_cast<uint32_t>(i / 4), 0, 7, 0}, args.seed);
+        const double u = static_cast<double>(philox_uniform(words[static_cast<size_t>(i % 4)]));
+        CHECK(std::fabs(static_cast<double>(value) - (2 * u - 1) * 0.25) <= 0.25 * kUnit);
+      }
+    }
+  }
+}

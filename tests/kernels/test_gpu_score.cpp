@@ -1,0 +1,104 @@
+// The GPU's score on the host executor: log-probabilities within the bound, arg-max with ties to the lower
+// index, any cut into batches.
+#include <limits>
+
+#include "kernels/score.h"
+#include "tests/kernels/cases.h"
+#include "tests/kernels/gpu_matrices.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+// [count, 2]: log-probability, arg-max
+Floats run_score(const Floats& x, const std::vector<int32_t>& index, const std::vector<int32_t>& target,
+                 const DeviceWeights& w, int64_t first, int64_t count) {
+  const OnDevice<float> in(x);
+  const OnDevice<TokenScore> out(count, TokenScore{99, 99});
+  ScoreArgs args;
+  args.x = in.data();
+  args.x_index = index.empty() ? nullptr : index.data() + first;
+  args.target = target.empty() ? nullptr : target.data() + first;
+  args.count = count;
+  args.vocabulary = w.packed;
+  args.out = out.data();
+  score_simt(args, Device{});
+  Floats flat;
+  for (int64_t p = 0; p < count; ++p) {
+    flat.push_back(out[p].log_probability);
+    flat.push_back(static_cast<float>(out[p].argmax));
+  }
+  return flat;
+}
+
+}  // namespace
+
+TEST_CASE("gpu score: log-probability and arg-max, same bits in every schedule and batch") {
+  for (const ScoreCase& c : kScoreCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const DType dtype = dtype_on_gpu(c.dtype);
+    const int64_t x_rows = c.count / 2 + 1;
+    const Floats x = rounded(data.floats(x_rows * c.hidden, 2.0f), dtype);
+    const DeviceWeights w(data.floats(c.vocabulary * c.hidden, 2.0f), c.vocabulary, c.hidden, dtype);
+    std::vector<int32_t> index, target;
+    for (int64_t p = 0; p < c.count; ++p) {  // some rows are wanted several times in a row
+      const bool again = p > 0 && data.uniform() < 0.4;
+      index.push_back(again ? index.back() : static_cast<int32_t>(data.below(x_rows)));
+      target.push_back(data.uniform() < 0.2 ? -1 : static_cast<int32_t>(data.below(c.vocabulary)));
+    }
+    const Floats out = same_bits_in_schedules([&] { return run_score(x, index, target, w, 0, c.count); });
+    for (auto [first, count] :
+         {std::pair<int64_t, int64_t>{0, 1}, {c.count / 2, 1}, {c.count / 3, 17}, {1, 50}}) {
+      if (first + count > c.count) continue;
+      CHECK(
+          same_bits(run_score(x, index, target, w, first, count).data(), out.data() + 2 * first, 2 * count));
+    }
+    Floats log_probability;
+    std::vector<Bounded> expected;
+    for (int64_t p = 0; p < c.count; ++p) {
+      const size_t at = static_cast<size_t>(p);
+      const ScoreReference reference =
+          score(x.data() + index[at] * c.hidden, w.values, c.vocabulary, c.hidden, target[at]);
+      log_probability.push_back(out[2 * at]);
+      // The chain of a logit may be off by twice the reference's bound (mma_dot), the sums have more partial
+      // results.
+      expected.push_back(reference.log_probability);
+      expected.back().bound = 2 * expected.back().bound + 64 * kUnit;
+      const Bounded& chosen = reference.logits[static_cast<size_t>(out[2 * at + 1])];
+      CHECK(chosen.expected >= reference.highest - 4 * chosen.bound);
+      if (target[at] < 0) CHECK(out[2 * at] == 0.0f);
+    }
+    check_bounded(log_probability, expected);
+  }
+}
+
+TEST_CASE("gpu score: ties go to the lower index, across blocks and segments") {
+  const int64_t vocabulary = 40000, hidden = 4;
+  for (int64_t first : {0, 17, 300, 20000}) {
+    Floats values(static_cast<size_t>(vocabulary * hidden));
+    for (int64_t token : {first, first + 1, first + 700, int64_t{39999}})
+      values[static_cast<size_t>(token * hidden)] = 1;
+    const DeviceWeights w(values, vocabulary, hidden, DType::kBF16);
+    const Floats out = run_score({1, 2, 3, 4}, {0}, {static_cast<int32_t>(first)}, w, 0, 1);
+    CHECK(out[1] == static_cast<float>(first));
+  }
+}
+
+TEST_CASE("gpu score: without index or target, with NaN, in another dtype") {
+  Data data(88);
+  const DeviceWeights w(data.floats(50 * 8), 50, 8, DType::kF16);
+  Floats x = data.floats(3 * 8);
+  x[8] = std::numeric_limits<float>::quiet_NaN();
+  Floats out = run_score(x, {}, {}, w, 0, 3);
+  CHECK(out[0] == 0.0f);
+  CHECK(out[3] == 0.0f);  // arg-max of NaN
+  out = run_score(x, {}, {1, 2, 3}, w, 0, 3);
+  CHECK(std::isfinite(out[0]));
+  CHECK(std::isnan(out[2]));
+  CHECK(std::isfinite(out[4]));
+  DeviceWeights wide(data.floats(8), 1, 8, DType::kF16);
+  wide.packed.dtype = DType::kF32;
+  CHECK(throws_with([&] { run_score(x, {}, {}, wide, 0, 1); }, "score: the vocabulary is F32"));
+}
