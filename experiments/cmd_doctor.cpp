@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "engine/ops.h"
 #include "experiments/program.h"
 #include "experiments/version.h"
 #include "kernels/cpu_target.h"
@@ -57,6 +58,23 @@ std::vector<std::string> gpus() {
   return names;
 }
 
+// Paths that no GPU has run yet, as bench/results/PENDING.md lists them.
+constexpr const char* kUnconfirmed =
+    "every CUDA kernel (run on the host by --device simt so far); wgmma and TMA kernels are not part of this "
+    "build";
+
+// Whether the CUDA backend can be used here, and if not, why.
+std::string cuda_state() {
+  if (!cuda_built()) return "the CUDA backend is not part of this build, for which nvcc was not found";
+  if (cuda_device_count() == 0)
+    return "the CUDA backend (sm_80, sm_90a, PTX) is built in, but finds no device or driver";
+  std::string text = "the CUDA backend (sm_80, sm_90a, PTX) can use";
+  for (int index = 0; index < cuda_device_count(); ++index) {
+    text += fmt::format("{} cuda:{} {}", index == 0 ? "" : ",", index, cuda_device_text(index));
+  }
+  return text;
+}
+
 int doctor(bool as_json, CommandContext& context) {
   const auto targets = cpu_targets();
   const auto features = cpu_features();
@@ -78,24 +96,26 @@ int doctor(bool as_json, CommandContext& context) {
 #else
   const bool openmp = false;
 #endif
-  const char* no_cuda = "the CUDA backend is not part of this build";
+  const std::string cuda = cuda_state();
   if (as_json) {
-    const Json json{
-        {"version", kVersion},
-        {"compiler", __VERSION__},
+    const Json json{{"version", kVersion},
+                    {"compiler", __VERSION__},
 
-        {"cpu",
-         {{"name", field("/proc/cpuinfo", "model name")},
-          {"features", features},
-          {"targets", targets},
-          {"target", cpu_target()},
-          {"threads", context.options.device.threads},
-          {"memory", memory}}},
-        {"gpus", cards},
-        {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
-        {"libraries", libraries},
-        {"disabled",
-         {{"cuda", no_cuda}, {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+                    {"cpu",
+                     {{"name", field("/proc/cpuinfo", "model name")},
+                      {"features", features},
+                      {"targets", targets},
+                      {"target", cpu_target()},
+                      {"threads", context.options.device.threads},
+                      {"memory", memory}}},
+                    {"gpus", cards},
+                    {"cuda_built", cuda_built()},
+                    {"unconfirmed", kUnconfirmed},
+                    {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
+                    {"libraries", libraries},
+                    {"disabled",
+                     {{"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
+                      {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -113,7 +133,8 @@ int doctor(bool as_json, CommandContext& context) {
   line("threads", openmp ? std::to_string(context.options.device.threads) : "1: built without OpenMP");
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
   line("gpu",
-       fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), no_cuda));
+       fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), cuda));
+  line("unconfirmed", kUnconfirmed);
   line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
   return 0;

@@ -32,7 +32,7 @@ int generate(const Arguments& arguments, CommandContext& context) {
     throw Error(ExitCode::kUsage, "--chat", "no chat template is known for this model",
                 "give the whole prompt with --prompt");
   }
-  ModelContext model(arguments.model, cpu_ops());
+  ModelContext model(arguments.model, *context.options.ops, context.options.device);
   const std::vector<int32_t> prompt =
       arguments.has_prompt ? model.tokenizer().encode(arguments.prompt, true) : parse_ids(arguments.ids);
   if (prompt.empty()) throw Error(ExitCode::kData, "--prompt", "no tokens (expected at least 1)");

@@ -35,7 +35,7 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   request.wanted = 1;
   request.slots = static_cast<int32_t>(config.top_k);
   request.budget = context.options.memory;
-  const MemoryPlan plan = plan_memory(config, cpu_ops(), request);
+  const MemoryPlan plan = plan_memory(config, *context.options.ops, request);
   const std::string tokenizer = tokenizer_text(arguments.model);
   if (arguments.json) {
     const Json json{

@@ -24,7 +24,7 @@ int logits(const Arguments& arguments, CommandContext& context) {
   std::vector<std::vector<int32_t>> sequences;
   if (!arguments.ids.empty()) sequences = {parse_ids(arguments.ids)};
   if (!arguments.ids_file.empty()) sequences = read_ids_file(arguments.ids_file);
-  ModelContext model(arguments.model, cpu_ops());
+  ModelContext model(arguments.model, *context.options.ops, context.options.device);
   if (arguments.has_text) {
     sequences = {model.tokenizer().encode(arguments.text, true)};
     if (sequences[0].empty()) throw Error(ExitCode::kData, "--text", "no tokens (expected at least 1)");

@@ -159,7 +159,7 @@ class Runner {
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
     std::unique_ptr<ModelContext>& model = models_[path];
-    if (!model) model = std::make_unique<ModelContext>(path, cpu_ops());
+    if (!model) model = std::make_unique<ModelContext>(path, *context_.options.ops, context_.options.device);
     return *model;
   }
   TaskContext& task_of(const Experiment& e) {

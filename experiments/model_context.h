@@ -13,8 +13,8 @@ namespace eep {
 
 class ModelContext {
  public:
-  ModelContext(const std::string& path, const Ops& ops)
-      : path_(path), raw_(load_checkpoint(path)), weights_(raw_, ops), ops_(ops) {}
+  ModelContext(const std::string& path, const Ops& ops, const Device& device = {})
+      : path_(path), raw_(load_checkpoint(path)), weights_(raw_, ops, device), ops_(ops) {}
 
   const std::string& path() const { return path_; }
   const RawModel& raw() const { return raw_; }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cmath>
 #include <thread>
 
@@ -56,18 +57,36 @@ size_t parse_memory(const std::string& text) {
   return static_cast<size_t>(bytes);
 }
 
-void CommonOptions::resolve() {
-  device = {};
-  device.threads =
-      threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  if (device_name == "cuda" || device_name.starts_with("cuda:") || device_name == "simt") {
-    throw Error(ExitCode::kRuntime, "--device " + device_name, "this build has no CUDA backend",
-                "use --device cpu");
+void CommonOptions::open_device() {
+  const bool numbered = device_name.starts_with("cuda:");
+  int index = 0;
+  if (numbered) {
+    const char* const begin = device_name.data() + 5;
+    const char* const end = device_name.data() + device_name.size();
+    const auto [stop, error] = std::from_chars(begin, end, index);
+    if (error != std::errc() || stop != end || index < 0) {
+      throw Error(ExitCode::kUsage, "--device",
+                  "not the number of a device (expected cuda:N, got " + device_name + ")");
+    }
   }
-  if (device_name != "auto" && device_name != "cpu") {
+  device = {};
+  ops = &cpu_ops();
+  if (device_name == "cuda" || numbered || (device_name == "auto" && cuda_device_count() > 0)) {
+    ops = &cuda_ops();
+    device = open_device_cuda(index);
+  } else if (device_name == "simt") {
+    ops = &simt_ops();
+    device.kind = DeviceKind::kSimt;
+  } else if (device_name != "auto" && device_name != "cpu") {
     throw Error(ExitCode::kUsage, "--device",
                 "unknown device (expected auto, cpu, cuda, cuda:N or simt, got " + device_name + ")");
   }
+}
+
+void CommonOptions::resolve() {
+  open_device();
+  device.threads =
+      threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   memory = memory_text.empty() ? 0 : parse_memory(memory_text);
   if (!cpu_target.empty()) {
     const auto targets = cpu_targets();

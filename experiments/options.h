@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/ops.h"
 #include "kernels/device.h"
 
 namespace CLI {
@@ -23,11 +24,15 @@ struct CommonOptions {
 
   // Filled by resolve().
   Device device;
-  size_t memory = 0;  // bytes, 0: unlimited
+  const Ops* ops = nullptr;  // of the device
+  size_t memory = 0;         // bytes, 0: unlimited
 
   void add_to(CLI::App& app);
   // Throws Error(kUsage) for values that make no sense, Error(kRuntime) for a device that is not there.
   void resolve();
+
+ private:
+  void open_device();
 };
 
 // "512M", "1.5G", "0.5" (of the machine's memory), "1000000". Throws Error(kUsage).
