@@ -5,10 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/config.h"
+#include "engine/expert_plan.h"
 #include "kernels/tensor.h"
 
 namespace eep {
@@ -56,7 +58,7 @@ struct RawLayer {
   Tensor q_norm, k_norm;          // [head_dim], when qk_norm
   Tensor post_norm;               // [hidden]
   RawMatrix router;               // [experts, hidden], sparse layers
-  std::vector<RawFfn> experts;    // [experts], sparse layers
+  std::vector<RawFfn> experts;    // [experts], sparse layers; fewer when a plan of its own says so
   RawFfn shared;                  // shared expert, when there is one
   RawMatrix shared_gate;          // [1, hidden]
   RawFfn dense;                   // dense layers
@@ -69,7 +71,8 @@ struct RawModel {
   Tensor final_norm;  // [hidden]
   RawMatrix lm_head;  // [vocab, hidden], the embedding when tied
   std::vector<MappedFile> files;
-  size_t bytes = 0;  // of all tensors
+  size_t bytes = 0;                // of all tensors
+  std::optional<ExpertPlan> plan;  // a native export's own: the only plan that its stored experts allow
 };
 
 }  // namespace eep

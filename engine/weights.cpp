@@ -108,6 +108,10 @@ class Packer {
     out.router = matrix(raw.router, config_.num_experts, hidden);
     static const RawFfn kNone;
     for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
+      if (expert > 0 && expert >= static_cast<int64_t>(raw.experts.size()) && !raw.experts.empty()) {
+        out.experts.push_back(out.experts[0]);  // not stored and in no plan: stands in, takes no memory
+        continue;
+      }
       const RawFfn& source = raw.experts.empty() ? kNone : raw.experts[static_cast<size_t>(expert)];
       out.experts.push_back(ffn(source, config_.expert_intermediate_size));
     }

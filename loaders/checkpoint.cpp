@@ -2,12 +2,14 @@
 // here except headers (and, for a tied model that stores lm_head all the same, that matrix).
 #include "loaders/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
 #include "loaders/config_json.h"
+#include "loaders/plan_io.h"
 #include "loaders/safetensors.h"
 
 namespace eep {
@@ -23,15 +25,16 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 // All tensors of a directory by name, whichever file they lie in.
 class TensorTable {
  public:
-  explicit TensorTable(const std::string& directory) {
-    const std::string single = join_path(directory, "model.safetensors");
-    const std::string index = join_path(directory, "model.safetensors.index.json");
+  TensorTable(const std::string& directory, const std::string& stem) {
+    const std::string single = join_path(directory, stem + ".safetensors");
+    const std::string index = join_path(directory, stem + ".safetensors.index.json");
     if (file_exists(single)) {
       add_file(single);
     } else if (file_exists(index)) {
       add_shards(directory, index);
     } else {
-      throw Error(ExitCode::kNoInput, directory, "no model.safetensors and no model.safetensors.index.json",
+      throw Error(ExitCode::kNoInput, directory,
+                  "no " + stem + ".safetensors and no " + stem + ".safetensors.index.json",
                   "weights in other formats (.bin, .gguf) are not read");
     }
   }
@@ -147,8 +150,11 @@ class TensorTable {
 
 class Loader {
  public:
-  explicit Loader(const std::string& directory) : table_(directory) {
+  explicit Loader(const std::string& directory)
+      : native_(file_exists(join_path(directory, kNativeConfig))),
+        table_(directory, native_ ? "eep" : "model") {
     model_.config = read_config(directory);
+    if (native_) read_native_plan(join_path(directory, "plan.json"));
   }
 
   RawModel load() {
@@ -157,7 +163,7 @@ class Loader {
     model_.config.dtype = model_.embedding.dtype;
     for (int64_t index = 0; index < config.num_layers; ++index) {
       model_.layers.push_back(layer("model.layers." + std::to_string(index) + ".",
-                                    config.sparse[static_cast<size_t>(index)] != 0));
+                                    config.sparse[static_cast<size_t>(index)] != 0, stored_experts(index)));
     }
     model_.final_norm = vector("model.norm.weight", config.hidden_size);
     model_.lm_head = vocabulary();
@@ -168,7 +174,33 @@ class Loader {
   }
 
  private:
-  RawLayer layer(const std::string& prefix, bool sparse) {
+  // Row j of W_EM is stored expert j.
+  void read_native_plan(const std::string& path) {
+    PlanInfo info;
+    const ExpertPlan plan = read_plan(path, &info);
+    info.hash.clear();
+    check_plan_model(plan, info, model_.config, {}, path);
+    for (size_t i = 0; i < plan.groups.size(); ++i) {
+      const PlanGroup& group = plan.groups[i];
+      const std::vector<int32_t> rows = one_hot_rows(group.expert_merging, group.kept, group.experts);
+      if (rows.empty() || *std::max_element(rows.begin(), rows.end()) >= group.kept) {
+        throw Error(ExitCode::kData, path,
+                    "groups[" + std::to_string(i) + "].expert_merging: a row is not one of the " +
+                        std::to_string(group.kept) + " stored experts");
+      }
+    }
+    model_.plan = plan;
+  }
+
+  int64_t stored_experts(int64_t layer) const {
+    if (!model_.plan) return model_.config.num_experts;
+    for (const PlanGroup& group : model_.plan->groups) {
+      if (std::find(group.layers.begin(), group.layers.end(), layer) != group.layers.end()) return group.kept;
+    }
+    return 0;  // a dense layer
+  }
+
+  RawLayer layer(const std::string& prefix, bool sparse, int64_t stored) {
     const ModelConfig& config = model_.config;
     const int64_t hidden = config.hidden_size, head = config.head_dim;
     const int64_t q_rows = config.num_heads * head, kv_rows = config.num_kv_heads * head;
@@ -198,7 +230,7 @@ class Loader {
       return layer;
     }
     layer.router = matrix(mlp + "gate.weight", config.num_experts, hidden);
-    load_experts(mlp + "experts.", layer.experts);
+    load_experts(mlp + "experts.", stored, layer.experts);
     if (config.shared_intermediate_size > 0) {
       layer.shared = ffn(mlp + "shared_expert.", config.shared_intermediate_size);
       layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
@@ -214,10 +246,10 @@ class Loader {
             matrix(prefix + (numbered ? "w2.weight" : "down_proj.weight"), hidden, inner)};
   }
 
-  void load_experts(const std::string& prefix, std::vector<RawFfn>& experts) {
+  void load_experts(const std::string& prefix, int64_t stored, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
-    if (table_.has(prefix + "gate_up_proj")) return load_fused_experts(prefix, experts);
-    for (int64_t expert = 0; expert < config.num_experts; ++expert) {
+    if (!native_ && table_.has(prefix + "gate_up_proj")) return load_fused_experts(prefix, experts);
+    for (int64_t expert = 0; expert < stored; ++expert) {
       experts.push_back(ffn(prefix + std::to_string(expert) + ".", config.expert_intermediate_size));
     }
   }
@@ -297,6 +329,7 @@ class Loader {
     return {tensor.data, tensor.dtype, n, k, k, 1};
   }
 
+  bool native_;
   TensorTable table_;
   RawModel model_;
 };

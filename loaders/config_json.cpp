@@ -213,7 +213,9 @@ ModelConfig parse_config(const JsonDocument& document) {
 
 ModelConfig read_config(const std::string& directory) {
   if (!directory_exists(directory)) throw Error(ExitCode::kNoInput, directory, "no such model directory");
-  ModelConfig config = parse_config(JsonDocument::read(join_path(directory, "config.json")));
+  const std::string native = join_path(directory, kNativeConfig);
+  ModelConfig config =
+      parse_config(JsonDocument::read(file_exists(native) ? native : join_path(directory, "config.json")));
   const std::string generation = join_path(directory, "generation_config.json");
   if (file_exists(generation)) {
     const JsonDocument document = JsonDocument::read(generation);

@@ -9,6 +9,9 @@
 
 namespace eep {
 
+// The name of config.json in a native export (loaders/export.h).
+inline constexpr const char* kNativeConfig = "eep_config.json";
+
 ModelConfig parse_config(const JsonDocument& document);
 
 // config.json of a checkpoint, with eos_token_id and bos_token_id of generation_config.json where that

@@ -1,0 +1,17 @@
+// config.json of a source model with other counts: the text itself is edited, so that key order, unknown keys
+// and the spelling of numbers stay as they were.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace eep {
+
+// The text with the number of a top-level key replaced. The key is left alone if it is absent. `text` must be
+// valid JSON.
+std::string with_config_number(const std::string& text, const std::string& key, int64_t value);
+
+// Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok).
+std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k);
+
+}  // namespace eep

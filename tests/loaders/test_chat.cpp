@@ -1,0 +1,131 @@
+// Chat templates of released models rendered as Jinja renders them, and what is refused.
+#include <doctest/doctest.h>
+
+#include "loaders/chat_template.h"
+#include "tests/loaders/scratch.h"
+
+namespace eep {
+namespace {
+
+std::string render(const std::string& text, std::vector<ChatMessage> messages = {{"user", "Hi"}}) {
+  return render_chat({text, "<s>", "</s>", "test"}, messages);
+}
+
+const std::vector<ChatMessage> kTalk{{"user", "a"}, {"assistant", "b"}, {"user", "c"}};
+
+}  // namespace
+
+TEST_CASE("chat: built-in templates") {
+  const Scratch scratch;
+  const auto built_in = [&](const char* name, const std::vector<ChatMessage>& messages) {
+    return render_chat(built_in_chat_template(name, scratch.path()), messages);
+  };
+  CHECK(built_in("mistral-v1", kTalk) == "<s>[INST] a [/INST]b</s>[INST] c [/INST]");
+  CHECK(built_in("chatml", kTalk) ==
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
+        "<|im_start|>assistant\n");
+  CHECK(built_in("none", {{"user", "as it is"}}) == "as it is");
+  check_error(ExitCode::kUsage, "no such template", [&] { built_in("alpaca", kTalk); });
+  check_error(ExitCode::kData, "roles must alternate", [&] { built_in("mistral-v1", {{"assistant", "x"}}); });
+  check_error(ExitCode::kData, "roles must alternate", [&] {
+    built_in("mistral-v1", {{"system", "x"}, {"user", "y"}});
+  });
+}
+
+TEST_CASE("chat: templates of Qwen and SmolLM add their own system message") {
+  const std::string qwen =
+      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ "
+      "'<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}{{'<|im_start|>' + "
+      "message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if "
+      "add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+  CHECK(render(qwen) ==
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n");
+  CHECK(render(qwen, {{"system", "S"}, {"user", "Hi"}}) ==
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+}
+
+TEST_CASE("chat: a template with a loop over the rest, sets, a namespace and blanks") {
+  const std::string text = R"({%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"]|trim + "\n" %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- set ns = namespace(last=-1, seen=false) %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message.role == "user" %}
+        {%- set ns.last = loop.index0 %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST] " + system_message + message.content + "[/INST]" }}
+        {%- else %}
+            {{- "[INST] " ~ message["content"] ~ "[/INST]" }}
+        {%- endif %}
+    {%- elif not (message.role in ["assistant"]) %}
+        {{- raise_exception("no such role") }}
+    {%- else %}
+        {{- " " + message.content + eos_token}}
+    {%- endif %}
+{%- endfor %}
+{{- " " + ns.last if ns.last >= 0 else raise_exception("no user") }}
+)";
+  CHECK(render(text, kTalk) == "<s>[INST] a[/INST] b</s>[INST] c[/INST] 2");
+  CHECK(render(text, {{"system", " S "}, {"user", "x"}}) == "<s>[INST] S\nx[/INST] 0");
+  check_error(ExitCode::kData, "no such role", [&] { render(text, {{"tool", "x"}}); });
+  check_error(ExitCode::kData, "no user", [&] { render(text, {{"assistant", "x"}}); });
+}
+
+TEST_CASE("chat: expressions") {
+  const auto value = [](const std::string& expression) { return render("{{ " + expression + " }}"); };
+  CHECK(value("1 + 2 * 3") == "7");
+  CHECK(value("-7 % 3") == "2");
+  CHECK(value("-7 // 2") == "-4");
+  CHECK(value("'x' if not none and true or false else 'y'") == "x");
+  CHECK(value("messages|length > 1 or messages[-1].role == 'user'") == "True");
+  CHECK(value("messages[5] is defined") == "False");
+  CHECK(value("nothing.at.all is not defined") == "True");
+  CHECK(value("['a', 'b'][::-1]|join(', ')") == "b, a");
+  CHECK(value("'  a '.strip() + 'abc'.split('b')[1]") == "ac");
+  CHECK(value("'abc'.startswith('ab') and 'b' in 'abc' and 'z' not in 'abc'") == "True");
+  CHECK(value("messages[0].content|upper") == "HI");
+  CHECK(value("missing|default('d')") == "d");
+  CHECK(render("a{# note {{ #}b\n  {% if true %}\nc\n  {% endif %}\nd") == "ab\nc\nd");
+  CHECK(render("{{ '}}' }}{") == "}}{");
+}
+
+TEST_CASE("chat: what is not known is refused by name") {
+  const auto refuse = [](const std::string& text, const std::string& part) {
+    check_error(ExitCode::kData, part, [&] { render(text); });
+  };
+  refuse("{% macro x() %}{% endmacro %}", "statement not known: macro");
+  refuse("{{ messages|map('x') }}", "filter not known: map");
+  refuse("{{ strftime_now('%d') }}", "function not known: strftime_now");
+  refuse("{{ 'a'.format(1) }}", "method not known: format");
+  refuse("{{ 1 is even }}", "is even");
+  refuse("{% if true %}x", "without its end");
+  refuse("{% if true %}{% endfor %}", "expected endif");
+  refuse("{{ 'x }}", "without its end");
+  refuse("{{ 1 1 }}", "not understood");
+  refuse("{% for a in 3 %}{% endfor %}", "no list");
+  refuse("{{ 1 % 0 }}", "division by zero");
+  refuse("{{ 2000000000 * 2000000000 }}", "too large");
+  refuse("{% for m in messages if m.role == 'user' %}{% endfor %}", "loop not understood");
+  refuse("{% for k, v in messages %}{% endfor %}", "loop not understood");
+  refuse("{% set a, b = 1 %}", "set of something else");
+  refuse("{% for a in range(9999999) %}{% endfor %}", "too much work");
+  refuse("{{ " + std::string(200, '(') + "1 }}", "nested too deep");
+}
+
+TEST_CASE("chat: the template of a model directory") {
+  const Scratch scratch;
+  check_error(ExitCode::kUsage, "no chat template", [&] { find_chat_template(scratch.path()); });
+  scratch.write("tokenizer_config.json",
+                R"({"bos_token": {"content": "<b>"}, "eos_token": "<e>", "chat_template": [
+                {"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}!"}]})");
+  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<b>!");
+  scratch.write("chat_template.jinja", "{{ eos_token }}?");
+  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<e>?");
+}
+
+}  // namespace eep
