@@ -1,5 +1,5 @@
 # Whether nvcc is here and of use. Without it everything builds but the CUDA backend: eep doctor says so.
-option(EEP_CUDA "machine code for NVIDIA GPUs, where nvcc is found" ON)
+option(EEP_CUDA "machine code for NVIDIA GPUs, where nvcc is found" OFF)
 # Machine code for sm_80 and sm_90a, and PTX, which the driver compiles for what comes after them.
 set(EEP_CUDA_CODE -gencode=arch=compute_80,code=[sm_80,compute_80] -gencode=arch=compute_90a,code=sm_90a)
 set(EEP_HAVE_CUDA OFF)

@@ -18,6 +18,10 @@ install(TARGETS eep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 set_target_properties(eep_kernels_simt PROPERTIES EXPORT_NAME kernels_simt)
 install(TARGETS eep_all eep_flags eep_openmp eep_kernels eep_kernels_simt eep_engine eep_es eep_loaders
         EXPORT eep ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(EEP_HAVE_CUDA)
+  set_target_properties(eep_kernels_cuda PROPERTIES EXPORT_NAME kernels_cuda)
+  install(TARGETS eep_kernels_cuda EXPORT eep ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/eep)
 install(EXPORT eep NAMESPACE eep:: FILE eepTargets.cmake DESTINATION ${package})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/eepConfig.cmake.in eepConfig.cmake
