@@ -80,8 +80,7 @@ Device open_device_cuda(int) {
   return {};
 }
 const Ops& cuda_ops() {
-  throw Error(ExitCode::kRuntime, "--device cuda", "this build has no CUDA backend: nvcc was not found",
-              "use --device cpu");
+  throw Error(ExitCode::kRuntime, "--device cuda", "this build has no CUDA backend", "use --device cpu");
 }
 #endif
 #undef EEP_GPU_ROW

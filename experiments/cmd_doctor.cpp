@@ -60,12 +60,12 @@ std::vector<std::string> gpus() {
 
 // Paths that no GPU has run yet, as bench/results/PENDING.md lists them.
 constexpr const char* kUnconfirmed =
-    "every CUDA kernel (run on the host by --device simt so far); wgmma and TMA kernels are not part of this "
-    "build";
+    "every CUDA kernel: none has run on a GPU, all but the wgmma kernel of expert_ffn run on the host with "
+    "--device simt; wgmma is built for sm_90a and not chosen";
 
 // Whether the CUDA backend can be used here, and if not, why.
 std::string cuda_state() {
-  if (!cuda_built()) return "the CUDA backend is not part of this build, for which nvcc was not found";
+  if (!cuda_built()) return "the CUDA backend is not part of this build (EEP_CUDA)";
   if (cuda_device_count() == 0)
     return "the CUDA backend (sm_80, sm_90a, PTX) is built in, but finds no device or driver";
   std::string text = "the CUDA backend (sm_80, sm_90a, PTX) can use";

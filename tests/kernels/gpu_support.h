@@ -13,32 +13,58 @@
 #include "kernels/gpu_memory.h"
 #include "kernels/simt/schedule.h"
 
+// The row under test: tests_kernels runs the kernels on the host, tests_cuda, from the same sources, on a
+// GPU.
+#ifdef EEP_TEST_CUDA
+#define GPU_ROW(op) eep::op##_cuda
+#else
+#define GPU_ROW(op) eep::op##_simt
+#endif
+
 namespace eep::test {
 
-// n elements on the device, from the host's; bits() brings them back.
+#ifdef EEP_TEST_CUDA
+inline const Device& gpu_device() {
+  static const Device device = open_cuda(0);
+  return device;
+}
+inline void* allocate_shared(size_t bytes) { return allocate_shared_cuda(bytes); }
+#else
+inline Device gpu_device() { return {}; }
+inline void* allocate_shared(size_t bytes) { return allocate_simt(bytes, Device{}); }
+#endif
+
+// n elements that host and kernels reach.
 template <typename T>
 class OnDevice {
  public:
   explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    data_ = static_cast<T*>(allocate_simt(count_ * sizeof(T), Device{}));
+    data_ = static_cast<T*>(allocate_shared(count_ * sizeof(T)));
     if (count_ > 0) std::memcpy(static_cast<void*>(data_), values.data(), count_ * sizeof(T));
   }
   explicit OnDevice(int64_t n, T value = {}) : OnDevice(std::vector<T>(static_cast<size_t>(n), value)) {}
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
-  ~OnDevice() { release_simt(data_, Device{}); }
+  ~OnDevice() { GPU_ROW(release)(data_, gpu_device()); }
 
   T* data() const { return data_; }
   int64_t size() const { return static_cast<int64_t>(count_); }
-  T& operator[](int64_t i) const { return data_[i]; }
-  std::vector<T> values() const { return std::vector<T>(data_, data_ + count_); }
+  T& operator[](int64_t i) const {
+    GPU_ROW(synchronize)(gpu_device());
+    return data_[i];
+  }
+  std::vector<T> values() const {
+    GPU_ROW(synchronize)(gpu_device());
+    return std::vector<T>(data_, data_ + count_);
+  }
 
  private:
   size_t count_ = 0;
   T* data_ = nullptr;
 };
 
-// run() -> vector, under every schedule: all results must have the bits of the first, which is returned.
+// run() -> vector, under every schedule of the host executor (on a GPU: as often): all results must have the
+// bits of the first, which is returned.
 template <typename Run>
 auto same_bits_in_schedules(const Run& run) {
   simt::schedule = simt::kSchedules[0];

@@ -61,7 +61,7 @@ struct Problem {
     args.order = order.data();
     args.slot_row = slot_row.data();
     args.first_slot = first.data();
-    dispatch_simt(args, Device{});
+    GPU_ROW(dispatch)(args, gpu_device());
     return flat(offset.values(), order.values(), slot_row.values());
   }
   void check() const {

@@ -83,7 +83,7 @@ struct Experts {
     args.intermediate = c.intermediate;
     args.activation = activation.data();
     args.out = out.data();
-    expert_ffn_simt(args, Device{DeviceKind::kSimt});
+    GPU_ROW(expert_ffn)(args, Device{DeviceKind::kSimt});
     return {activation.values(), out.values()};
   }
   Floats run(int64_t first, int64_t rows) const {
@@ -188,7 +188,7 @@ TEST_CASE("gpu expert_ffn: rows at odd addresses, slots left out, no order, no r
   args.intermediate = c.intermediate;
   args.activation = activation.data();
   args.out = y.data();
-  expert_ffn_simt(args, Device{DeviceKind::kSimt});
+  GPU_ROW(expert_ffn)(args, Device{DeviceKind::kSimt});
   std::fill(dense.expert.begin(), dense.expert.end(), 0);
   CHECK(same_bits(y.values(), dense.run(0, c.rows)));
 

@@ -41,7 +41,7 @@ TEST_CASE("gpu expert_stats: the CPU's bits, added to what is there") {
       args.weight = d_weight.data();
       args.slot_out = d_out.data();
       args.sums = fields_of(sums.data(), c.experts);
-      expert_stats_simt(args, Device{});
+      GPU_ROW(expert_stats)(args, gpu_device());
       return sums.values();
     });
     std::vector<double> on_cpu(static_cast<size_t>(10 * c.experts), 0.5);

@@ -73,7 +73,7 @@ struct GpuLayer {
     args.weight = weight.data();
     args.logits = logits.data();
     args.counts = counts.data();
-    router_simt(args, Device{});
+    GPU_ROW(router)(args, gpu_device());
     return {expert.values(), weight.values(), logits.values(), counts[0]};
   }
 

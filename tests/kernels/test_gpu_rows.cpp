@@ -37,7 +37,7 @@ TEST_CASE("gpu embed: rows of the table, widened") {
         args.token = token.data();
         args.rows = c.rows;
         args.out = rows.data();
-        embed_simt(args, Device{});
+        GPU_ROW(embed)(args, gpu_device());
         return rows.values();
       });
       CHECK(same_bits(out, expected));
@@ -54,7 +54,7 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
     const auto run = [&](int64_t first, int64_t rows) {
       const OnDevice<float> in(Floats(x.begin() + first * c.width, x.begin() + (first + rows) * c.width));
       const OnDevice<float> out(rows * c.width);
-      rmsnorm_simt({in.data(), rows, c.width, on_device.data(), 1e-5f, out.data()}, Device{});
+      GPU_ROW(rmsnorm)({in.data(), rows, c.width, on_device.data(), 1e-5f, out.data()}, gpu_device());
       return out.values();
     };
     const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
@@ -64,7 +64,8 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
     rmsnorm_cpu({x.data(), c.rows, c.width, weight.data(), 1e-5f, on_cpu.data()}, cpu(1));
     CHECK(same_bits(out, on_cpu));
     const OnDevice<float> in_place(x);
-    rmsnorm_simt({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, Device{});
+    GPU_ROW(rmsnorm)
+    ({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, gpu_device());
     CHECK(same_bits(in_place.values(), out));
   }
 }
@@ -81,8 +82,9 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
     for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
     const auto run = [&](int64_t first, int64_t rows) {
       const OnDevice<float> out(Floats(x.begin() + first * width, x.begin() + (first + rows) * width));
-      rope_simt({out.data(), rows, c.heads, c.head_dim, position.data() + first, cosine.data(), sine.data()},
-                Device{});
+      GPU_ROW(rope)
+      ({out.data(), rows, c.heads, c.head_dim, position.data() + first, cosine.data(), sine.data()},
+       gpu_device());
       return out.values();
     };
     const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
@@ -132,7 +134,7 @@ TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and wi
         CombineArgs args;
         fill(args, first, rows, true);
         args.residual = out.data();
-        combine_simt(args, Device{});
+        GPU_ROW(combine)(args, gpu_device());
         return out.values();
       };
       const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
@@ -178,7 +180,7 @@ TEST_CASE("gpu noise: the CPU's bits in every dtype, each element from its own w
       const std::vector<char> out = same_bits_in_schedules([&] {
         const OnDevice<char> memory(static_cast<int64_t>(bytes));
         args.out = memory.data();
-        noise_simt(args, Device{});
+        GPU_ROW(noise)(args, gpu_device());
         return memory.values();
       });
       std::vector<char> on_cpu(bytes);

@@ -23,7 +23,7 @@ Floats run_score(const Floats& x, const std::vector<int32_t>& index, const std::
   args.count = count;
   args.vocabulary = w.packed;
   args.out = out.data();
-  score_simt(args, Device{});
+  GPU_ROW(score)(args, gpu_device());
   Floats flat;
   for (int64_t p = 0; p < count; ++p) {
     flat.push_back(out[p].log_probability);
