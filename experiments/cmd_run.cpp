@@ -108,10 +108,7 @@ class Runner {
       for (const SplitUse* use : {&e.train, &e.test}) {
         if (task.data.count(use->split) == 0) load_items(task, use->split, 1);
       }
-      if (e.export_format != "none") warn_export_ = true;
     }
-    if (warn_export_)
-      context_.messages.warn("export: not part of this version; plan.json is what a later export reads");
     for (const Combination& combination : combinations_) model_of(combination.experiment);
     for (const Combination& combination : combinations_) {
       const Experiment& e = combination.experiment;
@@ -289,7 +286,6 @@ class Runner {
   std::vector<Combination> combinations_;
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
-  bool warn_export_ = false;
 };
 
 }  // namespace
