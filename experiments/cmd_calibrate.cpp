@@ -7,6 +7,7 @@
 #include "engine/calibration.h"
 #include "es/criteria.h"
 #include "es/statistics_io.h"
+#include "experiments/command_inputs.h"
 #include "experiments/model_context.h"
 #include "experiments/program.h"
 #include "loaders/experiment.h"
@@ -46,6 +47,7 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
   const Task task = load_task(find_task(arguments.task, "."));
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   ModelContext model(arguments.model, *context.options.ops, context.options.device);
+  require_original(model.raw(), arguments.model);
   const int32_t experts = static_cast<int32_t>(model.config().num_experts);
   StatisticsFile file;
   file.model = model.hash();

@@ -6,13 +6,14 @@
 #include "engine/forward.h"
 #include "experiments/command_inputs.h"
 #include "experiments/program.h"
+#include "loaders/chat_template.h"
 #include "loaders/json.h"
 
 namespace eep {
 namespace {
 
 struct Arguments {
-  std::string model, prompt, ids, plan;
+  std::string model, prompt, ids, plan, system, chat_template;
   bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false;
   int32_t max_new = 64;
 };
@@ -24,17 +25,29 @@ std::string settled(std::string text, bool whole) {
   return text;
 }
 
+// The template writes the special tokens itself.
+std::string chat_prompt(const Arguments& arguments) {
+  const ChatTemplate chat = arguments.chat_template.empty()
+                                ? find_chat_template(arguments.model)
+                                : built_in_chat_template(arguments.chat_template, arguments.model);
+  std::vector<ChatMessage> messages;
+  if (!arguments.system.empty()) messages.push_back({"system", arguments.system});
+  messages.push_back({"user", arguments.prompt});
+  return render_chat(chat, messages);
+}
+
 int generate(const Arguments& arguments, CommandContext& context) {
   if (arguments.has_prompt == !arguments.ids.empty()) {
     throw Error(ExitCode::kUsage, "generate", "exactly one of --prompt and --ids is needed");
   }
-  if (arguments.chat) {
-    throw Error(ExitCode::kUsage, "--chat", "no chat template is known for this model",
-                "give the whole prompt with --prompt");
+  if (arguments.chat && !arguments.has_prompt) {
+    throw Error(ExitCode::kUsage, "--chat", "wraps a text (expected --prompt)");
   }
   ModelContext model(arguments.model, *context.options.ops, context.options.device);
-  const std::vector<int32_t> prompt =
-      arguments.has_prompt ? model.tokenizer().encode(arguments.prompt, true) : parse_ids(arguments.ids);
+  const std::vector<int32_t> prompt = arguments.chat ? model.tokenizer().encode(chat_prompt(arguments), false)
+                                      : arguments.has_prompt
+                                          ? model.tokenizer().encode(arguments.prompt, true)
+                                          : parse_ids(arguments.ids);
   if (prompt.empty()) throw Error(ExitCode::kData, "--prompt", "no tokens (expected at least 1)");
   if (!arguments.print_ids) model.tokenizer();  // one that is missing is said before the work
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
@@ -72,7 +85,13 @@ void register_generate(CLI::App& app, const SelectCommand& select) {
   command->add_option("MODEL", arguments->model, "model directory")->required();
   CLI::Option* prompt = command->add_option("--prompt", arguments->prompt, "text");
   command->add_option("--ids", arguments->ids, "token ids, \"1 2 3\"");
-  command->add_flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
+  CLI::Option* chat =
+      command->add_flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
+  command
+      ->add_option("--template", arguments->chat_template,
+                   "instead of the model's own: mistral-v1, chatml or none")
+      ->needs(chat);
+  command->add_option("--system", arguments->system, "system message before the prompt")->needs(chat);
   command->add_option("--max-new", arguments->max_new, "most new tokens")->check(CLI::Range(1, 1000000));
   command->add_flag("--ignore-eos", arguments->ignore_eos, "go on past the end of sequence");
   command->add_flag("--print-ids", arguments->print_ids, "print a JSON array of ids");

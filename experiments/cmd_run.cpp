@@ -144,10 +144,7 @@ class Runner {
                       fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
         }
       }
-      if (e.export_format != "none") warn_export_ = true;
     }
-    if (warn_export_)
-      context_.messages.warn("export: not part of this version; plan.json is what a later export reads");
     for (const Combination& combination : combinations_) model_of(combination.experiment);
     for (const Combination& combination : combinations_) {
       const Experiment& e = combination.experiment;
@@ -349,7 +346,6 @@ class Runner {
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
-  bool warn_export_ = false;
 };
 
 }  // namespace

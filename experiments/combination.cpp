@@ -9,6 +9,8 @@
 #include <filesystem>
 
 #include "es/criteria.h"
+#include "experiments/command_inputs.h"
+#include "experiments/run_export.h"
 #include "loaders/file.h"
 #include "loaders/plan_io.h"
 
@@ -23,6 +25,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
       subset_kept_(std::move(subset_kept)),
       hooks_(hooks) {
   const ModelConfig& config = model_.config();
+  require_original(model_.raw(), experiment_.model_path);
   if (experiment_.experts > config.num_experts) {
     throw Error(ExitCode::kConfig, "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,
@@ -196,6 +199,11 @@ Json CombinationRun::run() {
   search();
   for (Method& method : methods_) fill_size(model_.config(), &method.result);
   final_scores();
+  if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
+    export_run_model(model_, methods_.back().plan,
+                     {{"experiment", experiment_.name}, {"seed", experiment_.seed}}, Device{}, path("model"),
+                     hooks_.say);
+  }
 
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));

@@ -47,6 +47,11 @@ std::vector<std::vector<int32_t>> read_ids_file(const std::string& path) {
 
 ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
   const ModelConfig& config = model.config();
+  if (model.raw().plan) {
+    if (path.empty()) return *model.raw().plan;
+    throw Error(ExitCode::kUsage, "--plan", "the model already is the result of a plan (a native export)",
+                "apply plans to the original model");
+  }
   if (path.empty()) {
     return identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
                          static_cast<int32_t>(config.top_k));
@@ -57,6 +62,12 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
       plan, info, config, [&] { return model.hash(); }, path);
   check_plan(plan, config.sparse, static_cast<int32_t>(config.num_experts), path.c_str());
   return plan;
+}
+
+void require_original(const RawModel& model, const std::string& path) {
+  if (!model.plan) return;
+  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export)",
+              "start from the original model");
 }
 
 }  // namespace eep

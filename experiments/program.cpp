@@ -48,7 +48,8 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
   CommandBody body;
   const SelectCommand select = [&](CommandBody chosen) { body = std::move(chosen); };
   for (auto add : {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
-                   register_eval, register_calibrate, register_select, register_run}) {
+                   register_eval, register_calibrate, register_select, register_run, register_export,
+                   register_verify, register_import_coefficients, register_convert}) {
     add(app, select);
   }
   std::string command_line = "eep";

@@ -34,6 +34,10 @@ void register_eval(CLI::App& app, const SelectCommand& select);
 void register_calibrate(CLI::App& app, const SelectCommand& select);
 void register_select(CLI::App& app, const SelectCommand& select);
 void register_run(CLI::App& app, const SelectCommand& select);
+void register_export(CLI::App& app, const SelectCommand& select);
+void register_verify(CLI::App& app, const SelectCommand& select);
+void register_import_coefficients(CLI::App& app, const SelectCommand& select);
+void register_convert(CLI::App& app, const SelectCommand& select);
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err);
 

@@ -5,7 +5,8 @@ _eep() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
-      "run eval inspect logits generate tokenize calibrate select doctor --version --help" -- "$word")
+      "run eval inspect logits generate tokenize calibrate select export verify import-coefficients convert doctor \
+      --version --help" -- "$word")
     return
   fi
   case $previous in
@@ -13,6 +14,9 @@ _eep() {
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") && return ;;
     --router-space) mapfile -t COMPREPLY < <(compgen -W "logits probabilities" -- "$word") && return ;;
     --protocol) mapfile -t COMPREPLY < <(compgen -W "harness eep" -- "$word") && return ;;
+    --format) mapfile -t COMPREPLY < <(compgen -W "hf native" -- "$word") && return ;;
+    --dtype) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 bf16" -- "$word") && return ;;
+    --template) mapfile -t COMPREPLY < <(compgen -W "mistral-v1 chatml none" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --method)
       mapfile -t COMPREPLY < <(compgen -W "random frequency soft_activation ean reap naee" -- "$word")
@@ -23,10 +27,14 @@ _eep() {
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out" ;;
-    generate) options="--prompt --ids --chat --max-new --ignore-eos --print-ids --plan" ;;
+    generate) options="--prompt --ids --chat --template --system --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;
     select) options="--method --experts --groups --top-k --router-space --draw --out" ;;
+    export) options="--plan --out --format --shard-size" ;;
+    verify) options="--against --plan --no-logits --json" ;;
+    import-coefficients) options="--layers --top-k --out" ;;
+    convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;
   esac
   case $word in
     -*) mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word") ;;

@@ -1,0 +1,67 @@
+// eep export: a plan applied to a checkpoint, written as a smaller checkpoint.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "experiments/program.h"
+#include "experiments/version.h"
+#include "loaders/checkpoint.h"
+#include "loaders/export.h"
+#include "loaders/model_hash.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string model, plan, out, format = "hf", shard_size;
+};
+
+int run_export(const Arguments& arguments, CommandContext& context) {
+  ExportOptions options;
+  options.format = arguments.format == "native" ? ExportFormat::kNative : ExportFormat::kHf;
+  if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
+  options.program = std::string("eep ") + kVersion;
+  options.command = context.command_line;
+  options.device = context.options.device;
+  const RawModel model = load_checkpoint(arguments.model);
+  PlanInfo info;
+  const ExpertPlan plan = read_plan(arguments.plan, &info);
+  const auto hash = [&] {
+    if (options.source_hash.empty()) {
+      context.messages.info("hashing the source model");
+      options.source_hash = model_hash(model);
+    }
+    return options.source_hash;
+  };
+  check_plan_model(plan, info, model.config, hash, arguments.plan);
+  if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
+  options.progress = [&](size_t done, size_t total) {
+    context.messages.progress("export", static_cast<int64_t>(done >> 20), static_cast<int64_t>(total >> 20),
+                              "MiB");
+  };
+  export_checkpoint(model, arguments.model, plan, info, options, arguments.out);
+  context.messages.finish_progress();
+  context.out << arguments.out << "\n";
+  return 0;
+}
+
+}  // namespace
+
+void register_export(CLI::App& app, const SelectCommand& select) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("export", "A smaller checkpoint from a plan");
+  command->add_option("MODEL", arguments->model, "model directory")->required();
+  command->add_option("--plan", arguments->plan, "plan file to apply")->required();
+  command->add_option("--out", arguments->out, "directory to make")->required();
+  command
+      ->add_option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
+      ->check(CLI::IsMember({"hf", "native"}));
+  command->add_option("--shard-size", arguments->shard_size,
+                      "most bytes of a file, suffixes k, M, G (default: as the source)");
+  command->footer("Example: eep export experiments/demo/mixtral --plan plan.json --out smaller");
+  command->callback(
+      [=] { select([=](CommandContext& context) { return run_export(*arguments, context); }); });
+}
+
+}  // namespace eep

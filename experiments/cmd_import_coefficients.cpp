@@ -1,0 +1,54 @@
+// eep import-coefficients: the published coefficient files of EEP as plan files.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+
+#include "experiments/program.h"
+#include "loaders/coefficients.h"
+#include "loaders/plan_io.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string file, out;
+  int32_t layers = 32, top_k = 2;
+};
+
+int import_coefficients(const Arguments& arguments, CommandContext& context) {
+  const PthFile file = read_pth(arguments.file);
+  const ExpertPlan plan = coefficients_plan(file, arguments.layers, arguments.top_k, arguments.file);
+  PlanInfo info;
+  info.family = family_name(Family::kMixtral);
+  info.layers = arguments.layers;
+  info.experts = plan.groups[0].experts;
+  info.provenance = {{"method", "published coefficients"},
+                     {"file", std::filesystem::path(arguments.file).filename().string()}};
+  if (file.metric) info.provenance["metric"] = *file.metric;
+  write_plan(arguments.out, plan, info);
+  context.messages.info(fmt::format("{} of {} experts in {} groups of {} layers: {}", plan.groups[0].kept,
+                                    plan.groups[0].experts, plan.groups.size(), arguments.layers,
+                                    arguments.out));
+  return 0;
+}
+
+}  // namespace
+
+void register_import_coefficients(CLI::App& app, const SelectCommand& select) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command =
+      app.add_subcommand("import-coefficients", "A plan from a published coefficient file (.pth)");
+  command->add_option("FILE", arguments->file, "zip archive of torch.save; nothing in it is executed")
+      ->required();
+  command->add_option("--layers", arguments->layers, "layers of the model (default: 32, Mixtral-8x7B)")
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--top-k", arguments->top_k, "active experts (default: 2)")->check(CLI::Range(1, 16));
+  command->add_option("--out", arguments->out, "plan file")->required();
+  command->footer("Example: eep import-coefficients wic_budget_4.pth --out plan.json");
+  command->callback(
+      [=] { select([=](CommandContext& context) { return import_coefficients(*arguments, context); }); });
+}
+
+}  // namespace eep

@@ -1,0 +1,164 @@
+// Exports, verification, imports and conversions from outside.
+#include <doctest/doctest.h>
+
+#include "loaders/json.h"
+#include "loaders/safetensors.h"
+#include "tests/experiments/process.h"
+#include "tests/loaders/gguf_writer.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+const std::string kPlans = kGoldenModel + "/plans/";
+
+std::string logits_bytes(const std::string& path, const char* name) {
+  const SafetensorsFile file(path);
+  const SafetensorsEntry* entry = file.find(name);
+  REQUIRE(entry != nullptr);
+  return std::string(reinterpret_cast<const char*>(file.data(*entry)), entry->bytes);
+}
+
+}  // namespace
+
+TEST_CASE("program: an export verifies against its source, a damaged one does not") {
+  TempDir directory;
+  const std::string out = directory("out");
+  const Outcome made =
+      eep::test::eep({"export", kGoldenModel, "--plan", kPlans + "one_hot_logits.json", "--out", out});
+  CAPTURE(made.err);
+  REQUIRE(made.code == 0);
+  CHECK(made.out == out + "\n");
+  const Outcome verified = eep::test::eep({"verify", out, "--against", kGoldenModel});
+  CAPTURE(verified.out);
+  CHECK(verified.code == 0);
+  CHECK(verified.out.find("equal to the bit") != std::string::npos);
+  CHECK(verified.out.find("FAILED") == std::string::npos);
+  const Json report = parse_json(eep::test::eep({"verify", out, "--json"}).out, "report");
+  CHECK(report.at("passed") == true);
+
+  const Outcome again =
+      eep::test::eep({"export", kGoldenModel, "--plan", kPlans + "one_hot_logits.json", "--out", out});
+  CHECK(again.code == 2);
+  CHECK(again.err.find("not empty") != std::string::npos);
+
+  directory.write("out/model-00007-of-00009.safetensors", "stale");
+  const Outcome stale = eep::test::eep({"verify", out});
+  CHECK(stale.code == 65);
+  CHECK(stale.err.find("stale file") != std::string::npos);
+  std::filesystem::remove(directory("out/model-00007-of-00009.safetensors"));
+
+  std::string weights = slurp(out + "/model.safetensors");
+  weights[weights.size() - 3] = static_cast<char>(weights[weights.size() - 3] ^ 1);
+  directory.write("out/model.safetensors", weights);
+  const Outcome changed = eep::test::eep({"verify", out, "--against", kGoldenModel, "--no-logits"});
+  CHECK(changed.code == 65);
+  CHECK(changed.err.find("bytes differ") != std::string::npos);
+
+  std::string config = slurp(out + "/config.json");
+  const size_t at = config.find("\"num_experts_per_tok\": ");
+  REQUIRE(at != std::string::npos);
+  config[at + 23] = '1';
+  directory.write("out/config.json", config);
+  CHECK(eep::test::eep({"verify", out}).err.find("num_experts_per_tok") != std::string::npos);
+}
+
+TEST_CASE("program: every golden plan is exported exactly, or refused and exported natively") {
+  for (const char* model : {"mixtral_f32", "qwen2_bf16", "qwen3_f32"}) {
+    const std::string source = kSource + "/tests/golden/" + model;
+    int exported = 0, refused = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(source + "/plans")) {
+      if (entry.path().extension() != ".json") continue;
+      CAPTURE(entry.path().string());
+      TempDir directory;
+      const std::string plan = entry.path().string(), out = directory("out");
+      const Outcome made = eep::test::eep({"export", source, "--plan", plan, "--out", out});
+      if (made.code == 65) {
+        CHECK(made.err.find("a stock checkpoint cannot express it") != std::string::npos);
+        CHECK(made.err.find("--format native") != std::string::npos);
+        ++refused;
+      } else {
+        REQUIRE(made.code == 0);
+        CHECK(eep::test::eep({"verify", out, "--against", source}).code == 0);
+        ++exported;
+      }
+      const std::string native = directory("native");
+      REQUIRE(
+          eep::test::eep({"export", source, "--plan", plan, "--out", native, "--format", "native"}).code ==
+          0);
+      const Outcome verified = eep::test::eep({"verify", native, "--against", source});
+      CAPTURE(verified.out);
+      CHECK(verified.code == 0);
+      const std::vector<std::string> ids{"--ids", "1 5 2 7 3 11", "--out"};
+      const auto logits = [&](std::vector<std::string> arguments, const std::string& file) {
+        arguments.insert(arguments.end(), ids.begin(), ids.end());
+        arguments.push_back(directory(file));
+        REQUIRE(eep::test::eep(arguments).code == 0);
+        return logits_bytes(directory(file), "logits.0");
+      };
+      CHECK(logits({"logits", native}, "a") == logits({"logits", source, "--plan", plan}, "b"));
+    }
+    CHECK(exported >= 3);
+    CHECK(refused >= 3);
+  }
+}
+
+TEST_CASE("program: an export on a full disk leaves nothing, a killed one nothing that looks complete") {
+  TempDir directory;
+  const std::vector<std::string> command{"export", kGoldenModel,    "--plan", kPlans + "one_hot_logits.json",
+                                         "--out",  directory("out")};
+  RunLimits full_disk;
+  full_disk.file_size = 4096;
+  const Outcome outcome = eep::test::eep(command, full_disk);
+  CHECK(outcome.code == 74);
+  CHECK(!std::filesystem::exists(directory("out")));
+  CHECK(!std::filesystem::exists(directory("out.partial")));
+  for (int64_t microseconds : {500, 2000, 5000, 8000, 12000}) {
+    RunLimits killed;
+    killed.signal = SIGKILL;
+    killed.microseconds = microseconds;
+    eep::test::eep(command, killed);
+    if (!std::filesystem::exists(directory("out"))) continue;
+    CHECK(eep::test::eep({"verify", directory("out"), "--against", kGoldenModel, "--no-logits"}).code == 0);
+    std::filesystem::remove_all(directory("out"));
+  }
+  CHECK(eep::test::eep(command).code == 0);
+  CHECK(!std::filesystem::exists(directory("out.partial")));
+}
+
+TEST_CASE("program: a GGUF file becomes a model that runs") {
+  TempDir directory;
+  GgufWriter writer;
+  writer.model("llama", 0);
+  const std::string source = directory.write("dense.gguf", writer.bytes());
+  CHECK(eep::test::eep({"convert", source, "--out", directory("dense")}).code == 0);
+  const Outcome dense = eep::test::eep({"inspect", directory("dense")});
+  CHECK(dense.code == 65);
+  CHECK(dense.err.find("got llama") != std::string::npos);
+  const Outcome made = eep::test::eep({"convert", source, "--out", directory("moe"), "--moefy", "4"});
+  CAPTURE(made.err);
+  REQUIRE(made.code == 0);
+  CHECK(!std::filesystem::exists(directory("moe/dense")));
+  CHECK(eep::test::eep({"verify", directory("moe")}).code == 0);
+  CHECK(eep::test::eep(
+            {"generate", directory("moe"), "--ids", "1 2", "--max-new", "3", "--ignore-eos", "--print-ids"})
+            .code == 0);
+  CHECK(eep::test::eep({"convert", source, "--out", directory("x"), "--moefy", "4", "--top-k", "2"}).code ==
+        2);
+  CHECK(!std::filesystem::exists(directory("x")));
+  CHECK(eep::test::eep({"convert", kGoldenModel + "/config.json", "--out", directory("x")}).code == 65);
+  CHECK(eep::test::eep({"convert", directory("none.gguf"), "--out", directory("x")}).code == 66);
+  CHECK(eep::test::eep({"import-coefficients", source, "--out", directory("p.json")}).code == 65);
+  CHECK(!std::filesystem::exists(directory("p.json")));
+}
+
+TEST_CASE("program: a chat prompt needs a template") {
+  const std::vector<std::string> start{"generate", kDemoModel, "--prompt", "a", "--chat", "--max-new", "2"};
+  CHECK(eep::test::eep(start).code == 2);
+  std::vector<std::string> plain = start;
+  plain.insert(plain.end(), {"--template", "none"});
+  CHECK(eep::test::eep(plain).code == 0);
+  plain.back() = "alpaca";
+  CHECK(eep::test::eep(plain).code == 2);
+}
