@@ -9,7 +9,8 @@
 namespace eep {
 
 struct ExpertMergeArgs {
-  const void* const* base = nullptr;  // [experts] pointers to `elements` values each, packed alike
+  const void* const* base =
+      nullptr;  // [experts] `elements` values each, packed alike; may be null where every row has 0
   int32_t experts = 0;
   int64_t elements = 0;
   DType dtype = DType::kF32;

@@ -24,6 +24,9 @@ HWY_INLINE void merge_strip(const ExpertMergeArgs& args, int32_t row, int64_t el
   }
   const float* coefficient = args.coefficient + int64_t{row} * args.experts;
   for (int32_t expert = 0; expert < args.experts; ++expert) {
+    bool read = false;  // a base expert that no row takes part of need not be there
+    EEP_UNROLL for (int r = 0; r < kRows; ++r) read |= coefficient[r * args.experts + expert] != 0.0f;
+    if (!read) continue;
     const T* base = static_cast<const T*>(args.base[expert]) + element;
     Lanes value[kStrips];
     EEP_UNROLL for (int s = 0; s < kStrips; ++s) {

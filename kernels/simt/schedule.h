@@ -1,5 +1,6 @@
-// simt/schedule.h - the order in which blocks, warps and lanes take turns, and whether asynchronous copies land at
-// once or as late as they may. A result that depends on it is wrong: run every kernel under all of kSchedules.
+// simt/schedule.h - the order in which blocks, warps and lanes take turns, and whether asynchronous copies
+// land at once or as late as they may. A result that depends on it is wrong: run every kernel under all of
+// kSchedules.
 #pragma once
 
 namespace simt {
