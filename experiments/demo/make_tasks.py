@@ -12,6 +12,8 @@ import random
 from pathlib import Path
 
 SEED = 20240700945
+# Strings of the splits are longer than those that models are trained on, so that errors are left to make.
+LONGER = {"sort": {"least": 10, "most": 14}, "reverse": {"least": 8, "most": 13}}
 SIZES = {"train": 256, "dev": 256, "test": 600}
 HERE = Path(__file__).parent
 
@@ -40,14 +42,8 @@ SENSES = {
     "bat": ("wing cave night fly", "ball club swing game"),
     "bark": ("tree oak twig leaf", "puppy growl hound yelp"),
     "seal": ("ocean fish flipper ice", "wax stamp envelope mail"),
-    "pen": ("ink paper write letter", "sheep fence hay gate"),
     "ring": ("gold finger gem bride", "phone bell call tone"),
     "rock": ("stone cliff hill sand", "band guitar drum song"),
-    "duck": ("pond quack feather bill", "stoop dodge hide bend"),
-    "bow": ("arrow archer hunt string", "stage actor crowd queen"),
-    "mine": ("coal gold shaft dig", "yours own ours keep"),
-    "nail": ("hammer board wood wall", "thumb polish paint claw"),
-    "palm": ("coconut sand island shade", "wrist glove thumb grip"),
 }
 SENSES = {word: tuple(cues.split() for cues in senses) for word, senses in SENSES.items()}
 # What happened, and what follows from it.
@@ -72,18 +68,20 @@ def tell(known):
     return ", ".join(f"{name} {color} {thing}" for name, color, thing in known) + "."
 
 
-def claim(known, rng):
-    """Who is said to have what: true, or what somebody else has."""
+def claim(known, rng, absent=0.5):
+    """Who is said to have what: true; else (with probability absent) a thing that nobody has, or what somebody else has."""
     name, color, thing = rng.choice(known)
     label = rng.randint(0, 1)
-    if not label:
+    if not label and rng.random() < absent:
+        thing = rng.choice([t for t in THINGS if all(t != fact[2] for fact in known)])
+    elif not label:
         _, color, thing = rng.choice([fact for fact in known if fact[0] != name])
     return f"{name} {color} {thing}", label
 
 
-def yesno(rng):
+def yesno(rng, absent=0.5):
     known = facts(rng, rng.randint(2, 4))
-    question, label = claim(known, rng)
+    question, label = claim(known, rng, absent)
     return {"passage": tell(known), "question": question, "label": label}
 
 
@@ -93,31 +91,46 @@ def recall(rng):
     return {"context": tell(known), "question": name, "answer": f"{color} {thing}"}
 
 
-def sense(rng):
+def sense(rng, repeat=0.0):
     word = rng.choice(sorted(SENSES))
     first = rng.randint(0, 1)
     same = rng.randint(0, 1)
     second = first if same else 1 - first
     one = rng.choice(SENSES[word][first])
     two = rng.choice([cue for cue in SENSES[word][second] if cue != one])
-    shapes = ["the {w} and the {c}", "a {c} by the {w}", "some {c} for a {w}", "this {w} has {c}"]
-    a, b = (rng.choice(shapes).format(w=word, c=cue) for cue in (one, two))
-    return {"word": word, "sentence1": a, "sentence2": b, "label": same}
+    if same and repeat and rng.random() < repeat:
+        two = one
+    a, b = rng.sample(NAMES, 2)
+    return {"word": word, "sentence1": f"{a} {one} {word}", "sentence2": f"{b} {two} {word}", "label": same}
+
+
+def is_(name, traits):
+    return f"{name} is " + (", ".join(traits[:-1]) + " and " if len(traits) > 1 else "") + f"{traits[-1]}."
+
+
+def conclude(people, about, rng):
+    """A statement on one of the people: 0 follows, 1 is false, 2 neither, which may be true of another."""
+    traits = people[about]
+    opposite = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
+    label = rng.randint(0, 2)
+    if label < 2:
+        trait = rng.choice(traits)
+        return (trait if label == 0 else opposite[trait]), label
+    foreign = [t for name, own in people.items() if name != about for t in own]
+    if foreign and rng.random() < 0.7:
+        return rng.choice(foreign), label
+    return rng.choice([t for t in TRAITS if t not in traits and opposite[t] not in traits]), label
 
 
 def entail(rng):
-    count = rng.randint(2, 4)
-    pairs = rng.sample(OPPOSITES, count + 1)
-    traits = [rng.choice(pair) for pair in pairs[:count]]
-    name = rng.choice(NAMES)
-    label = rng.randint(0, 2)
-    if label == 2:
-        claim = rng.choice(pairs[count])
-    else:
-        i = rng.randrange(count)
-        claim = traits[i] if label == 0 else next(t for t in pairs[i] if t != traits[i])
-    premise = f"{name} is " + ", ".join(traits[:-1]) + f" and {traits[-1]}."
-    return {"premise": premise, "hypothesis": f"{name} is {claim}", "label": label}
+    one, two = rng.sample(NAMES, 2)
+    traits = [rng.choice(pair) for pair in rng.sample(OPPOSITES, rng.randint(3, 5))]
+    cut = rng.randint(1, len(traits) - 1) if rng.random() < 0.6 else len(traits)
+    people = {one: traits[:cut]} | ({two: traits[cut:]} if cut < len(traits) else {})
+    about = rng.choice(list(people))
+    claimed, label = conclude(people, about, rng)
+    premise = " ".join(is_(name, own) for name, own in people.items())
+    return {"premise": premise, "hypothesis": f"{about} is {claimed}", "label": label}
 
 
 def cause(rng):
@@ -126,9 +139,15 @@ def cause(rng):
     label = rng.randint(0, 1)
     if label:
         choices.reverse()
-    name, place = rng.choice(NAMES), rng.choice(CATEGORIES["place"])
-    premise = rng.choice([f"{name} {event} at the {place}.", f"At the {place} {name} {event}."])
-    return {"premise": premise, "choices": [f" {c}" for c in choices], "label": label}
+    name, second = rng.sample(NAMES, 2)
+    place = rng.choice(CATEGORIES["place"])
+    if rng.random() < 0.5:
+        told = [f"{name} {event}", f"{second} {other}"]
+        rng.shuffle(told)
+        premise = f"At the {place} {told[0]}, {told[1]}."
+    else:
+        premise = f"At the {place} {name} {event}."
+    return {"premise": premise, "name": name, "choices": [f" {c}" for c in choices], "label": label}
 
 
 def letter(rng):
@@ -159,14 +178,14 @@ def sum_(rng):
     return {"passage": passage, "question": question, "answer": digits_of(answer)}
 
 
-def sort(rng):
-    count = rng.randint(5, 8)
+def sort(rng, least=6, most=10):
+    count = rng.randint(least, most)
     items = rng.sample(LETTERS, count)
     return {"letters": " ".join(items), "answer": " ".join(sorted(items))}
 
 
-def reverse(rng):
-    count = rng.randint(5, 9)
+def reverse(rng, least=6, most=12):
+    count = rng.randint(least, most)
     items = [rng.choice(LETTERS) for _ in range(count)]
     return {"letters": " ".join(items), "answer": " ".join(reversed(items))}
 
@@ -175,7 +194,7 @@ TASKS = {
     "yesno": (yesno, "Owners: {passage}\nTrue: {question}?"),
     "sense": (sense, "1: {sentence1}\n2: {sentence2}\nSame {word}?"),
     "entail": (entail, "{premise}\nSo {hypothesis}?"),
-    "cause": (cause, "{premise}\nSo it was"),
+    "cause": (cause, "{premise}\nSo for {name} it was"),
     "letter": (letter, "Options: {a} A, {b} B, {c} C, {d} D.\nWhich is a {category}?"),
     "recall": (recall, "Owners: {context}\nComplete: {question}"),
     "sum": (sum_, "{passage}\nQuestion: {question}\nUnits first:"),
@@ -208,10 +227,10 @@ def split_of(task, item):
     return "train" if bucket < 6 else "dev" if bucket < 12 else "test" if bucket < 25 else "pool"
 
 
-def pool_item(task, rng):
+def pool_item(task, rng, **easier):
     """An instance that models may be trained on."""
     while True:
-        item = TASKS[task][0](rng)
+        item = TASKS[task][0](rng, **easier)
         if split_of(task, item) == "pool":
             return item
 
@@ -221,7 +240,7 @@ def write_data():
         rng = random.Random(f"{SEED} {task}")
         seen, rows = set(), {split: [] for split in SIZES}
         while any(len(rows[split]) < size for split, size in SIZES.items()):
-            item = make(rng)
+            item = make(rng, **LONGER.get(task, {}))
             prompt, split = render(task, item), split_of(task, item)
             if split == "pool" or prompt in seen or len(rows[split]) == SIZES[split]:
                 continue

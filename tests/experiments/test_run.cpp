@@ -210,3 +210,20 @@ TEST_CASE("run: keeping every expert runs the merge phase alone; fewer active ex
   for (const Json& method : result.at("methods")) names.push_back(method.at("name"));
   CHECK(names == std::vector<std::string>{"full", "full_top1", "eep_merge"});
 }
+
+TEST_CASE("run: the demo's archive is the published one") {
+  // sha256 of archive.jsonl of task letter, 4 of 8 experts; equal on every machine (docs/architecture.md,
+  // promise 1).
+  const std::string published = "09cf3f6b43cd7445e736f0d04365c300161f0c34b85fc3873b50108ca69a054d";
+  TempDir directory;
+  const Outcome outcome =
+      eep::test::eep({"run", kSource + "/experiments/demo/demo.yaml", "--set",
+                      "sweep={task.name: [letter], plan.experts: [4]}", "--output", directory("demo")});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const std::string archive = directory("demo") + "/task.name=letter,plan.experts=4/archive.jsonl";
+  REQUIRE(std::filesystem::exists(archive));
+  const std::string listing = directory("sum");
+  REQUIRE(std::system(("sha256sum '" + archive + "' > '" + listing + "'").c_str()) == 0);
+  CHECK(slurp(listing).substr(0, published.size()) == published);
+}
