@@ -40,7 +40,8 @@ baselines: [full, frequency]
 // Scores and plans of a finished run, without times.
 std::string essence(const std::string& run) {
   std::string text = slurp(run + "/archive.jsonl") + slurp(run + "/plan.json");
-  for (const Json& method : parse_json(slurp(run + "/result.json"), "result.json").at("methods"))
+  const Json result = parse_json(slurp(run + "/result.json"), "result.json");
+  for (const Json& method : result.at("methods"))
     text += method.at("name").dump() + method.at("test").dump() + "\n";
   return text;
 }
