@@ -7,8 +7,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/chunk_pass.h"
-#include "engine/forward.h"
+#include "engine/observe.h"
 #include "kernels/scalar_math.h"
 
 namespace eep {
@@ -293,33 +292,8 @@ class Calibrator : public MixtureObserver {
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options) {
-  const ModelConfig& config = weights.config();
-  // Every row is wanted: the last layer must see them all.
-  Prompts every_row = prompts;
-  every_row.scores.clear();
-  int64_t longest = 0;
-  for (int32_t row = 0; row < static_cast<int32_t>(prompts.rows()); ++row) {
-    every_row.scores.push_back({row, -1});
-    longest = std::max<int64_t>(longest, prompts.positions[static_cast<size_t>(row)] + 1);
-  }
-  const ExpertPlan identity = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
-                                            static_cast<int32_t>(config.top_k));
-  const std::span<const ExpertPlan> plans(&identity, 1);
-  const LayerVariants variants(config, plans);
-  MemoryRequest request;
-  request.budget = memory_budget;
-  request.rows = prompts.rows();
-  request.largest_tree = largest_tree_rows(prompts);
-  request.wanted = prompts.rows();
-  request.slots = variants.slots();
-  const MemoryPlan plan = plan_memory(config, ops, request);
-  LayerPass layers(weights, ops, device, plan.block_rows, variants.slots(), longest);
-  MergeBuffer merged(weights, ops, device, plan.merged_experts);
-  WorkCounts work;
-  ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);
   Calibrator calibrator(weights, ops, device, options);
-  const size_t only[] = {0};
-  for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows)) pass.run(chunk, only, &calibrator);
+  observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator);
   return calibrator.finish();
 }
 

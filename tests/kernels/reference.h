@@ -28,13 +28,15 @@ inline Bounded dot(const float* a, const float* b, int64_t n, int64_t b_stride =
   return {sum, gamma_n(static_cast<double>(n)) * magnitude + kTiny};
 }
 
-// out[m, n] = sum_k x[m, k] w[n, k] (+ bias[n]) (+ old[m, n])
-inline std::vector<Bounded> gemm(const Floats& x, const Floats& w, int64_t rows, int64_t n, int64_t k,
-                                 const Floats& bias = {}, const Floats& old = {}) {
+// out[m, n] = sum_k x[m, k] w[n, k] (+ bias[n]) (+ old[m, n]); chain: the dot product with its bound, as
+// dot()
+template <typename Chain>
+std::vector<Bounded> gemm_of(const Chain& chain, const Floats& x, const Floats& w, int64_t rows, int64_t n,
+                             int64_t k, const Floats& bias, const Floats& old) {
   std::vector<Bounded> out;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t column = 0; column < n; ++column) {
-      Bounded value = dot(&x[static_cast<size_t>(row * k)], &w[static_cast<size_t>(column * k)], k);
+      Bounded value = chain(&x[static_cast<size_t>(row * k)], &w[static_cast<size_t>(column * k)], k);
       double magnitude = std::fabs(value.expected);
       for (const Floats* term : {&bias, &old}) {
         if (term->empty()) continue;
@@ -48,6 +50,12 @@ inline std::vector<Bounded> gemm(const Floats& x, const Floats& w, int64_t rows,
     }
   }
   return out;
+}
+
+inline std::vector<Bounded> gemm(const Floats& x, const Floats& w, int64_t rows, int64_t n, int64_t k,
+                                 const Floats& bias = {}, const Floats& old = {}) {
+  return gemm_of([](const float* a, const float* b, int64_t length) { return dot(a, b, length); }, x, w, rows,
+                 n, k, bias, old);
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight: the mean is within gamma_n(dim), halved by the root; four roundings

@@ -40,23 +40,7 @@ struct Problem {
 // As gemm() of the reference, with the bound of mma_dot on the chain.
 std::vector<Bounded> expected_gemm(const Floats& x, const Floats& w, int64_t rows, int64_t n, int64_t k,
                                    const Floats& bias = {}, const Floats& old = {}) {
-  std::vector<Bounded> out;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < n; ++column) {
-      Bounded value = mma_dot(&x[static_cast<size_t>(row * k)], &w[static_cast<size_t>(column * k)], k);
-      double magnitude = std::fabs(value.expected);
-      for (const Floats* term : {&bias, &old}) {
-        if (term->empty()) continue;
-        const double addend =
-            static_cast<double>((*term)[static_cast<size_t>(term == &bias ? column : row * n + column)]);
-        value.expected += addend;
-        magnitude += std::fabs(addend);
-      }
-      value.bound += 2 * kUnit * (magnitude + value.bound);
-      out.push_back(value);
-    }
-  }
-  return out;
+  return gemm_of(mma_dot, x, w, rows, n, k, bias, old);
 }
 
 }  // namespace
