@@ -143,9 +143,11 @@ TEST_CASE("gguf: damaged files are refused") {
 }
 
 TEST_CASE("gguf: models of every architecture load after conversion") {
-  for (const auto& [architecture, family] : {std::pair{"llama", Family::kMixtral},
-                                             {"qwen2moe", Family::kQwen2Moe},
-                                             {"qwen3moe", Family::kQwen3Moe}}) {
+  const std::pair<const char*, Family> known[] = {
+      {"llama", Family::kMixtral}, {"qwen2moe", Family::kQwen2Moe}, {"qwen3moe", Family::kQwen3Moe}};
+  for (const auto& pair : known) {
+    const char* const architecture = pair.first;  // CAPTURE's lambda may not capture a structured binding
+    const Family family = pair.second;
     CAPTURE(architecture);
     const Scratch scratch;
     GgufWriter writer;
