@@ -12,8 +12,8 @@ import random
 from pathlib import Path
 
 SEED = 20240700945
-# Strings of the splits are longer than those that models are trained on, so that errors are left to make.
-LONGER = {"sort": {"least": 10, "most": 14}, "reverse": {"least": 8, "most": 13}}
+# What the splits ask beyond training, so that errors are left to make: longer strings, words beside the cue of a sense.
+HARDER = {"sort": {"least": 10, "most": 14}, "reverse": {"least": 8, "most": 13}, "sense": {"distract": 0.6}}
 SIZES = {"train": 256, "dev": 256, "test": 600}
 HERE = Path(__file__).parent
 
@@ -91,7 +91,7 @@ def recall(rng):
     return {"context": tell(known), "question": name, "answer": f"{color} {thing}"}
 
 
-def sense(rng, repeat=0.0):
+def sense(rng, repeat=0.0, distract=0.0):
     word = rng.choice(sorted(SENSES))
     first = rng.randint(0, 1)
     same = rng.randint(0, 1)
@@ -101,7 +101,19 @@ def sense(rng, repeat=0.0):
     if same and repeat and rng.random() < repeat:
         two = one
     a, b = rng.sample(NAMES, 2)
+    if distract:
+        one, two = among_others(one, rng, distract), among_others(two, rng, distract)
     return {"word": word, "sentence1": f"{a} {one} {word}", "sentence2": f"{b} {two} {word}", "label": same}
+
+
+def among_others(cue, rng, distract):
+    """The cue, with a word before or behind it (with probability distract) that says nothing of the sense."""
+    if rng.random() >= distract:
+        return cue
+    cues = {cue for senses in SENSES.values() for sense in senses for cue in sense}
+    pair = [cue, rng.choice([noun for noun in NOUNS if noun not in cues])]
+    rng.shuffle(pair)
+    return " ".join(pair)
 
 
 def is_(name, traits):
@@ -240,7 +252,7 @@ def write_data():
         rng = random.Random(f"{SEED} {task}")
         seen, rows = set(), {split: [] for split in SIZES}
         while any(len(rows[split]) < size for split, size in SIZES.items()):
-            item = make(rng, **LONGER.get(task, {}))
+            item = make(rng, **HARDER.get(task, {}))
             prompt, split = render(task, item), split_of(task, item)
             if split == "pool" or prompt in seen or len(rows[split]) == SIZES[split]:
                 continue
