@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "hwy/cache_control.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_schedule.h"
 #include "kernels/simd.h"
@@ -31,6 +32,14 @@ constexpr int tile_panels(int rows) {
 inline constexpr int kMaxTileRows = 6;
 inline constexpr int64_t kPairRows = 24;
 
+// What a tile fetches into the cache for later while it computes, `step` bytes per panel in each of its k
+// steps. Few rows read weights from memory as fast as it can give them, then compute from the cache for the
+// other row tiles: one after the other unless the next weights are under way meanwhile.
+struct Ahead {
+  const char* begin;
+  int64_t step;
+};
+
 template <typename T>
 HWY_INLINE Lanes load_panel(const T* p) {
   return load(p);
@@ -40,8 +49,9 @@ HWY_INLINE Lanes load_panel(const Bf16* p) { return load_paired(p); }
 template <int kRows, int kPanels, typename T>
 HWY_INLINE void tile(const T* HWY_RESTRICT panels,  // [kPanels][k][16]
                      int64_t k,
-                     const float* const* rows,       // [kRows] pointers to [k]
-                     float* HWY_RESTRICT product) {  // [kRows, kChunkColumns]
+                     const float* const* rows,     // [kRows] pointers to [k]
+                     float* HWY_RESTRICT product,  // [kRows, kChunkColumns]
+                     Ahead ahead) {
   Lanes sum[kRows][kPanels];
   const float* HWY_RESTRICT row[kRows];
   EEP_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -51,6 +61,7 @@ HWY_INLINE void tile(const T* HWY_RESTRICT panels,  // [kPanels][k][16]
   for (int64_t i = 0; i < k; ++i) {
     Lanes weight[kPanels];
     EEP_UNROLL for (int p = 0; p < kPanels; ++p) weight[p] = load_panel(panels + (p * k + i) * kLanes);
+    hwy::Prefetch(ahead.begin + i * kPanels * ahead.step);
     EEP_UNROLL for (int r = 0; r < kRows; ++r) {
       const Lanes x = broadcast(row[r][i]);
       EEP_UNROLL for (int p = 0; p < kPanels; ++p) sum[r][p] = fma(x, weight[p], sum[r][p]);
@@ -65,27 +76,29 @@ HWY_INLINE void tile(const T* HWY_RESTRICT panels,  // [kPanels][k][16]
 
 // One row tile over `count` panels.
 template <int kRows, typename T>
-HWY_NOINLINE void tile_row(const T* panels, int64_t k, const float* const* rows, float* product, int count) {
+HWY_NOINLINE void tile_row(const T* panels, int64_t k, const float* const* rows, float* product, int count,
+                           Ahead ahead) {
   constexpr int kPanels = tile_panels(kRows);
   const auto advance = [&](int step) HWY_ATTR {
     count -= step;
+    ahead.begin += step * k * ahead.step;
     panels += step * k * kLanes;
     product += step * kLanes;
   };
   // Not for loops: clang 14 does not see that advance() changes the count.
   while (count >= kPanels) {
-    tile<kRows, kPanels>(panels, k, rows, product);
+    tile<kRows, kPanels>(panels, k, rows, product, ahead);
     advance(kPanels);
   }
   if constexpr (kPanels > 2) {
     while (count >= 2) {
-      tile<kRows, 2>(panels, k, rows, product);
+      tile<kRows, 2>(panels, k, rows, product, ahead);
       advance(2);
     }
   }
   if constexpr (kPanels > 1) {
     while (count >= 1) {
-      tile<kRows, 1>(panels, k, rows, product);
+      tile<kRows, 1>(panels, k, rows, product, ahead);
       advance(1);
     }
   }
@@ -98,29 +111,33 @@ HWY_INLINE void all_tiles(const T* panels,  // [count][k][16]
                           int64_t k,
                           const float* const* rows,  // [row_count] pointers to [k]
                           int64_t row_count, int count,
-                          float* product) {  // [row_count, kChunkColumns]
+                          float* product,      // [row_count, kChunkColumns]
+                          const char* next) {  // as many panels, wanted next, or null
   const int64_t tiles = (row_count + kMaxTileRows - 1) / kMaxTileRows;
+  const int64_t share = static_cast<int64_t>(sizeof(T)) * kLanes / tiles;
   for (int64_t t = 0, row = 0; t < tiles; ++t) {
     const int64_t end = row_count * (t + 1) / tiles;
     float* out = product + row * kChunkColumns;
+    const Ahead ahead =
+        next ? Ahead{next + t * count * k * share, share} : Ahead{reinterpret_cast<const char*>(panels), 0};
     switch (end - row) {
       case 1:
-        tile_row<1>(panels, k, rows + row, out, count);
+        tile_row<1>(panels, k, rows + row, out, count, ahead);
         break;
       case 2:
-        tile_row<2>(panels, k, rows + row, out, count);
+        tile_row<2>(panels, k, rows + row, out, count, ahead);
         break;
       case 3:
-        tile_row<3>(panels, k, rows + row, out, count);
+        tile_row<3>(panels, k, rows + row, out, count, ahead);
         break;
       case 4:
-        tile_row<4>(panels, k, rows + row, out, count);
+        tile_row<4>(panels, k, rows + row, out, count, ahead);
         break;
       case 5:
-        tile_row<5>(panels, k, rows + row, out, count);
+        tile_row<5>(panels, k, rows + row, out, count, ahead);
         break;
       default:
-        tile_row<6>(panels, k, rows + row, out, count);
+        tile_row<6>(panels, k, rows + row, out, count, ahead);
     }
     row = end;
   }
@@ -134,9 +151,14 @@ HWY_NOINLINE void panel_product(const T* panels,  // [count][k][16]
                                 const float* const* rows,  // [row_count] pointers to [k]
                                 int64_t row_count, int count,
                                 float* product) {  // [row_count, kChunkColumns]
-  const int step = row_count > kMaxTileRows && row_count <= kPairRows ? 2 : count;
+  const bool pairs = row_count > kMaxTileRows && row_count <= kPairRows;
+  const int step = pairs ? 2 : count;
   for (int p = 0; p < count; p += step) {
-    all_tiles(panels + p * k * kLanes, k, rows, row_count, std::min(step, count - p), product + p * kLanes);
+    const T* const here = panels + p * k * kLanes;
+    // Past the last pair of a chunk the next chunk begins; past the last chunk a fetch is for nothing, and
+    // harmless.
+    const char* const next = pairs ? reinterpret_cast<const char*>(here + step * k * kLanes) : nullptr;
+    all_tiles(here, k, rows, row_count, std::min(step, count - p), product + p * kLanes, next);
   }
 }
 
