@@ -255,19 +255,16 @@ class Loader {
   }
 
   // gate_up_proj [experts, 2 * inner, hidden] and down_proj [experts, hidden, inner], or both with the last
-  // two axes exchanged; gate comes before up.
+  // two axes exchanged; gate comes before up. At most one of the two is square, so the other one tells.
   void load_fused_experts(const std::string& prefix, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
     const int64_t count = config.num_experts, inner = config.expert_intermediate_size,
                   hidden = config.hidden_size;
     const std::string gate_up_name = prefix + "gate_up_proj", down_name = prefix + "down_proj";
-    if (2 * inner == hidden) {
-      throw Error(ExitCode::kData, gate_up_name,
-                  "cannot tell whether fused experts are transposed (2 * intermediate size = hidden size = " +
-                      std::to_string(hidden) + ")",
-                  "store the experts one by one");
-    }
-    const bool transposed = table_.shape(gate_up_name) == std::vector<int64_t>{count, hidden, 2 * inner};
+    const bool transposed =
+        2 * inner != hidden
+            ? table_.shape(gate_up_name) == std::vector<int64_t>{count, hidden, 2 * inner}
+            : table_.has(down_name) && table_.shape(down_name) == std::vector<int64_t>{count, inner, hidden};
     const Tensor gate_up = transposed ? matrix_tensor(gate_up_name, {count, hidden, 2 * inner})
                                       : matrix_tensor(gate_up_name, {count, 2 * inner, hidden});
     const Tensor down = transposed ? matrix_tensor(down_name, {count, inner, hidden})

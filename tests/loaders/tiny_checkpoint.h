@@ -24,10 +24,10 @@ enum class TinyLayout { kPerExpert, kFused, kTransposed };
 
 class TinyCheckpoint {
  public:
-  // hidden 6, 2 heads of 4, 1 kv head, 2 layers, 3 experts of 5, vocabulary 7.
+  // hidden 6, 2 heads of 4, 1 kv head, 2 layers, 3 experts of `inner`, vocabulary 7.
   explicit TinyCheckpoint(const std::string& family, TinyLayout layout = TinyLayout::kPerExpert,
-                          DType dtype = DType::kF32)
-      : family_(family), layout_(layout), dtype_(dtype) {
+                          DType dtype = DType::kF32, int inner = 5)
+      : family_(family), layout_(layout), dtype_(dtype), inner_(inner) {
     config = {{"model_type", family},
               {"hidden_size", 6},
               {"num_hidden_layers", 2},
@@ -44,10 +44,10 @@ class TinyCheckpoint {
               {"eos_token_id", 2}};
     if (family == "mixtral") {
       config["num_local_experts"] = 3;
-      config["intermediate_size"] = 5;
+      config["intermediate_size"] = inner;
     } else {
       config["num_experts"] = 3;
-      config["moe_intermediate_size"] = 5;
+      config["moe_intermediate_size"] = inner;
       config["intermediate_size"] = 8;
       if (family == "qwen2_moe") config["shared_expert_intermediate_size"] = 4;
     }
@@ -124,26 +124,30 @@ class TinyCheckpoint {
     }
     if (layout_ == TinyLayout::kPerExpert) {
       for (int expert = 0; expert < 3; ++expert) {
-        add_ffn(mlp + "experts." + std::to_string(expert) + ".", prefix + std::to_string(expert), 5,
+        add_ffn(mlp + "experts." + std::to_string(expert) + ".", prefix + std::to_string(expert), inner_,
                 old_mixtral);
       }
       return;
     }
     const bool transposed = layout_ == TinyLayout::kTransposed;
     TinyTensor gate_up{
-        dtype_, transposed ? std::vector<int64_t>{3, 6, 10} : std::vector<int64_t>{3, 10, 6}, {}};
-    TinyTensor down{dtype_, transposed ? std::vector<int64_t>{3, 5, 6} : std::vector<int64_t>{3, 6, 5}, {}};
+        dtype_,
+        transposed ? std::vector<int64_t>{3, 6, 2 * inner_} : std::vector<int64_t>{3, 2 * inner_, 6},
+        {}};
+    TinyTensor down{
+        dtype_, transposed ? std::vector<int64_t>{3, inner_, 6} : std::vector<int64_t>{3, 6, inner_}, {}};
     for (int expert = 0; expert < 3; ++expert) {
       const std::string name = prefix + std::to_string(expert);
       const auto gate_or_up = [&](int64_t row, int64_t column) {
-        return row < 5 ? element(name + "gate", row * 6 + column)
-                       : element(name + "up", (row - 5) * 6 + column);
+        return row < inner_ ? element(name + "gate", row * 6 + column)
+                            : element(name + "up", (row - inner_) * 6 + column);
       };
-      for (int64_t i = 0; i < 60; ++i) {
-        gate_up.bytes += transposed ? gate_or_up(i % 10, i / 10) : gate_or_up(i / 6, i % 6);
+      for (int64_t i = 0; i < 12 * inner_; ++i) {
+        gate_up.bytes +=
+            transposed ? gate_or_up(i % (2 * inner_), i / (2 * inner_)) : gate_or_up(i / 6, i % 6);
       }
-      for (int64_t i = 0; i < 30; ++i) {
-        down.bytes += element(name + "down", transposed ? i % 6 * 5 + i / 6 : i);
+      for (int64_t i = 0; i < 6 * inner_; ++i) {
+        down.bytes += element(name + "down", transposed ? i % 6 * inner_ + i / 6 : i);
       }
     }
     tensors[mlp + "experts.gate_up_proj"] = std::move(gate_up);
@@ -166,6 +170,7 @@ class TinyCheckpoint {
   std::string family_;
   TinyLayout layout_;
   DType dtype_;
+  int64_t inner_;
 };
 
 }  // namespace eep
