@@ -1,4 +1,5 @@
 // Synthetic models for tests: any ModelConfig filled with seeded weights, in f32, f16 or bf16, as a RawModel.
+// The weights are the same on every machine.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "engine/expert_plan.h"
 #include "engine/raw_model.h"
 #include "kernels/float16.h"
+#include "kernels/noise.h"
 
 namespace eep::test {
 
@@ -52,7 +54,7 @@ inline ModelConfig tiny_config(Family family) {
 // Owns the bytes that its RawModel views.
 class SyntheticModel {
  public:
-  SyntheticModel(const ModelConfig& config, uint32_t seed) : generator_(seed) {
+  SyntheticModel(const ModelConfig& config, uint32_t seed) : seed_(seed) {
     raw.config = config;
     const int64_t hidden = config.hidden_size, q = config.num_heads * config.head_dim;
     const int64_t kv = config.num_kv_heads * config.head_dim;
@@ -97,11 +99,12 @@ class SyntheticModel {
 
  private:
   const void* fill(int64_t count, float scale, float centre) {
-    std::normal_distribution<float> normal(centre, scale);
+    const uint32_t tensor = static_cast<uint32_t>(storage_.size());
     storage_.emplace_back(static_cast<size_t>(count) * dtype_size(raw.config.dtype));
     uint8_t* bytes = storage_.back().data();
     for (int64_t i = 0; i < count; ++i) {
-      const float value = normal(generator_);
+      const auto word = philox({static_cast<uint32_t>(i), tensor, 0, 0}, seed_);
+      const float value = centre + scale * static_cast<float>(philox_normal(word[0], word[1]));
       if (raw.config.dtype == DType::kF32) {
         reinterpret_cast<float*>(bytes)[i] = value;
       } else {
@@ -123,7 +126,7 @@ class SyntheticModel {
     return {matrix(width, hidden, 0.3f), matrix(width, hidden, 0.3f), matrix(hidden, width, 0.3f)};
   }
 
-  std::mt19937 generator_;
+  uint64_t seed_;
   std::deque<std::vector<uint8_t>> storage_;
 };
 
