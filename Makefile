@@ -32,8 +32,8 @@ bench:  ## build and run the microbenchmarks of every op and the population benc
 	@cmake/build.sh release build bench
 	@bench/run.sh build
 
-asan:  ## tests under AddressSanitizer and UndefinedBehaviorSanitizer (g++)
-	$(packages)
+asan:  ## tests under AddressSanitizer and UndefinedBehaviorSanitizer (clang++, OpenMP off)
+	$(packages) build check
 	@cmake/build.sh asan build-asan
 	@$(ctest) build-asan
 
@@ -44,8 +44,8 @@ tsan:  ## tests under ThreadSanitizer (clang++, OpenMP off)
 
 fuzz:  ## fuzz every parser for fuzz_seconds=60 each (clang++)
 	$(packages) build check
-	@cmake/build.sh fuzz build-fuzz fuzzers
-	@tests/fuzz/run.sh build-fuzz $(fuzz_seconds)
+	@cmake/build.sh asan build-asan fuzzers
+	@tests/fuzz/run.sh build-asan $(fuzz_seconds)
 
 format:  ## rewrite the sources with clang-format
 	$(packages) check
