@@ -1,6 +1,7 @@
 // The rows of the backend table.
 #include "engine/ops.h"
 
+#include "engine/unconfirmed.h"
 #include "kernels/cpu_memory.h"
 #include "kernels/error.h"
 #include "kernels/gpu_memory.h"
@@ -68,7 +69,15 @@ int cuda_device_count() { return device_count_cuda(); }
 std::string cuda_device_text(int index) { return device_text_cuda(index); }
 Device open_device_cuda(int index) { return open_cuda(index); }
 const Ops& cuda_ops() {
-  static const Ops ops EEP_GPU_ROW(cuda);
+  static const Ops ops = [] {
+    Ops row EEP_GPU_ROW(cuda);
+    if (unconfirmed_chosen("wgmma")) {
+      row.expert_ffn = [](const ExpertFfnArgs& args, const Device& device) {
+        (expert_ffn_sm90_supported(device) ? expert_ffn_sm90_cuda : expert_ffn_cuda)(args, device);
+      };
+    }
+    return row;
+  }();
   return ops;
 }
 #else

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "engine/ops.h"
+#include "engine/unconfirmed.h"
 #include "experiments/program.h"
 #include "experiments/version.h"
 #include "kernels/cpu_target.h"
@@ -61,7 +62,17 @@ std::vector<std::string> gpus() {
 // Paths that no GPU has run yet, as bench/results/PENDING.md lists them.
 constexpr const char* kUnconfirmed =
     "every CUDA kernel: none has run on a GPU, all but the wgmma kernel of expert_ffn run on the host with "
-    "--device simt; wgmma is built for sm_90a and not chosen";
+    "--device simt";
+
+// "wgmma (chosen): expert_ffn by ..." of the paths that EEP_CUDA_UNCONFIRMED can choose.
+std::vector<std::string> unconfirmed_settings() {
+  std::vector<std::string> lines;
+  for (const UnconfirmedPath& path : unconfirmed_paths()) {
+    lines.push_back(
+        fmt::format("{}{}: {}", path.name, unconfirmed_chosen(path.name) ? " (chosen)" : "", path.what));
+  }
+  return lines;
+}
 
 // Whether the CUDA backend can be used here, and if not, why.
 std::string cuda_state() {
@@ -111,6 +122,7 @@ int doctor(bool as_json, CommandContext& context) {
                     {"gpus", cards},
                     {"cuda_built", cuda_built()},
                     {"unconfirmed", kUnconfirmed},
+                    {"unconfirmed_settings", unconfirmed_settings()},
                     {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
                     {"libraries", libraries},
                     {"disabled",
@@ -135,6 +147,7 @@ int doctor(bool as_json, CommandContext& context) {
   line("gpu",
        fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), cuda));
   line("unconfirmed", kUnconfirmed);
+  line("opt-in", fmt::format("{}={}", kUnconfirmedSetting, fmt::join(unconfirmed_settings(), "; ")));
   line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
   return 0;

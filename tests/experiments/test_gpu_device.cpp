@@ -35,4 +35,17 @@ TEST_CASE("device: doctor says what is built in and what no GPU has run") {
   const Outcome text = eep::test::eep({"doctor"});
   CHECK(text.code == 0);
   CHECK(text.out.find("unconfirmed") != std::string::npos);
+  CHECK(text.out.find("EEP_CUDA_UNCONFIRMED=wgmma: expert_ffn") != std::string::npos);
+}
+
+TEST_CASE("device: an unconfirmed path is chosen by its name alone") {
+  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma", 1);
+  const Outcome chosen = eep::test::eep({"doctor"});
+  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma,wmma", 1);
+  const Outcome unknown = eep::test::eep({"doctor"});
+  ::unsetenv("EEP_CUDA_UNCONFIRMED");
+  CHECK(chosen.out.find("EEP_CUDA_UNCONFIRMED=wgmma (chosen): expert_ffn") != std::string::npos);
+  CHECK(unknown.code == 78);
+  CHECK(unknown.err.find("EEP_CUDA_UNCONFIRMED: unknown path (expected one of wgmma, got wmma)") !=
+        std::string::npos);
 }

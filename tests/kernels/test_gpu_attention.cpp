@@ -114,7 +114,7 @@ struct Sequence {
     only.span_count = static_cast<int64_t>(spans.size());
     const OnDevice<float> out((end - begin) * width(), NAN);
     GPU_ROW(attention)
-    (args({only}, spans, place(rows(q, width(), begin, end)), out.data()), Device{DeviceKind::kSimt});
+    (args({only}, spans, place(rows(q, width(), begin, end)), out.data()), gpu_device());
     return out.values();
   }
 
@@ -194,7 +194,7 @@ TEST_CASE("gpu attention: many runs in one call, decode rows among prefill") {
     const OnDevice<float> q(queries);
     const Floats out = same_bits_in_schedules([&] {
       const OnDevice<float> result(static_cast<int64_t>(queries.size()), NAN);
-      GPU_ROW(attention)(s.args(runs, spans, q.data(), result.data()), Device{DeviceKind::kSimt});
+      GPU_ROW(attention)(s.args(runs, spans, q.data(), result.data()), gpu_device());
       return result.values();
     });
     CHECK(same_bits(out, expected));

@@ -14,6 +14,18 @@ using namespace eep::test;
 
 namespace {
 
+using FfnOp = void (*)(const ExpertFfnArgs&, const Device&);
+
+// The kernels of one contract that this machine can run: mma.sync, and on a GPU of compute capability 9.0
+// wgmma.
+std::vector<FfnOp> kernels_here() {
+  std::vector<FfnOp> kernels{GPU_ROW(expert_ffn)};
+#ifdef EEP_TEST_CUDA
+  if (expert_ffn_sm90_supported(gpu_device())) kernels.push_back(expert_ffn_sm90_cuda);
+#endif
+  return kernels;
+}
+
 struct FfnResult {
   Floats h;    // [total, intermediate], sorted order
   Floats out;  // [rows * slots, hidden]
@@ -26,6 +38,7 @@ struct Experts {
   std::vector<std::unique_ptr<DeviceWeights>> gate, up, down;
   std::vector<ExpertMatrices> matrices;
   std::vector<int32_t> expert;  // [rows, slots]
+  FfnOp op = GPU_ROW(expert_ffn);
 
   explicit Experts(const ExpertCase& case_) : c(case_), dtype(dtype_on_gpu(c.dtype)) {
     Data data(c.seed);
@@ -83,7 +96,7 @@ struct Experts {
     args.intermediate = c.intermediate;
     args.activation = activation.data();
     args.out = out.data();
-    GPU_ROW(expert_ffn)(args, Device{DeviceKind::kSimt});
+    op(args, gpu_device());
     return {activation.values(), out.values()};
   }
   Floats run(int64_t first, int64_t rows) const {
@@ -101,56 +114,73 @@ Bounded hidden_value(const Bounded& g, const Bounded& u, DType dtype) {
   return {h, bound + unit_16bit(dtype) * (std::fabs(h) + bound) + tiny_16bit(dtype)};
 }
 
+// The kernel of `experts` on its case against double precision.
+void check_products(const Experts& experts) {
+  const ExpertCase& c = experts.c;
+  const auto [order, offset] = experts.sorted(0, c.rows);
+  FfnResult result;
+  same_bits_in_schedules([&, &order = order, &offset = offset] {
+    result = experts.run(order, offset, 0, c.rows);
+    return result.out;
+  });
+  CHECK(same_bits(result.h, rounded(result.h, experts.dtype)));
+  const Floats x = rounded(experts.x, experts.dtype);
+  std::vector<Bounded> h, out(static_cast<size_t>(c.rows * c.slots * c.hidden));
+  for (size_t p = 0; p < order.size(); ++p) {
+    const size_t slot = static_cast<size_t>(order[p]), e = static_cast<size_t>(experts.expert[slot]);
+    const float* row = &x[slot / static_cast<size_t>(c.slots) * static_cast<size_t>(c.hidden)];
+    for (int64_t j = 0; j < c.intermediate; ++j) {
+      h.push_back(hidden_value(
+          mma_dot(row, &experts.gate[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden),
+          mma_dot(row, &experts.up[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden), experts.dtype));
+    }
+    for (int64_t i = 0; i < c.hidden; ++i) {
+      out[slot * static_cast<size_t>(c.hidden) + static_cast<size_t>(i)] =
+          mma_dot(&result.h[p * static_cast<size_t>(c.intermediate)],
+                  &experts.down[e]->values[static_cast<size_t>(i * c.intermediate)], c.intermediate);
+    }
+  }
+  check_bounded(result.h, h);
+  check_bounded(result.out, out);
+}
+
+// The kernel of `experts`: rows in batches against the whole.
+void check_batches(const Experts& experts) {
+  const ExpertCase& c = experts.c;
+  const Floats whole = experts.run(0, c.rows);
+  for (int64_t batch : {1, 5, 16, 17, 64}) {
+    if (batch > c.rows) break;
+    const int64_t step = std::max<int64_t>(1, (c.rows - batch) / 3);
+    for (int64_t first = 0; first + batch <= c.rows; first += step) {
+      CAPTURE(batch);
+      CAPTURE(first);
+      const Floats part = experts.run(first, batch);
+      const int64_t width = c.slots * c.hidden;
+      CHECK(same_bits(part.data(), whole.data() + first * width, batch * width));
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("gpu expert_ffn: both products within their bounds under every schedule") {
-  for (const ExpertCase& c : kExpertCases) {
-    CAPTURE(c.seed);
-    const Experts experts(c);
-    const auto [order, offset] = experts.sorted(0, c.rows);
-    FfnResult result;
-    same_bits_in_schedules([&, &order = order, &offset = offset] {
-      result = experts.run(order, offset, 0, c.rows);
-      return result.out;
-    });
-    CHECK(same_bits(result.h, rounded(result.h, experts.dtype)));
-    const Floats x = rounded(experts.x, experts.dtype);
-    std::vector<Bounded> h, out(static_cast<size_t>(c.rows * c.slots * c.hidden));
-    for (size_t p = 0; p < order.size(); ++p) {
-      const size_t slot = static_cast<size_t>(order[p]), e = static_cast<size_t>(experts.expert[slot]);
-      const float* row = &x[slot / static_cast<size_t>(c.slots) * static_cast<size_t>(c.hidden)];
-      for (int64_t j = 0; j < c.intermediate; ++j) {
-        h.push_back(
-            hidden_value(mma_dot(row, &experts.gate[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden),
-                         mma_dot(row, &experts.up[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden),
-                         experts.dtype));
-      }
-      for (int64_t i = 0; i < c.hidden; ++i) {
-        out[slot * static_cast<size_t>(c.hidden) + static_cast<size_t>(i)] =
-            mma_dot(&result.h[p * static_cast<size_t>(c.intermediate)],
-                    &experts.down[e]->values[static_cast<size_t>(i * c.intermediate)], c.intermediate);
-      }
+  for (FfnOp op : kernels_here()) {
+    for (const ExpertCase& c : kExpertCases) {
+      CAPTURE(c.seed);
+      Experts experts(c);
+      experts.op = op;
+      check_products(experts);
     }
-    check_bounded(result.h, h);
-    check_bounded(result.out, out);
   }
 }
 
 TEST_CASE("gpu expert_ffn: a row has the same bits in every batch, in small and in large groups") {
-  for (const ExpertCase& c : kExpertCases) {
-    CAPTURE(c.seed);
-    const Experts experts(c);
-    const Floats whole = experts.run(0, c.rows);
-    for (int64_t batch : {1, 5, 16, 17, 64}) {
-      if (batch > c.rows) break;
-      const int64_t step = std::max<int64_t>(1, (c.rows - batch) / 3);
-      for (int64_t first = 0; first + batch <= c.rows; first += step) {
-        CAPTURE(batch);
-        CAPTURE(first);
-        const Floats part = experts.run(first, batch);
-        const int64_t width = c.slots * c.hidden;
-        CHECK(same_bits(part.data(), whole.data() + first * width, batch * width));
-      }
+  for (FfnOp op : kernels_here()) {
+    for (const ExpertCase& c : kExpertCases) {
+      CAPTURE(c.seed);
+      Experts experts(c);
+      experts.op = op;
+      check_batches(experts);
     }
   }
 }
@@ -188,7 +218,7 @@ TEST_CASE("gpu expert_ffn: rows at odd addresses, slots left out, no order, no r
   args.intermediate = c.intermediate;
   args.activation = activation.data();
   args.out = y.data();
-  GPU_ROW(expert_ffn)(args, Device{DeviceKind::kSimt});
+  GPU_ROW(expert_ffn)(args, gpu_device());
   std::fill(dense.expert.begin(), dense.expert.end(), 0);
   CHECK(same_bits(y.values(), dense.run(0, c.rows)));
 

@@ -59,7 +59,7 @@ struct Problem {
     args.coefficient = coefficient.data() + first * c.experts;
     args.rows = static_cast<int32_t>(rows);
     args.merged = to.data();
-    GPU_ROW(expert_merge)(args, Device{DeviceKind::kSimt});
+    GPU_ROW(expert_merge)(args, gpu_device());
     std::vector<uint16_t> out;
     for (const auto& row : merged) {
       const std::vector<uint16_t> bits = row->values();

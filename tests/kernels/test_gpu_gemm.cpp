@@ -32,7 +32,7 @@ struct Problem {
     args.w = w.packed;
     args.out = out.data();
     args.out_stride = c.n;
-    GPU_ROW(gemm)(args, Device{DeviceKind::kSimt});
+    GPU_ROW(gemm)(args, gpu_device());
     return out.values();
   }
 };
@@ -89,7 +89,7 @@ TEST_CASE("gpu gemm: gathered rows, bias, old output and a wide stride") {
       args.out = out.data();
       args.out_stride = stride;
       args.accumulate = true;
-      GPU_ROW(gemm)(args, Device{DeviceKind::kSimt});
+      GPU_ROW(gemm)(args, gpu_device());
       return out.values();
     });
     Floats out;

@@ -1,0 +1,25 @@
+// Paths of the CUDA backend that no GPU has confirmed. They are opt-in by name, and the default only after a
+// passing bench/gpu_check.sh:
+//
+//   EEP_CUDA_UNCONFIRMED=wgmma eep run experiment.yaml --device cuda
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+namespace eep {
+
+inline constexpr const char* kUnconfirmedSetting = "EEP_CUDA_UNCONFIRMED";
+
+struct UnconfirmedPath {
+  const char* name;
+  const char* what;
+};
+
+const std::vector<UnconfirmedPath>& unconfirmed_paths();
+
+// Whether the setting, names separated by commas, chooses this path. Error(kConfiguration) for a name that is
+// none.
+bool unconfirmed_chosen(std::string_view name);
+
+}  // namespace eep
