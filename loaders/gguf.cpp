@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMaxKey = 65535, kMaxName = 64;
 constexpr uint32_t kMaxDimensions = 4;
+constexpr int kMaxDepth = 4;  // of arrays in arrays
 constexpr uint64_t kMaxArray = uint64_t{1} << 24;
 
 class Reader {
@@ -104,6 +105,23 @@ class Reader {
     }
   }
 
+  // Arrays of arrays are legal and nothing here asks for one: they are walked over and left empty.
+  void read_array(uint64_t type, GgufValue& value, const std::string& key, int depth) {
+    const uint64_t count = number(8);
+    if (count > size_ - at_ || count > kMaxArray)
+      fail(printable(key) + ": array that the file has no room for");
+    if (type != 9) {
+      for (uint64_t i = 0; i < count; ++i) read_scalar(type, value, key);
+      return;
+    }
+    if (depth == kMaxDepth) fail(printable(key) + ": arrays nested too deeply");
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t inner = number(4);
+      GgufValue dropped;
+      read_array(inner, dropped, key, depth + 1);
+    }
+  }
+
   void read_entry() {
     const std::string key = string(kMaxKey);
     GgufValue value;
@@ -111,11 +129,7 @@ class Reader {
     if (type == 9) {
       value.array = true;
       type = number(4);
-      if (type == 9) fail(printable(key) + ": arrays of arrays are not read");
-      const uint64_t count = number(8);
-      if (count > size_ - at_ || count > kMaxArray)
-        fail(printable(key) + ": array that the file has no room for");
-      for (uint64_t i = 0; i < count; ++i) read_scalar(type, value, key);
+      read_array(type, value, key, 1);
     } else {
       read_scalar(type, value, key);
     }

@@ -44,6 +44,10 @@ class Converter {
   Converter(const GgufFile& file, DType dtype) : file_(file), dtype_(dtype) {}
 
   ConvertedModel convert() {
+    if (file_.find_value("split.count") != nullptr && file_.integer("split.count", 0, 1 << 16) > 1) {
+      throw Error(ExitCode::kData, file_.where, "split.count: one of several files (expected a whole model)",
+                  "llama.cpp's gguf-split --merge joins them");
+    }
     const std::string& architecture = file_.text("general.architecture");
     if (architecture != "llama" && architecture != "qwen2moe" && architecture != "qwen3moe") {
       throw Error(ExitCode::kData, file_.where,
@@ -205,7 +209,12 @@ class Converter {
     add(name + "down_proj.weight", stored("down"), {hidden_, inner});
   }
 
+  // One tensor for all experts of a layer, or (older Mixtral files) one an expert.
   void add_experts(const std::string& name, int64_t layer) {
+    if (mixtral_ && file_.find(layer_name(layer, "ffn_gate_exps.weight")) == nullptr &&
+        file_.find(layer_name(layer, "ffn_gate.0.weight")) != nullptr) {
+      return add_single_experts(name, layer);
+    }
     const auto stored = [&](const char* part) {
       return layer_name(layer, std::string("ffn_") + part + "_exps.weight");
     };
@@ -218,6 +227,19 @@ class Converter {
           {inner, hidden_}, expert * inner);
       add(own + (mixtral_ ? "w2" : "down_proj") + ".weight", stored("down"), {experts_, hidden_, inner},
           {hidden_, inner}, expert * hidden_);
+    }
+  }
+
+  void add_single_experts(const std::string& name, int64_t layer) {
+    for (int64_t expert = 0; expert < experts_; ++expert) {
+      const auto stored = [&](const char* part) {
+        return layer_name(layer, fmt::format("ffn_{}.{}.weight", part, expert));
+      };
+      const int64_t inner = width_of(stored("gate"), 0, &expert_width_);
+      const std::string own = name + std::to_string(expert) + ".";
+      add(own + "w1.weight", stored("gate"), {inner, hidden_});
+      add(own + "w3.weight", stored("up"), {inner, hidden_});
+      add(own + "w2.weight", stored("down"), {hidden_, inner});
     }
   }
 

@@ -2,11 +2,14 @@
 // input.
 #pragma once
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -67,13 +70,21 @@ class Scratch {
   std::string file(const std::string& name) const { return (path_ / name).string(); }
   std::string path() const { return path_.string(); }
 
+  // A link to memory: no disk is waited for, whatever file system the directory lies in.
   void write(const std::string& name, const uint8_t* data, size_t size) const {
-    std::ofstream(file(name), std::ios::binary | std::ios::trunc)
-        .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+    const auto [place, inserted] = memory_.try_emplace(name, -1);
+    if (inserted) {
+      place->second = memfd_create(name.c_str(), MFD_CLOEXEC);
+      demand(place->second >= 0, "no memory for a scratch file");
+      std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(place->second), path_ / name);
+    }
+    demand(ftruncate(place->second, 0) == 0, "a scratch file cannot be emptied");
+    demand(pwrite(place->second, data, size, 0) == static_cast<ssize_t>(size), "a scratch file ends early");
   }
 
  private:
   std::filesystem::path path_;
+  mutable std::map<std::string, int> memory_;  // descriptors, open until the process ends
 };
 
 }  // namespace fuzz

@@ -83,8 +83,9 @@ class GgufWriter {
     return file + data_;
   }
 
-  // hidden 8, 2 heads of 4, 1 kv head, 2 layers, FFN 12, vocabulary 16; experts 0: dense.
-  void model(const std::string& architecture, int64_t experts) {
+  // hidden 8, 2 heads of 4, 1 kv head, 2 layers, FFN 12, vocabulary 16; experts 0: dense. single: a tensor
+  // an expert, as older files have it.
+  void model(const std::string& architecture, int64_t experts, bool single = false) {
     const std::string p = architecture + ".";
     string("general.architecture", architecture);
     for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 2},
@@ -122,7 +123,10 @@ class GgufWriter {
         tensor(layer + "attn_k_norm.weight", {4});
       }
       if (experts > 0) tensor(layer + "ffn_gate_inp.weight", {experts, 8});
-      experts > 0 ? ffn(layer, "_exps", {experts}, 4) : ffn(layer, "", {}, 12);
+      for (int64_t expert = 0; single && expert < experts; ++expert) {
+        ffn(layer, "." + std::to_string(expert), {}, 4);
+      }
+      if (!single) experts > 0 ? ffn(layer, "_exps", {experts}, 4) : ffn(layer, "", {}, 12);
     }
     tensor("output_norm.weight", {8});
   }

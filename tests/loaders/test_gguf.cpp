@@ -92,6 +92,10 @@ TEST_CASE("gguf: metadata and tensors as stored") {
   writer.string("d", "text");
   writer.texts("e", {"x", "yz"});
   writer.entry("f", 1, "\xff");
+  const auto number = GgufWriter::number;
+  writer.entry("g", 9,
+               number(9, 4) + number(2, 8) + number(4, 4) + number(2, 8) + number(1, 8) + number(8, 4) +
+                   number(1, 8) + GgufWriter::text("q"));  // [[1, 0], ["q"]]
   writer.tensor("t", {3, 2});
   const GgufFile file = parse(writer.bytes());
   CHECK(file.integer("a", 0, 10) == 7);
@@ -103,6 +107,7 @@ TEST_CASE("gguf: metadata and tensors as stored") {
   CHECK(file.find("t")->shape == std::vector<int64_t>{3, 2});
   CHECK(file.find("t")->bytes == 24);
   check_error(ExitCode::kData, "z: missing", [&] { file.text("z"); });
+  check_error(ExitCode::kData, "g: wrong type", [&] { file.text("g"); });
   check_error(ExitCode::kData, "a: wrong type", [&] { file.text("a"); });
   check_error(ExitCode::kData, "out of range", [&] { file.integer("a", 0, 6); });
 }
@@ -135,8 +140,10 @@ TEST_CASE("gguf: damaged files are refused") {
   outside.stored_tensor("t", {100}, 0, std::string(64, '\0'));
   refuse(outside, "outside the file");
   GgufWriter nested;
-  nested.entry("n", 9, GgufWriter::number(9, 4) + GgufWriter::number(1, 8));
-  refuse(nested, "arrays of arrays");
+  std::string deep = GgufWriter::number(9, 4);
+  for (int i = 0; i < 9; ++i) deep += GgufWriter::number(1, 8) + GgufWriter::number(9, 4);
+  nested.entry("n", 9, deep);
+  refuse(nested, "nested too deeply");
   std::string version = good;
   version[4] = 1;
   check_error(ExitCode::kData, "version", [&] { parse(version); });
@@ -179,6 +186,30 @@ TEST_CASE("gguf: models of every architecture load after conversion") {
   }
 }
 
+TEST_CASE("gguf: Mixtral with one tensor an expert") {
+  const Scratch scratch;
+  GgufWriter writer;
+  writer.model("llama", 3, true);
+  const std::string bytes = writer.bytes();
+  const GgufFile file = parse(bytes);
+  const RawModel raw = load(convert_gguf(file, DType::kF32), scratch.path("m"));
+  CHECK(raw.config.num_experts == 3);
+  CHECK(raw.config.expert_intermediate_size == 4);
+  for (size_t expert = 0; expert < 3; ++expert) {
+    const std::string number = "." + std::to_string(expert) + ".weight";
+    const RawFfn& ffn = raw.layers[1].experts[expert];
+    for (const auto& [part, matrix] :
+         {std::pair{"gate", &ffn.gate}, std::pair{"up", &ffn.up}, std::pair{"down", &ffn.down}}) {
+      CHECK(static_cast<const float*>(matrix->data)[9] ==
+            GgufWriter::element(std::string("blk.1.ffn_") + part + number, 9));
+    }
+  }
+  writer.tensor("blk.0.ffn_gate.3.weight", {4, 8});  // an expert more than the router knows
+  const std::string more = writer.bytes();
+  check_error(ExitCode::kData, "blk.0.ffn_gate.3.weight: tensor that is not known",
+              [&] { convert_gguf(parse(more), DType::kF32); });
+}
+
 TEST_CASE("gguf: what a conversion cannot express is refused by name") {
   const auto refuse = [](const GgufWriter& wrong, const std::string& part) {
     const std::string bytes = wrong.bytes();
@@ -198,6 +229,9 @@ TEST_CASE("gguf: what a conversion cannot express is refused by name") {
   GgufWriter part = model;
   part.integer("llama.rope.dimension_count", 2);
   refuse(part, "whole heads");
+  GgufWriter one_of_two = model;
+  one_of_two.integer("split.count", 2);
+  refuse(one_of_two, "one of several files");
   GgufWriter few;
   few.string("general.architecture", "llama");
   refuse(few, "llama.block_count: missing");
