@@ -27,6 +27,7 @@ if(EEP_SANITIZE)
     list(APPEND flags -Wno-maybe-uninitialized)  # false alarms of g++ 12 in instrumented code
   endif()
   target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${EEP_SANITIZE}>)
+  target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_SANITIZED>)
 endif()
 if(NOT EEP_OPENMP)
   list(APPEND flags -Wno-unknown-pragmas)
