@@ -9,7 +9,7 @@ failed=0
 for program in "$build"/bench_*; do
   [ -x "$program" ] || continue
   case $program in
-    */bench_population) continue ;;
+    */bench_population | */bench_device | */bench_model) continue ;;
   esac
   "$program" "$@" || failed=$((failed + 1))
 done

@@ -42,6 +42,8 @@ const Ops& cpu_ops() {
       .combine = combine_cpu,
       .score = score_cpu,
       .expert_stats = expert_stats_cpu,
+      .noise = noise_cpu,
+      .seconds = seconds_cpu,
   };
   return ops;
 }
@@ -55,7 +57,8 @@ const Ops& cpu_ops() {
     .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row,       \
     .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row,             \
     .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row, \
-    .score = score_##row, .expert_stats = expert_stats_##row,                                     \
+    .score = score_##row, .expert_stats = expert_stats_##row, .noise = noise_##row,               \
+    .seconds = seconds_##row,                                                                     \
   }
 
 const Ops& simt_ops() {

@@ -2,6 +2,7 @@
 // engine is written once over it.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "kernels/attention.h"
@@ -13,6 +14,8 @@
 #include "kernels/expert_merge.h"
 #include "kernels/expert_stats.h"
 #include "kernels/gemm.h"
+#include "kernels/gpu_timer.h"
+#include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/router.h"
@@ -51,6 +54,10 @@ struct Ops {
   void (*combine)(const CombineArgs&, const Device&);
   void (*score)(const ScoreArgs&, const Device&);
   void (*expert_stats)(const ExpertStatsArgs&, const Device&);
+
+  // For benchmarks: synthetic weights, and the device's time for the work that is given to it.
+  void (*noise)(const NoiseArgs&, const Device&);
+  double (*seconds)(const std::function<void()>& work, const Device&);
 };
 
 const Ops& cpu_ops();

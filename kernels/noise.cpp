@@ -40,7 +40,7 @@ double philox_normal(uint32_t first, uint32_t second) {
 void noise_cpu(const NoiseArgs& args, const Device& device) {
   parallel_rows(device, (args.count + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      const uint64_t at = static_cast<uint64_t>(block);
+      const uint64_t at = static_cast<uint64_t>(block + args.first / 4);
       const auto words =
           philox({static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), args.stream, 0}, args.seed);
       for (int64_t i = 4 * block; i < args.count && i < 4 * block + 4; ++i) {

@@ -28,7 +28,7 @@ __device__ Words philox_words(Words c, uint64_t key) {
 __global__ void __launch_bounds__(kThreads) fill(const __grid_constant__ NoiseArgs args) {
   const int64_t block = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (4 * block >= args.count) return;
-  const uint64_t at = static_cast<uint64_t>(block);
+  const uint64_t at = static_cast<uint64_t>(block + args.first / 4);
   const Words words =
       philox_words({{static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), args.stream, 0}}, args.seed);
 #pragma unroll

@@ -21,8 +21,8 @@ double philox_uniform_double(uint32_t high, uint32_t low);
 // operations): same bits everywhere.
 double philox_normal(uint32_t first, uint32_t second);
 
-// Synthetic weights: element i of the array is (2 u - 1) * scale rounded to the dtype, u the uniform number
-// of word i % 4 of philox({low and high word of i / 4, stream, 0}, seed). Same bits on every backend.
+// Synthetic weights: element i of an endless array is (2 u - 1) * scale rounded to the dtype, u the uniform
+// number of word i % 4 of philox({low and high word of i / 4, stream, 0}, seed). Same bits on every backend.
 struct NoiseArgs {
   void* out = nullptr;  // [count], device memory on a GPU
   DType dtype = DType::kBF16;
@@ -30,6 +30,7 @@ struct NoiseArgs {
   uint64_t seed = 0;
   uint32_t stream = 0;  // a number for each array
   float scale = 1;
+  int64_t first = 0;  // out holds elements first .. first + count - 1; a multiple of 4
 };
 
 void noise_cpu(const NoiseArgs& args, const Device& device);

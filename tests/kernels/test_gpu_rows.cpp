@@ -187,6 +187,18 @@ TEST_CASE("gpu noise: the CPU's bits in every dtype, each element from its own w
       args.out = on_cpu.data();
       noise_cpu(args, cpu(2));
       CHECK(same_bits(out, on_cpu));
+      if (count > 12) {  // a window of the same array
+        args.first = 12;
+        args.count = count - 12;
+        const OnDevice<char> window(static_cast<int64_t>(bytes));
+        args.out = window.data();
+        GPU_ROW(noise)(args, gpu_device());
+        CHECK(same_bits(window.values().data(), out.data() + 12 * dtype_size(dtype),
+                        static_cast<int64_t>(bytes - 12 * dtype_size(dtype))));
+        noise_cpu({on_cpu.data(), dtype, args.count, args.seed, 7, 0.25f, 12}, cpu(1));
+        CHECK(same_bits(on_cpu.data(), out.data() + 12 * dtype_size(dtype),
+                        static_cast<int64_t>(bytes - 12 * dtype_size(dtype))));
+      }
       if (dtype != DType::kF32) continue;
       for (int64_t i = 0; i < count; ++i) {
         float value = 0;

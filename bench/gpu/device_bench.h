@@ -1,0 +1,114 @@
+// What the benchmarks of a backend's ops share: the backend, arrays in its memory, ceilings, and the table.
+//
+// A sample is the device's own time (events on a GPU) for one call after the L2 cache was overwritten; the
+// median of the samples counts. Data is random: zeros draw less power and run faster. Ceilings are measured
+// in the same run: copy bandwidth within the device, host to device, and, where cuBLAS is linked, its bf16
+// product of 8192^3. The roof of a case is the larger of flops / product rate and bytes / copy rate.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/device_buffer.h"
+#include "engine/ops.h"
+
+namespace eep::bench {
+
+struct Ceilings {
+  double copy = 0;             // bytes read and written a second within the device
+  double upload_pageable = 0;  // bytes a second from ordinary host memory
+  double upload_pinned = 0;    // bytes a second from pinned host memory; 0: not measured
+  double product = 0;          // flops a second of cuBLAS at 8192^3; 0: not measured
+};
+
+struct OpCase {
+  std::string id;  // B1 .. B6 of the plan of benchmarks
+  std::string op;  // the contract that is timed
+  std::string shape;
+  double flops = 0;
+  double bytes = 0;    // read and written at least once
+  std::string target;  // what an H100 80GB should reach, "" where nothing is set
+  std::function<void()> run;
+  const DeviceBuffer* out = nullptr;    // what run leaves: compared bit for bit between runs
+  std::function<void()> baseline = {};  // cuBLAS on the same shape
+};
+
+struct BenchOptions {
+  std::string device = "cpu", filter, csv, markdown;
+  double seconds = 0.3;  // a case at least, 20 samples at most
+  bool tiny = false;     // every extent small: the code runs, times mean nothing
+  int threads = 1;
+};
+
+class DeviceBench {
+ public:
+  explicit DeviceBench(const BenchOptions& options);
+  DeviceBench(const DeviceBench&) = delete;
+  DeviceBench& operator=(const DeviceBench&) = delete;
+
+  const Ops& ops() const { return *ops_; }
+  const Device& device() const { return device_; }
+  bool tiny() const { return options_.tiny; }
+  // --tiny takes the first and the last model alone.
+  bool skips(int model) const { return tiny() && (model == 1 || model == 2); }
+  const Ceilings& ceilings() const { return ceilings_; }
+  DType weights() const { return ops_->weight_dtype(DType::kBF16); }
+
+  // Arrays in device memory. Random ones differ from call to call and are the same in every process.
+  DeviceBuffer empty(int64_t bytes) const;
+  DeviceBuffer random(int64_t count, DType dtype, float scale = 1);
+  DeviceBuffer upload(const std::vector<int32_t>& values) const;
+  DeviceBuffer random_matrix(int64_t n, int64_t k, float scale = 1);  // in the backend's layout of weights
+
+  // Makes the data of a case and runs it, if the filter asks for it. What does not fit the memory becomes a
+  // line of the table; two runs that differ are an error.
+  void attempt(const std::string& id, const std::string& op, const std::string& shape,
+               const std::function<void(OpCase)>& body);
+  void run(const OpCase& c);
+  int finish() const;  // writes the files; the exit status
+
+ private:
+  void measure_ceilings();
+  double sample(const std::function<void()>& work);
+  std::vector<double> samples(const std::function<void()>& work);
+  uint64_t digest(const DeviceBuffer& memory) const;
+  std::string heading() const;
+
+  BenchOptions options_;
+  const Ops* ops_ = nullptr;
+  Device device_;
+  std::string device_text_;
+  Ceilings ceilings_;
+  DeviceBuffer evict_;
+  uint32_t next_stream_ = 1;
+  bool differed_ = false;
+  std::vector<std::string> csv_, markdown_;
+};
+
+// Extents of the experts and the attention of released models.
+struct ModelShape {
+  const char* name;
+  int64_t hidden, intermediate;
+  int32_t experts, top_k;
+  int64_t heads, kv_heads, head_dim;
+  double grouped_target, block_target;  // TFLOP/s on an H100 80GB, 0: none is set
+};
+inline constexpr ModelShape kModels[] = {{"Mixtral-8x7B", 4096, 14336, 8, 2, 32, 8, 128, 450, 660},
+                                         {"Mixtral-8x22B", 6144, 16384, 8, 2, 48, 8, 128, 0, 0},
+                                         {"Qwen1.5-MoE-A2.7B", 2048, 1408, 60, 4, 16, 16, 128, 0, 0},
+                                         {"Qwen3-30B-A3B", 2048, 768, 128, 8, 32, 4, 128, 0, 520}};
+inline constexpr int kModelCount = 4;
+// The same with small extents, for --tiny.
+ModelShape shape_of(const ModelShape& model, bool tiny);
+
+void bench_merge(DeviceBench& bench);      // B1
+void bench_products(DeviceBench& bench);   // B2
+void bench_experts(DeviceBench& bench);    // B3
+void bench_mixture(DeviceBench& bench);    // B4
+void bench_routing(DeviceBench& bench);    // B5
+void bench_attention(DeviceBench& bench);  // B6
+
+}  // namespace eep::bench

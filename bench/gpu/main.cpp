@@ -1,0 +1,64 @@
+// bench_device: the ops of a backend at the shapes of released models, B1 to B6, beside ceilings measured in
+// the same run.
+//
+//   bench_device [--device cuda|cpu|simt] [--filter TEXT] [--seconds S] [--csv FILE] [--markdown FILE]
+//   [--tiny] [--threads N]
+//
+// --filter keeps cases whose "id op shape" contains the text. bench_model has B7 to B9.
+#include <cstdlib>
+#include <iostream>
+
+#include "bench/gpu/device_bench.h"
+#include "kernels/error.h"
+
+namespace {
+
+int usage(const std::string& what) {
+  std::cerr << what
+            << "\nusage: bench_device [--device cuda|cpu|simt] [--filter TEXT] [--seconds S] [--csv FILE] "
+               "[--markdown "
+               "FILE] [--tiny] [--threads N]\n";
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  eep::bench::BenchOptions options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option == "--tiny") {
+      options.tiny = true;
+      continue;
+    }
+    if (i + 1 == argc) return usage("unknown option or missing value: " + option);
+    const std::string value = argv[++i];
+    if (option == "--device")
+      options.device = value;
+    else if (option == "--filter")
+      options.filter = value;
+    else if (option == "--seconds")
+      options.seconds = std::atof(value.c_str());
+    else if (option == "--csv")
+      options.csv = value;
+    else if (option == "--markdown")
+      options.markdown = value;
+    else if (option == "--threads")
+      options.threads = std::max(1, std::atoi(value.c_str()));
+    else
+      return usage("unknown option: " + option);
+  }
+  try {
+    eep::bench::DeviceBench bench(options);
+    eep::bench::bench_merge(bench);
+    eep::bench::bench_products(bench);
+    eep::bench::bench_experts(bench);
+    eep::bench::bench_mixture(bench);
+    eep::bench::bench_routing(bench);
+    eep::bench::bench_attention(bench);
+    return bench.finish();
+  } catch (const eep::Error& error) {
+    std::cerr << "bench_device: " << error.what() << "\n";
+    return static_cast<int>(error.code());
+  }
+}

@@ -1,0 +1,21 @@
+// Yardsticks of a GPU that are no part of the program: cuBLAS, and copies from pinned memory. Where CMake did
+// not find cuBLAS, or the backend is not CUDA, they say that they cannot be used.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace eep::bench {
+
+bool cublas_here(const Device& device);
+
+// out[rows, n] f32 = x[rows, k] w[n, k]^T, x and w bf16, f32 accumulation. All in device memory.
+void cublas_product(const void* x, const void* w, void* out, int64_t rows, int64_t n, int64_t k,
+                    const Device& device);
+
+// Bytes a second from pinned host memory, 0 where it cannot be measured.
+double pinned_upload_rate(void* to, size_t bytes, const Device& device);
+
+}  // namespace eep::bench
