@@ -4,6 +4,9 @@
 #include <algorithm>
 
 #include "bench/gpu/expert_layer.h"
+#ifdef EEP_CUDA_TWINS
+#include "bench/gpu/cuda/twins.h"
+#endif
 
 namespace eep::bench {
 namespace {
@@ -89,6 +92,41 @@ void routing_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t
   bench.run(c);
 }
 
+// Dispatch alone, beside CUB's stable sort of the same slots.
+void dispatch_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t rows) {
+  const int64_t count = rows * model.top_k;
+  std::vector<int32_t> group, identity;
+  for (int64_t slot = 0; slot < count; ++slot) {
+    const auto word = philox({static_cast<uint32_t>(slot), static_cast<uint32_t>(slot >> 32), 0, 5}, 22);
+    group.push_back(static_cast<int32_t>(word[0] % static_cast<uint32_t>(model.experts)));
+  }
+  for (int32_t expert = 0; expert < model.experts; ++expert) identity.push_back(expert);
+  const DeviceBuffer expert = bench.upload(group), order = bench.empty(count * 4);
+  const DeviceBuffer offset = bench.empty((model.experts + 1) * 4);
+  DispatchArgs args;
+  args.expert = expert.as<int32_t>();
+  args.rows = rows;
+  args.slots = model.top_k;
+  args.group_of = identity.data();
+  args.group_stride = args.groups = model.experts;
+  args.offset = offset.as<int32_t>();
+  args.order = order.as<int32_t>();
+  c.bytes = 8.0 * static_cast<double>(count);
+  c.out = &order;
+  c.run = [&] { bench.ops().dispatch(args, bench.device()); };
+#ifdef EEP_CUDA_TWINS
+  DeviceBuffer scratch, other;
+  if (bench.device().kind == DeviceKind::kCuda) {
+    scratch = bench.empty(static_cast<int64_t>(cub_order_bytes(count)));
+    other = bench.empty(count * 4);
+    c.baseline = [&] {
+      cub_order_cuda(args.expert, count, args.groups, other.as<int32_t>(), scratch.data(), bench.device());
+    };
+  }
+#endif
+  bench.run(c);
+}
+
 void mixture_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t rows, int32_t kept) {
   const Routing routing(bench, model, rows, kept, 1);
   const ExpertLayer layer(bench, model, model.experts);
@@ -154,6 +192,9 @@ void bench_routing(DeviceBench& bench) {
     for (int64_t tokens : {32768, 524288, 2097152}) {
       if (bench.tiny() && tokens > 32768) break;
       const int64_t rows = bench.tiny() ? 130 : tokens;
+      bench.attempt("B5", "dispatch",
+                    fmt::format("{} experts, top {}, {} tokens", model.experts, model.top_k, tokens),
+                    [&](OpCase c) { dispatch_case(bench, std::move(c), model, rows); });
       bench.attempt("B5", "router + dispatch",
                     fmt::format("{} experts, {} tokens of 64 candidates", model.experts, tokens),
                     [&](OpCase c) { routing_case(bench, std::move(c), model, rows, bench.tiny() ? 3 : 64); });

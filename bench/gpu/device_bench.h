@@ -33,7 +33,7 @@ struct OpCase {
   std::string target;  // what an H100 80GB should reach, "" where nothing is set
   std::function<void()> run;
   const DeviceBuffer* out = nullptr;    // what run leaves: compared bit for bit between runs
-  std::function<void()> baseline = {};  // cuBLAS on the same shape
+  std::function<void()> baseline = {};  // the toolkit's library on the same shape
 };
 
 struct BenchOptions {
@@ -68,7 +68,8 @@ class DeviceBench {
   void attempt(const std::string& id, const std::string& op, const std::string& shape,
                const std::function<void(OpCase)>& body);
   void run(const OpCase& c);
-  int finish() const;  // writes the files; the exit status
+  void note(const std::string& text);  // a line below the table
+  int finish() const;                  // writes the files; the exit status
 
  private:
   void measure_ceilings();
@@ -85,7 +86,7 @@ class DeviceBench {
   DeviceBuffer evict_;
   uint32_t next_stream_ = 1;
   bool differed_ = false;
-  std::vector<std::string> csv_, markdown_;
+  std::vector<std::string> csv_, markdown_, notes_;
 };
 
 // Extents of the experts and the attention of released models.
