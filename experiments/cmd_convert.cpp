@@ -83,10 +83,7 @@ std::vector<std::vector<int32_t>> calibration_sequences(const Arguments& argumen
 }
 
 ByteProgress bytes_progress(CommandContext& context) {
-  return [&context](size_t done, size_t total) {
-    context.messages.progress("convert", static_cast<int64_t>(done >> 20), static_cast<int64_t>(total >> 20),
-                              "MiB");
-  };
+  return [&context](size_t done, size_t total) { context.messages.byte_progress("convert", done, total); };
 }
 
 // The dense model is written first, as one expert a layer, and read back: what is split is what was stored.

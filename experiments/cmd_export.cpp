@@ -37,8 +37,7 @@ int run_export(const Arguments& arguments, CommandContext& context) {
   check_plan_model(plan, info, model.config, hash, arguments.plan);
   if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
   options.progress = [&](size_t done, size_t total) {
-    context.messages.progress("export", static_cast<int64_t>(done >> 20), static_cast<int64_t>(total >> 20),
-                              "MiB");
+    context.messages.byte_progress("export", done, total);
   };
   export_checkpoint(model, arguments.model, plan, info, options, arguments.out);
   context.messages.finish_progress();

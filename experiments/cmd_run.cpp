@@ -110,8 +110,7 @@ class Runner {
     const std::string path = !arguments_.resume.empty()   ? arguments_.resume
                              : !arguments_.output.empty() ? arguments_.output
                                                           : default_run_path(whole.name, config);
-    if (!arguments_.resume.empty() && !directory_exists(path))
-      throw Error(ExitCode::kNoInput, path, "no such run directory");
+    if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
     if (!arguments_.resume.empty()) check_same(path + "/config.resolved.yaml", config);
     RunDirectory directory(path);
     if (arguments_.resume.empty() && file_exists(directory.file("config.resolved.yaml"))) {

@@ -83,6 +83,11 @@ void Messages::progress(const std::string& what, int64_t done, int64_t total, co
   moving_ = true;
 }
 
+void Messages::byte_progress(const std::string& what, size_t done, size_t total) {
+  const size_t whole = (total >> 20) + ((total & 0xfffff) != 0);  // reached by the last byte alone
+  progress(what, static_cast<int64_t>(done < total ? done >> 20 : whole), static_cast<int64_t>(whole), "MiB");
+}
+
 void Messages::finish_progress() {
   if (moving_) err_ << std::endl;
   moving_ = false;

@@ -24,6 +24,8 @@ class Messages {
 
   // Progress of a named piece of work; a new name starts a new clock.
   void progress(const std::string& what, int64_t done, int64_t total, const std::string& detail);
+  // The same for amounts of bytes, shown in MiB.
+  void byte_progress(const std::string& what, size_t done, size_t total);
   void finish_progress();
 
  private:

@@ -238,7 +238,7 @@ std::string special_token(const JsonView& root, const char* key) {
 ChatTemplate read_special_tokens(const std::string& directory) {
   ChatTemplate chat;
   const std::string config = join_path(directory, "tokenizer_config.json");
-  if (!file_exists(config)) return chat;
+  if (!is_there(config)) return chat;
   const JsonDocument document = JsonDocument::read(config);
   const JsonView root = document.root().as_object();
   chat.bos_token = special_token(root, "bos_token");
@@ -262,7 +262,7 @@ ChatTemplate read_special_tokens(const std::string& directory) {
 ChatTemplate find_chat_template(const std::string& directory) {
   ChatTemplate chat = read_special_tokens(directory);
   const std::string own = join_path(directory, "chat_template.jinja");
-  if (file_exists(own)) {
+  if (is_there(own)) {
     chat.text = read_file(own, kMaxTemplate);
     chat.origin = own;
   }

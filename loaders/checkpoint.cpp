@@ -28,14 +28,13 @@ class TensorTable {
   TensorTable(const std::string& directory, const std::string& stem) {
     const std::string single = join_path(directory, stem + ".safetensors");
     const std::string index = join_path(directory, stem + ".safetensors.index.json");
-    if (file_exists(single)) {
+    if (is_there(single)) {
       add_file(single);
-    } else if (file_exists(index)) {
+    } else if (is_there(index)) {
       add_shards(directory, index);
     } else {
-      throw Error(ExitCode::kNoInput, directory,
-                  "no " + stem + ".safetensors and no " + stem + ".safetensors.index.json",
-                  "weights in other formats (.bin, .gguf) are not read");
+      fail_missing(single, "no such file, and no " + stem + ".safetensors.index.json",
+                   "weights in other formats are not read (eep convert reads .gguf)");
     }
   }
 
@@ -151,8 +150,7 @@ class TensorTable {
 class Loader {
  public:
   explicit Loader(const std::string& directory)
-      : native_(file_exists(join_path(directory, kNativeConfig))),
-        table_(directory, native_ ? "eep" : "model") {
+      : native_(is_there(join_path(directory, kNativeConfig))), table_(directory, native_ ? "eep" : "model") {
     model_.config = read_config(directory);
     if (native_) read_native_plan(join_path(directory, "plan.json"));
   }
@@ -334,7 +332,7 @@ class Loader {
 }  // namespace
 
 RawModel load_checkpoint(const std::string& directory) {
-  if (!directory_exists(directory)) throw Error(ExitCode::kNoInput, directory, "no such model directory");
+  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
   return Loader(directory).load();
 }
 

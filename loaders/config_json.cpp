@@ -212,12 +212,12 @@ ModelConfig parse_config(const JsonDocument& document) {
 }
 
 ModelConfig read_config(const std::string& directory) {
-  if (!directory_exists(directory)) throw Error(ExitCode::kNoInput, directory, "no such model directory");
+  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
   const std::string native = join_path(directory, kNativeConfig);
   ModelConfig config =
-      parse_config(JsonDocument::read(file_exists(native) ? native : join_path(directory, "config.json")));
+      parse_config(JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json")));
   const std::string generation = join_path(directory, "generation_config.json");
-  if (file_exists(generation)) {
+  if (is_there(generation)) {
     const JsonDocument document = JsonDocument::read(generation);
     read_special_tokens(document.root().as_object(), config);
   }

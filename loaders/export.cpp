@@ -108,7 +108,7 @@ std::vector<std::string> side_files(const std::string& directory) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
-    if (is_side_file(name) && file_exists(entry.path().string())) names.push_back(name);
+    if (is_side_file(name) && !directory_exists(entry.path().string())) names.push_back(name);
   }
   if (error) throw Error(ExitCode::kIo, directory, "cannot read the directory: " + error.message());
   std::sort(names.begin(), names.end());

@@ -38,10 +38,10 @@ ExportDirectory::ExportDirectory(std::string path) : path_(std::move(path)) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   if (path_.empty()) throw Error(ExitCode::kUsage, "--out", "an empty name (expected a directory)");
   std::error_code error;
-  const fs::file_status status = fs::status(path_, error);
+  const fs::file_status status = fs::symlink_status(path_, error);  // a link cannot be renamed over
   if (fs::exists(status)) {
     if (!fs::is_directory(status))
-      throw Error(ExitCode::kUsage, path_, "is a file (expected a new directory)");
+      throw Error(ExitCode::kUsage, path_, "is a file or a link (expected a new directory)");
     const bool empty = fs::is_empty(path_, error);
     if (error) fail(path_, "cannot read the directory", error.message());
     if (!empty) throw Error(ExitCode::kUsage, path_, "directory is not empty (expected a new directory)");

@@ -60,7 +60,10 @@ void merge_matrix(const std::vector<RawMatrix>& base,
   const RawMatrix& shape = base[0];
   std::vector<std::vector<uint8_t>> gathered(base.size());
   std::vector<const void*> parts(base.size());
-  const int64_t step = rows_of_part(shape);
+  // All experts' parts may be held at once, however many experts there are.
+  constexpr int64_t kExperts = 8;
+  const int64_t shrink = std::max<int64_t>(static_cast<int64_t>(base.size()) / kExperts, 1);
+  const int64_t step = std::max<int64_t>(rows_of_part(shape) / shrink, 1);
   Buffer merged(static_cast<size_t>(step * shape.k) * dtype_size(shape.dtype));
   void* const target = merged.data();
   for (int64_t begin = 0; begin < shape.n; begin += step) {

@@ -2,6 +2,7 @@
 #include "loaders/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 namespace eep {
 
 namespace {
+
+constexpr int kPipeMilliseconds = 10000;
 
 struct Descriptor {
   int value = -1;
@@ -40,6 +43,17 @@ std::string resolve_link(const std::string& path) {
   return resolved;
 }
 
+// A named pipe without a writer would be waited for for ever: the descriptor does not block until there is
+// something to read.
+void await_pipe(int descriptor, const std::string& path) {
+  pollfd wait{descriptor, POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&wait, 1, kPipeMilliseconds);
+  } while (ready < 0 && errno == EINTR);
+  if (ready == 0) throw Error(ExitCode::kIo, path, "cannot read: a pipe that nothing is written to");
+}
+
 bool is_device_or_pipe(const std::string& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
@@ -57,13 +71,26 @@ bool directory_exists(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+bool is_there(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
+void fail_missing(const std::string& path, const std::string& what, const std::string& hint) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 && errno != ENOENT && errno != ENOTDIR) {
+    throw Error(ExitCode::kIo, path, std::string("cannot open: ") + std::strerror(errno));
+  }
+  throw Error(ExitCode::kNoInput, path, what, hint);
+}
+
 std::string join_path(const std::string& directory, const std::string& name) {
   if (directory.empty() || (!name.empty() && name.front() == '/')) return name;
   return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
 std::string read_file(const std::string& path, size_t max_bytes) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.value < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     throw Error(missing ? ExitCode::kNoInput : ExitCode::kIo, path,
@@ -77,7 +104,10 @@ std::string read_file(const std::string& path, size_t max_bytes) {
     const size_t size = static_cast<size_t>(status.st_size);
     if (size > max_bytes) throw Error(ExitCode::kData, path, too_large + std::to_string(size) + ")");
     text.reserve(size + 1);
+  } else if (S_ISFIFO(status.st_mode)) {
+    await_pipe(file.value, path);
   }
+  ::fcntl(file.value, F_SETFL, ::fcntl(file.value, F_GETFL) & ~O_NONBLOCK);
   char block[1 << 16];
   for (;;) {
     const ssize_t count = ::read(file.value, block, sizeof(block));

@@ -13,10 +13,17 @@ inline constexpr size_t kMaxTextFile = size_t{1} << 30;
 
 bool file_exists(const std::string& path);       // a regular file, or a link to one
 bool directory_exists(const std::string& path);  // a directory, or a link to one
+// Something of that name, whatever it is: a directory or a link that leads nowhere is there, and opening it
+// tells what is wrong.
+bool is_there(const std::string& path);
+// A file or directory that was not found: kNoInput and `what`, or kIo and the system's reason if it could not
+// be looked for.
+[[noreturn]] void fail_missing(const std::string& path, const std::string& what,
+                               const std::string& hint = {});
 std::string join_path(const std::string& directory, const std::string& name);
 
-// The whole file. Throws kNoInput if it is missing, kIo if it cannot be read, kData if it is larger than
-// max_bytes.
+// The whole file. Throws kNoInput if it is missing, kIo if it cannot be read (a named pipe that nothing is
+// written to included), kData if it is larger than max_bytes.
 std::string read_file(const std::string& path, size_t max_bytes = kMaxTextFile);
 
 void write_file_atomic(const std::string& path,

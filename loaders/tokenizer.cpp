@@ -28,7 +28,7 @@ std::vector<std::string> rank_files(const std::string& directory) {
 // The tokenizer file of a model directory; "" when there is none.
 std::string find_file(const std::string& directory) {
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (const std::string path = join_path(directory, name); file_exists(path)) return path;
+    if (const std::string path = join_path(directory, name); is_there(path)) return path;
   }
   const std::vector<std::string> ranks = rank_files(directory);
   if (ranks.size() > 1) {

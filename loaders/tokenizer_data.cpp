@@ -218,8 +218,8 @@ void finish_tokenizer(TokenizerData& data) {
 TokenizerConfig read_tokenizer_config(const std::string& directory) {
   TokenizerConfig config;
   std::string path = join_path(directory, "tokenizer_config.json");
-  if (!file_exists(path)) path = join_path(directory, "special_tokens_map.json");
-  if (!file_exists(path)) return config;
+  if (!is_there(path)) path = join_path(directory, "special_tokens_map.json");
+  if (!is_there(path)) return config;
   const JsonDocument document = JsonDocument::read(path);
   const JsonView root = document.root().as_object();
   const auto content = [&](const char* key) -> std::string {

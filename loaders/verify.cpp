@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
 
+#include "kernels/float16.h"
 #include "loaders/checkpoint.h"
 #include "loaders/config_json.h"
 #include "loaders/export.h"
@@ -162,6 +164,70 @@ std::string check_side_files(const std::string& directory, const std::string& so
   return fmt::format("{} equal the source's", names.size());
 }
 
+double value_of(const RawMatrix& matrix, int64_t row, int64_t column) {
+  const size_t element = static_cast<size_t>(row * matrix.row_stride + column * matrix.column_stride);
+  const auto* at = static_cast<const uint8_t*>(matrix.data) + element * dtype_size(matrix.dtype);
+  if (matrix.dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, at, sizeof bits);
+  return matrix.dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+}
+
+// Half a unit in the last place, relative, and half the smallest number of a dtype.
+struct Rounding {
+  double relative, absolute;
+};
+
+Rounding rounding_of(DType dtype) {
+  if (dtype == DType::kF32) return {0, std::ldexp(1.0, -150)};  // the sum itself is f32: no further rounding
+  if (dtype == DType::kF16) return {std::ldexp(1.0, -11), std::ldexp(1.0, -25)};
+  return {std::ldexp(1.0, -8), std::ldexp(1.0, -134)};
+}
+
+// Element (row, column) of an exported gate is sum_i map[row, i] * gate[i, column] in f32, rounded once. n
+// fused multiply-adds in f32 stay within n * 2^-24 / (1 - n * 2^-24) of sum |map * gate|.
+std::string check_gate_rows(const RawModel& exported, const RawModel& source, const ExpertPlan& plan) {
+  int64_t elements = 0;
+  double worst = 0;
+  for (const PlanGroup& group : plan.groups) {
+    for (int32_t layer : group.layers) {
+      const RawMatrix& stored = exported.layers[static_cast<size_t>(layer)].router;
+      const RawMatrix& gate = source.layers[static_cast<size_t>(layer)].router;
+      const Rounding rounding = rounding_of(stored.dtype);
+      for (int32_t row = 0; row < group.kept; ++row) {
+        const float* map = group.router_mapping.data() + int64_t{row} * group.experts;
+        for (int64_t column = 0; column < gate.k; ++column, ++elements) {
+          double exact = 0, size = 0;
+          int terms = 0;
+          for (int32_t expert = 0; expert < group.experts; ++expert) {
+            if (map[expert] == 0.0f) continue;
+            const double term = double{map[expert]} * value_of(gate, expert, column);
+            exact += term;
+            size += std::fabs(term);
+            ++terms;
+          }
+          const double n = terms * std::ldexp(1.0, -24), sum = n / (1 - n) * size;
+          const double bound = sum + rounding.relative * (std::fabs(exact) + sum) +
+                               terms * std::ldexp(1.0, -150) + rounding.absolute;
+          const double error = std::fabs(value_of(stored, row, column) - exact);
+          if (!(error <= bound)) {
+            fail(fmt::format("layer {}", layer),
+                 fmt::format("gate row {}, column {}: {:.3g} away from the map's, more than its rounding "
+                             "({:.3g})",
+                             row, column, error, bound));
+          }
+          worst = std::max(worst, error / bound);
+        }
+      }
+    }
+  }
+  return fmt::format("{} elements within their rounding (at most {:.2f} of the bound)", elements, worst);
+}
+
 std::string check_bytes(const RawModel& exported, const std::vector<StreamedTensor>& expected,
                         const ByteProgress& progress) {
   struct Place {
@@ -236,10 +302,28 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
   checks.push_back(check("source config",
                          [&] { return check_source_config(directory, source_directory, exported, plan); }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
+  if (format == ExportFormat::kHf) {
+    checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));
+  }
   checks.push_back(check("tensor bytes", [&] {
     return check_bytes(exported, export_tensors(source, plan, format, device), progress);
   }));
   return checks;
+}
+
+RawModel with_source_gates(const RawModel& exported, const RawModel& source, const ExpertPlan& plan) {
+  RawModel model;
+  model.config = source.config;
+  model.embedding = exported.embedding;
+  model.layers = exported.layers;
+  for (size_t layer = 0; layer < model.layers.size(); ++layer) {
+    model.layers[layer].router = source.layers[layer].router;
+  }
+  model.final_norm = exported.final_norm;
+  model.lm_head = exported.lm_head;
+  model.bytes = exported.bytes;
+  model.plan = native_plan(plan);
+  return model;
 }
 
 }  // namespace eep

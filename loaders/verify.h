@@ -24,10 +24,15 @@ struct Check {
 // per-expert layout, finite values, tokenizer, plan file. `model` receives the loaded checkpoint if it loads.
 std::vector<Check> verify_directory(const std::string& directory, std::optional<RawModel>& model);
 
-// Against the model it was made from: config up to the counts, side files, and every tensor byte for byte
-// against the source's or against the merge done again.
+// Against the model it was made from: config up to the counts, side files, gate rows against the map in
+// double precision, and every tensor byte for byte against the source's or against the merge done again.
 std::vector<Check> verify_against(const std::string& directory, const RawModel& exported,
                                   const std::string& source_directory, const RawModel& source,
                                   const ExpertPlan& plan, const Device& device, const ByteProgress& progress);
+
+// An export with the source's whole gates in place of its own, and the plan that then gives the source's plan
+// to the bit, whatever the router's map: as a native export, of which it has all but the file. Views into
+// `exported` and `source`.
+RawModel with_source_gates(const RawModel& exported, const RawModel& source, const ExpertPlan& plan);
 
 }  // namespace eep

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace eep::test {
@@ -63,6 +64,9 @@ struct RunLimits {
   int signal = 0;  // sent after `microseconds`
   int64_t microseconds = 0;
   rlim_t file_size = RLIM_INFINITY;
+  rlim_t address_space = RLIM_INFINITY;
+  rlim_t private_memory = RLIM_INFINITY;  // what is not a view of a file
+  bool unprivileged = false;              // as user nobody: permissions mean nothing to root
 };
 
 inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& limits = {}) {
@@ -80,9 +84,18 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
       ::setrlimit(RLIMIT_FSIZE, &limit);
       ::signal(SIGXFSZ, SIG_IGN);
     }
+    for (const auto& [kind, bytes] :
+         {std::pair{RLIMIT_AS, limits.address_space}, {RLIMIT_DATA, limits.private_memory}}) {
+      const rlimit limit{bytes, bytes};
+      if (bytes != RLIM_INFINITY) ::setrlimit(kind, &limit);
+    }
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
     ::dup2(::open("/dev/null", O_RDONLY), STDIN_FILENO);
+    constexpr uid_t kNobody = 65534;
+    if (limits.unprivileged && ::geteuid() == 0 && (::setgid(kNobody) != 0 || ::setuid(kNobody) != 0)) {
+      ::_exit(126);
+    }
     ::execv(EEP_PROGRAM, argv.data());
     ::_exit(127);
   }

@@ -4,6 +4,7 @@
 #include "loaders/json.h"
 #include "loaders/safetensors.h"
 #include "tests/experiments/process.h"
+#include "tests/experiments/sparse_model.h"
 #include "tests/loaders/gguf_writer.h"
 
 using namespace eep;
@@ -125,6 +126,42 @@ TEST_CASE("program: an export on a full disk leaves nothing, a killed one nothin
   }
   CHECK(eep::test::eep(command).code == 0);
   CHECK(!std::filesystem::exists(directory("out.partial")));
+}
+
+TEST_CASE("program: the memory of an export does not grow with the model") {
+  TempDir directory;
+  RunLimits limits;
+  limits.private_memory = rlim_t{96} << 20;
+  const auto export_of = [&](int64_t layers, int64_t experts, const char* name) {
+    SparseModel model;  // 6 MiB an expert
+    model.hidden_size = 1024;
+    model.intermediate_size = 1024;
+    model.num_layers = layers;
+    model.num_experts = experts;
+    if (!model.write(directory, name)) return;
+    Json row = Json::array();
+    for (int64_t expert = 0; expert < experts; ++expert) row.push_back(expert == 1 ? 0.75 : 0.03125);
+    Json list = Json::array();
+    for (int64_t layer = 0; layer < layers; ++layer) list.push_back(layer);
+    const Json plan{{"format", "eep-plan"},
+                    {"version", 1},
+                    {"model", {{"family", "mixtral"}, {"layers", layers}, {"experts", experts}}},
+                    {"top_k", 1},
+                    {"router_space", "logits"},
+                    {"groups", {{{"layers", list}, {"router_mapping", {row}}, {"expert_merging", {row}}}}}};
+    const std::string path = directory.write(std::string(name) + ".json", plan.dump());
+    const std::string out = directory(std::string(name) + ".out");
+    const Outcome made =
+        eep::test::eep({"export", directory(name), "--plan", path, "--out", out, "--threads", "2"}, limits);
+    CAPTURE(made.err);
+    CHECK(made.code == 0);
+    const Outcome verified = eep::test::eep(
+        {"verify", out, "--against", directory(name), "--no-logits", "--threads", "2"}, limits);
+    CAPTURE(verified.err);
+    CHECK(verified.code == 0);
+  };
+  export_of(1, 4, "small");
+  export_of(2, 16, "large");  // twice the limit
 }
 
 TEST_CASE("program: a GGUF file becomes a model that runs") {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "experiments/messages.h"
@@ -38,6 +39,17 @@ TEST_CASE("messages: no bar and no colour without a terminal, both with one") {
   CHECK(plain.str().find('\r') == std::string::npos);
   CHECK(terminal.str().find("[========================] merge 4/4") != std::string::npos);
   CHECK(terminal.str().find("\033[33meep: warning: done\033[0m\n") != std::string::npos);
+}
+
+TEST_CASE("messages: bytes are over once") {
+  std::ostringstream err;
+  Messages messages(err, false, "info");
+  for (size_t done : {size_t{1}, size_t{700}, size_t{999}, size_t{1000}}) {
+    messages.byte_progress("export", done, 1000);
+  }
+  const std::string said = err.str();
+  CHECK(said.find("export 1/1") == 0);
+  CHECK(std::count(said.begin(), said.end(), '\n') == 1);
 }
 
 TEST_CASE("messages: durations") {

@@ -245,7 +245,7 @@ TEST_CASE("checkpoint: shards and index must agree") {
          [&](const Scratch& scratch) { edit_index(scratch, [](Json& map) { map["lm_head.weight"] = 1; }); });
   broken("model.safetensors.index.json:1:1: top level: missing key \"weight_map\"", ExitCode::kData,
          [](const Scratch& scratch) { scratch.write("model.safetensors.index.json", "{}"); });
-  broken("no model.safetensors", ExitCode::kNoInput, [](const Scratch& scratch) {
+  broken("no such file, and no model.safetensors.index.json", ExitCode::kNoInput, [](const Scratch& scratch) {
     std::filesystem::remove(scratch.path("model.safetensors.index.json"));
   });
   broken("config.json: cannot open", ExitCode::kNoInput,

@@ -282,7 +282,7 @@ TEST_CASE("export: a directory appears whole or not at all") {
   CHECK(std::distance(fs::directory_iterator(scratch.path("a/b/out")), fs::directory_iterator()) == 1);
   CHECK(!fs::exists(scratch.path("a/b/out.partial")));
   check_error(ExitCode::kUsage, "not empty", [&] { ExportDirectory(scratch.path("a/b/out")); });
-  check_error(ExitCode::kUsage, "is a file", [&] { ExportDirectory(scratch.path("a/b/out/x")); });
+  check_error(ExitCode::kUsage, "is a file or a link", [&] { ExportDirectory(scratch.path("a/b/out/x")); });
   check_error(ExitCode::kIo, "cannot create", [&] { ExportDirectory(scratch.path("a/b/out/x/y")); });
   scratch.write("c.partial/mine", "keep");
   check_error(ExitCode::kUsage, "in the way", [&] { ExportDirectory(scratch.path("c")); });
