@@ -90,6 +90,25 @@ class Calibrator : public MixtureObserver {
         statistics_.layers.size() * kFields * static_cast<size_t>(config_.num_experts) * sizeof(double);
     sums_ = DeviceBuffer(ops_, device_, bytes);
     ops_.clear(sums_.data(), bytes, device_);
+    if (options_.subset_kept.empty()) return;
+    const int64_t batch = options_.subset_batch, slots = batch * config_.num_experts;
+    const auto take = [&](int64_t elements) {
+      return DeviceBuffer(ops_, device_, static_cast<size_t>(elements) * sizeof(float));
+    };
+    batch_x_ = take(batch * config_.hidden_size);
+    batch_order_ = take(slots);
+    batch_offset_ = take(config_.num_experts + 1);
+    batch_activation_ = take(slots * config_.expert_intermediate_size);
+    batch_out_ = take(slots * config_.hidden_size);
+  }
+
+  size_t memory() const override {
+    size_t bytes = sums_.bytes();
+    for (const DeviceBuffer* buffer :
+         {&batch_x_, &batch_order_, &batch_offset_, &batch_activation_, &batch_out_}) {
+      bytes += buffer->bytes();
+    }
+    return bytes;
   }
 
   void observe(const View& view) override {
@@ -173,10 +192,8 @@ class Calibrator : public MixtureObserver {
     return out;
   }
   template <typename T>
-  DeviceBuffer uploaded(const std::vector<T>& values) const {
-    DeviceBuffer out(ops_, device_, values.size() * sizeof(T));
-    ops_.upload(out.data(), values.data(), out.bytes(), device_);
-    return out;
+  void upload(const DeviceBuffer& to, const std::vector<T>& values) const {
+    ops_.upload(to.data(), values.data(), values.size() * sizeof(T), device_);
   }
 
   // f_j(x) of every expert on every row of the batch: [rows, experts, hidden].
@@ -188,27 +205,22 @@ class Calibrator : public MixtureObserver {
       for (int64_t row = 0; row < rows; ++row) order.push_back(static_cast<int32_t>(row) * experts + expert);
       offset.push_back(static_cast<int32_t>(order.size()));
     }
-    const auto floats = [&](int64_t count) {
-      return DeviceBuffer(ops_, device_, static_cast<size_t>(count) * sizeof(float));
-    };
-    const int64_t total = static_cast<int64_t>(order.size());
-    const DeviceBuffer activation = floats(total * config_.expert_intermediate_size),
-                       out = floats(total * hidden);
-    const DeviceBuffer device_x = uploaded(x), device_order = uploaded(order),
-                       device_offset = uploaded(offset);
+    upload(batch_x_, x);
+    upload(batch_order_, order);
+    upload(batch_offset_, offset);
     ExpertFfnArgs args;
-    args.x = device_x.as<float>();
+    args.x = batch_x_.as<float>();
     args.slots = experts;
-    args.order = device_order.as<int32_t>();
-    args.offset = device_offset.as<int32_t>();
+    args.order = batch_order_.as<int32_t>();
+    args.offset = batch_offset_.as<int32_t>();
     args.groups = experts;
     args.experts = weights_.layer(layer).experts.data();
     args.hidden = hidden;
     args.intermediate = config_.expert_intermediate_size;
-    args.activation = activation.as<float>();
-    args.out = out.as<float>();
+    args.activation = batch_activation_.as<float>();
+    args.out = batch_out_.as<float>();
     ops_.expert_ffn(args, device_);
-    return downloaded(out.as<float>(), total * hidden);
+    return downloaded(batch_out_.as<float>(), static_cast<int64_t>(order.size()) * hidden);
   }
 
   void measure_batch(int32_t slot) {
@@ -283,6 +295,12 @@ class Calibrator : public MixtureObserver {
   const CalibrationOptions& options_;
   static constexpr int64_t kFields = 10;  // of ExpertSums
   DeviceBuffer sums_;                     // [layers, kFields, experts]
+  // Of every_expert, for subset_batch rows; slots are (row, expert).
+  DeviceBuffer batch_x_;           // [batch, hidden]
+  DeviceBuffer batch_order_;       // [batch * experts]
+  DeviceBuffer batch_offset_;      // [experts + 1]
+  DeviceBuffer batch_activation_;  // [batch * experts, intermediate]
+  DeviceBuffer batch_out_;         // [batch * experts, hidden]
   ExpertStatistics statistics_;
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;

@@ -82,23 +82,28 @@ void ChunkPass::for_blocks(int64_t rows, const Body& body) {
 void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer) {
   streams_.assign(1, Stream{{candidates.begin(), candidates.end()}});
   ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
+  layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    const bool last = layer + 1 == config_.num_layers;
-    attention(layer, chunk, last);
-    const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
-    if (rows == 0) continue;
-    if (config_.sparse[static_cast<size_t>(layer)] != 0) {
-      mixture(layer, rows, split(layer, rows), observer);
-    } else {
-      for_blocks(rows, [&](int64_t first, int64_t count) {
-        layers_.dense(layer, residuals_.current() + first * rows * config_.hidden_size, count * rows);
-      });
-    }
-    computed_row_layers_ += rows * static_cast<int64_t>(streams_.size());
+    in_layer(layer, [&] { run_layer(layer, chunk, observer); });
   }
   const RouterCounts counts = layers_.take_counts();
   work_.router.tiny_sums += counts.tiny_sums;
   work_.router.negative_sums += counts.negative_sums;
+}
+
+void ChunkPass::run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer) {
+  const bool last = layer + 1 == config_.num_layers;
+  attention(layer, chunk, last);
+  const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
+  if (rows == 0) return;
+  if (config_.sparse[static_cast<size_t>(layer)] != 0) {
+    mixture(layer, rows, split(layer, rows), observer);
+  } else {
+    for_blocks(rows, [&](int64_t first, int64_t count) {
+      layers_.dense(layer, residuals_.current() + first * rows * config_.hidden_size, count * rows);
+    });
+  }
+  computed_row_layers_ += rows * static_cast<int64_t>(streams_.size());
 }
 
 void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
@@ -167,16 +172,20 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const Split& split, Mixture
     int64_t count = 0, merged_rows = 0;
     while (first + count < streams && (count == 0 || (count + 1) * rows <= plan_.block_rows)) {
       const int32_t variant = split.variant[static_cast<size_t>(first + count)];
-      if (local.count(variant) == 0) {
+      // Children of one parent are neighbours.
+      const int32_t parent = split.parent[static_cast<size_t>(first + count)] - first_parent;
+      const bool fresh = local.count(variant) == 0;
+      const int64_t merged_with =
+          merged_rows + (fresh ? int64_t{variants_.at(layer, variant).merged_rows()} : 0);
+      if (count > 0 && fresh && merged_with > merged_.slots()) break;
+      if (parent < count && !layers_.shares((parent + 1) * rows, merged_with)) break;
+      if (fresh) {
         const LayerVariant& setting = variants_.at(layer, variant);
-        if (count > 0 && merged_rows + setting.merged_rows() > merged_.slots()) break;
-        merged_rows += setting.merged_rows();
+        merged_rows = merged_with;
         local[variant] = static_cast<int32_t>(variants.size());
         variants.push_back(&setting);
       }
       variant_of_row_.insert(variant_of_row_.end(), static_cast<size_t>(rows), local[variant]);
-      // Children of one parent are neighbours.
-      const int32_t parent = split.parent[static_cast<size_t>(first + count)] - first_parent;
       parents = parent + 1;
       for (int64_t row = 0; row < rows; ++row) {
         source_row_.push_back(static_cast<int32_t>(parent * rows + row));

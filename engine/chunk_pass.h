@@ -53,6 +53,7 @@ class ChunkPass {
  private:
   template <typename Body>
   void for_blocks(int64_t rows, const Body& body);
+  void run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer);
   void attention(int64_t layer, const PromptChunk& chunk, bool last);
   // Where the streams of a layer's second half come from.
   struct Split {

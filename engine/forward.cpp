@@ -12,19 +12,6 @@
 namespace eep {
 namespace {
 
-MemoryRequest request_for(const LayerVariants& variants, size_t candidates, const Prompts& prompts,
-                          size_t budget) {
-  MemoryRequest request;
-  request.budget = budget;
-  request.rows = prompts.rows();
-  request.largest_tree = largest_tree_rows(prompts);
-  request.wanted = static_cast<int64_t>(prompts.scores.size());
-  request.candidates = static_cast<int32_t>(candidates);
-  request.dense_experts = variants.most_merged_rows();
-  request.slots = variants.slots();
-  return request;
-}
-
 int64_t positions_needed(const Prompts& prompts) {
   int64_t longest = 0;
   for (int32_t position : prompts.positions) longest = std::max<int64_t>(longest, position + 1);
@@ -32,6 +19,20 @@ int64_t positions_needed(const Prompts& prompts) {
 }
 
 }  // namespace
+
+MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t candidates,
+                                          const Prompts& prompts) const {
+  MemoryRequest request;
+  request.budget = memory_budget;
+  request.weights = weights.plan();
+  request.rows = prompts.rows();
+  request.largest_tree = largest_tree_rows(prompts);
+  request.positions = positions_needed(prompts);
+  request.candidates = static_cast<int32_t>(candidates);
+  request.dense_experts = variants.most_merged_rows();
+  request.slots = variants.slots();
+  return plan_memory(config, ops, request);
+}
 
 WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   tokens_computed += other.tokens_computed;
@@ -68,8 +69,7 @@ void PopulationForward::State::check_tokens(std::span<const int32_t> tokens, int
 
 MemoryPlan PopulationForward::memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const {
   const LayerVariants variants(state_->config, plans);
-  return plan_memory(state_->config, state_->ops,
-                     request_for(variants, plans.size(), prompts, state_->memory_budget));
+  return state_->plan(variants, plans.size(), prompts);
 }
 
 std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const ExpertPlan> plans,
@@ -77,13 +77,11 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
   State& state = *state_;
   std::vector<std::vector<TokenScore>> result(plans.size(), std::vector<TokenScore>(prompts.scores.size()));
   if (plans.empty() || prompts.rows() == 0) return result;
-  const int64_t longest = positions_needed(prompts);
-  state.check_tokens(prompts.tokens, longest);
+  state.check_tokens(prompts.tokens, positions_needed(prompts));
 
   const LayerVariants variants(state.config, plans);
-  const MemoryPlan plan =
-      plan_memory(state.config, state.ops, request_for(variants, plans.size(), prompts, state.memory_budget));
-  LayerPass layers(state.weights, state.ops, state.device, plan.block_rows, variants.slots(), longest);
+  const MemoryPlan plan = state.plan(variants, plans.size(), prompts);
+  LayerPass layers(state.weights, state.ops, state.device, plan.limits);
   MergeBuffer merged(state.weights, state.ops, state.device, plan.merged_experts);
   ChunkPass pass(state.weights, state.ops, state.device, variants, plan, layers, merged, state.work);
 
@@ -113,7 +111,8 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
   return result;
 }
 
-std::vector<float> PopulationForward::logits(const ExpertPlan& plan, std::span<const int32_t> tokens) {
+std::vector<float> PopulationForward::logits(const ExpertPlan& plan, std::span<const int32_t> tokens,
+                                             Taps* taps) {
   State& state = *state_;
   PromptBuilder builder;
   builder.add(tokens, 1, /*predict_next=*/true);
@@ -121,10 +120,9 @@ std::vector<float> PopulationForward::logits(const ExpertPlan& plan, std::span<c
   state.check_tokens(tokens, positions_needed(prompts));
   const std::span<const ExpertPlan> plans(&plan, 1);
   const LayerVariants variants(state.config, plans);
-  const MemoryPlan memory =
-      plan_memory(state.config, state.ops, request_for(variants, 1, prompts, state.memory_budget));
-  LayerPass layers(state.weights, state.ops, state.device, memory.block_rows, variants.slots(),
-                   prompts.rows());
+  const MemoryPlan memory = state.plan(variants, 1, prompts);
+  LayerPass layers(state.weights, state.ops, state.device, memory.limits);
+  layers.set_taps(taps);
   MergeBuffer merged(state.weights, state.ops, state.device, memory.merged_experts);
   ChunkPass pass(state.weights, state.ops, state.device, variants, memory, layers, merged, state.work);
   const std::vector<PromptChunk> chunks = cut_prompts(prompts, memory.chunk_rows);

@@ -12,6 +12,7 @@
 #include "engine/memory_plan.h"
 #include "engine/ops.h"
 #include "engine/prompts.h"
+#include "engine/taps.h"
 #include "engine/weights.h"
 #include "kernels/score.h"
 
@@ -53,8 +54,9 @@ class PopulationForward {
       std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
       const GenerateOptions& options, const StopFunction& stop);
 
-  // Full logits of one sequence: [tokens, vocab].
-  std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens);
+  // Full logits of one sequence: [tokens, vocab]. taps: what passes through the layers on the way; may be
+  // null.
+  std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens, Taps* taps = nullptr);
 
   // The memory plan that score() would follow for this work.
   MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const;

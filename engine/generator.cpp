@@ -32,24 +32,24 @@ struct Piece {
 class Decoder {
  public:
   Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          int64_t block_rows, int64_t merged_slots, int64_t positions, WorkCounts& work)
+          const LayerLimits& limits, int64_t merged_slots, WorkCounts& work)
       : weights_(weights),
         config_(weights.config()),
         ops_(ops),
         device_(device),
         variants_(variants),
         kv_width_(config_.num_kv_heads * config_.head_dim),
-        block_rows_(block_rows),
-        layers_(weights, ops, device, block_rows, variants.slots(), positions),
+        block_rows_(limits.block_rows),
+        layers_(weights, ops, device, limits),
         merged_(weights, ops, device, merged_slots),
         work_(work) {
     const auto floats = [&](int64_t count) {
       return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
     };
-    residual_ = floats(block_rows * config_.hidden_size);
-    wanted_residual_ = floats(block_rows * config_.hidden_size);
-    k_ = floats(block_rows * kv_width_);
-    v_ = floats(block_rows * kv_width_);
+    residual_ = floats(block_rows_ * config_.hidden_size);
+    wanted_residual_ = floats(block_rows_ * config_.hidden_size);
+    k_ = floats(block_rows_ * kv_width_);
+    v_ = floats(block_rows_ * kv_width_);
   }
 
   int64_t block_rows() const { return block_rows_; }
@@ -59,28 +59,12 @@ class Decoder {
   // to the lanes whose prediction is due.
   void step(std::vector<Piece>& pieces) {
     gather(pieces);
-    const int64_t rows = static_cast<int64_t>(tokens_.size()), wanted = static_cast<int64_t>(wanted_.size());
+    const int64_t rows = static_cast<int64_t>(tokens_.size());
     ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-      const bool last = layer + 1 == config_.num_layers;
-      layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
-                          v_.as<float>());
-      store(layer, pieces);
-      if (!last) {
-        attention_runs(layer, pieces, false);
-        layers_.attend(layer, nullptr, rows, positions_.data(), runs_, spans_, residual_.as<float>());
-        feed_forward(layer, residual_.as<float>(), candidate_of_row_);
-        continue;
-      }
-      if (wanted == 0) break;
-      attention_runs(layer, pieces, true);
-      float* compact = wanted_residual_.as<float>();
-      const Tensor all(residual_.data(), DType::kF32, {rows, config_.hidden_size});
-      ops_.embed({all, wanted_.data(), wanted, compact}, device_);  // the wanted rows
-      layers_.attend(layer, wanted_.data(), wanted, wanted_positions_.data(), runs_, spans_, compact);
-      feed_forward(layer, compact, wanted_candidate_);
-      predict(pieces, compact);
+      in_layer(layer, [&] { run_layer(layer, pieces); });
     }
+    if (!wanted_.empty()) predict(pieces, wanted_residual_.as<float>());
     for (Piece& piece : pieces) piece.lane->cached = piece.begin + piece.count;
     work_.tokens_computed += rows;
     const RouterCounts counts = layers_.take_counts();
@@ -89,6 +73,26 @@ class Decoder {
   }
 
  private:
+  void run_layer(int64_t layer, std::vector<Piece>& pieces) {
+    const int64_t rows = static_cast<int64_t>(tokens_.size()), wanted = static_cast<int64_t>(wanted_.size());
+    layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
+                        v_.as<float>());
+    store(layer, pieces);
+    if (layer + 1 < config_.num_layers) {
+      attention_runs(layer, pieces, false);
+      layers_.attend(layer, nullptr, rows, positions_.data(), runs_, spans_, residual_.as<float>());
+      feed_forward(layer, residual_.as<float>(), candidate_of_row_);
+      return;
+    }
+    if (wanted == 0) return;
+    attention_runs(layer, pieces, true);
+    float* compact = wanted_residual_.as<float>();
+    const Tensor all(residual_.data(), DType::kF32, {rows, config_.hidden_size});
+    ops_.embed({all, wanted_.data(), wanted, compact}, device_);  // the wanted rows
+    layers_.attend(layer, wanted_.data(), wanted, wanted_positions_.data(), runs_, spans_, compact);
+    feed_forward(layer, compact, wanted_candidate_);
+  }
+
   void gather(const std::vector<Piece>& pieces) {
     for (auto* list :
          {&tokens_, &positions_, &candidate_of_row_, &wanted_, &wanted_positions_, &wanted_candidate_}) {
@@ -240,29 +244,31 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   request.candidates = 1;
   request.slots = variants.slots();
   request.dense_experts = variants.most_merged_rows();
+  request.weights = state.weights.plan();
+  request.positions = static_cast<int64_t>(longest);
   request.rows = request.largest_tree = 16;
   const size_t cache_floor = row_cache * longest;
   if (state.memory_budget != 0) {
     request.budget = state.memory_budget > cache_floor ? state.memory_budget - cache_floor : 1;
   }
   MemoryPlan memory = plan_memory(config, state.ops, request);
-  int64_t block_rows = 16;
   for (int64_t rows = 2048; rows > 16; rows /= 2) {
     request.rows = request.largest_tree = rows;
     try {
       memory = plan_memory(config, state.ops, request);
-      block_rows = rows;
       break;
     } catch (const Error&) {  // does not fit: half of it
     }
   }
   const size_t cache_budget =
       state.memory_budget == 0 ? SIZE_MAX : cache_floor + (request.budget - memory.total());
-  const int64_t most_merged = static_cast<int64_t>(variants.most_merged_rows()) * config.sparse_layers() *
-                              static_cast<int64_t>(plans.size());
-  Decoder decoder(state.weights, state.ops, state.device, variants, block_rows,
-                  state.memory_budget == 0 ? most_merged : memory.merged_experts,
-                  static_cast<int64_t>(longest), state.work);
+  if (state.memory_budget == 0) {
+    memory.merged_experts = static_cast<int64_t>(variants.most_merged_rows()) * config.sparse_layers() *
+                            static_cast<int64_t>(plans.size());
+    memory.limits.groups = config.num_experts + memory.merged_experts;
+  }
+  Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
+                  state.work);
 
   const auto finished = [&](const Lane& lane) {
     const size_t made = lane.tokens.size() - lane.prompt_size;

@@ -27,57 +27,71 @@ class Cutter {
   size_t used_ = 0;
 };
 
+// With a null base only the size counts.
+size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t* base, LayerScratch* at) {
+  const int64_t rows = limits.block_rows, slots = limits.slots, hidden = config.hidden_size;
+  const int64_t q_width = config.num_heads * config.head_dim;
+  const int64_t width = std::max({slots * config.expert_intermediate_size, config.dense_intermediate_size,
+                                  config.shared_intermediate_size});
+  Cutter cutter(base);
+  at->normed = cutter.cut<float>(rows * hidden);
+  at->q = cutter.cut<float>(rows * q_width);
+  at->attended = cutter.cut<float>(rows * q_width);
+  at->router_logits = cutter.cut<float>(rows * std::max<int64_t>(config.num_experts, 1));
+  at->weight = cutter.cut<float>(rows * slots);
+  at->expert = cutter.cut<int32_t>(rows * slots);
+  at->order = cutter.cut<int32_t>(rows * slots);
+  at->slot_row = cutter.cut<int32_t>(rows * slots);
+  at->activation = cutter.cut<float>(rows * width);
+  at->slot_out = cutter.cut<float>(rows * slots * hidden);
+  at->shared_out = cutter.cut<float>(rows * hidden);
+  at->shared_gate = cutter.cut<float>(rows);
+  at->cosine = cutter.cut<float>(limits.positions * (config.head_dim / 2));
+  at->sine = cutter.cut<float>(limits.positions * (config.head_dim / 2));
+  at->offset = cutter.cut<int32_t>(limits.groups + 1);
+  at->first_slot = cutter.cut<int32_t>(limits.first_slots);
+  at->all_rows = cutter.cut<int32_t>(2);
+  at->counts = cutter.cut<RouterCounts>(1);
+  at->scores = cutter.cut<TokenScore>(rows);
+  return cutter.used();
+}
+
 }  // namespace
 
-LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& device, int64_t block_rows,
-                     int32_t slots, int64_t positions)
-    : weights_(weights), config_(weights.config()), ops_(ops), device_(device) {
-  const int64_t hidden = config_.hidden_size, q_width = config_.num_heads * config_.head_dim;
-  const int64_t width = std::max({slots * config_.expert_intermediate_size, config_.dense_intermediate_size,
-                                  config_.shared_intermediate_size});
-  const auto cut_all = [&](uint8_t* base) {
-    Cutter cutter(base);
-    normed_ = cutter.cut<float>(block_rows * hidden);
-    q_ = cutter.cut<float>(block_rows * q_width);
-    attended_ = cutter.cut<float>(block_rows * q_width);
-    logits_ = cutter.cut<float>(block_rows * std::max<int64_t>(config_.num_experts, 1));
-    weight_ = cutter.cut<float>(block_rows * slots);
-    expert_ = cutter.cut<int32_t>(block_rows * slots);
-    order_ = cutter.cut<int32_t>(block_rows * slots);
-    slot_row_ = cutter.cut<int32_t>(block_rows * slots);
-    activation_ = cutter.cut<float>(block_rows * width);
-    slot_out_ = cutter.cut<float>(block_rows * slots * hidden);
-    shared_out_ = cutter.cut<float>(block_rows * hidden);
-    shared_gate_ = cutter.cut<float>(block_rows);
-    return cutter.used();
-  };
-  storage_ = DeviceBuffer(ops_, device_, cut_all(nullptr));
-  cut_all(storage_.as<uint8_t>());
-  const RopeTable table = rope_table(positions, config_.head_dim, config_.rope_theta, config_.rope_scaling);
-  const size_t bytes = table.cosine.size() * sizeof(float);
-  cosine_ = DeviceBuffer(ops_, device_, bytes);
-  sine_ = DeviceBuffer(ops_, device_, bytes);
-  ops_.upload(cosine_.data(), table.cosine.data(), bytes, device_);
-  ops_.upload(sine_.data(), table.sine.data(), bytes, device_);
-  counts_ = DeviceBuffer(ops_, device_, sizeof(RouterCounts));
-  ops_.clear(counts_.data(), sizeof(RouterCounts), device_);
-  all_rows_ = DeviceBuffer(ops_, device_, 2 * sizeof(int32_t));
+size_t layer_scratch_bytes(const ModelConfig& config, const LayerLimits& limits) {
+  LayerScratch unused;
+  return cut_scratch(config, limits, nullptr, &unused);
+}
+
+size_t logits_bytes(const ModelConfig& config) {
+  return static_cast<size_t>(kLogitRows * config.vocab_size) * sizeof(float);
+}
+
+LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& device, const LayerLimits& limits)
+    : weights_(weights), config_(weights.config()), ops_(ops), device_(device), limits_(limits) {
+  storage_ = DeviceBuffer(ops_, device_, layer_scratch_bytes(config_, limits_));
+  cut_scratch(config_, limits_, storage_.as<uint8_t>(), &at_);
+  const RopeTable table =
+      rope_table(limits.positions, config_.head_dim, config_.rope_theta, config_.rope_scaling);
+  ops_.upload(at_.cosine, table.cosine.data(), table.cosine.size() * sizeof(float), device_);
+  ops_.upload(at_.sine, table.sine.data(), table.sine.size() * sizeof(float), device_);
+  ops_.clear(at_.counts, sizeof(RouterCounts), device_);
 }
 
 RouterCounts LayerPass::take_counts() {
   RouterCounts counts;
-  ops_.download(&counts, counts_.data(), sizeof counts, device_);
-  ops_.clear(counts_.data(), sizeof counts, device_);
+  ops_.download(&counts, at_.counts, sizeof counts, device_);
+  ops_.clear(at_.counts, sizeof counts, device_);
   return counts;
 }
 
 const int32_t* LayerPass::offset_of_all(int64_t rows) {
   if (rows != offset_rows_) {
     const int32_t offset[2] = {0, static_cast<int32_t>(rows)};
-    ops_.upload(all_rows_.data(), offset, sizeof offset, device_);
+    ops_.upload(at_.all_rows, offset, sizeof offset, device_);
     offset_rows_ = rows;
   }
-  return all_rows_.as<int32_t>();
+  return at_.all_rows;
 }
 
 void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index,
@@ -98,27 +112,30 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
                             float* k, float* v) {
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_kv_heads, head_dim = config_.head_dim;
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.input_norm, config_.rms_norm_eps, normed_},
+  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.input_norm, config_.rms_norm_eps, at_.normed},
                device_);
-  gemm(weights.k, weights.k_bias, normed_, nullptr, rows, k);
-  gemm(weights.v, weights.v_bias, normed_, nullptr, rows, v);
+  gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
+  gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
   if (weights.k_norm != nullptr) {
     ops_.rmsnorm({k, rows * heads, head_dim, weights.k_norm, config_.rms_norm_eps, k}, device_);
   }
-  ops_.rope({k, rows, heads, head_dim, position, cosine_.as<float>(), sine_.as<float>()}, device_);
+  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
+  tap("attention.input", layer, at_.normed, rows, config_.hidden_size);
+  tap("attention.keys", layer, k, rows, heads * head_dim);
+  tap("attention.values", layer, v, rows, heads * head_dim);
 }
 
 void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const int32_t* position,
                        std::span<const AttentionRun> runs, std::span<const KvSpan> spans, float* residual) {
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_heads, head_dim = config_.head_dim;
-  gemm(weights.q, weights.q_bias, normed_, wanted, rows, q_);
+  gemm(weights.q, weights.q_bias, at_.normed, wanted, rows, at_.q);
   if (weights.q_norm != nullptr) {
-    ops_.rmsnorm({q_, rows * heads, head_dim, weights.q_norm, config_.rms_norm_eps, q_}, device_);
+    ops_.rmsnorm({at_.q, rows * heads, head_dim, weights.q_norm, config_.rms_norm_eps, at_.q}, device_);
   }
-  ops_.rope({q_, rows, heads, head_dim, position, cosine_.as<float>(), sine_.as<float>()}, device_);
+  ops_.rope({at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
   AttentionArgs args;
-  args.q = q_;
+  args.q = at_.q;
   args.runs = runs.data();
   args.run_count = static_cast<int64_t>(runs.size());
   args.spans = spans.data();
@@ -127,23 +144,26 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   args.head_dim = head_dim;
   args.window = config_.sliding_window;
   args.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  args.out = attended_;
+  args.out = at_.attended;
   ops_.attention(args, device_);
-  gemm(weights.o, nullptr, attended_, nullptr, rows, residual, /*accumulate=*/true);
+  tap("attention.queries", layer, at_.q, rows, heads * head_dim);
+  tap("attention.output", layer, at_.attended, rows, heads * head_dim);
+  gemm(weights.o, nullptr, at_.attended, nullptr, rows, residual, /*accumulate=*/true);
+  tap("attention.residual", layer, residual, rows, config_.hidden_size);
 }
 
 void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   ExpertFfnArgs args;
-  args.x = normed_;
+  args.x = at_.normed;
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.shared;
   args.hidden = config_.hidden_size;
   args.intermediate = config_.shared_intermediate_size;
-  args.activation = activation_;
-  args.out = shared_out_;
+  args.activation = at_.activation;
+  args.out = at_.shared_out;
   ops_.expert_ffn(args, device_);
-  gemm(weights.shared_gate, nullptr, normed_, nullptr, rows, shared_gate_);
+  gemm(weights.shared_gate, nullptr, at_.normed, nullptr, rows, at_.shared_gate);
 }
 
 void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
@@ -186,123 +206,135 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
     groups.insert(groups.end(), fresh.begin(), fresh.end());
   }
 
-  ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, normed_},
+  ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, at_.normed},
                device_);
 
   RouterArgs router;
-  router.x = normed_;
+  router.x = at_.normed;
   router.rows = block.rows;
   router.gate = weights.router;
   router.maps = maps.data();
   router.map_of_row = block.variant_of_row;
   router.slots = slots;
   router.renormalise = config_.norm_topk_prob;
-  router.expert = expert_;
-  router.weight = weight_;
-  router.logits = logits_;
-  router.counts = counts_.as<RouterCounts>();
+  router.expert = at_.expert;
+  router.weight = at_.weight;
+  router.logits = at_.router_logits;
+  router.counts = at_.counts;
   ops_.router(router, device_);
+  tap("router.input", layer, at_.normed, block.rows, hidden);
+  tap("router.logits", layer, at_.router_logits, block.rows, experts);
+  tap("router.expert", layer, at_.expert, block.rows, slots);
+  tap("router.weight", layer, at_.weight, block.rows, slots);
 
-  offset_.reserve(ops_, device_, (groups.size() + 1) * sizeof(int32_t));
   DispatchArgs dispatch;
-  dispatch.expert = expert_;
+  dispatch.expert = at_.expert;
   dispatch.rows = block.rows;
   dispatch.slots = slots;
   dispatch.map_of_row = block.variant_of_row;
   dispatch.group_of = group_of.data();
   dispatch.group_stride = stride;
   dispatch.groups = static_cast<int32_t>(groups.size());
-  dispatch.offset = offset_.as<int32_t>();
-  dispatch.order = order_;
+  dispatch.offset = at_.offset;
+  dispatch.order = at_.order;
   if (block.source_row != nullptr) {
-    first_slot_.reserve(ops_, device_, static_cast<size_t>(block.sources) * groups.size() * sizeof(int32_t));
     dispatch.source_row = block.source_row;
     dispatch.sources = block.sources;
-    dispatch.slot_row = slot_row_;
-    dispatch.first_slot = first_slot_.as<int32_t>();
+    dispatch.slot_row = at_.slot_row;
+    dispatch.first_slot = at_.first_slot;
   }
   ops_.dispatch(dispatch, device_);
 
   ExpertFfnArgs ffn;
-  ffn.x = normed_;
+  ffn.x = at_.normed;
   ffn.slots = slots;
-  ffn.order = order_;
-  ffn.offset = offset_.as<int32_t>();
+  ffn.order = at_.order;
+  ffn.offset = at_.offset;
   ffn.groups = static_cast<int32_t>(groups.size());
   ffn.experts = groups.data();
   ffn.hidden = hidden;
   ffn.intermediate = config_.expert_intermediate_size;
-  ffn.activation = activation_;
-  ffn.out = slot_out_;
+  ffn.activation = at_.activation;
+  ffn.out = at_.slot_out;
   ops_.expert_ffn(ffn, device_);
 
   if (observer != nullptr) {
-    observer->observe({layer, block.rows, normed_, logits_, expert_, weight_, slot_out_, slots});
+    observer->observe(
+        {layer, block.rows, at_.normed, at_.router_logits, at_.expert, at_.weight, at_.slot_out, slots});
   }
 
   CombineArgs combine;
-  combine.slot_out = slot_out_;
-  combine.weight = weight_;
-  combine.expert = expert_;
-  combine.slot_row = block.source_row != nullptr ? slot_row_ : nullptr;
+  combine.slot_out = at_.slot_out;
+  combine.weight = at_.weight;
+  combine.expert = at_.expert;
+  combine.slot_row = block.source_row != nullptr ? at_.slot_row : nullptr;
   combine.rows = block.rows;
   combine.slots = slots;
   combine.hidden = hidden;
   if (weights.shared.gate) {
     shared_expert(weights, block.rows);
-    combine.shared_out = shared_out_;
-    combine.shared_gate = shared_gate_;
+    combine.shared_out = at_.shared_out;
+    combine.shared_gate = at_.shared_gate;
   }
   combine.residual = block.residual;
   ops_.combine(combine, device_);
+  tap("mixture.residual", layer, block.residual, block.rows, hidden);
 }
 
 void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   const LayerWeights& weights = weights_.layer(layer);
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, normed_},
+  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, at_.normed},
                device_);
   ExpertFfnArgs args;
-  args.x = normed_;
+  args.x = at_.normed;
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.dense;
   args.hidden = config_.hidden_size;
   args.intermediate = config_.dense_intermediate_size;
-  args.activation = activation_;
-  args.out = shared_out_;
+  args.activation = at_.activation;
+  args.out = at_.shared_out;
   ops_.expert_ffn(args, device_);
   CombineArgs combine;  // no slots: the dense output is the whole term
   combine.rows = rows;
   combine.hidden = config_.hidden_size;
-  combine.shared_out = shared_out_;
+  combine.shared_out = at_.shared_out;
   combine.residual = residual;
   ops_.combine(combine, device_);
+  tap("dense.residual", layer, residual, rows, config_.hidden_size);
 }
 
 void LayerPass::score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
                       std::span<const int32_t> target, TokenScore* out) {
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, normed_},
+  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);
   ScoreArgs args;
-  args.x = normed_;
-  args.x_index = row_of_score.data();
-  args.target = target.data();
-  args.count = static_cast<int64_t>(row_of_score.size());
+  args.x = at_.normed;
   args.vocabulary = weights_.vocabulary();
-  const size_t bytes = row_of_score.size() * sizeof(TokenScore);
-  results_.reserve(ops_, device_, bytes);
-  args.out = results_.as<TokenScore>();
-  ops_.score(args, device_);
-  ops_.download(out, results_.data(), bytes, device_);
+  args.out = at_.scores;
+  for (size_t begin = 0; begin < row_of_score.size(); begin += static_cast<size_t>(limits_.block_rows)) {
+    const size_t count = std::min(row_of_score.size() - begin, static_cast<size_t>(limits_.block_rows));
+    args.x_index = row_of_score.data() + begin;
+    args.target = target.data() + begin;
+    args.count = static_cast<int64_t>(count);
+    ops_.score(args, device_);
+    ops_.download(out + begin, at_.scores, count * sizeof(TokenScore), device_);
+  }
 }
 
 void LayerPass::logits(const float* residual, int64_t rows, float* out) {
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, normed_},
+  logits_.reserve(ops_, device_, logits_bytes(config_));
+  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);
-  const size_t bytes = static_cast<size_t>(rows * weights_.vocabulary().n) * sizeof(float);
-  results_.reserve(ops_, device_, bytes);
-  gemm(weights_.vocabulary(), nullptr, normed_, nullptr, rows, results_.as<float>());
-  ops_.download(out, results_.data(), bytes, device_);
+  tap("final.norm", -1, at_.normed, rows, config_.hidden_size);
+  for (int64_t begin = 0; begin < rows; begin += kLogitRows) {
+    const int64_t count = std::min(rows - begin, kLogitRows);
+    gemm(weights_.vocabulary(), nullptr, at_.normed + begin * config_.hidden_size, nullptr, count,
+         logits_.as<float>());
+    tap("logits", -1, logits_.as<float>(), count, config_.vocab_size);
+    ops_.download(out + begin * config_.vocab_size, logits_.data(),
+                  static_cast<size_t>(count * config_.vocab_size) * sizeof(float), device_);
+  }
 }
 
 }  // namespace eep

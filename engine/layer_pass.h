@@ -5,12 +5,16 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "engine/layer_limits.h"
 #include "engine/layer_variants.h"
 #include "engine/merge_buffer.h"
 #include "engine/ops.h"
+#include "engine/taps.h"
 #include "engine/weights.h"
+#include "kernels/error.h"
 
 namespace eep {
 
@@ -29,6 +33,7 @@ class MixtureObserver {
     int32_t slots;
   };
   virtual void observe(const View& view) = 0;
+  virtual size_t memory() const { return 0; }  // bytes of the device that it takes itself
 };
 
 // Rows that pass the mixture together: each row belongs to one variant of the layer.
@@ -43,11 +48,43 @@ struct MixtureBlock {
   const int32_t* variant_of_row = nullptr;  // [rows] index into variants, or null: all rows use variants[0]
 };
 
+// An op that fails in `body` is named with its layer.
+template <typename Body>
+void in_layer(int64_t layer, const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    throw Error(error.code(), "layer " + std::to_string(layer), error.what(), error.hint());
+  }
+}
+
+// Intermediates of one layer over a block, cut from one allocation.
+struct LayerScratch {
+  float* normed = nullptr;         // [block_rows, hidden]
+  float* q = nullptr;              // [block_rows, heads * head_dim]
+  float* attended = nullptr;       // [block_rows, heads * head_dim]
+  float* router_logits = nullptr;  // [block_rows, experts]
+  float* weight = nullptr;         // [block_rows, slots]
+  int32_t* expert = nullptr;       // [block_rows, slots]
+  int32_t* order = nullptr;        // [block_rows * slots]
+  int32_t* slot_row = nullptr;     // [block_rows * slots]
+  float* activation = nullptr;     // [block_rows, widest intermediate]
+  float* slot_out = nullptr;       // [block_rows * slots, hidden]
+  float* shared_out = nullptr;     // [block_rows, hidden]
+  float* shared_gate = nullptr;    // [block_rows]
+  float* cosine = nullptr;         // [positions, head_dim / 2]
+  float* sine = nullptr;           // [positions, head_dim / 2]
+  int32_t* offset = nullptr;       // [groups + 1]
+  int32_t* first_slot = nullptr;   // [first_slots] as [sources, groups]
+  int32_t* all_rows = nullptr;     // [2]
+  RouterCounts* counts = nullptr;
+  TokenScore* scores = nullptr;  // [block_rows] on their way to the host
+};
+
 class LayerPass {
  public:
-  // block_rows: most rows of one call; slots: largest top_k; positions: rope table size.
-  LayerPass(const Weights& weights, const Ops& ops, const Device& device, int64_t block_rows, int32_t slots,
-            int64_t positions);
+  // Takes all its memory here.
+  LayerPass(const Weights& weights, const Ops& ops, const Device& device, const LayerLimits& limits);
 
   // Attention, first half: norm of the rows, keys and values of each.
   void keys_values(int64_t layer, const float* residual,  // [rows, hidden]
@@ -69,6 +106,18 @@ class LayerPass {
                MixtureObserver* observer = nullptr);
   void dense(int64_t layer, float* residual, int64_t rows);
 
+  // Whether a block with equal rows fits the table that finds them.
+  bool shares(int64_t sources, int64_t merged) const {
+    return sources * (config_.num_experts + merged) <= limits_.first_slots;
+  }
+
+  // Everything that passes from now on is added there; null: nothing.
+  void set_taps(Taps* taps) { taps_ = taps; }
+  template <typename T>
+  void tap(const char* name, int64_t layer, const T* values, int64_t rows, int64_t width) const {
+    if (taps_ != nullptr) taps_->add(name, layer, values, rows, width);
+  }
+
   // What the routers counted since the last call.
   RouterCounts take_counts();
 
@@ -88,15 +137,11 @@ class LayerPass {
   const ModelConfig& config_;
   const Ops& ops_;
   Device device_;
-  DeviceBuffer cosine_, sine_;  // [positions, head_dim / 2]
-  DeviceBuffer storage_;
-  float *normed_, *q_, *attended_, *logits_, *weight_, *activation_, *slot_out_, *shared_out_, *shared_gate_;
-  int32_t *expert_, *order_, *slot_row_;
-  DeviceBuffer offset_;      // [groups + 1]
-  DeviceBuffer first_slot_;  // [sources, groups]
-  DeviceBuffer counts_;      // RouterCounts
-  DeviceBuffer all_rows_;    // [2]
-  DeviceBuffer results_;     // scores or logits on their way to the host
+  LayerLimits limits_;
+  Taps* taps_ = nullptr;
+  DeviceBuffer storage_;  // of everything that LayerScratch points to
+  LayerScratch at_;
+  DeviceBuffer logits_;  // [kLogitRows, vocab], taken by the first call of logits()
   int64_t offset_rows_ = -1;
 };
 

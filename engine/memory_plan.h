@@ -8,31 +8,40 @@
 #include <string>
 
 #include "engine/config.h"
+#include "engine/layer_limits.h"
 #include "engine/ops.h"
+#include "engine/weight_plan.h"
 
 namespace eep {
 
 struct MemoryRequest {
-  size_t budget = 0;         // bytes for everything below; 0: unlimited
+  size_t budget = 0;         // bytes for weights and everything below; 0: unlimited
+  WeightPlan weights;        // of the weights that are there
   int64_t rows = 0;          // rows of all prompts of one candidate
   int64_t largest_tree = 0;  // rows of the largest prompt tree, which is not cut
-  int64_t wanted = 0;        // scored positions
+  int64_t positions = 0;     // of the longest sequence
   int32_t candidates = 1;
   int32_t dense_experts = 0;  // merged experts of one layer of one candidate, at most
   int32_t slots = 0;          // largest top_k
+  size_t beside = 0;          // bytes that the caller takes itself
 };
 
 struct MemoryPlan {
-  size_t weights = 0;          // packed base weights
+  const char* device = "";     // name of the backend
+  size_t budget = 0;           // bytes, 0: unlimited
+  WeightPlan layers;           // which layers are resident
+  size_t weights = 0;          // bytes of base weights on the device, streaming buffers included
   int64_t chunk_rows = 0;      // rows of one candidate that pass through the layers together
   int32_t candidates = 0;      // candidates that pass through the layers together
   int64_t block_rows = 0;      // rows of all candidates that one op sees at once
   int64_t merged_experts = 0;  // slots of the merge buffer
+  LayerLimits limits;          // of the layers' intermediates
   size_t activations = 0;      // bytes of residual streams, keys and values
   size_t scratch = 0;          // bytes of one block's intermediates
   size_t merge_buffer = 0;     // bytes
+  size_t beside = 0;           // bytes
 
-  size_t total() const { return weights + activations + scratch + merge_buffer; }
+  size_t total() const { return weights + activations + scratch + merge_buffer + beside; }
 };
 
 // Throws Error(kRuntime) with the least that would do if the budget does not suffice.

@@ -22,8 +22,14 @@ MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& d
   const ModelConfig& config = weights.config();
   gate_bytes_ = ops.packed_bytes(config.expert_intermediate_size, config.hidden_size, config.dtype);
   down_bytes_ = ops.packed_bytes(config.hidden_size, config.expert_intermediate_size, config.dtype);
-  slot_bytes_ = 2 * rounded(gate_bytes_) + rounded(down_bytes_);
+  slot_bytes_ = slot_bytes(config, ops);
   storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
+}
+
+size_t MergeBuffer::slot_bytes(const ModelConfig& config, const Ops& ops) {
+  const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
+  return 2 * rounded(ops.packed_bytes(width, hidden, config.dtype)) +
+         rounded(ops.packed_bytes(hidden, width, config.dtype));
 }
 
 ExpertMatrices MergeBuffer::slot(int64_t index) const {

@@ -18,6 +18,8 @@ class MergeBuffer {
   // slots: merged experts that fit at once (memory plan).
   MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots);
 
+  // Bytes of one merged expert.
+  static size_t slot_bytes(const ModelConfig& config, const Ops& ops);
   int64_t slots() const { return slots_; }
   // Merged experts of a layer for the given rows of W_EM ([experts] each, distinct), at most slots() of them.
   // The result is valid until the next call.

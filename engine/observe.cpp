@@ -27,10 +27,12 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   request.budget = memory_budget;
   request.rows = prompts.rows();
   request.largest_tree = largest_tree_rows(prompts);
-  request.wanted = prompts.rows();
+  request.positions = longest;
+  request.weights = weights.plan();
+  request.beside = observer.memory();
   request.slots = variants.slots();
   const MemoryPlan plan = plan_memory(config, ops, request);
-  LayerPass layers(weights, ops, device, plan.block_rows, variants.slots(), longest);
+  LayerPass layers(weights, ops, device, plan.limits);
   MergeBuffer merged(weights, ops, device, plan.merged_experts);
   WorkCounts work;
   ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);

@@ -14,6 +14,7 @@
 #include "kernels/expert_merge.h"
 #include "kernels/expert_stats.h"
 #include "kernels/gemm.h"
+#include "kernels/gpu_memory.h"
 #include "kernels/gpu_timer.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
@@ -35,12 +36,23 @@ struct Ops {
   void (*download)(void* to, const void* from, size_t bytes, const Device&);
   void (*copy)(void* to, const void* from, size_t bytes, const Device&);  // within the device
   void (*clear)(void* memory, size_t bytes, const Device&);
+  DeviceMemory (*memory)(const Device&);  // zeros: the host's
+
+  // Weights that do not fit the device wait in such host memory and are copied while earlier layers compute
+  // (gpu_memory.h); null where the device's memory is the host's.
+  void* (*allocate_host)(size_t bytes, const Device&);
+  void (*release_host)(void* memory, const Device&);
+  void (*upload_ahead)(void* to, const void* from, size_t bytes, int slot, const Device&);
+  void (*await_upload)(int slot, const Device&);
 
   // Weights in the backend's layout, and the dtype that a checkpoint's becomes.
   DType (*weight_dtype)(DType dtype);
   size_t (*packed_bytes)(int64_t n, int64_t k, DType dtype);
   PackedMatrix (*pack)(const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
                        DType dtype, void* destination, const Device&);
+  // The same layout in memory of allocate_host.
+  PackedMatrix (*pack_host)(const void* source, int64_t n, int64_t k, int64_t row_stride,
+                            int64_t column_stride, DType dtype, void* destination);
 
   void (*embed)(const EmbedArgs&, const Device&);
   void (*rmsnorm)(const RmsNormArgs&, const Device&);

@@ -1,4 +1,5 @@
-// Weights: one allocation for all packed matrices and f32 vectors, sizes first, then cut and filled.
+// Weights: one allocation for all resident matrices and f32 vectors, one of host memory for each streamed
+// layer; sizes first, then cut and filled.
 #include "engine/weights.h"
 
 #include <cstring>
@@ -41,27 +42,48 @@ float element(const uint8_t* source, DType dtype) {
   return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
+// What a walk over the model does with each piece.
+enum class Walk : uint8_t {
+  kSizes,   // adds up
+  kDevice,  // packs into the device's memory
+  kHost,    // packs into the host's memory
+  kViews    // describes what lies there, or will
+};
+
 // Describes and, with a base, fills every tensor. One walk, so sizes and contents cannot disagree.
 class Packer {
  public:
-  Packer(const ModelConfig& config, const Ops& ops, const Device& device, uint8_t* base)
-      : config_(config), ops_(ops), device_(device), arena_(base) {}
+  Packer(const ModelConfig& config, const Ops& ops, const Device& device, Walk walk, uint8_t* base)
+      : config_(config), ops_(ops), device_(device), walk_(walk), arena_(base) {}
 
   const float* vector(const Tensor& source, int64_t size) {
     auto* out = reinterpret_cast<float*>(arena_.cut(static_cast<size_t>(size) * sizeof(float)));
-    if (out == nullptr) return nullptr;
+    if (walk_ == Walk::kSizes || walk_ == Walk::kViews) return out;
     const uint8_t* bytes = source.as<uint8_t>();
     std::vector<float> values(static_cast<size_t>(size));
     for (size_t i = 0; i < values.size(); ++i) {
       values[i] = element(bytes + i * dtype_size(source.dtype), source.dtype);
     }
-    ops_.upload(out, values.data(), values.size() * sizeof(float), device_);
+    if (walk_ == Walk::kHost) {
+      std::memcpy(out, values.data(), values.size() * sizeof(float));
+    } else {
+      ops_.upload(out, values.data(), values.size() * sizeof(float), device_);
+    }
     return out;
   }
 
   PackedMatrix matrix(const RawMatrix& source, int64_t n, int64_t k) {
     uint8_t* out = arena_.cut(ops_.packed_bytes(n, k, config_.dtype));
-    if (out == nullptr) return {};
+    switch (walk_) {
+      case Walk::kSizes:
+        return {};
+      case Walk::kViews:
+        return {out, ops_.weight_dtype(source.dtype), n, k};
+      case Walk::kHost:
+        return ops_.pack_host(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out);
+      case Walk::kDevice:
+        break;
+    }
     return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out, device_);
   }
 
@@ -70,7 +92,7 @@ class Packer {
     if (ops_.host_memory) return source;
     uint8_t* out =
         arena_.cut(static_cast<size_t>(config_.vocab_size * config_.hidden_size) * dtype_size(config_.dtype));
-    if (out == nullptr) return {};
+    if (walk_ == Walk::kSizes) return {};
     ops_.upload(out, source.data, source.bytes(), device_);
     return Tensor(out, source.dtype, {source.dim(0), source.dim(1)});
   }
@@ -128,6 +150,7 @@ class Packer {
   const ModelConfig& config_;
   const Ops& ops_;
   const Device& device_;
+  Walk walk_;
   Arena arena_;
 };
 
@@ -135,7 +158,7 @@ class Packer {
 
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
   const Device nowhere;
-  Packer sizes(config, ops, nowhere, nullptr);
+  Packer sizes(config, ops, nowhere, Walk::kSizes, nullptr);
   const RawLayer none;
   for (uint8_t sparse : config.sparse) sizes.layer(none, sparse != 0);
   sizes.vector({}, config.hidden_size);
@@ -144,17 +167,49 @@ size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
   return sizes.used();
 }
 
-Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device) : config_(raw.config) {
-  packed_bytes_ = packed_bytes(config_, ops);
-  storage_ = DeviceBuffer(ops, device, packed_bytes_);
-  Packer packer(config_, ops, device, storage_.as<uint8_t>());
-  for (int64_t index = 0; index < config_.num_layers; ++index) {
-    layers_.push_back(packer.layer(raw.layers[static_cast<size_t>(index)],
-                                   config_.sparse[static_cast<size_t>(index)] != 0));
+size_t Weights::layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse) {
+  const Device nowhere;
+  Packer sizes(config, ops, nowhere, Walk::kSizes, nullptr);
+  sizes.layer({}, sparse);
+  return sizes.used();
+}
+
+Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device)
+    : Weights(raw, ops, device, plan_weights(raw.config, ops, 0)) {}
+
+Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan)
+    : config_(raw.config), plan_(plan), streamed_(raw.layers.size()) {
+  if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
+  storage_ = DeviceBuffer(ops, device, plan_.resident);
+  Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
+  int64_t streamed = 0;
+  for (size_t index = 0; index < raw.layers.size(); ++index) {
+    const RawLayer& layer = raw.layers[index];
+    const bool sparse = config_.sparse[index] != 0;
+    if (plan_.streamed.empty() || plan_.streamed[index] == 0) {
+      layers_.push_back(packer.layer(layer, sparse));
+      continue;
+    }
+    layers_.emplace_back();
+    HostBuffer host(ops, device, layer_bytes(config_, ops, sparse));
+    Packer(config_, ops, device, Walk::kHost, host.data()).layer(layer, sparse);
+    stream_->add(std::move(host));
+    streamed_[index] = std::make_unique<Streamed>();
+    streamed_[index]->number = streamed++;
+    for (int slot = 0; slot < kStreamBuffers; ++slot) {
+      Packer views(config_, ops, device, Walk::kViews, stream_->buffer(slot));
+      streamed_[index]->views[static_cast<size_t>(slot)] = views.layer(layer, sparse);
+    }
   }
   final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
   vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
   embedding_ = packer.table(raw.embedding);
+}
+
+const LayerWeights& Weights::layer(int64_t index) const {
+  const auto& streamed = streamed_[static_cast<size_t>(index)];
+  if (streamed == nullptr) return layers_[static_cast<size_t>(index)];
+  return streamed->views[static_cast<size_t>(stream_->acquire(streamed->number))];
 }
 
 }  // namespace eep

@@ -1,13 +1,18 @@
 // Weights: a model's base weights in the backend's layout. Packing is the only second copy; the embedding
-// table stays mapped on the CPU.
+// table stays mapped on the CPU; layers that the device has no room for stay in the host's memory and are
+// streamed (layer_stream.h).
 #pragma once
 
+#include <array>
+#include <memory>
 #include <vector>
 
 #include "engine/config.h"
 #include "engine/device_buffer.h"
+#include "engine/layer_stream.h"
 #include "engine/ops.h"
 #include "engine/raw_model.h"
+#include "engine/weight_plan.h"
 #include "kernels/device.h"
 #include "kernels/expert_ffn.h"
 #include "kernels/tensor.h"
@@ -36,26 +41,36 @@ class Weights {
  public:
   // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object
   // (on the CPU the embedding is a view into it).
-  Weights(const RawModel& raw, const Ops& ops, const Device& device = {});
+  Weights(const RawModel& raw, const Ops& ops, const Device& device = {});  // every layer resident
+  Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan);
 
   const ModelConfig& config() const { return config_; }
-  const LayerWeights& layer(int64_t index) const { return layers_[static_cast<size_t>(index)]; }
+  // For work that is given to the device before the layer after the next one is asked for.
+  const LayerWeights& layer(int64_t index) const;
   const Tensor& embedding() const { return embedding_; }          // [vocab, hidden], the checkpoint's dtype
   const float* final_norm() const { return final_norm_; }         // [hidden]
   const PackedMatrix& vocabulary() const { return vocabulary_; }  // [vocab, hidden]
-  size_t packed_bytes() const { return packed_bytes_; }
+  const WeightPlan& plan() const { return plan_; }
+  int64_t streamed_copies() const { return stream_ == nullptr ? 0 : stream_->copies(); }
 
-  // Bytes that packing will take, from the config alone.
+  // Bytes that packing will take, of all and of one layer, from the config alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops);
+  static size_t layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse);
 
  private:
   ModelConfig config_;
-  std::vector<LayerWeights> layers_;
+  WeightPlan plan_;
+  std::vector<LayerWeights> layers_;  // [layers] empty for streamed ones
+  struct Streamed {
+    int64_t number;                                  // among the streamed ones
+    std::array<LayerWeights, kStreamBuffers> views;  // into each buffer
+  };
+  std::vector<std::unique_ptr<Streamed>> streamed_;  // [layers] null: resident
+  std::unique_ptr<LayerStream> stream_;              // null: every layer is resident
   Tensor embedding_;
   const float* final_norm_ = nullptr;
   PackedMatrix vocabulary_;
   DeviceBuffer storage_;
-  size_t packed_bytes_ = 0;
 };
 
 }  // namespace eep

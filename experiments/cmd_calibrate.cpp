@@ -46,7 +46,8 @@ std::vector<int32_t> subset_counts(const Arguments& arguments, int32_t experts) 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
   const Task task = load_task(find_task(arguments.task, "."));
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
-  ModelContext model(arguments.model, *context.options.ops, context.options.device);
+  const auto opened = open_model(arguments.model, context);
+  ModelContext& model = *opened;
   require_original(model.raw(), arguments.model);
   const int32_t experts = static_cast<int32_t>(model.config().num_experts);
   StatisticsFile file;

@@ -48,7 +48,8 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
 int eval(const Arguments& arguments, CommandContext& context) {
   const Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
-  ModelContext model(arguments.model, *context.options.ops, context.options.device);
+  const auto opened = open_model(arguments.model, context);
+  ModelContext& model = *opened;
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
                            std::move(items), model.tokenizer());

@@ -43,7 +43,8 @@ int generate(const Arguments& arguments, CommandContext& context) {
   if (arguments.chat && !arguments.has_prompt) {
     throw Error(ExitCode::kUsage, "--chat", "wraps a text (expected --prompt)");
   }
-  ModelContext model(arguments.model, *context.options.ops, context.options.device);
+  const auto opened = open_model(arguments.model, context);
+  ModelContext& model = *opened;
   const std::vector<int32_t> prompt = arguments.chat ? model.tokenizer().encode(chat_prompt(arguments), false)
                                       : arguments.has_prompt
                                           ? model.tokenizer().encode(arguments.prompt, true)

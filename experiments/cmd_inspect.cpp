@@ -26,16 +26,42 @@ std::string tokenizer_text(const std::string& path) {
   }
 }
 
+// Of one prompt of 512 tokens, or as many as the limit allows.
+MemoryPlan plan_for(const ModelConfig& config, const Ops& ops, const char* name, size_t budget) {
+  MemoryRequest request;
+  request.slots = static_cast<int32_t>(config.top_k);
+  request.budget = budget;
+  request.weights = plan_weights(config, ops, budget);
+  for (int64_t rows = std::min<int64_t>(config.max_positions, 512);; rows /= 2) {
+    request.rows = request.largest_tree = request.positions = rows;
+    try {
+      MemoryPlan plan = plan_memory(config, ops, request);
+      plan.device = name;  // sizes on CUDA are those of its twin on the host
+      return plan;
+    } catch (const Error&) {
+      if (rows <= 16) throw;
+    }
+  }
+}
+
+Json plan_json(const MemoryPlan& plan) {
+  return {{"total", plan.total()},
+          {"weights", plan.weights},
+          {"activations", plan.activations},
+          {"scratch", plan.scratch},
+          {"streamed_layers", plan.layers.streamed_layers()},
+          {"host", plan.layers.host}};
+}
+
 int inspect(const Arguments& arguments, CommandContext& context) {
   const RawModel raw = load_checkpoint(arguments.model);
   const ModelConfig& config = raw.config;
   const ParameterCounts counts = count_parameters(config);
-  MemoryRequest request;
-  request.rows = request.largest_tree = std::min<int64_t>(config.max_positions, 512);
-  request.wanted = 1;
-  request.slots = static_cast<int32_t>(config.top_k);
-  request.budget = context.options.memory;
-  const MemoryPlan plan = plan_memory(config, *context.options.ops, request);
+  // The limit is the chosen device's; the other backend is planned without one.
+  const bool on_cpu = context.options.ops->host_memory;
+  const size_t memory = context.options.memory;
+  const MemoryPlan cpu = plan_for(config, cpu_ops(), "cpu", on_cpu ? memory : 0);
+  const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
   const std::string tokenizer = tokenizer_text(arguments.model);
   if (arguments.json) {
     const Json json{
@@ -52,13 +78,7 @@ int inspect(const Arguments& arguments, CommandContext& context) {
         {"parameters", {{"total", counts.total}, {"active", counts.active}, {"experts", counts.experts}}},
         {"bytes", raw.bytes},
         {"tokenizer", tokenizer},
-        {"memory",
-         {{"cpu",
-           {{"total", plan.total()},
-            {"weights", plan.weights},
-            {"activations", plan.activations},
-            {"scratch", plan.scratch}}},
-          {"cuda", nullptr}}}};
+        {"memory", {{"cpu", plan_json(cpu)}, {"cuda", plan_json(cuda)}}}};
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -77,8 +97,8 @@ int inspect(const Arguments& arguments, CommandContext& context) {
        fmt::format("{} total, {} active, {} in experts", counts.total, counts.active, counts.experts));
   line("bytes", std::to_string(raw.bytes));
   line("tokenizer", tokenizer);
-  line("cpu", describe(plan));
-  line("cuda", "this build has no CUDA backend");
+  line("cpu", describe(cpu));
+  line("cuda", describe(cuda));
   return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "experiments/combination.h"
+#include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
 #include "experiments/program.h"
 #include "experiments/run_directory.h"
@@ -155,8 +156,13 @@ class Runner {
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
     std::unique_ptr<ModelContext>& model = models_[path];
-    if (!model) model = std::make_unique<ModelContext>(path, *context_.options.ops, context_.options.device);
-    return *model;
+    if (model) return *model;
+    if (!context_.options.ops->host_memory &&
+        models_.size() > 1) {  // a GPU's memory is planned for one model
+      tasks_.clear();
+      models_.clear();
+    }
+    return *(models_[path] = open_model(path, context_));
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -287,6 +293,9 @@ class Runner {
       Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.seed,
                                     model_of(e).path(), model);
       manifest["data"] = data;
+      manifest["device"] = context_.options.ops->name;
+      if (context_.options.device.kind == DeviceKind::kCuda)
+        manifest["gpu"] = cuda_device_text(context_.options.device.index);
       write_file_atomic(file, manifest.dump(2) + "\n");
       return;
     }

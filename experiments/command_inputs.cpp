@@ -1,11 +1,24 @@
 #include "experiments/command_inputs.h"
 
+#include <fmt/format.h>
+
 #include <sstream>
 
 #include "loaders/json.h"
 #include "loaders/plan_io.h"
 
 namespace eep {
+
+std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
+  const CommonOptions& options = context.options;
+  auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory);
+  if (model->dtype() != model->config().dtype) {
+    context.messages.info(fmt::format("{}: {} weights run as {} with --device {}", path,
+                                      dtype_name(model->config().dtype), dtype_name(model->dtype()),
+                                      options.ops->name));
+  }
+  return model;
+}
 
 std::vector<int32_t> parse_ids(const std::string& text) {
   std::string plain = text;

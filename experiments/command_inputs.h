@@ -2,13 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/expert_plan.h"
 #include "experiments/model_context.h"
+#include "experiments/program.h"
 
 namespace eep {
+
+// The model on the device of the options, within their memory. Says where its weights are rounded for it.
+std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).
 std::vector<int32_t> parse_ids(const std::string& text);

@@ -13,14 +13,20 @@ namespace eep {
 
 class ModelContext {
  public:
-  ModelContext(const std::string& path, const Ops& ops, const Device& device = {})
-      : path_(path), raw_(load_checkpoint(path)), weights_(raw_, ops, device), ops_(ops) {}
+  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed.
+  ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0)
+      : path_(path),
+        raw_(load_checkpoint(path)),
+        weights_(raw_, ops, device, plan_weights(raw_.config, ops, memory)),
+        ops_(ops) {}
 
   const std::string& path() const { return path_; }
   const RawModel& raw() const { return raw_; }
   const ModelConfig& config() const { return raw_.config; }
   const Weights& weights() const { return weights_; }
   const Ops& ops() const { return ops_; }
+  // What the weights are while they compute: a GPU has no f32 ones.
+  DType dtype() const { return ops_.weight_dtype(raw_.config.dtype); }
   // Loaded on first use: commands that are given token ids need none.
   const Tokenizer& tokenizer() {
     if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(path_));

@@ -18,9 +18,10 @@ void CommonOptions::add_to(CLI::App& app) {
                  "auto, cpu, cuda, cuda:N, or simt (CUDA kernels on the host, for tests)");
   app.add_option("--threads", threads, "CPU threads (default: all); results do not depend on it")
       ->check(CLI::Range(1, 4096));
-  app.add_option(
-      "--memory", memory_text,
-      "bytes, or a fraction of the machine's memory; suffixes k, M, G; results do not depend on it");
+  app.add_option("--memory", memory_text,
+                 "bytes, or a fraction of the device's memory (default on a GPU: what is free); suffixes k, "
+                 "M, G; results "
+                 "do not depend on it");
   app.add_option("--seed", seed, "seed of what is random")->each([this](const std::string&) {
     seed_given = true;
   });
@@ -30,7 +31,13 @@ void CommonOptions::add_to(CLI::App& app) {
                  "instruction set of the CPU kernels (see eep doctor); results do not depend on it");
 }
 
-size_t parse_memory(const std::string& text) {
+// Left to the driver: kernels' code and stacks, and what a device's allocator cannot give in one piece.
+size_t device_limit(const DeviceMemory& memory) {
+  const size_t reserve = (size_t{256} << 20) + memory.total / 64;
+  return memory.free > reserve ? memory.free - reserve : 1;
+}
+
+size_t parse_memory(const std::string& text, size_t whole) {
   const auto refuse = [&] {
     throw Error(
         ExitCode::kUsage, "--memory",
@@ -50,11 +57,17 @@ size_t parse_memory(const std::string& text) {
   else if (!suffix.empty())
     refuse();
   if (suffix.empty() && value < 1) {
-    scale = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+    scale = static_cast<double>(whole);
   }
   const double bytes = value * scale;
   if (bytes < 1 || bytes > 1e18) refuse();
   return static_cast<size_t>(bytes);
+}
+
+size_t parse_memory(const std::string& text) {
+  const auto machine =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  return parse_memory(text, static_cast<size_t>(machine));
 }
 
 void CommonOptions::open_device() {
@@ -87,7 +100,12 @@ void CommonOptions::resolve() {
   open_device();
   device.threads =
       threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  memory = memory_text.empty() ? 0 : parse_memory(memory_text);
+  const DeviceMemory there = ops->memory(device);
+  if (memory_text.empty()) {
+    memory = there.total == 0 ? 0 : device_limit(there);
+  } else {
+    memory = there.total == 0 ? parse_memory(memory_text) : parse_memory(memory_text, there.total);
+  }
   if (!cpu_target.empty()) {
     const auto targets = cpu_targets();
     if (std::find(targets.begin(), targets.end(), cpu_target) == targets.end()) {

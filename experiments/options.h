@@ -16,7 +16,7 @@ namespace eep {
 struct CommonOptions {
   std::string device_name = "auto";
   int threads = 0;          // 0: all of the machine
-  std::string memory_text;  // BYTES or FRACTION of the machine's memory, with k, M, G
+  std::string memory_text;  // BYTES or FRACTION of the device's memory, with k, M, G
   uint64_t seed = 11450;
   bool seed_given = false;  // on the command line: then it goes before an experiment file's
   std::string log_level = "info";
@@ -35,7 +35,10 @@ struct CommonOptions {
   void open_device();
 };
 
-// "512M", "1.5G", "0.5" (of the machine's memory), "1000000". Throws Error(kUsage).
+// "512M", "1.5G", "0.5" (of `whole`, or of the machine's memory), "1000000". Throws Error(kUsage).
+size_t parse_memory(const std::string& text, size_t whole);
 size_t parse_memory(const std::string& text);
+// The limit on a GPU where none is given: what is free, less a reserve.
+size_t device_limit(const DeviceMemory& memory);
 
 }  // namespace eep

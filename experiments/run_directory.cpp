@@ -67,7 +67,6 @@ Json make_manifest(const std::string& command_line, int threads, int64_t seed, c
           {"started", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now))},
           {"command", command_line},
           {"seed", seed},
-          {"device", "cpu"},
           {"cpu", processor},
           {"cpu_target", cpu_target()},
           {"threads", threads},

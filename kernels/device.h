@@ -1,6 +1,8 @@
 // Where ops run. A value that is passed, never a global.
 #pragma once
 
+#include <cstddef>
+
 namespace eep {
 
 enum class DeviceKind { kCpu, kCuda, kSimt };
@@ -11,6 +13,11 @@ struct Device {
   int threads = 1;          // CPU worker threads; bits never depend on it
   void* stream = nullptr;   // CUDA stream, null on the CPU
   void* staging = nullptr;  // what launchers take small tables to the GPU through (gpu.h)
+  void* uploads = nullptr;  // the stream of copies that run ahead (gpu_uploads.h); null: they run at once
+};
+
+struct DeviceMemory {
+  size_t free = 0, total = 0;  // bytes; zeros: not known, or the host's
 };
 
 }  // namespace eep

@@ -52,9 +52,10 @@ struct Launch {
 };
 
 // "gemm: WHAT (rows 3, n 8; 1x1x1 blocks of 128 threads, 0 bytes of shared memory)"
-[[noreturn]] inline void fail_launch(const Launch& launch, const std::string& what) {
+template <typename Shapes>
+[[noreturn]] void fail_launch(const Launch& launch, const Shapes& shapes, const std::string& what) {
   std::string where;
-  for (const Shape& shape : launch.shapes)
+  for (const Shape& shape : shapes)
     where += std::string(shape.name) + " " + std::to_string(shape.extent) + ", ";
   if (!where.empty()) where.replace(where.size() - 2, 2, "; ");
   const dim3 b = launch.blocks, t = launch.threads;
@@ -72,6 +73,20 @@ inline void check(cudaError_t status, const char* where) {
   throw Error(code, where, std::string("CUDA says \"") + cudaGetErrorString(status) + "\"");
 }
 
+// Pinned host memory and device memory of equal size, in segments that are used in turn. A segment is filled
+// again when the copies from it are over, for which an event stands; the stream's own order protects the
+// device's half.
+struct StagingRing {
+  static constexpr int kSegments = 4;
+  static constexpr size_t kSegmentBytes = kScratchBytes;
+  char* host = nullptr;
+  char* device = nullptr;
+  cudaEvent_t copied[kSegments] = {};
+  int segment = 0;
+  size_t used = 0;                    // of the segment
+  const char* last_launch = "no op";  // for messages
+};
+
 template <typename T>
 __device__ T* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char bytes[];
@@ -83,26 +98,14 @@ void launch(const Device& device, const Launch& launch, void (*kernel)(P...), co
   if (launch.shared_bytes > 48 << 10) {
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(launch.shared_bytes));
-    if (status != cudaSuccess) fail_launch(launch, cudaGetErrorString(status));
+    if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
   }
   kernel<<<launch.blocks, launch.threads, launch.shared_bytes, static_cast<cudaStream_t>(device.stream)>>>(
       args...);
   const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) fail_launch(launch, cudaGetErrorString(status));
+  if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+  if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->last_launch = launch.op;
 }
-
-// Pinned host memory and device memory of equal size, in segments that are used in turn. A segment is filled
-// again when the copies from it are over, for which an event stands; the stream's own order protects the
-// device's half.
-struct StagingRing {
-  static constexpr int kSegments = 4;
-  static constexpr size_t kSegmentBytes = kScratchBytes;
-  char* host = nullptr;
-  char* device = nullptr;
-  cudaEvent_t copied[kSegments] = {};
-  int segment = 0;
-  size_t used = 0;  // of the segment
-};
 
 #else
 
@@ -115,10 +118,15 @@ template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
   const dim3 blocks = launch.blocks, threads = launch.threads;
   const size_t shared_bytes = launch.shared_bytes;
-  if (device.stream == nullptr) return simt::launch(kernel, blocks, threads, shared_bytes, args...);
-  static_cast<simt::Stream*>(device.stream)->add([=] {
-    simt::launch(kernel, blocks, threads, shared_bytes, args...);
-  });
+  const auto run = [=, op = launch.op, shapes = std::vector<Shape>(launch.shapes)] {
+    try {
+      simt::launch(kernel, blocks, threads, shared_bytes, args...);
+    } catch (const std::exception& error) {
+      fail_launch({op, blocks, threads, shared_bytes}, shapes, error.what());
+    }
+  };
+  if (device.stream == nullptr) return run();
+  static_cast<simt::Stream*>(device.stream)->add(run);
 }
 
 #endif
@@ -143,6 +151,14 @@ class Staging {
   }
 
 #ifdef __CUDACC__
+  // A copy of `values` in the ring's pinned half: for a copy to somewhere else on the device.
+  const void* pinned(const void* values, size_t bytes) {
+    const size_t at = reserve(bytes);
+    char* const host = static_cast<StagingRing*>(device_.staging)->host + at;
+    __builtin_memcpy(host, values, bytes);
+    return host;
+  }
+
  private:
   size_t reserve(size_t bytes) {  // offset into both halves of the ring
     StagingRing& ring = *static_cast<StagingRing*>(device_.staging);

@@ -1,8 +1,11 @@
 // gpu_memory on CUDA and on the host executor, side by side.
+#include <algorithm>
 #include <cstdio>
 
+#include "kernels/cuda_found.h"
 #include "kernels/gpu.h"
 #include "kernels/gpu_memory.h"
+#include "kernels/gpu_uploads.h"
 
 namespace eep {
 
@@ -11,6 +14,15 @@ namespace eep {
 namespace {
 
 cudaStream_t stream_of(const Device& device) { return static_cast<cudaStream_t>(device.stream); }
+gpu::UploadStream& uploads_of(const Device& device) {
+  return *static_cast<gpu::UploadStream*>(device.uploads);
+}
+
+cudaEvent_t new_event() {
+  cudaEvent_t event = nullptr;
+  gpu::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "--device cuda");
+  return event;
+}
 
 std::string gibibytes(size_t bytes) {
   char text[32];
@@ -35,25 +47,18 @@ std::string device_text_cuda(int index) {
 }
 
 Device open_cuda(int index) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess || count == 0) {
+  CudaFound found;
+  cudaDriverGetVersion(&found.driver);
+  cudaRuntimeGetVersion(&found.runtime);
+  const cudaError_t status = cudaGetDeviceCount(&found.devices);
+  if (status != cudaSuccess) {
     cudaGetLastError();
-    throw Error(ExitCode::kRuntime, "--device cuda",
-                status == cudaSuccess ? "there is no CUDA device"
-                                      : std::string("no usable CUDA device: ") + cudaGetErrorString(status),
-                "eep doctor shows the driver and the devices; --device cpu needs neither");
+    found.problem = cudaGetErrorString(status);
   }
-  if (index < 0 || index >= count)
-    throw Error(ExitCode::kRuntime, "--device cuda",
-                "there is no such device (expected 0 to " + std::to_string(count - 1) + ", got " +
-                    std::to_string(index) + ")");
-  int major = 0;
-  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "--device cuda");
-  if (major < 8)
-    throw Error(ExitCode::kRuntime, "--device cuda",
-                "the device is too old (expected compute capability 8.0 or later, got " +
-                    device_text_cuda(index) + ")");
+  check_cuda_found(found, index);
+  cudaDeviceProp card;
+  gpu::check(cudaGetDeviceProperties(&card, index), "--device cuda");
+  check_cuda_card(card.name, card.major, card.minor);
   gpu::check(cudaSetDevice(index), "--device cuda");
   Device device;
   device.kind = DeviceKind::kCuda;
@@ -65,9 +70,13 @@ Device open_cuda(int index) {
   const size_t bytes = gpu::StagingRing::kSegments * gpu::StagingRing::kSegmentBytes;
   gpu::check(cudaMallocHost(reinterpret_cast<void**>(&ring->host), bytes), "staging");
   ring->device = static_cast<char*>(allocate_cuda(bytes, device));
-  for (cudaEvent_t& event : ring->copied)
-    gpu::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "staging");
+  for (cudaEvent_t& event : ring->copied) event = new_event();
   device.staging = ring;
+  auto* uploads = new gpu::UploadStream;
+  gpu::check(cudaStreamCreateWithFlags(&uploads->stream, cudaStreamNonBlocking), "--device cuda");
+  uploads->free_from = new_event();
+  for (cudaEvent_t& event : uploads->arrived) event = new_event();
+  device.uploads = uploads;
   return device;
 }
 
@@ -79,6 +88,12 @@ void close_cuda(const Device& device) {
   cudaFree(ring->device);
   cudaFreeHost(ring->host);
   delete ring;
+  gpu::UploadStream& uploads = uploads_of(device);
+  cudaStreamSynchronize(uploads.stream);
+  for (cudaEvent_t event : uploads.arrived) cudaEventDestroy(event);
+  cudaEventDestroy(uploads.free_from);
+  cudaStreamDestroy(uploads.stream);
+  delete &uploads;
   cudaStreamDestroy(stream_of(device));
 }
 
@@ -89,9 +104,7 @@ void* allocate_cuda(size_t bytes, const Device&) {
   cudaGetLastError();
   size_t unused = 0, total = 0;
   gpu::check(cudaMemGetInfo(&unused, &total), "device memory");
-  throw Error(ExitCode::kRuntime, "device memory",
-              "out of memory (expected " + gibibytes(bytes) + " more, free are " + gibibytes(unused) +
-                  " of " + gibibytes(total) + ")",
+  throw Error(ExitCode::kRuntime, "device memory", out_of_memory_text(bytes, unused, total),
               "--memory sets a smaller limit");
 }
 
@@ -101,11 +114,52 @@ void* allocate_shared_cuda(size_t bytes) {
   return memory;
 }
 
-void release_cuda(void* memory, const Device&) { cudaFree(memory); }
+void release_cuda(void* memory, const Device&) { cudaFree(memory); }  // waits for both streams
 
+// Through the ring, so that nobody waits for the device: the host's memory is free again when its bytes are
+// in pinned memory.
 void upload_cuda(void* to, const void* from, size_t bytes, const Device& device) {
-  gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(device)), "upload");
-  synchronize_cuda(device);
+  for (size_t at = 0; at < bytes; at += gpu::kScratchBytes) {
+    const size_t count = std::min(bytes - at, gpu::kScratchBytes);
+    gpu::Staging staging(device);
+    const void* const staged = staging.pinned(static_cast<const char*>(from) + at, count);
+    gpu::check(cudaMemcpyAsync(static_cast<char*>(to) + at, staged, count, cudaMemcpyHostToDevice,
+                               stream_of(device)),
+               "upload");
+  }
+}
+
+void* allocate_host_cuda(size_t bytes, const Device&) {
+  if (bytes == 0) return nullptr;
+  void* memory = nullptr;
+  if (cudaMallocHost(&memory, bytes) == cudaSuccess) return memory;
+  cudaGetLastError();
+  throw Error(ExitCode::kRuntime, "pinned memory",
+              "out of memory (expected " + gibibytes(bytes) + " more of the host's)",
+              "weights beyond the device's memory must fit the host's");
+}
+
+void release_host_cuda(void* memory, const Device& device) {
+  cudaStreamSynchronize(uploads_of(device).stream);
+  cudaFreeHost(memory);
+}
+
+void upload_ahead_cuda(void* to, const void* from, size_t bytes, int slot, const Device& device) {
+  gpu::UploadStream& uploads = uploads_of(device);
+  gpu::check(cudaEventRecord(uploads.free_from, stream_of(device)), "upload");
+  gpu::check(cudaStreamWaitEvent(uploads.stream, uploads.free_from, 0), "upload");
+  gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, uploads.stream), "upload");
+  gpu::check(cudaEventRecord(uploads.arrived[slot], uploads.stream), "upload");
+}
+
+void await_upload_cuda(int slot, const Device& device) {
+  gpu::check(cudaStreamWaitEvent(stream_of(device), uploads_of(device).arrived[slot], 0), "upload");
+}
+
+DeviceMemory memory_cuda(const Device&) {
+  DeviceMemory memory;
+  gpu::check(cudaMemGetInfo(&memory.free, &memory.total), "device memory");
+  return memory;
 }
 
 void download_cuda(void* to, const void* from, size_t bytes, const Device& device) {
@@ -122,7 +176,14 @@ void clear_cuda(void* memory, size_t bytes, const Device& device) {
 }
 
 void synchronize_cuda(const Device& device) {
-  gpu::check(cudaStreamSynchronize(stream_of(device)), "a kernel failed");
+  const cudaError_t status = cudaStreamSynchronize(stream_of(device));
+  if (status == cudaSuccess) return;
+  throw Error(
+      ExitCode::kRuntime, "a kernel failed",
+      std::string("CUDA says \"") + cudaGetErrorString(status) + "\" (the last one launched is " +
+          static_cast<gpu::StagingRing*>(device.staging)->last_launch + ")",
+      "with CUDA_LAUNCH_BLOCKING=1 in the environment the message names the kernel, its shapes and its "
+      "layer");
 }
 
 #else
@@ -156,6 +217,7 @@ void* allocate_simt(size_t bytes, const Device&) {
 
 void release_simt(void* memory, const Device& device) {
   synchronize_simt(device);
+  if (device.uploads != nullptr) static_cast<gpu::UploadStream*>(device.uploads)->stream.synchronize();
   ::operator delete (memory, std::align_val_t{256});
 }
 
@@ -168,6 +230,37 @@ void download_simt(void* to, const void* from, size_t bytes, const Device& devic
   in_order(device, [=] { std::memcpy(to, from, bytes); });
   synchronize_simt(device);
 }
+
+void* allocate_host_simt(size_t bytes, const Device& device) { return allocate_simt(bytes, device); }
+
+void release_host_simt(void* memory, const Device& device) {
+  if (device.uploads != nullptr) static_cast<gpu::UploadStream*>(device.uploads)->stream.synchronize();
+  ::operator delete (memory, std::align_val_t{256});
+}
+
+void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const Device& device) {
+  if (device.uploads == nullptr) {
+    in_order(device, [=] { std::memcpy(to, from, bytes); });
+    return;
+  }
+  gpu::UploadStream& uploads = *static_cast<gpu::UploadStream*>(device.uploads);
+  simt::Event free_from;
+  if (device.stream != nullptr) free_from.record(*static_cast<simt::Stream*>(device.stream));
+  free_from.make_wait(uploads.stream);
+  uploads.stream.add([=] { std::memcpy(to, from, bytes); });
+  uploads.arrived[slot].record(uploads.stream);
+  if (uploads.at_once) uploads.stream.synchronize();
+}
+
+void await_upload_simt(int slot, const Device& device) {
+  if (device.uploads == nullptr) return;
+  const simt::Event& arrived = static_cast<gpu::UploadStream*>(device.uploads)->arrived[slot];
+  if (arrived.stream == nullptr) return;
+  if (device.stream == nullptr) return arrived.stream->run_until(arrived.position);
+  arrived.make_wait(*static_cast<simt::Stream*>(device.stream));
+}
+
+DeviceMemory memory_simt(const Device&) { return {}; }
 
 void copy_simt(void* to, const void* from, size_t bytes, const Device& device) {
   in_order(device, [=] { std::memmove(to, from, bytes); });

@@ -32,6 +32,25 @@ void copy_cuda(void* to, const void* from, size_t bytes, const Device& device);
 void clear_simt(void* memory, size_t bytes, const Device& device);  // to zeros
 void clear_cuda(void* memory, size_t bytes, const Device& device);
 
+// Memory of the host that upload_ahead copies from (pinned on CUDA).
+void* allocate_host_simt(size_t bytes, const Device& device);
+void* allocate_host_cuda(size_t bytes, const Device& device);
+void release_host_simt(void* memory, const Device& device);
+void release_host_cuda(void* memory, const Device& device);
+
+// A copy from such memory beside the work of the stream, in a stream of its own: it starts when all work
+// given to the device so far is over, and what is given after await_upload(slot) starts when the last copy of
+// that slot has arrived. slot: 0 to kUploadSlots - 1.
+inline constexpr int kUploadSlots = 3;
+void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const Device& device);
+void upload_ahead_cuda(void* to, const void* from, size_t bytes, int slot, const Device& device);
+void await_upload_simt(int slot, const Device& device);
+void await_upload_cuda(int slot, const Device& device);
+
+// Bytes of the device that are free and that there are; zeros: the host executor has no memory of its own.
+DeviceMemory memory_simt(const Device& device);
+DeviceMemory memory_cuda(const Device& device);
+
 // Until all work given to the device is over; a kernel that failed since shows here.
 void synchronize_simt(const Device& device);
 void synchronize_cuda(const Device& device);

@@ -33,4 +33,10 @@ void gpu_convert_rows(const void* source, int64_t begin, int64_t end, int64_t k,
   }
 }
 
+PackedMatrix gpu_pack_host(const void* source, int64_t n, int64_t k, int64_t row_stride,
+                           int64_t column_stride, DType dtype, void* destination) {
+  gpu_convert_rows(source, 0, n, k, row_stride, column_stride, dtype, static_cast<uint16_t*>(destination));
+  return {destination, gpu_weight_dtype(dtype), n, k};
+}
+
 }  // namespace eep

@@ -18,6 +18,10 @@ PackedMatrix pack_simt(const void* source, int64_t n, int64_t k, int64_t row_str
 PackedMatrix pack_cuda(const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
                        DType dtype, void* destination, const Device& device);
 
+// The same layout in the host's memory, for weights that are copied to the device later.
+PackedMatrix gpu_pack_host(const void* source, int64_t n, int64_t k, int64_t row_stride,
+                           int64_t column_stride, DType dtype, void* destination);
+
 // The conversion of rows [begin, end) alone, into [end - begin, row_stride_16bit(k)].
 void gpu_convert_rows(const void* source, int64_t begin, int64_t end, int64_t k, int64_t row_stride,
                       int64_t column_stride, DType dtype, uint16_t* out);

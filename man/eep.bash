@@ -26,7 +26,7 @@ _eep() {
     run) options="--set --output --resume --dry-run --json" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
-    logits) options="--ids --ids-file --text --plan --out" ;;
+    logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;
     generate) options="--prompt --ids --chat --template --system --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;

@@ -251,6 +251,25 @@ TEST_CASE("simt: staged tables live until the stream has passed the op") {
   CHECK(sum[0] == 6);
 }
 
+__global__ void half_a_barrier() {
+  if (threadIdx.x == 0) __syncthreads();
+}
+TEST_CASE("simt: a kernel that fails is named with its shapes, at once or when the stream comes to it") {
+  const auto run = [](const Device& device) {
+    gpu::launch(device, {.op = "half", .blocks = 1, .threads = 64, .shapes = {{"rows", 7}, {"n", 3}}},
+                half_a_barrier);
+    synchronize_simt(device);
+  };
+  simt::Stream stream;
+  for (simt::Stream* in : {static_cast<simt::Stream*>(nullptr), &stream}) {
+    Device device;
+    device.stream = in;
+    CHECK(throws_with([&] { run(device); }, "half: simt: "));
+    CHECK(throws_with([&] { run(device); },
+                      "(rows 7, n 3; 1x1x1 blocks of 64 threads, 0 bytes of shared memory)"));
+  }
+}
+
 TEST_CASE("simt: memory is uploaded, copied, cleared and downloaded in the order of the stream") {
   simt::Stream stream;
   Device device = open_simt(0);

@@ -54,6 +54,8 @@ mutant expert_stats expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(re
 mutant score score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
 mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
+mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
+mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
 
 echo "mutants: $caught caught, $missed missed"
 [ $missed -eq 0 ]

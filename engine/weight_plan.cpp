@@ -1,0 +1,77 @@
+#include "engine/weight_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/memory_plan.h"
+#include "engine/merge_buffer.h"
+#include "engine/weights.h"
+#include "kernels/error.h"
+
+namespace eep {
+namespace {
+
+// What a pass over a small population works with, merged experts of one layer of one candidate included.
+size_t usual_work(const ModelConfig& config, const Ops& ops) {
+  MemoryRequest request;
+  request.rows = 2048;
+  request.largest_tree = 512;
+  request.positions = std::min<int64_t>(config.max_positions, 4096);
+  request.candidates = 8;
+  request.slots = static_cast<int32_t>(config.top_k);
+  const size_t merged =
+      MergeBuffer::slot_bytes(config, ops) * static_cast<size_t>(std::max<int64_t>(config.num_experts, 1));
+  return plan_memory(config, ops, request).total() + merged;
+}
+
+// The least with which one short prompt of one candidate passes.
+size_t least_work(const ModelConfig& config, const Ops& ops) {
+  MemoryRequest request;
+  request.rows = request.largest_tree = request.positions = 16;
+  request.slots = static_cast<int32_t>(config.top_k);
+  return plan_memory(config, ops, request).total();
+}
+
+}  // namespace
+
+WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget) {
+  WeightPlan plan;
+  const size_t all = Weights::packed_bytes(config, ops);
+  plan.resident = all;
+  if (budget == 0 || ops.allocate_host == nullptr || all + usual_work(config, ops) <= budget) return plan;
+
+  const int64_t layers = config.num_layers;
+  std::vector<size_t> bytes;
+  for (uint8_t sparse : config.sparse) bytes.push_back(Weights::layer_bytes(config, ops, sparse != 0));
+  size_t outside = all;
+  for (size_t layer : bytes) outside -= layer;
+  plan.buffer = bytes.empty() ? 0 : *std::max_element(bytes.begin(), bytes.end());
+  const size_t least = least_work(config, ops), floor = outside + kStreamBuffers * plan.buffer;
+  if (floor + least > budget) {
+    throw Error(
+        ExitCode::kRuntime, "memory",
+        fmt::format("the limit is too small for this model, even with its layers streamed (expected at "
+                    "least {} bytes: {} embedding and vocabulary, {} two layers, {} one chunk; got {})",
+                    floor + least, outside, kStreamBuffers * plan.buffer, least, budget),
+        "raise --memory, or use --device cpu");
+  }
+  const size_t work = std::max(least, budget / 4);
+  const size_t room = budget > floor + work ? budget - floor - work : 0;
+  // The fewest streamed layers, at even distances, that leave the rest room enough.
+  for (int64_t streamed = 1; streamed <= layers; ++streamed) {
+    plan.streamed.assign(static_cast<size_t>(layers), 0);
+    size_t resident = 0;
+    plan.host = 0;
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      const bool away = (layer + 1) * streamed / layers > layer * streamed / layers;
+      plan.streamed[static_cast<size_t>(layer)] = away;
+      (away ? plan.host : resident) += bytes[static_cast<size_t>(layer)];
+    }
+    plan.resident = outside + resident;
+    if (resident <= room) break;
+  }
+  return plan;
+}
+
+}  // namespace eep
