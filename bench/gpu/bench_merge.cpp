@@ -64,9 +64,10 @@ void bench_merge(DeviceBench& bench) {
     MergeShape shape;
   } cases[] = {{0, {8, 4, 1}},   {0, {8, 4, 8}},   {0, {8, 2, 8}},    {1, {8, 4, 1}},
                {2, {60, 30, 1}}, {2, {60, 30, 8}}, {3, {128, 64, 1}}, {3, {128, 64, 8}}};
-  for (const auto& [number, shape] : cases) {
-    if (bench.skips(number)) continue;
-    const ModelShape model = shape_of(kModels[number], bench.tiny());
+  for (const auto& merge : cases) {
+    if (bench.skips(merge.model)) continue;
+    const ModelShape model = shape_of(kModels[merge.model], bench.tiny());
+    const MergeShape& shape = merge.shape;
     for (int percent : {0, 25, 100}) {
       const std::string name = fmt::format(
           "{} {} to {}, {} candidates, {}", model.name, shape.experts, shape.kept, shape.candidates,

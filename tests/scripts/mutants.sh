@@ -12,17 +12,21 @@ scratch=$(mktemp -d) || exit 74
 trap 'rm -rf "$scratch"' EXIT
 caught=0 missed=0
 
-# mutant KERNEL TEST NAME SED: kernels/KERNEL.cu changed by SED must fail test_gpu_TEST.cpp.
+mkdir "$scratch/kernels"
+# mutant KERNEL TEST NAME SED [HEADER]: kernels/KERNEL.cu changed by SED, or left as it is with kernels/HEADER changed, must fail
+# test_gpu_TEST.cpp.
 mutant() {
-  local kernel=$1 test=$2 name=$3 change=$4 status
-  sed -E "$change" "kernels/$kernel.cu" >"$scratch/$kernel.cu"
-  if cmp -s "kernels/$kernel.cu" "$scratch/$kernel.cu"; then
+  local kernel=$1 test=$2 name=$3 change=$4 changed=${5:-$1.cu} status
+  rm -f "$scratch"/kernels/*
+  cp "kernels/$kernel.cu" "$scratch/kernels/"
+  sed -E "$change" "kernels/$changed" >"$scratch/kernels/$changed"
+  if cmp -s "kernels/$changed" "$scratch/kernels/$changed"; then
     echo "mutants: $kernel, $name: the pattern is not in the source"
     missed=$((missed + 1))
     return
   fi
   # The mutant's object comes before the library, whose own member is then left out.
-  if ! "$compiler" -std=c++20 -O1 -g1 -ffp-contract=off -Wno-unknown-pragmas -I. -x c++ -c "$scratch/$kernel.cu" \
+  if ! "$compiler" -std=c++20 -O1 -g1 -ffp-contract=off -Wno-unknown-pragmas -I"$scratch" -I. -x c++ -c "$scratch/kernels/$kernel.cu" \
     -o "$scratch/mutant.o" 2>"$scratch/log" ||
     ! "$compiler" -fopenmp "$objects/main.cpp.o" "$objects/kernels/test_gpu_$test.cpp.o" "$scratch/mutant.o" $libraries \
       $(pkg-config --libs libhwy 2>/dev/null || echo -lhwy) -o "$scratch/test" 2>>"$scratch/log"; then
@@ -53,6 +57,24 @@ mutant dispatch dispatch 'no barrier in the scan' 's/__syncthreads\(\);( *\/\/ a
 mutant expert_stats expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
 mutant score score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
+mutant gemm gemm 'no barrier before a stage is refilled' \
+  's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' mma_tile.h
+mutant gemm gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' mma_tile.h
+mutant gemm gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' mma_tile.h
+mutant expert_ffn expert_ffn 'a group larger by a row' 's/position >= tile\.end\) return nullptr/position > tile.end) return nullptr/; s/position >= tile\.end\) continue/position > tile.end) continue/'
+mutant expert_ffn expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up : matrices\.gate/at.up ? matrices.gate : matrices.up/'
+mutant expert_ffn expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
+  expert_ffn_groups.h
+mutant expert_ffn expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
+mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], part\[i\]\[p\]/Half::mma(sum[i][j], part[i][0]/'
+mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
+mutant expert_merge expert_merge 'the last row block left out' 's/block < row_blocks;/block + 1 < row_blocks;/'
+mutant expert_merge expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
+mutant attention attention 'a key of the future' 's/position \+ 1 : 0, -INFINITY/position + 2 : 0, -INFINITY/'
+mutant attention attention 'a window one key too long' 's/position - args\.window \+ 1\)/position - args.window)/'
+mutant attention attention 'no barrier before the keys are replaced' 's/__syncthreads\(\);( *\/\/ the previous block)/\1/'
+mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\[h\]\.sum, rescale\[h\], total\)/state[h].sum + total/'
+mutant attention attention 'the low halves of keys left out' 's/mma_bf16\(d, a\[0\], b_lo\);//'
 mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
