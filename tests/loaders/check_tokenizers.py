@@ -156,17 +156,40 @@ def qwen_merges(ranks):
     return merges
 
 
-def check_qwen(eep, path, count, seed, folder):
-    import tiktoken
-    import tokenizers
+QWEN_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
+
+
+def read_ranks(path):
     ranks = {}
     for line in path.read_bytes().splitlines():
         token, rank = line.split()
         ranks[base64.b64decode(token)] = int(rank)
-    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
-    specials = {name: len(ranks) + i for i, name in enumerate(names)}
+    return ranks
+
+
+def hf_qwen(ranks):
+    """Qwen's ranks as a tokenizer of `tokenizers`."""
+    import tokenizers
+    from tokenizers import decoders, normalizers, pre_tokenizers
+    table = byte_alphabet()
+    spell = lambda token: "".join(table[b] for b in token)
+    merges = [(spell(a), spell(b)) for a, b in qwen_merges(ranks)]
+    hf = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={spell(t): r for t, r in ranks.items()}, merges=merges))
+    hf.add_special_tokens(QWEN_SPECIALS)
+    hf.normalizer, hf.decoder = normalizers.NFC(), decoders.ByteLevel()
+    hf.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(tokenizers.Regex(QWEN), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return hf
+
+
+def check_qwen(eep, path, count, seed, folder):
+    import tiktoken
+    from tokenizers import pre_tokenizers
+    ranks = read_ranks(path)
+    specials = {name: len(ranks) + i for i, name in enumerate(QWEN_SPECIALS)}
     tik = tiktoken.Encoding("qwen", pat_str=QWEN, mergeable_ranks=ranks, special_tokens=specials)
-    cut = re.compile("(" + "|".join(map(re.escape, names)) + ")")
+    cut = re.compile("(" + "|".join(map(re.escape, QWEN_SPECIALS)) + ")")
 
     def encode(text):  # special tokens first, as in Qwen's tokenizer.json: a mark after one must not change its ">"
         normal = "".join(unicodedata.normalize("NFC", part) for part in cut.split(text))
@@ -174,18 +197,7 @@ def check_qwen(eep, path, count, seed, folder):
 
     ok = compare("qwen.tiktoken against tiktoken", eep, path, make_texts(count, seed, True, True),
                  lambda s: [encode(t) for t in s], tik.decode, True)
-
-    table = byte_alphabet()
-    spell = lambda token: "".join(table[b] for b in token)
-    merges = [(spell(a), spell(b)) for a, b in qwen_merges(ranks)]
-    model = tokenizers.models.BPE(vocab={spell(t): r for t, r in ranks.items()}, merges=merges)
-    from tokenizers import decoders, normalizers, pre_tokenizers
-    hf = tokenizers.Tokenizer(model)
-    hf.add_special_tokens(names)
-    hf.normalizer, hf.decoder = normalizers.NFC(), decoders.ByteLevel()
-    hf.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(tokenizers.Regex(QWEN), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    hf = hf_qwen(ranks)
     ok &= check_hf("qwen tokenizer.json", eep, hf, folder / "qwen", count, seed + 1)
     hf.normalizer = None
     hf.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
@@ -202,15 +214,12 @@ def check_hf(name, eep, hf, folder, count, seed):
                    True)
 
 
-def check_mixtral(eep, path, count, seed, folder):
+def hf_mixtral(path, form):
+    """Mixtral's tokenizer.model as its tokenizer.json has it: "older" (normalizers) or "newer" (Metaspace)."""
     import sentencepiece
     import tokenizers
     from tokenizers import decoders, normalizers, pre_tokenizers, processors
     spm = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    # Inside a text SentencePiece spells special tokens out, Hugging Face does not: none here.
-    ok = compare("Mixtral tokenizer.model against sentencepiece", eep, path, make_texts(count, seed, False, True),
-                 lambda s: [spm.encode(t, add_bos=True) for t in s], None, True)
-
     pieces = [(spm.id_to_piece(i), spm.get_score(i)) for i in range(spm.get_piece_size())]
     vocab = {piece: i for i, (piece, _) in enumerate(pieces)}
     merges = []
@@ -224,10 +233,22 @@ def check_mixtral(eep, path, count, seed, folder):
     hf.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     hf.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
                                     decoders.Strip(" ", 1, 0)])
-    hf.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    ok &= check_hf(f"Mixtral tokenizer.json ({len(merges)} merges), older form", eep, hf, folder / "old", count, seed + 1)
-    hf.normalizer, hf.pre_tokenizer = None, pre_tokenizers.Metaspace("▁", "first", False)
-    ok &= check_hf("Mixtral tokenizer.json, newer form", eep, hf, folder / "new", count // 4, seed + 2)
+    if form == "older":
+        hf.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        hf.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", False)
+    return hf
+
+
+def check_mixtral(eep, path, count, seed, folder):
+    import sentencepiece
+    spm = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    # Inside a text SentencePiece spells special tokens out, Hugging Face does not: none here.
+    ok = compare("Mixtral tokenizer.model against sentencepiece", eep, path, make_texts(count, seed, False, True),
+                 lambda s: [spm.encode(t, add_bos=True) for t in s], None, True)
+    ok &= check_hf("Mixtral tokenizer.json, older form", eep, hf_mixtral(path, "older"), folder / "old", count, seed + 1)
+    ok &= check_hf("Mixtral tokenizer.json, newer form", eep, hf_mixtral(path, "newer"), folder / "new", count // 4,
+                   seed + 2)
     return ok
 
 
