@@ -18,6 +18,7 @@
 
 #include "bench/synthetic_model.h"
 #include "engine/forward.h"
+#include "engine/weight_plan.h"
 #include "experiments/options.h"
 #include "loaders/json.h"
 
@@ -103,9 +104,10 @@ int run(Options& options) {
   const Device& device = options.common.device;
   const bench::SyntheticModel model(options.config, options.layers, ops, device);
   const ModelConfig& config = model.raw().config;
+  const WeightPlan weight_plan = plan_weights(config, ops, options.common.memory);
   std::unique_ptr<Weights> weights;
-  const double build_seconds =
-      ops.seconds([&] { weights = std::make_unique<Weights>(model.raw(), model.ops(), device); }, device);
+  const double build_seconds = ops.seconds(
+      [&] { weights = std::make_unique<Weights>(model.raw(), model.ops(), device, weight_plan); }, device);
   PopulationForward forward(*weights, ops, device, options.common.memory);
 
   std::vector<ExpertPlan> plans;
@@ -138,6 +140,7 @@ int run(Options& options) {
             {"tokens", options.tokens},
             {"phase", options.phase},
             {"packed_bytes", Weights::packed_bytes(config, ops)},
+            {"streamed_layers", weight_plan.streamed_layers()},
             {"host_bytes", model.host_bytes()},
             {"weights_seconds", build_seconds},
             {"seconds", seconds},
