@@ -175,8 +175,13 @@ void CombinationRun::search() {
   if (!result.finished) throw Interrupted{};
 
   const auto plan_of = [&](int64_t evaluation) { return search->plan(evaluation); };
+  int64_t pruned = -1;  // the choice of the prune phase
   const auto chosen = [&](bool prune_only) {
-    return choose(search->leaders(experiment_.dev_count, prune_only), plan_of);
+    std::vector<int64_t> leaders = search->leaders(experiment_.dev_count, prune_only);
+    // The merge phase may fill the list with plans that fit the train split alone.
+    if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
+      leaders.push_back(pruned);
+    return choose(leaders, plan_of);
   };
   const auto add = [&](const char* name, const char* file, int64_t evaluation, int64_t evaluations,
                        double seconds) {
@@ -193,8 +198,10 @@ void CombinationRun::search() {
     methods_.push_back(std::move(method));
   };
   hooks_.say("choosing on the dev split");
-  if (search->prune_end() > 0)
-    add("eep_prune", "plan.prune.json", chosen(true), search->prune_end(), spent.prune);
+  if (search->prune_end() > 0) {
+    pruned = chosen(true);
+    add("eep_prune", "plan.prune.json", pruned, search->prune_end(), spent.prune);
+  }
   if (search->archive().size() > search->prune_end()) {
     add("eep_merge", "plan.json", chosen(false), search->archive().size(), spent.prune + spent.merge);
   } else {

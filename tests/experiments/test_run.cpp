@@ -191,7 +191,7 @@ TEST_CASE("run: a dry run says what would be done and does nothing") {
       eep::test::eep({"run", small_experiment(directory), "--dry-run", "--output", directory("none")});
   CHECK(outcome.code == 0);
   CHECK(outcome.out.find("32 evaluations") != std::string::npos);
-  CHECK(outcome.out.find("memory: ") != std::string::npos);
+  CHECK(outcome.out.find("memory (cpu): ") != std::string::npos);
   CHECK(!std::filesystem::exists(directory("none")));
   const Outcome budget = eep::test::eep(
       {"run", small_experiment(directory), "--set", "plan.experts=9", "--output", directory("none")});
