@@ -23,7 +23,7 @@ void parallel_for(const Device& device, int64_t count, const Function& unit) {
     return;
   }
 #elif defined(EEP_PLAIN_THREADS)
-  // For ThreadSanitizer, which cannot see into OpenMP runtimes: the same units on threads that it knows.
+  // For sanitizers: ThreadSanitizer cannot see into OpenMP runtimes. The same units on threads that it knows.
   const int64_t threads = count < device.threads ? count : device.threads;
   if (threads > 1) {
     std::atomic<int64_t> next = 0;
