@@ -1,7 +1,6 @@
 // eep calibrate: one pass over a task's text, statistics for every one-shot criterion at any budget.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "engine/calibration.h"
@@ -72,27 +71,25 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_calibrate(CLI::App& app, const SelectCommand& select) {
+void register_calibrate(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("calibrate", "Statistics of every expert on a task's text");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_option("--task", arguments->task, "task name or file")->required();
-  command->add_option("--split", arguments->split, "split of the task");
-  command->add_option("--limit", arguments->limit, "first N items")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000000}));
+  const Command command =
+      line.command("calibrate", "Statistics of every expert on a task's text",
+                   "eep calibrate experiments/demo/mixtral --task sort --out scores.json",
+                   [=](CommandContext& context) { return run_calibration(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--task", arguments->task, "task name or file").required();
+  command.option("--split", arguments->split, "split of the task");
+  command.option("--limit", arguments->limit, "first N items").range(1, 1000000000);
+  command.option("--experts", arguments->experts, "kept counts for which subset errors (naee) are measured")
+      .comma_separated();
+  command.option("--subset-tokens", arguments->subset_tokens, "tokens that enter the subset errors")
+      .range(1, 1000000000);
   command
-      ->add_option("--experts", arguments->experts, "kept counts for which subset errors (naee) are measured")
-      ->delimiter(',');
-  command->add_option("--subset-tokens", arguments->subset_tokens, "tokens that enter the subset errors")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000000}));
-  command
-      ->add_option("--sampled-subsets", arguments->sampled_subsets,
-                   "subsets a layer where there are more than 10,000")
-      ->check(CLI::Range(int64_t{1}, int64_t{10000}));
-  command->add_option("--out", arguments->out, "score file (JSON)")->required();
-  command->footer("Example: eep calibrate experiments/demo/mixtral --task sort --out scores.json");
-  command->callback(
-      [=] { select([=](CommandContext& context) { return run_calibration(*arguments, context); }); });
+      .option("--sampled-subsets", arguments->sampled_subsets,
+              "subsets a layer where there are more than 10,000")
+      .range(1, 10000);
+  command.option("--out", arguments->out, "score file (JSON)").required();
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep convert: a GGUF file as a Hugging Face checkpoint, and a dense model as a mixture of experts.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 
@@ -148,30 +147,30 @@ int convert(const Arguments& given, CommandContext& context) {
 
 }  // namespace
 
-void register_convert(CLI::App& app, const SelectCommand& select) {
+void register_convert(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("convert", "A GGUF file as a Hugging Face checkpoint");
-  command->add_option("SOURCE", arguments->source, "GGUF file: llama, qwen2moe, qwen3moe")->required();
-  command->add_option("--out", arguments->out, "directory to make")->required();
-  command->add_option("--dtype", arguments->dtype, "auto, f32, f16 or bf16 (default: as stored, else bf16)")
-      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}));
-  CLI::Option* experts =
-      command->add_option("--moefy", arguments->experts, "split a dense model's FFNs into this many experts")
-          ->check(CLI::Range(1, 512));
+  const Command command =
+      line.command("convert", "A GGUF file as a Hugging Face checkpoint",
+                   "eep convert model.gguf --out model --moefy 8 --top-k 4 --calibration text.txt",
+                   [=](CommandContext& context) { return convert(*arguments, context); });
+  command.option("SOURCE", arguments->source, "GGUF file: llama, qwen2moe, qwen3moe").required();
+  command.option("--out", arguments->out, "directory to make").required();
+  command.option("--dtype", arguments->dtype, "auto, f32, f16 or bf16 (default: as stored, else bf16)")
+      .one_of({"auto", "f32", "f16", "bf16"});
+  const Option experts =
+      command.option("--moefy", arguments->experts, "split a dense model's FFNs into this many experts")
+          .range(1, 512);
   command
-      ->add_option("--top-k", arguments->top_k,
-                   "active experts (default: all, which computes what the dense model does)")
-      ->check(CLI::Range(1, 16))
-      ->needs(experts);
-  CLI::Option* text =
-      command
-          ->add_option("--calibration", arguments->calibration, "text that shows which neurons act together")
-          ->needs(experts);
-  command->add_option("--tokens", arguments->tokens, "tokens of it that are used (default: 2048)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->needs(text);
-  command->footer("Example: eep convert model.gguf --out model --moefy 8 --top-k 4 --calibration text.txt");
-  command->callback([=] { select([=](CommandContext& context) { return convert(*arguments, context); }); });
+      .option("--top-k", arguments->top_k,
+              "active experts (default: all, which computes what the dense model does)")
+      .range(1, 16)
+      .needs(experts);
+  const Option text =
+      command.option("--calibration", arguments->calibration, "text that shows which neurons act together")
+          .needs(experts);
+  command.option("--tokens", arguments->tokens, "tokens of it that are used (default: 2048)")
+      .range(1, 1 << 20)
+      .needs(text);
 }
 
 }  // namespace eep

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
+#include <CLI/Version.hpp>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -155,12 +155,11 @@ int doctor(bool as_json, CommandContext& context) {
 
 }  // namespace
 
-void register_doctor(CLI::App& app, const SelectCommand& select) {
+void register_doctor(CommandLine& line) {
   auto json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("doctor", "Describe this machine and this build");
-  command->add_flag("--json", *json, "machine-readable");
-  command->footer("Example: eep doctor --json");
-  command->callback([=] { select([=](CommandContext& context) { return doctor(*json, context); }); });
+  const Command command = line.command("doctor", "Describe this machine and this build", "eep doctor --json",
+                                       [=](CommandContext& context) { return doctor(*json, context); });
+  command.flag("--json", *json, "machine-readable");
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep eval: a task's metric for a model, or for a plan applied to it.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "experiments/command_inputs.h"
@@ -93,21 +92,19 @@ int eval(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_eval(CLI::App& app, const SelectCommand& select) {
+void register_eval(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("eval", "Score a model, or a plan, on a task");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_option("--task", arguments->task, "task name or file")->required();
-  command->add_option("--split", arguments->split, "split of the task");
-  command->add_option("--limit", arguments->limit, "first N items")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000000}));
-  command->add_option("--protocol", arguments->protocol, "harness or eep")
-      ->check(CLI::IsMember({"harness", "eep"}));
-  command->add_option("--plan", arguments->plan, "plan file to apply");
-  command->add_option("--samples", arguments->samples, "write every item's answer to this JSONL file");
-  command->add_flag("--json", arguments->json, "machine-readable");
-  command->footer("Example: eep eval experiments/demo/mixtral --task sort --split test");
-  command->callback([=] { select([=](CommandContext& context) { return eval(*arguments, context); }); });
+  const Command command = line.command("eval", "Score a model, or a plan, on a task",
+                                       "eep eval experiments/demo/mixtral --task sort --split test",
+                                       [=](CommandContext& context) { return eval(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--task", arguments->task, "task name or file").required();
+  command.option("--split", arguments->split, "split of the task");
+  command.option("--limit", arguments->limit, "first N items").range(1, 1000000000);
+  command.option("--protocol", arguments->protocol, "harness or eep").one_of({"harness", "eep"});
+  command.option("--plan", arguments->plan, "plan file to apply");
+  command.option("--samples", arguments->samples, "write every item's answer to this JSONL file");
+  command.flag("--json", arguments->json, "machine-readable");
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep export: a plan applied to a checkpoint, written as a smaller checkpoint.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "experiments/program.h"
@@ -47,20 +46,19 @@ int run_export(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_export(CLI::App& app, const SelectCommand& select) {
+void register_export(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("export", "A smaller checkpoint from a plan");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_option("--plan", arguments->plan, "plan file to apply")->required();
-  command->add_option("--out", arguments->out, "directory to make")->required();
-  command
-      ->add_option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
-      ->check(CLI::IsMember({"hf", "native"}));
-  command->add_option("--shard-size", arguments->shard_size,
-                      "most bytes of a file, suffixes k, M, G (default: as the source)");
-  command->footer("Example: eep export experiments/demo/mixtral --plan plan.json --out smaller");
-  command->callback(
-      [=] { select([=](CommandContext& context) { return run_export(*arguments, context); }); });
+  const Command command =
+      line.command("export", "A smaller checkpoint from a plan",
+                   "eep export experiments/demo/mixtral --plan plan.json --out smaller",
+                   [=](CommandContext& context) { return run_export(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--plan", arguments->plan, "plan file to apply").required();
+  command.option("--out", arguments->out, "directory to make").required();
+  command.option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
+      .one_of({"hf", "native"});
+  command.option("--shard-size", arguments->shard_size,
+                 "most bytes of a file, suffixes k, M, G (default: as the source)");
 }
 
 }  // namespace eep

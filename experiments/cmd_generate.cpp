@@ -1,5 +1,4 @@
 // eep generate: greedy continuation.
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <ostream>
 
@@ -80,28 +79,25 @@ int generate(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_generate(CLI::App& app, const SelectCommand& select) {
+void register_generate(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("generate", "Greedy continuation of a prompt");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  CLI::Option* prompt = command->add_option("--prompt", arguments->prompt, "text");
-  command->add_option("--ids", arguments->ids, "token ids, \"1 2 3\"");
-  CLI::Option* chat =
-      command->add_flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
+  const Command command =
+      line.command("generate", "Greedy continuation of a prompt",
+                   "eep generate experiments/demo/mixtral --prompt \"Sort: d b a c\"",
+                   [=](CommandContext& context) { return generate(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--prompt", arguments->prompt, "text").given(arguments->has_prompt);
+  command.option("--ids", arguments->ids, "token ids, \"1 2 3\"");
+  const Option chat = command.flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
   command
-      ->add_option("--template", arguments->chat_template,
-                   "instead of the model's own: mistral-v1, chatml or none")
-      ->needs(chat);
-  command->add_option("--system", arguments->system, "system message before the prompt")->needs(chat);
-  command->add_option("--max-new", arguments->max_new, "most new tokens")->check(CLI::Range(1, 1000000));
-  command->add_flag("--ignore-eos", arguments->ignore_eos, "go on past the end of sequence");
-  command->add_flag("--print-ids", arguments->print_ids, "print a JSON array of ids");
-  command->add_option("--plan", arguments->plan, "plan file to apply");
-  command->footer("Example: eep generate experiments/demo/mixtral --prompt \"Sort: d b a c\"");
-  command->callback([=] {
-    arguments->has_prompt = prompt->count() > 0;
-    select([=](CommandContext& context) { return generate(*arguments, context); });
-  });
+      .option("--template", arguments->chat_template,
+              "instead of the model's own: mistral-v1, chatml or none")
+      .needs(chat);
+  command.option("--system", arguments->system, "system message before the prompt").needs(chat);
+  command.option("--max-new", arguments->max_new, "most new tokens").range(1, 1000000);
+  command.flag("--ignore-eos", arguments->ignore_eos, "go on past the end of sequence");
+  command.flag("--print-ids", arguments->print_ids, "print a JSON array of ids");
+  command.option("--plan", arguments->plan, "plan file to apply");
 }
 
 }  // namespace eep

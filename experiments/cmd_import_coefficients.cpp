@@ -1,7 +1,6 @@
 // eep import-coefficients: the published coefficient files of EEP as plan files.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 
@@ -36,19 +35,17 @@ int import_coefficients(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_import_coefficients(CLI::App& app, const SelectCommand& select) {
+void register_import_coefficients(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
-      app.add_subcommand("import-coefficients", "A plan from a published coefficient file (.pth)");
-  command->add_option("FILE", arguments->file, "zip archive of torch.save; nothing in it is executed")
-      ->required();
-  command->add_option("--layers", arguments->layers, "layers of the model (default: 32, Mixtral-8x7B)")
-      ->check(CLI::Range(1, 4096));
-  command->add_option("--top-k", arguments->top_k, "active experts (default: 2)")->check(CLI::Range(1, 16));
-  command->add_option("--out", arguments->out, "plan file")->required();
-  command->footer("Example: eep import-coefficients wic_budget_4.pth --out plan.json");
-  command->callback(
-      [=] { select([=](CommandContext& context) { return import_coefficients(*arguments, context); }); });
+  const Command command =
+      line.command("import-coefficients", "A plan from a published coefficient file (.pth)",
+                   "eep import-coefficients wic_budget_4.pth --out plan.json",
+                   [=](CommandContext& context) { return import_coefficients(*arguments, context); });
+  command.option("FILE", arguments->file, "zip archive of torch.save; nothing in it is executed").required();
+  command.option("--layers", arguments->layers, "layers of the model (default: 32, Mixtral-8x7B)")
+      .range(1, 4096);
+  command.option("--top-k", arguments->top_k, "active experts (default: 2)").range(1, 16);
+  command.option("--out", arguments->out, "plan file").required();
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep inspect: what a checkpoint is, what it weighs, and what running it takes.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "engine/memory_plan.h"
@@ -104,13 +103,13 @@ int inspect(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_inspect(CLI::App& app, const SelectCommand& select) {
+void register_inspect(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("inspect", "Describe a checkpoint");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_flag("--json", arguments->json, "machine-readable");
-  command->footer("Example: eep inspect experiments/demo/mixtral");
-  command->callback([=] { select([=](CommandContext& context) { return inspect(*arguments, context); }); });
+  const Command command =
+      line.command("inspect", "Describe a checkpoint", "eep inspect experiments/demo/mixtral",
+                   [=](CommandContext& context) { return inspect(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.flag("--json", arguments->json, "machine-readable");
 }
 
 }  // namespace eep

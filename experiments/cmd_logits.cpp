@@ -1,7 +1,6 @@
 // eep logits: full logits of token sequences, as safetensors.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstring>
 #include <memory>
 #include <ostream>
@@ -112,25 +111,22 @@ int logits(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_logits(CLI::App& app, const SelectCommand& select) {
+void register_logits(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("logits", "Full logits of token sequences");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_option("--ids", arguments->ids, "token ids, \"1 2 3\"");
-  command->add_option("--ids-file", arguments->ids_file, "JSON list of lists of ids");
-  CLI::Option* text = command->add_option("--text", arguments->text, "text to tokenize");
-  command->add_option("--plan", arguments->plan, "plan file to apply");
-  command->add_option("--out", arguments->out,
-                      "safetensors file: logits.0, logits.1, ... [tokens, vocab] f32");
-  command->add_option("--taps", arguments->taps,
-                      "safetensors file of what passes through the layers, by name, for one sequence");
-  command->add_option("--taps-against", arguments->against,
-                      "compare with such a file of another device; the first name that differs comes last");
-  command->footer("Example: eep logits experiments/demo/mixtral --ids \"1 2 3\" --out logits.safetensors");
-  command->callback([=] {
-    arguments->has_text = text->count() > 0;
-    select([=](CommandContext& context) { return logits(*arguments, context); });
-  });
+  const Command command =
+      line.command("logits", "Full logits of token sequences",
+                   "eep logits experiments/demo/mixtral --ids \"1 2 3\" --out logits.safetensors",
+                   [=](CommandContext& context) { return logits(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--ids", arguments->ids, "token ids, \"1 2 3\"");
+  command.option("--ids-file", arguments->ids_file, "JSON list of lists of ids");
+  command.option("--text", arguments->text, "text to tokenize").given(arguments->has_text);
+  command.option("--plan", arguments->plan, "plan file to apply");
+  command.option("--out", arguments->out, "safetensors file: logits.0, logits.1, ... [tokens, vocab] f32");
+  command.option("--taps", arguments->taps,
+                 "safetensors file of what passes through the layers, by name, for one sequence");
+  command.option("--taps-against", arguments->against,
+                 "compare with such a file of another device; the first name that differs comes last");
 }
 
 }  // namespace eep

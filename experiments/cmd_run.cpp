@@ -1,7 +1,6 @@
 // eep run: the main job. One combination, or every combination of a sweep, in a run directory.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -356,31 +355,30 @@ class Runner {
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
 };
 
+int run(const Arguments& arguments, CommandContext& context) {
+  if (arguments.file.empty() && arguments.resume.empty()) {
+    throw Error(ExitCode::kUsage, "run", "an experiment file is needed");
+  }
+  if (!arguments.resume.empty() && !arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
+  }
+  return Runner(arguments, context).run();
+}
+
 }  // namespace
 
-void register_run(CLI::App& app, const SelectCommand& select) {
+void register_run(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("run", "Baselines, prune phase, merge phase, final evaluation");
-  command->add_option("EXPERIMENT", arguments->file, "experiment file (YAML); may be left out with --resume");
-  command->add_option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05")
-      ->allow_extra_args(false);
-  command->add_option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
-  command->add_option("--resume", arguments->resume, "go on in this run directory");
-  command->add_flag("--dry-run", arguments->dry_run,
-                    "print the resolved configuration, the memory plan, the work and an estimated time");
-  command->add_flag("--json", arguments->json, "machine-readable result on stdout");
-  command->footer("Example: eep run experiments/demo/demo.yaml --set seed=2");
-  command->callback([=] {
-    select([=](CommandContext& context) {
-      if (arguments->file.empty() && arguments->resume.empty()) {
-        throw Error(ExitCode::kUsage, "run", "an experiment file is needed");
-      }
-      if (!arguments->resume.empty() && !arguments->output.empty()) {
-        throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
-      }
-      return Runner(*arguments, context).run();
-    });
-  });
+  const Command command = line.command("run", "Baselines, prune phase, merge phase, final evaluation",
+                                       "eep run experiments/demo/demo.yaml --set seed=2",
+                                       [=](CommandContext& context) { return run(*arguments, context); });
+  command.option("EXPERIMENT", arguments->file, "experiment file (YAML); may be left out with --resume");
+  command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
+  command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
+  command.option("--resume", arguments->resume, "go on in this run directory");
+  command.flag("--dry-run", arguments->dry_run,
+               "print the resolved configuration, the memory plan, the work and an estimated time");
+  command.flag("--json", arguments->json, "machine-readable result on stdout");
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep select: a plan from a score file by a one-shot criterion.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "es/criteria.h"
@@ -69,28 +68,25 @@ int run_selection(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_select(CLI::App& app, const SelectCommand& select) {
+void register_select(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("select", "A plan from a score file by a one-shot criterion");
-  command->add_option("SCORES", arguments->scores, "score file of eep calibrate")->required();
+  const Command command =
+      line.command("select", "A plan from a score file by a one-shot criterion",
+                   "eep select scores.json --method reap --experts 4 --out plan.json",
+                   [=](CommandContext& context) { return run_selection(*arguments, context); });
+  command.option("SCORES", arguments->scores, "score file of eep calibrate").required();
   command
-      ->add_option("--method", arguments->method,
-                   "criterion: random, frequency, soft_activation, ean, reap, naee, ...")
-      ->required();
-  command->add_option("--experts", arguments->experts, "experts kept in every layer")
-      ->required()
-      ->check(CLI::Range(1, 512));
-  command->add_option("--groups", arguments->groups,
-                      "layer groups that share one selection: a number, or per_layer");
-  command->add_option("--top-k", arguments->top_k, "active experts (default: the model's)")
-      ->check(CLI::Range(1, 16));
-  command->add_option("--router-space", arguments->router_space, "logits or probabilities")
-      ->check(CLI::IsMember({"logits", "probabilities"}));
-  command->add_option("--draw", arguments->draw, "number of the draw (random)");
-  command->add_option("--out", arguments->out, "plan file")->required();
-  command->footer("Example: eep select scores.json --method reap --experts 4 --out plan.json");
-  command->callback(
-      [=] { select([=](CommandContext& context) { return run_selection(*arguments, context); }); });
+      .option("--method", arguments->method,
+              "criterion: random, frequency, soft_activation, ean, reap, naee, ...")
+      .required();
+  command.option("--experts", arguments->experts, "experts kept in every layer").required().range(1, 512);
+  command.option("--groups", arguments->groups,
+                 "layer groups that share one selection: a number, or per_layer");
+  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, 16);
+  command.option("--router-space", arguments->router_space, "logits or probabilities")
+      .one_of({"logits", "probabilities"});
+  command.option("--draw", arguments->draw, "number of the draw (random)");
+  command.option("--out", arguments->out, "plan file").required();
 }
 
 }  // namespace eep

@@ -1,5 +1,4 @@
 // eep tokenize: text to ids and back.
-#include <CLI/CLI.hpp>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -59,22 +58,18 @@ int tokenize(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_tokenize(CLI::App& app, const SelectCommand& select) {
+void register_tokenize(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("tokenize", "Text to token ids, or back");
-  command->add_option("MODEL", arguments->model, "model directory")->required();
-  command->add_option("INPUT", arguments->dash, "- for standard input");
-  CLI::Option* text = command->add_option("--text", arguments->text, "the text");
-  command->add_option("--file", arguments->file, "a file with the text");
-  command->add_flag("--lines", arguments->lines, "one array a line of input");
-  command->add_flag("--no-special", arguments->no_special,
-                    "add no special tokens; with --decode leave them out");
-  command->add_flag("--decode", arguments->decode, "the input is an array of ids; print the text");
-  command->footer("Example: eep tokenize experiments/demo/mixtral --text \"Sort: b a\"");
-  command->callback([=] {
-    arguments->has_text = text->count() > 0;
-    select([=](CommandContext& context) { return tokenize(*arguments, context); });
-  });
+  const Command command = line.command(
+      "tokenize", "Text to token ids, or back", "eep tokenize experiments/demo/mixtral --text \"Sort: b a\"",
+      [=](CommandContext& context) { return tokenize(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("INPUT", arguments->dash, "- for standard input");
+  command.option("--text", arguments->text, "the text").given(arguments->has_text);
+  command.option("--file", arguments->file, "a file with the text");
+  command.flag("--lines", arguments->lines, "one array a line of input");
+  command.flag("--no-special", arguments->no_special, "add no special tokens; with --decode leave them out");
+  command.flag("--decode", arguments->decode, "the input is an array of ids; print the text");
 }
 
 }  // namespace eep

@@ -1,7 +1,6 @@
 // eep verify: a checkpoint directory checked, and compared with the plan applied in memory.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -183,17 +182,17 @@ int verify(const Arguments& arguments, CommandContext& context) {
 
 }  // namespace
 
-void register_verify(CLI::App& app, const SelectCommand& select) {
+void register_verify(CommandLine& line) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("verify", "Check a checkpoint directory");
-  command->add_option("DIR", arguments->directory, "checkpoint directory")->required();
-  CLI::Option* against =
-      command->add_option("--against", arguments->against, "model that the directory was exported from");
-  command->add_option("--plan", arguments->plan, "the plan (default: DIR/eep_plan.json)")->needs(against);
-  command->add_flag("--no-logits", arguments->no_logits, "compare bytes alone: neither model is run");
-  command->add_flag("--json", arguments->json, "machine-readable");
-  command->footer("Example: eep verify smaller --against experiments/demo/mixtral");
-  command->callback([=] { select([=](CommandContext& context) { return verify(*arguments, context); }); });
+  const Command command = line.command("verify", "Check a checkpoint directory",
+                                       "eep verify smaller --against experiments/demo/mixtral",
+                                       [=](CommandContext& context) { return verify(*arguments, context); });
+  command.option("DIR", arguments->directory, "checkpoint directory").required();
+  const Option against =
+      command.option("--against", arguments->against, "model that the directory was exported from");
+  command.option("--plan", arguments->plan, "the plan (default: DIR/eep_plan.json)").needs(against);
+  command.flag("--no-logits", arguments->no_logits, "compare bytes alone: neither model is run");
+  command.flag("--json", arguments->json, "machine-readable");
 }
 
 }  // namespace eep

@@ -3,31 +3,29 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <thread>
 
+#include "experiments/command_line.h"
 #include "kernels/cpu_target.h"
 #include "kernels/error.h"
 
 namespace eep {
 
-void CommonOptions::add_to(CLI::App& app) {
-  app.add_option("--device", device_name,
+void CommonOptions::add_to(const Command& command) {
+  command.option("--device", device_name,
                  "auto, cpu, cuda, cuda:N, or simt (CUDA kernels on the host, for tests)");
-  app.add_option("--threads", threads, "CPU threads (default: all); results do not depend on it")
-      ->check(CLI::Range(1, 4096));
-  app.add_option("--memory", memory_text,
+  command.option("--threads", threads, "CPU threads (default: all); results do not depend on it")
+      .range(1, 4096);
+  command.option("--memory", memory_text,
                  "bytes, or a fraction of the device's memory (default on a GPU: what is free); suffixes k, "
-                 "M, G; results "
-                 "do not depend on it");
-  app.add_option("--seed", seed, "seed of what is random")->each([this](const std::string&) {
-    seed_given = true;
-  });
-  app.add_option("--log-level", log_level, "error, warn, info or debug")
-      ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
-  app.add_option("--cpu-target", cpu_target,
+                 "M, G; results do not depend on it");
+  command.option("--seed", seed, "seed of what is random").given(seed_given);
+  command.option("--log-level", log_level, "error, warn, info or debug")
+      .one_of({"error", "warn", "info", "debug"});
+  command.option("--cpu-target", cpu_target,
                  "instruction set of the CPU kernels (see eep doctor); results do not depend on it");
 }
 

@@ -7,11 +7,9 @@
 #include "engine/ops.h"
 #include "kernels/device.h"
 
-namespace CLI {
-class App;
-}
-
 namespace eep {
+
+class Command;
 
 struct CommonOptions {
   std::string device_name = "auto";
@@ -27,7 +25,7 @@ struct CommonOptions {
   const Ops* ops = nullptr;  // of the device
   size_t memory = 0;         // bytes, 0: unlimited
 
-  void add_to(CLI::App& app);
+  void add_to(const Command& command);
   // Throws Error(kUsage) for values that make no sense, Error(kRuntime) for a device that is not there.
   void resolve();
 

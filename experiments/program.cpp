@@ -1,9 +1,7 @@
 #include "experiments/program.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <new>
 #include <ostream>
@@ -25,57 +23,37 @@ int run_body(const CommandBody& body, CommandContext& context) {
   return code;
 }
 
-Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  std::string what = error.what();
-  const std::vector<std::string> rest = app.remaining();
-  if (app.get_subcommands().empty() && !rest.empty() && !rest[0].starts_with('-')) {
-    std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
-    what = fmt::format("unknown command (expected one of {}, got {})", fmt::join(names, ", "), rest[0]);
-  }
-  return Error(ExitCode::kUsage, "usage", what, "see eep --help, or eep COMMAND --help");
-}
-
 }  // namespace
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
-  CLI::App app{"eep: efficient expert pruning for sparse mixture-of-experts language models", "eep"};
-  app.set_version_flag("--version", std::string("eep ") + kVersion + " (" + __VERSION__ + ", CPU backend)");
-  app.require_subcommand(1);
-  app.fallthrough();
+  CommandLine line("eep", "eep: efficient expert pruning for sparse mixture-of-experts language models",
+                   std::string("eep ") + kVersion + " (" + __VERSION__ + ", CPU backend)");
   CommonOptions options;
-  options.add_to(app);
-  CommandBody body;
-  const SelectCommand select = [&](CommandBody chosen) { body = std::move(chosen); };
+  options.add_to(line.every_command());
   for (auto add : {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
                    register_eval, register_calibrate, register_select, register_run, register_export,
                    register_verify, register_import_coefficients, register_convert}) {
-    add(app, select);
+    add(line);
   }
-  std::string command_line = "eep";
-  for (int i = 1; i < argc; ++i) command_line += std::string(" ") + argv[i];
+  std::string words = "eep";
+  for (int i = 1; i < argc; ++i) words += std::string(" ") + argv[i];
 
   const bool terminal = ::isatty(STDERR_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
+  CommandBody body;
   try {
-    app.parse(argc, const_cast<char**>(argv));
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) {  // --help, --version
-      try {
-        app.exit(error, out, err);
-        check_written(out);
-        return 0;
-      } catch (const Error& unwritable) {
-        Messages(err, terminal, "error").error(unwritable);
-        return static_cast<int>(unwritable.code());
-      }
+    body = line.parse(argc, argv, out);
+    if (!body) {
+      check_written(out);
+      return 0;
     }
-    Messages(err, terminal, "error").error(usage_error(app, error));
-    return static_cast<int>(ExitCode::kUsage);
+  } catch (const Error& error) {
+    Messages(err, terminal, "error").error(error);
+    return static_cast<int>(error.code());
   }
   Messages messages(err, terminal, options.log_level);
   try {
     options.resolve();
-    CommandContext context{options, messages, out, command_line};
+    CommandContext context{options, messages, out, words};
     return run_body(body, context);
   } catch (const Interrupted&) {
     messages.info("interrupted; a checkpoint is written");

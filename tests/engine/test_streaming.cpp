@@ -123,7 +123,9 @@ TEST_CASE("streaming: the bits of resident weights, for scores, logits, texts an
       {Family::kMixtral, {1, 1, 1}},  {Family::kQwen2Moe, {1, 1, 1, 1}}, {Family::kQwen3Moe, {0, 1, 0, 1, 1}},
       {Family::kQwen2Moe, {0, 0, 1}}, {Family::kMixtral, {1}},
   };
-  for (const auto& [family, streamed] : cases) {
+  for (const auto& one : cases) {
+    const Family family = one.first;
+    const std::vector<uint8_t>& streamed = one.second;
     const ModelConfig config = stream_config(family, static_cast<int64_t>(streamed.size()));
     CAPTURE(family_name(family));
     CAPTURE(streamed.size());
