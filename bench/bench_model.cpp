@@ -19,6 +19,7 @@
 #include "bench/synthetic_model.h"
 #include "engine/forward.h"
 #include "engine/weight_plan.h"
+#include "experiments/command_line.h"
 #include "experiments/options.h"
 #include "loaders/json.h"
 
@@ -180,7 +181,7 @@ int run(Options& options) {
 int main(int argc, char** argv) {
   eep::Options options;
   CLI::App app{"bench_model: a synthetic model under a population of candidates"};
-  options.common.add_to(app);
+  options.common.add_to(eep::Command(&app));
   app.add_option("config", options.config, "config.json of a model")->required();
   app.add_option("--layers", options.layers, "as many of its layers (default: all)");
   app.add_option("--candidates", options.candidates, "in the population")->check(CLI::Range(1, 4096));

@@ -41,6 +41,8 @@ struct ModelConfig {
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
 
   DType dtype = DType::kBF16;  // of the checkpoint's matrices
+  // Not in config.json: parity mode `hf`, router logits and weights rounded to the gate's dtype (router.h).
+  bool hf_rounding = false;
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;
 

@@ -87,6 +87,7 @@ class Runner {
     const std::string file =
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
+    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
     combinations_ = expand_sweep(file, overrides);
     // The sweep itself, for the resolved file.
@@ -154,17 +155,19 @@ class Runner {
 
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
-    std::unique_ptr<ModelContext>& model = models_[path];
+    const std::string key = e.model_parity + " " + path;
+    std::unique_ptr<ModelContext>& model = models_[key];
     if (model) return *model;
     if (!context_.options.ops->host_memory &&
         models_.size() > 1) {  // a GPU's memory is planned for one model
       tasks_.clear();
       models_.clear();
     }
-    return *(models_[path] = open_model(path, context_));
+    return *(models_[key] = open_model(path, context_, e.model_parity));
   }
   TaskContext& task_of(const Experiment& e) {
-    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
+    const std::string key =
+        e.model_parity + " " + resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
     std::unique_ptr<TaskContext>& task = tasks_[key];
     if (!task)
       task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
@@ -242,7 +245,8 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key =
+        fmt::format("{} {}\n{}\n{} {}", e.model_parity, e.model_path, TaskContext::key(e), e.experts, merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;

@@ -9,15 +9,21 @@
 
 namespace eep {
 
-std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
+std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
+                                         const std::string& parity) {
   const CommonOptions& options = context.options;
-  auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory);
+  auto model =
+      std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory, parity == "hf");
   if (model->dtype() != model->config().dtype) {
     context.messages.info(fmt::format("{}: {} weights run as {} with --device {}", path,
                                       dtype_name(model->config().dtype), dtype_name(model->dtype()),
                                       options.ops->name));
   }
   return model;
+}
+
+std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
+  return open_model(path, context, context.options.parity);
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {

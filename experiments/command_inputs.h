@@ -13,6 +13,9 @@
 namespace eep {
 
 // The model on the device of the options, within their memory. Says where its weights are rounded for it.
+// parity: "hf" (ModelConfig::hf_rounding), else none; the second takes it from the options.
+std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
+                                         const std::string& parity);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).

@@ -13,10 +13,11 @@ namespace eep {
 
 class ModelContext {
  public:
-  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed.
-  ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0)
+  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. hf_rounding: engine/config.h.
+  ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0,
+               bool hf_rounding = false)
       : path_(path),
-        raw_(load_checkpoint(path)),
+        raw_(load(path, hf_rounding)),
         weights_(raw_, ops, device, plan_weights(raw_.config, ops, memory)),
         ops_(ops) {}
 
@@ -35,6 +36,8 @@ class ModelContext {
   const std::string& hash();
 
  private:
+  static RawModel load(const std::string& path, bool hf_rounding);
+
   std::string path_;
   RawModel raw_;
   Weights weights_;

@@ -23,6 +23,10 @@ void CommonOptions::add_to(const Command& command) {
                  "bytes, or a fraction of the device's memory (default on a GPU: what is free); suffixes k, "
                  "M, G; results do not depend on it");
   command.option("--seed", seed, "seed of what is random").given(seed_given);
+  command
+      .option("--parity", parity,
+              "hf: router logits and weights rounded to the checkpoint's dtype, as transformers does")
+      .one_of({"none", "hf"});
   command.option("--log-level", log_level, "error, warn, info or debug")
       .one_of({"error", "warn", "info", "debug"});
   command.option("--cpu-target", cpu_target,

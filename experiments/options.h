@@ -17,6 +17,7 @@ struct CommonOptions {
   std::string memory_text;  // BYTES or FRACTION of the device's memory, with k, M, G
   uint64_t seed = 11450;
   bool seed_given = false;  // on the command line: then it goes before an experiment file's
+  std::string parity;       // "": none, or what an experiment file says
   std::string log_level = "info";
   std::string cpu_target;  // instruction set of the CPU kernels; "": the best
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/gpu_math.h"
+#include "kernels/half_pair.h"
 #include "kernels/router.h"
 #include "kernels/tile_schedule.h"
 
@@ -38,13 +39,20 @@ struct RouteArgs {
   int64_t rows, hidden;
   int32_t experts, slots;
   int32_t width;  // floats of a row's scratch: the largest of experts and kept
-  bool renormalise;
+  bool renormalise, hf_rounding;
 };
 
 template <DType kDType>
 __device__ float widen_bits(uint16_t bits) {
   if (kDType == DType::kBF16) return __uint_as_float(static_cast<uint32_t>(bits) << 16);
   return __half2float(__ushort_as_half(bits));
+}
+
+// To the gate's dtype and back (hf_rounding).
+template <DType kDType>
+__device__ float rounded(float value) {
+  if (kDType == DType::kBF16) return Bf16::low(Bf16::pack(value, 0.0f));
+  return F16::low(F16::pack(value, 0.0f));
 }
 
 // logits[first, first + kRows) of the block, columns by tiles. Thread t owns rows 2 (t / 16) and the next of
@@ -85,8 +93,10 @@ __device__ void gate_logits(const RouteArgs& args, int64_t first) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int c = c0 + column + 16 * j;
-        if (first + row + i < args.rows && c < args.experts)
-          args.logits[(first + row + i) * args.experts + c] = sum[i][j];
+        if (first + row + i < args.rows && c < args.experts) {
+          const float logit = args.hf_rounding ? rounded<kDType>(sum[i][j]) : sum[i][j];
+          args.logits[(first + row + i) * args.experts + c] = logit;
+        }
       }
     }
   }
@@ -149,6 +159,7 @@ __device__ int select_top(const float* values, int count, int k) {
   return chosen;
 }
 
+template <DType kDType>
 __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, float* mapped) {
   const int lane = threadIdx.x % 32;
   const RouterMap& map = args.maps[args.map_of_row != nullptr ? args.map_of_row[row] : 0];
@@ -183,6 +194,7 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
         atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
     }
   }
+  if (args.hf_rounding) weight = rounded<kDType>(weight);
   if (lane < args.slots) {
     args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;
     args.weight[row * args.slots + lane] = lane < map.top_k ? weight : 0.0f;
@@ -199,7 +211,7 @@ __global__ void __launch_bounds__(kThreads) route_rows(const __grid_constant__ R
   const int warp = threadIdx.x / 32;
   float* const values = gpu::dynamic_shared<float>() + 2 * warp * args.width;
   for (int r = warp; r < kRows && first + r < args.rows; r += kWarps) {
-    finish_row(args, first + r, values, values + args.width);
+    finish_row<kDType>(args, first + r, values, values + args.width);
   }
 }
 
@@ -248,6 +260,7 @@ void route(const RouterArgs& args, const Device& device) {
   staged.slots = args.slots;
   staged.width = static_cast<int32_t>(width);
   staged.renormalise = args.renormalise;
+  staged.hf_rounding = args.hf_rounding;
   launch(device,
          {.op = "router",
           .blocks = blocks_for(args.rows, kRows),

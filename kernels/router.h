@@ -5,6 +5,8 @@
 //   kLogits:         g = softmax(W_RM z)       what an exported checkpoint computes: the map folds into the
 //   gate kProbabilities:  g = W_RM softmax(z)       the paper's map (weight, expert) = top-k of g, ties to
 //   the lower index (compared on W_RM z in kLogits); weight /= sum(weight) if renormalise
+//   hf_rounding:     z and the weights are rounded to the gate's dtype, as transformers does for a 16-bit
+//   checkpoint; then exact ties between experts are common
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights
@@ -45,6 +47,7 @@ struct RouterArgs {
   const int32_t* map_of_row = nullptr;  // [rows] index into maps, or null: all rows use maps[0]
   int32_t slots = 0;                    // largest top_k of the maps
   bool renormalise = true;
+  bool hf_rounding = false;
   int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond the map's top_k
   float* weight = nullptr;         // [rows, slots] 0 beyond the map's top_k
   float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards

@@ -127,16 +127,33 @@ void route_probabilities(const RouterArgs& args, const RouterMap& map, const flo
   }
 }
 
+// To the gate's dtype and back (hf_rounding).
+template <typename T>
+HWY_INLINE void round_values(float* values, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    T narrow[kLanes];
+    store(load_first(values + i, count - i, 0.0f), narrow);
+    store_first(load(narrow), values + i, count - i);
+  }
+}
+
+HWY_INLINE void round_to(DType dtype, float* values, int64_t count) {
+  if (dtype == DType::kBF16) round_values<Bf16>(values, count);
+  if (dtype == DType::kF16) round_values<F16>(values, count);
+}
+
 void route_rows(const RouterArgs& args, int64_t begin, int64_t end, RouterCounts& counts) {
   for (int64_t row = begin; row < end; ++row) {
     const RouterMap& map = args.maps[args.map_of_row ? args.map_of_row[row] : 0];
-    const float* logits = args.logits + row * args.gate.n;
+    float* const logits = args.logits + row * args.gate.n;
     const RowOutput out{args.expert + row * args.slots, args.weight + row * args.slots};
+    if (args.hf_rounding) round_to(args.gate.dtype, logits, args.gate.n);
     if (map.space == RouterSpace::kLogits) {
       route_logits(args, map, logits, out);
     } else {
       route_probabilities(args, map, logits, out, counts);
     }
+    if (args.hf_rounding) round_to(args.gate.dtype, out.weight, map.top_k);
     for (int32_t slot = map.top_k; slot < args.slots; ++slot) {
       out.expert[slot] = -1;
       out.weight[slot] = 0;

@@ -1,7 +1,7 @@
 # bash completion for eep
 _eep() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} options
-  local common="--device --threads --memory --seed --log-level --cpu-target --help"
+  local common="--device --threads --memory --seed --parity --log-level --cpu-target --help"
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \

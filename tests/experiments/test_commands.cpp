@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "loaders/json.h"
 #include "loaders/safetensors.h"
@@ -90,6 +91,30 @@ TEST_CASE("program: logits and generate need no tokenizer with ids") {
   check_refused(
       eep::test::eep({"logits", kGoldenModel, "--ids", "1", "--out", directory("x"), "--memory", "1k"}), 1,
       "memory");
+}
+
+TEST_CASE("program: parity hf rounds a 16-bit model's router, and only that") {
+  TempDir directory;
+  const auto taps = [&](const std::string& model, const std::string& parity, const std::string& name) {
+    const std::string out = directory(name);
+    const Outcome made = eep::test::eep({"logits", kSource + "/tests/golden/" + model, "--ids", "1 5 9 2",
+                                         "--parity", parity, "--taps", out});
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    return slurp(out);
+  };
+  CHECK(taps("mixtral_bf16", "none", "a") != taps("mixtral_bf16", "hf", "b"));
+  CHECK(taps("mixtral_f32", "none", "c") == taps("mixtral_f32", "hf", "d"));
+  const SafetensorsFile rounded(directory("b"));
+  const SafetensorsEntry* logits = nullptr;
+  for (const SafetensorsEntry& entry : rounded.header.entries) {
+    if (entry.name.find("router.logits") != std::string::npos) logits = &entry;
+  }
+  REQUIRE(logits != nullptr);
+  std::vector<uint32_t> bits(logits->bytes / sizeof(uint32_t));
+  std::memcpy(bits.data(), rounded.data(*logits), logits->bytes);
+  REQUIRE(!bits.empty());
+  for (const uint32_t value : bits) CHECK((value & 0xffffu) == 0);
 }
 
 TEST_CASE("program: a damaged checkpoint or plan is refused by name") {

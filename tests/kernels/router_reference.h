@@ -39,9 +39,15 @@ inline std::vector<Bounded> mapped_values(const RouterMap& map, const float* log
   return mapped;
 }
 
-// One row against the definition: order, exclusion, weights.
+// The most by which one rounding to the dtype moves a value, f16 below its normal numbers included.
+inline double rounding_error(DType dtype, double value) {
+  if (dtype == DType::kBF16) return 0x1p-8 * std::fabs(value);
+  return dtype == DType::kF16 ? 0x1p-11 * std::fabs(value) + 0x1p-25 : 0;
+}
+
+// One row against the definition: order, exclusion, weights, these rounded once to `dtype`.
 inline void check_row(const RouterMap& map, bool renormalise, const float* logits, int32_t experts,
-                      int32_t slots, const int32_t* expert, const float* weight) {
+                      int32_t slots, const int32_t* expert, const float* weight, DType dtype = DType::kF32) {
   const std::vector<Bounded> mapped = mapped_values(map, logits, experts);
   std::vector<bool> chosen(mapped.size());
   for (int32_t slot = 0; slot < map.top_k; ++slot) {
@@ -97,6 +103,7 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
       bound = (own + std::fabs(expected) * sum_bound) / divisor + 2 * kUnit * std::fabs(expected) + kTiny;
     }
     CAPTURE(slot);
+    bound += rounding_error(dtype, std::fabs(expected) + bound);
     CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= bound);
   }
   for (int32_t slot = map.top_k; slot < slots; ++slot) {

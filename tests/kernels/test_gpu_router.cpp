@@ -35,7 +35,7 @@ struct GpuLayer {
   Weights on_cpu;
   std::vector<RouterMap> maps;
   std::vector<int32_t> map_of_row;
-  bool renormalise = true;
+  bool renormalise = true, hf_rounding = false;
 
   GpuLayer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Floats x_, const Floats& gate_,
            DType dtype)
@@ -58,6 +58,7 @@ struct GpuLayer {
     args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
     args.slots = slots;
     args.renormalise = renormalise;
+    args.hf_rounding = hf_rounding;
     return args;
   }
 
@@ -138,6 +139,26 @@ TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in 
         layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
       check_layer(layer);
     }
+  }
+}
+
+TEST_CASE("gpu router: rounded as transformers does, with the CPU's bits") {
+  for (const RouterCase& c : kRouterCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed + 2);
+    GpuLayer layer(c.rows, c.experts, c.hidden, c.top_k, data, c.seed % 2 ? DType::kBF16 : DType::kF16);
+    layer.hf_rounding = true;
+    Floats dense = data.floats(c.kept * c.experts);
+    for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
+    layer.maps = {{nullptr, dense.data(), c.kept, c.top_k, RouterSpace::kLogits},
+                  {nullptr, dense.data(), c.kept, c.top_k, RouterSpace::kProbabilities}};
+    for (int64_t row = 0; row < c.rows; ++row) layer.map_of_row.push_back(static_cast<int32_t>(row % 2));
+    const Routed out = layer.run(0, layer.rows);
+    CHECK(same_bits(out.flat(), layer.run_cpu().flat()));
+    layer.hf_rounding = false;
+    const Routed exact = layer.run(0, layer.rows);
+    CHECK(same_bits(out.logits, rounded(exact.logits, layer.on_cpu.packed.dtype)));
+    if (c.top_k > 1) CHECK(!same_bits(out.weight, exact.weight));
   }
 }
 

@@ -27,7 +27,7 @@ struct Layer {
   std::vector<RouterMap> maps;
   std::vector<int32_t> map_of_row;
   int32_t slots;
-  bool renormalise = true;
+  bool renormalise = true, hf_rounding = false;
 
   Layer(int64_t rows_, int32_t experts_, int64_t hidden_, Data& data, int32_t slots_)
       : rows(rows_),
@@ -50,6 +50,7 @@ struct Layer {
     args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
     args.slots = slots;
     args.renormalise = renormalise;
+    args.hf_rounding = hf_rounding;
     args.expert = out.expert.data();
     args.weight = out.weight.data();
     args.logits = out.logits.data();
@@ -89,6 +90,22 @@ void check_layer(const Layer& layer) {
                        [&](int64_t first, int64_t rows) { return layer.bits(first, rows, cpu(1)); });
 }
 
+void check_hf_rounding(Layer& layer) {
+  layer.hf_rounding = false;
+  const Routed exact = layer.run(0, layer.rows, cpu(1));
+  layer.hf_rounding = true;
+  const Routed out = layer.run(0, layer.rows, cpu(1));
+  CHECK(same_bits(out.logits, Typed(exact.logits, DType::kBF16).values));
+  CHECK(same_bits(out.weight, Typed(out.weight, DType::kBF16).values));
+  for (int64_t row = 0; row < layer.rows; ++row) {
+    CAPTURE(row);
+    check_row(layer.maps[0], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
+              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
+              &out.weight[static_cast<size_t>(row * layer.slots)], DType::kBF16);
+  }
+  same_bits_everywhere([&](const Device& device) { return layer.bits(0, layer.rows, device); });
+}
+
 }  // namespace
 
 TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one call") {
@@ -114,6 +131,20 @@ TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one 
       for (int64_t row = 0; row < c.rows; ++row)
         layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
       check_layer(layer);
+    }
+  }
+}
+
+TEST_CASE("router: rounded as transformers does, logits and weights") {
+  for (const RouterCase& c : kRouterCases) {
+    Data data(c.seed + 1);
+    Layer layer(c.rows, c.experts, c.hidden, data, c.top_k);
+    std::vector<int32_t> kept(static_cast<size_t>(c.kept));
+    for (int32_t& expert : kept) expert = static_cast<int32_t>(data.below(c.experts));
+    for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+      CAPTURE(c.seed);
+      layer.maps = {{kept.data(), nullptr, c.kept, c.top_k, space}};
+      check_hf_rounding(layer);
     }
   }
 }
