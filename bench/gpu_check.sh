@@ -110,6 +110,8 @@ if [ $quick -eq 0 ]; then
   model "B7: 8 layers of Mixtral-8x7B, merging" mixtral-8x7b --layers 8 --candidates 4 --phase merge --memory 70G
   model "B7: 8 layers of Qwen3-30B-A3B, merging" qwen3-30b-a3b --layers 8 --candidates 4 --phase merge --memory 70G
   model "B8: Qwen3-30B-A3B, all layers, merging, 4 candidates" qwen3-30b-a3b --candidates 4 --phase merge --memory 76G --target 88000
+  model "B8: Mixtral-8x7B, all layers, streamed from pinned memory where the device is smaller, 4 candidates" mixtral-8x7b \
+    --candidates 4 --phase prune --memory 76G --target 26000
   model "B8: Mixtral-8x7B, 16 layers, 4 candidates" mixtral-8x7b --layers 16 --candidates 4 --phase prune --memory 76G
   for candidates in 1 4 16; do
     model "B9: decode steps of $((candidates * 64)) sequences, one-hot" qwen3-30b-a3b --layers 4 --candidates $candidates --tokens 128 --decode 4

@@ -35,4 +35,12 @@ bool unconfirmed_chosen(std::string_view name) {
   return chosen;
 }
 
+std::string unconfirmed_setting() {
+  std::string names;
+  for (const UnconfirmedPath& path : unconfirmed_paths()) {
+    if (unconfirmed_chosen(path.name)) names += (names.empty() ? "" : ",") + std::string(path.name);
+  }
+  return names.empty() ? "none" : names;
+}
+
 }  // namespace eep

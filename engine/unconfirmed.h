@@ -4,6 +4,7 @@
 //   EEP_CUDA_UNCONFIRMED=wgmma eep run experiment.yaml --device cuda
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,8 +19,10 @@ struct UnconfirmedPath {
 
 const std::vector<UnconfirmedPath>& unconfirmed_paths();
 
-// Whether the setting, names separated by commas, chooses this path. Error(kConfiguration) for a name that is
+// Whether the setting, names separated by commas, chooses this path. Error(kConfig) for a name that is
 // none.
 bool unconfirmed_chosen(std::string_view name);
+// The chosen names, separated by commas, or "none". Error(kConfig) as above.
+std::string unconfirmed_setting();
 
 }  // namespace eep

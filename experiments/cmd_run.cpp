@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "engine/unconfirmed.h"
 #include "experiments/combination.h"
 #include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
@@ -297,6 +298,7 @@ class Runner {
                                     model_of(e).path(), model);
       manifest["data"] = data;
       manifest["device"] = context_.options.ops->name;
+      manifest["unconfirmed"] = unconfirmed_setting();
       if (context_.options.device.kind == DeviceKind::kCuda)
         manifest["gpu"] = cuda_device_text(context_.options.device.index);
       write_file_atomic(file, manifest.dump(2) + "\n");
@@ -312,6 +314,10 @@ class Runner {
     same("the model", manifest.at("model").at("hash").as_string(), model);
     for (const auto& [split, hash] : data.items())
       same("the " + split + " split", manifest.at("data").at(split).as_string(), hash.get<std::string>());
+    // another path may give other bits
+    if (manifest.at("device").as_string() == context_.options.ops->name) {
+      same(kUnconfirmedSetting, manifest.at("unconfirmed").as_string(), unconfirmed_setting());
+    }
   }
 
   // `key=value,...` of the swept fields that a table has no column for.

@@ -24,6 +24,19 @@ cudaEvent_t new_event() {
   return event;
 }
 
+// Memory is taken from the driver once and kept: a pass gives back what the next one needs.
+bool has_pool(int index) {
+  int supported = 0;
+  cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, index);
+  return supported != 0;
+}
+
+cudaMemPool_t pool_of(int index) {
+  cudaMemPool_t pool = nullptr;
+  gpu::check(cudaDeviceGetDefaultMemPool(&pool, index), "device memory");
+  return pool;
+}
+
 std::string gibibytes(size_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
@@ -66,6 +79,11 @@ Device open_cuda(int index) {
   cudaStream_t stream = nullptr;
   gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "--device cuda");
   device.stream = stream;
+  if (has_pool(index)) {
+    uint64_t all = UINT64_MAX;
+    gpu::check(cudaMemPoolSetAttribute(pool_of(index), cudaMemPoolAttrReleaseThreshold, &all),
+               "--device cuda");
+  }
   auto* ring = new gpu::StagingRing;
   const size_t bytes = gpu::StagingRing::kSegments * gpu::StagingRing::kSegmentBytes;
   gpu::check(cudaMallocHost(reinterpret_cast<void**>(&ring->host), bytes), "staging");
@@ -85,7 +103,7 @@ void close_cuda(const Device& device) {
   if (ring == nullptr) return;
   cudaStreamSynchronize(stream_of(device));
   for (cudaEvent_t event : ring->copied) cudaEventDestroy(event);
-  cudaFree(ring->device);
+  release_cuda(ring->device, device);
   cudaFreeHost(ring->host);
   delete ring;
   gpu::UploadStream& uploads = uploads_of(device);
@@ -97,10 +115,19 @@ void close_cuda(const Device& device) {
   cudaStreamDestroy(stream_of(device));
 }
 
-void* allocate_cuda(size_t bytes, const Device&) {
+void* allocate_cuda(size_t bytes, const Device& device) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;
-  if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+  if (!has_pool(device.index)) {
+    if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+  } else {
+    if (cudaMallocAsync(&memory, bytes, stream_of(device)) == cudaSuccess) return memory;
+    cudaGetLastError();
+    // what is free in the pool may be in pieces: back to the driver with it, which can join them
+    gpu::check(cudaStreamSynchronize(stream_of(device)), "device memory");
+    gpu::check(cudaMemPoolTrimTo(pool_of(device.index), 0), "device memory");
+    if (cudaMallocAsync(&memory, bytes, stream_of(device)) == cudaSuccess) return memory;
+  }
   cudaGetLastError();
   size_t unused = 0, total = 0;
   gpu::check(cudaMemGetInfo(&unused, &total), "device memory");
@@ -114,7 +141,19 @@ void* allocate_shared_cuda(size_t bytes) {
   return memory;
 }
 
-void release_cuda(void* memory, const Device&) { cudaFree(memory); }  // waits for both streams
+// Returns at once where there is a pool: the memory goes back in the order of the stream, after the copies
+// that run beside it. cudaFree waits for both streams.
+void release_cuda(void* memory, const Device& device) {
+  if (memory == nullptr) return;
+  if (!has_pool(device.index)) {
+    cudaFree(memory);
+    return;
+  }
+  if (device.uploads != nullptr) {
+    for (cudaEvent_t event : uploads_of(device).arrived) cudaStreamWaitEvent(stream_of(device), event, 0);
+  }
+  cudaFreeAsync(memory, stream_of(device));
+}
 
 // Through the ring, so that nobody waits for the device: the host's memory is free again when its bytes are
 // in pinned memory.
@@ -156,9 +195,16 @@ void await_upload_cuda(int slot, const Device& device) {
   gpu::check(cudaStreamWaitEvent(stream_of(device), uploads_of(device).arrived[slot], 0), "upload");
 }
 
-DeviceMemory memory_cuda(const Device&) {
+DeviceMemory memory_cuda(const Device& device) {
   DeviceMemory memory;
   gpu::check(cudaMemGetInfo(&memory.free, &memory.total), "device memory");
+  if (has_pool(device.index)) {
+    uint64_t reserved = 0, used = 0;
+    const cudaMemPool_t pool = pool_of(device.index);
+    gpu::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved), "device memory");
+    gpu::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "device memory");
+    memory.free += reserved - used;
+  }
   return memory;
 }
 

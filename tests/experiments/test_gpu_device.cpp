@@ -120,6 +120,13 @@ TEST_CASE("device: a search on streamed weights is the search on resident ones; 
   CHECK(eep::test::eep({"run", "--resume", moved, "--device", "simt"}).code == 0);
   CHECK(eep::test::slurp(moved + "/archive.jsonl") == before);
   CHECK(parse_json(eep::test::slurp(moved + "/result.json"), "result").at("device") == "simt");
+
+  // A run does not change to another path on the way, which may give other bits.
+  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma", 1);
+  const Outcome mixed = eep::test::eep({"run", "--resume", whole, "--device", "simt"});
+  ::unsetenv("EEP_CUDA_UNCONFIRMED");
+  CHECK(mixed.code == 65);
+  CHECK(mixed.err.find("EEP_CUDA_UNCONFIRMED has changed (expected none, got wgmma)") != std::string::npos);
 }
 
 TEST_CASE("device: taps show that the demo model's layers agree, or where they part") {

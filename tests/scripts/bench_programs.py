@@ -68,6 +68,11 @@ def check_models(scratch):
             # -log 61, and a logit moves by a few 2^-9 of its size, which is below 1
             check(abs(lines[0]["log_likelihood"] - lines[1]["log_likelihood"]) < 4 * 4 * 2**-9,
                   f"{name}, {phase}: {lines[0]['log_likelihood']} and {lines[1]['log_likelihood']}")
+    demo = pathlib.Path(__file__).resolve().parents[2] / "experiments/demo/mixtral/config.json"
+    whole, streamed = [json.loads(run(BENCH_MODEL, demo, "--device", "simt", "--memory", memory, "--candidates", 2,
+                                      "--phase", "merge", "--prompts", 2, "--tokens", 6)) for memory in ("1G", "3M")]
+    check(whole["streamed_layers"] == 0 and streamed["streamed_layers"] > 0, "3M does not stream layers")
+    check(whole["log_likelihood"] == streamed["log_likelihood"], "streamed weights give other scores")
     bad = subprocess.run([BENCH_MODEL, scratch / "mixtral.json", "--layers", "4"], capture_output=True, text=True)
     check(bad.returncode == 2 and "--layers" in bad.stderr, "too many layers are not refused")
 
