@@ -56,10 +56,11 @@ double measure_copy() {
 }
 
 [[noreturn]] void usage(const std::string& what) {
-  fmt::print(stderr,
-             "{}\nusage: [--filter TEXT] [--samples N] [--seconds S] [--threads N] [--hot] [--csv FILE] "
-             "[--compare FILE]\n",
-             what);
+  fmt::print(
+      stderr,
+      "{}\nusage: [--filter TEXT] [--samples N] [--seconds S] [--threads N] [--cpu-target NAME] [--hot] "
+      "[--csv FILE] [--compare FILE]\n",
+      what);
   std::exit(2);
 }
 
@@ -86,6 +87,11 @@ Bench::Bench(int argc, char** argv) {
       seconds_ = std::atof(value.c_str());
     } else if (option == "--threads") {
       threads_ = std::max(1, std::atoi(value.c_str()));
+    } else if (option == "--cpu-target") {
+      const auto targets = cpu_targets();
+      if (std::find(targets.begin(), targets.end(), value) == targets.end())
+        usage("no such target: " + value);
+      set_cpu_target(value);
     } else if (option == "--csv") {
       csv_ = value;
     } else if (option == "--compare") {
