@@ -1,6 +1,6 @@
 // Tokenizer::encode on one thread: bench_tokenizer MODEL FILE [--seconds S]. The file holds documents, one
 // after each NUL. Prints one JSON object: bytes, tokens, and the median over passes of the thread's seconds,
-// so that other jobs on the machine do not count as time. bench/peers/tokenizers.py compares.
+// so that other jobs on the machine do not count as time. bench/peers/tokenizer_rates.py compares.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -6,7 +6,8 @@
 //   gate kProbabilities:  g = W_RM softmax(z)       the paper's map (weight, expert) = top-k of g, ties to
 //   the lower index (compared on W_RM z in kLogits); weight /= sum(weight) if renormalise
 //   hf_rounding:     z and the weights are rounded to the gate's dtype, as transformers does for a 16-bit
-//   checkpoint; then exact ties between experts are common
+//   checkpoint (Mixtral: up to version 4, later ones keep the weights in f32); then exact ties between
+//   experts are common
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights

@@ -2,11 +2,11 @@
 """Megabytes a second on one thread: eep's tokenizers against Hugging Face `tokenizers`, same files, same texts.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3
-    bench/peers/tokenizers.py --data ../shared/data/tokenizers [--json FILE...]
+    bench/peers/tokenizer_rates.py --data ../shared/data/tokenizers [--json FILE...]
 
 Tokenizers: Qwen's ranks and Mixtral's tokenizer.model (both forms that its tokenizer.json has had), as tests/loaders/
-check_tokenizers.py builds them for the peer, and every tokenizer.json given. Texts: definitions from WordNet (Debian:
-wordnet-base), this project's C++ sources, and the mixture of scripts, emoji and blanks of check_tokenizers.py; as documents
+check_tokenizer_rates.py builds them for the peer, and every tokenizer.json given. Texts: definitions from WordNet (Debian:
+wordnet-base), this project's C++ sources, and the mixture of scripts, emoji and blanks of check_tokenizer_rates.py; as documents
 of about two kilobytes and as one of half a megabyte. Seconds are the thread's own (waiting for other jobs does not count),
 rounds alternate between the two, ratios are medians over rounds, and the token counts must be equal.
 """
