@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/Version.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -107,6 +108,8 @@ int doctor(bool as_json, CommandContext& context) {
 #else
   const bool openmp = false;
 #endif
+  const char* const policy = std::getenv("OMP_WAIT_POLICY");
+  const std::string waiting = policy != nullptr ? policy : "the runtime's own";
   const std::string cuda = cuda_state();
   if (as_json) {
     const Json json{{"version", kVersion},
@@ -118,6 +121,7 @@ int doctor(bool as_json, CommandContext& context) {
                       {"targets", targets},
                       {"target", cpu_target()},
                       {"threads", context.options.device.threads},
+                      {"wait_policy", waiting},
                       {"memory", memory}}},
                     {"gpus", cards},
                     {"cuda_built", cuda_built()},
@@ -142,7 +146,8 @@ int doctor(bool as_json, CommandContext& context) {
   line("cpu", field("/proc/cpuinfo", "model name"));
   line("features", fmt::format("{}", fmt::join(features, " ")));
   line("kernels", fmt::format("{} (this machine can run {})", cpu_target(), fmt::join(targets, ", ")));
-  line("threads", openmp ? std::to_string(context.options.device.threads) : "1: built without OpenMP");
+  line("threads", openmp ? fmt::format("{} (OMP_WAIT_POLICY: {})", context.options.device.threads, waiting)
+                         : "1: built without OpenMP");
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
   line("gpu",
        fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), cuda));

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "loaders/json.h"
@@ -57,6 +58,31 @@ TEST_CASE("program: inspect and doctor speak JSON") {
   CHECK(doctor.at("disabled").at("cuda").is_string());
   check_refused(eep::test::eep({"inspect", "/nowhere/model"}), 66, "/nowhere/model");
 }
+
+#ifdef _OPENMP
+TEST_CASE("program: threads sleep while they wait, unless somebody has chosen") {
+  const auto policy = [] {
+    return parse_json(eep::test::eep({"doctor", "--json"}).out, "doctor")
+        .at("cpu")
+        .at("wait_policy")
+        .get<std::string>();
+  };
+  const char* const inherited = std::getenv("OMP_WAIT_POLICY");
+  const std::string before = inherited != nullptr ? inherited : "";
+  ::unsetenv("OMP_WAIT_POLICY");
+  CHECK(policy() == "passive");
+  ::setenv("GOMP_SPINCOUNT", "1000", 1);
+  CHECK(policy() == "the runtime's own");
+  ::unsetenv("GOMP_SPINCOUNT");
+  ::setenv("OMP_WAIT_POLICY", "active", 1);
+  CHECK(policy() == "active");
+  if (inherited == nullptr) {
+    ::unsetenv("OMP_WAIT_POLICY");
+  } else {
+    ::setenv("OMP_WAIT_POLICY", before.c_str(), 1);
+  }
+}
+#endif
 
 TEST_CASE("program: logits and generate need no tokenizer with ids") {
   TempDir directory;
