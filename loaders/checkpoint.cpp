@@ -117,7 +117,8 @@ class TensorTable {
       if (!value.is_string()) map.at(name).fail_expected("a file name");
       const std::string file = value.get<std::string>();
       if (shards.count(file) != 0) continue;
-      if (file.empty() || file.find('/') != std::string::npos || file == "..") {
+      if (file.empty() || file.find_first_of(std::string_view("/\0", 2)) != std::string::npos ||
+          file == "." || file == "..") {
         map.at(name).fail("not the name of a file in this directory");
       }
       shards.emplace(file, files_.size());

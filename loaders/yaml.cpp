@@ -299,6 +299,7 @@ void YamlView::only_keys(const std::vector<std::string>& keys) const {
 
 std::string YamlView::as_string() const {
   if (!is_scalar()) fail_expected("text");
+  if (value_->scalar.find('\0') != std::string::npos) fail_expected("text without NUL characters");
   return value_->scalar;
 }
 

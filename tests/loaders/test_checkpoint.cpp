@@ -241,6 +241,13 @@ TEST_CASE("checkpoint: shards and index must agree") {
   broken("not the name of a file in this directory", ExitCode::kData, [&](const Scratch& scratch) {
     edit_index(scratch, [](Json& map) { map["lm_head.weight"] = "../shard-0.safetensors"; });
   });
+  for (const std::string& name :
+       {std::string(), std::string("."), std::string(".."), std::string("a/b"),
+        std::string("\0shard-0.safetensors", 20), std::string("shard-0.safetensors\0", 20)}) {
+    broken("not the name of a file in this directory", ExitCode::kData, [&](const Scratch& scratch) {
+      edit_index(scratch, [&](Json& map) { map["lm_head.weight"] = name; });
+    });
+  }
   broken("wrong value (expected a file name, got 1)", ExitCode::kData,
          [&](const Scratch& scratch) { edit_index(scratch, [](Json& map) { map["lm_head.weight"] = 1; }); });
   broken("model.safetensors.index.json:1:1: top level: missing key \"weight_map\"", ExitCode::kData,

@@ -57,6 +57,17 @@ TEST_CASE("yaml: what could mean two things is refused with its place") {
   CHECK(refusal(bomb).find("anchors are not allowed") != std::string::npos);
 }
 
+TEST_CASE("yaml: text holds no NUL") {
+  const YamlValue root = parse_yaml("v: \"a\\0b\"", "f.yaml");
+  std::string message;
+  try {
+    YamlView(root, "", ExitCode::kConfig).at("v").as_string();
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  CHECK(message.find("f.yaml:1:4: v: wrong value (expected text without NUL characters, got ") == 0);
+}
+
 TEST_CASE("yaml: types are strict") {
   const auto value = [](const std::string& text) { return parse_yaml("v: " + text, "f.yaml"); };
   const auto integer = [&](const std::string& text) {
