@@ -13,10 +13,13 @@
 
 namespace eep {
 
+void check_file_name(const std::string& path) {
+  if (path.find('\0') == std::string::npos) return;
+  throw Error(ExitCode::kNoInput, path.c_str(), "followed by a NUL character: no file has such a name");
+}
+
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  if (path.find('\0') != std::string::npos) {  // the system would cut the name there
-    throw Error(ExitCode::kNoInput, path.c_str(), "followed by a NUL character: no file has such a name");
-  }
+  check_file_name(path);
   const int descriptor =
       ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block here
   if (descriptor < 0) {

@@ -15,6 +15,9 @@
 
 namespace eep {
 
+// Throws Error(kNoInput) for a name with a NUL, which the system would cut there.
+void check_file_name(const std::string& path);
+
 // A file mapped read-only. Move-only.
 class MappedFile {
  public:

@@ -108,8 +108,11 @@ int doctor(bool as_json, CommandContext& context) {
 #else
   const bool openmp = false;
 #endif
-  const char* const policy = std::getenv("OMP_WAIT_POLICY");
-  const std::string waiting = policy != nullptr ? policy : "the runtime's own";
+  std::string waiting;  // how threads wait: what the environment says, or main.cpp
+  for (const char* name : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}) {
+    const char* const value = std::getenv(name);
+    if (value != nullptr) waiting += (waiting.empty() ? "" : " ") + fmt::format("{}={}", name, value);
+  }
   const std::string cuda = cuda_state();
   if (as_json) {
     const Json json{{"version", kVersion},
@@ -121,7 +124,7 @@ int doctor(bool as_json, CommandContext& context) {
                       {"targets", targets},
                       {"target", cpu_target()},
                       {"threads", context.options.device.threads},
-                      {"wait_policy", waiting},
+                      {"waiting", waiting},
                       {"memory", memory}}},
                     {"gpus", cards},
                     {"cuda_built", cuda_built()},
@@ -146,8 +149,8 @@ int doctor(bool as_json, CommandContext& context) {
   line("cpu", field("/proc/cpuinfo", "model name"));
   line("features", fmt::format("{}", fmt::join(features, " ")));
   line("kernels", fmt::format("{} (this machine can run {})", cpu_target(), fmt::join(targets, ", ")));
-  line("threads", openmp ? fmt::format("{} (OMP_WAIT_POLICY: {})", context.options.device.threads, waiting)
-                         : "1: built without OpenMP");
+  line("threads",
+       openmp ? fmt::format("{} ({})", context.options.device.threads, waiting) : "1: built without OpenMP");
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
   line("gpu",
        fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), cuda));

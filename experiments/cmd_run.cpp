@@ -167,8 +167,7 @@ class Runner {
     return *(models_[key] = open_model(path, context_, e.model_parity));
   }
   TaskContext& task_of(const Experiment& e) {
-    const std::string key =
-        e.model_parity + " " + resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
+    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
     std::unique_ptr<TaskContext>& task = tasks_[key];
     if (!task)
       task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
@@ -246,8 +245,7 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key =
-        fmt::format("{} {}\n{}\n{} {}", e.model_parity, e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;

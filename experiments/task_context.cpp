@@ -26,7 +26,7 @@ std::string plan_key(const ExpertPlan& plan) {
 }
 
 std::string TaskContext::key(const Experiment& e) {
-  std::string key = find_task(e.task, e.directory) + "\n" + e.protocol;
+  std::string key = find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
@@ -110,8 +110,8 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
   const std::string settings =
-      fmt::format("{} {} {} {} [{}]", task_.file, task_.protocol, experiment_.subset_tokens,
-                  experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+      fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
+                  experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {

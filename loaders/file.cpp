@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/raw_model.h"
 #include "kernels/error.h"
 
 namespace eep {
@@ -90,9 +91,7 @@ std::string join_path(const std::string& directory, const std::string& name) {
 }
 
 std::string read_file(const std::string& path, size_t max_bytes) {
-  if (path.find('\0') != std::string::npos) {  // the system would cut the name there
-    throw Error(ExitCode::kNoInput, path.c_str(), "followed by a NUL character: no file has such a name");
-  }
+  check_file_name(path);
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.value < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;

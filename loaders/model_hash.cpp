@@ -89,7 +89,6 @@ void hash_config(Hasher& hasher, const ModelConfig& config) {
     hasher.number(value);
   }
   hasher.bytes(config.sparse.data(), config.sparse.size());
-  if (config.hf_rounding) hasher.number(int64_t{1});  // another function of the same weights
 }
 
 }  // namespace

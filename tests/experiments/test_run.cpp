@@ -42,6 +42,27 @@ std::string essence(const std::string& run) {
 
 }  // namespace
 
+TEST_CASE("run: parity hf is another run over the same checkpoint") {
+  TempDir directory;
+  const std::string sweep = directory("sweep"), single = directory("single");
+  const std::string file = small_experiment(directory);
+  CHECK(eep::test::eep({"run", file, "--set", "sweep.model.parity=[none, hf]", "--output", sweep}).code == 0);
+  const std::string none = sweep + "/model.parity=none", hf = sweep + "/model.parity=hf";
+  CHECK(slurp(none + "/archive.jsonl") != slurp(hf + "/archive.jsonl"));
+
+  // Nothing that the combinations share, calibration above all, is the other mode's.
+  CHECK(eep::test::eep({"run", file, "--parity", "hf", "--output", single}).code == 0);
+  CHECK(essence(single) == essence(hf));
+  const Outcome other = eep::test::eep({"run", "--resume", single, "--parity", "none"});
+  CHECK(other.code == 78);
+  CHECK(other.err.find("parity: hf, got parity: none") != std::string::npos);
+
+  const Outcome exported = eep::test::eep({"export", kDemoModel, "--plan", hf + "/plan.json", "--format",
+                                           "native", "--out", directory("smaller")});
+  CAPTURE(exported.err);
+  CHECK(exported.code == 0);
+}
+
 TEST_CASE("run: a run directory holds what the contract says") {
   TempDir directory;
   const std::string file = small_experiment(directory), run = directory("run");

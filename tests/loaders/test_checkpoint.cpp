@@ -54,6 +54,15 @@ ModelConfig config_with(const std::string& family, const std::function<void(Json
 
 }  // namespace
 
+TEST_CASE("checkpoint: a file name is not cut at a NUL") {
+  const Scratch scratch;
+  scratch.write("there", "text");
+  const std::string longer = scratch.path("there") + std::string("\0x", 2);
+  check_error(ExitCode::kNoInput, "there: followed by a NUL character", [&] { read_file(longer); });
+  check_error(ExitCode::kNoInput, "there: followed by a NUL character",
+              [&] { const MappedFile file(longer); });
+}
+
 TEST_CASE("checkpoint: every tensor in its place") {
   const Scratch scratch;
   TinyCheckpoint tiny("qwen2_moe");
