@@ -60,26 +60,35 @@ ExportDirectory::ExportDirectory(std::string path) : path_(std::move(path)) {
     ::close(lock_);
     throw Error(ExitCode::kRuntime, partial_, "another process is writing there");
   }
+  clear(error);
+  if (error) fail(partial_, "cannot remove what an earlier attempt left", error.message());
+}
+
+// Without the marker what is left would look like somebody else's: it goes last.
+void ExportDirectory::clear(std::error_code& error) {
   for (const fs::directory_entry& entry : fs::directory_iterator(partial_, error)) {
     if (entry.path().filename() == kMarker) continue;
     fs::remove_all(entry.path(), error);
-    if (error) fail(entry.path().string(), "cannot remove", error.message());
+    if (error) return;
   }
 }
 
 ExportDirectory::~ExportDirectory() {
   if (!committed_) {
     std::error_code ignored;
+    clear(ignored);
     fs::remove_all(partial_, ignored);
   }
   if (lock_ >= 0) ::close(lock_);
 }
 
 void ExportDirectory::commit() {
-  if (::unlink(file(kMarker).c_str()) != 0) fail(partial_, "cannot write", std::strerror(errno));
   sync_directory(partial_);
   if (::rename(partial_.c_str(), path_.c_str()) != 0) fail(path_, "cannot write", std::strerror(errno));
   committed_ = true;
+  // After the name: killed in between, a finished export keeps an empty file that nobody reads.
+  ::unlink((path_ + "/" + kMarker).c_str());
+  sync_directory(path_);
   const std::string parent = fs::path(path_).parent_path().string();
   sync_directory(parent.empty() ? "." : parent);
 }

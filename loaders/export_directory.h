@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <system_error>
 
 namespace eep {
 
@@ -20,6 +21,8 @@ class ExportDirectory {
   void commit();
 
  private:
+  void clear(std::error_code& error);  // all but the marker
+
   std::string path_, partial_;
   int lock_ = -1;
   bool committed_ = false;

@@ -284,6 +284,12 @@ TEST_CASE("export: a directory appears whole or not at all") {
   check_error(ExitCode::kUsage, "not empty", [&] { ExportDirectory(scratch.path("a/b/out")); });
   check_error(ExitCode::kUsage, "is a file or a link", [&] { ExportDirectory(scratch.path("a/b/out/x")); });
   check_error(ExitCode::kIo, "cannot create", [&] { ExportDirectory(scratch.path("a/b/out/x/y")); });
+  {  // until it has its name, it is known as an unfinished export, whenever it is killed
+    ExportDirectory directory(scratch.path("d"));
+    scratch.write("d/theirs", "");
+    check_error(ExitCode::kIo, "cannot write", [&] { directory.commit(); });
+    CHECK(fs::exists(scratch.path("d.partial/.eep-partial")));
+  }
   scratch.write("c.partial/mine", "keep");
   check_error(ExitCode::kUsage, "in the way", [&] { ExportDirectory(scratch.path("c")); });
   CHECK(fs::exists(scratch.path("c.partial/mine")));
