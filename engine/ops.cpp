@@ -70,7 +70,11 @@ const Ops& cpu_ops() {
   }
 
 const Ops& simt_ops() {
-  static const Ops ops EEP_GPU_ROW(simt);
+  static const Ops ops = [] {
+    Ops row EEP_GPU_ROW(simt);
+    if (unconfirmed_chosen("wgmma")) row.expert_ffn = expert_ffn_sm90_simt;
+    return row;
+  }();
   return ops;
 }
 
@@ -84,7 +88,7 @@ const Ops& cuda_ops() {
     Ops row EEP_GPU_ROW(cuda);
     if (unconfirmed_chosen("wgmma")) {
       row.expert_ffn = [](const ExpertFfnArgs& args, const Device& device) {
-        (expert_ffn_sm90_supported(device) ? expert_ffn_sm90_cuda : expert_ffn_cuda)(args, device);
+        (expert_ffn_sm90_supported_cuda(device) ? expert_ffn_sm90_cuda : expert_ffn_cuda)(args, device);
       };
     }
     return row;

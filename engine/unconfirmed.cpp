@@ -9,7 +9,8 @@ namespace eep {
 
 const std::vector<UnconfirmedPath>& unconfirmed_paths() {
   static const std::vector<UnconfirmedPath> paths{
-      {"wgmma", "expert_ffn by wgmma on devices of compute capability 9.0 (kernels/expert_ffn_sm90.cu)"}};
+      {"wgmma",
+       "expert_ffn by wgmma and TMA on devices of compute capability 9.0 (kernels/expert_ffn_sm90.cu)"}};
   return paths;
 }
 

@@ -40,7 +40,8 @@ void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
 
 // The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
 // its own, so a run stays with one of the two.
-bool expert_ffn_sm90_supported(const Device& device);
+bool expert_ffn_sm90_supported_cuda(const Device& device);
+void expert_ffn_sm90_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);
 
 }  // namespace eep

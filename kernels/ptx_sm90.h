@@ -1,12 +1,32 @@
-// ptx_sm90.h - inline PTX that only sm_90a has, one function an instruction: mbarriers, wgmma, registers of a
-// warpgroup. No host twin: kernels that use it have a sibling on mma.sync with the same contract.
+// ptx_sm90.h - inline PTX that only sm_90a has, one function an instruction: mbarriers, tensor copies (TMA),
+// wgmma, registers of a warpgroup; simt/ptx_sm90.h has the same for the host. EEP_SM90A: they are there.
+// Kernels that use them have a sibling on mma.sync with the same contract.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/ptx.h"
 
-#if defined(__CUDACC__) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if !defined(__CUDACC__)
+#include "kernels/simt/ptx_sm90.h"
+#define EEP_SM90A
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define EEP_SM90A
+#endif
+
+// Describes rows of 128 bytes whose 16-byte pieces lie at piece ^ row % 8 (swizzled_piece<64>), from a
+// multiple of 1024 bytes on; 32 bytes further for the next 16 columns.
+#ifdef EEP_SM90A
+namespace eep {
+__device__ inline uint64_t wgmma_descriptor(const void* rows) {
+  constexpr uint64_t kEightRows = uint64_t{1024 >> 4} << 32, kPieces = uint64_t{1} << 16;
+  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
+  return (shared_address(rows) & 0x3ffff) >> 4 | kPieces | kEightRows | kSwizzle128;
+}
+}  // namespace eep
+#endif
+
+#if defined(__CUDACC__) && defined(EEP_SM90A)
 namespace eep {
 
 __device__ inline void mbarrier_init(uint64_t* barrier, int arrivals) {
@@ -15,6 +35,12 @@ __device__ inline void mbarrier_init(uint64_t* barrier, int arrivals) {
 }
 __device__ inline void mbarrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+// The phase under way is not over before `bytes` more have been copied.
+__device__ inline void mbarrier_expect(uint64_t* barrier, int bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(bytes)
+               : "memory");
 }
 // Until the phase of this parity is over.
 __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
@@ -30,7 +56,18 @@ __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   }
 }
 
-// What this thread wrote to shared memory, for the tensor cores' asynchronous reads.
+// The box at (x, y, z), innermost first, to a multiple of 1024 bytes of shared memory, swizzled by
+// 128 bytes, of the tensor that a map (tensor_map.h) describes; what lies outside the tensor as zeros; the
+// barrier counts the whole box's bytes.
+__device__ inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(shared)),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// What this thread wrote to shared memory, mbarriers included, for asynchronous reads and copies.
 __device__ inline void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // Registers a thread of this warpgroup may have from here on.
@@ -48,14 +85,6 @@ __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int kPending>  // until at most kPending groups are under way
 __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
-}
-
-// Describes rows of 128 bytes whose 16-byte pieces lie at piece ^ row % 8 (swizzled_piece<64>), from a
-// multiple of 1024 bytes on; 32 bytes further for the next 16 columns.
-__device__ inline uint64_t wgmma_descriptor(const void* rows) {
-  constexpr uint64_t kEightRows = uint64_t{1024 >> 4} << 32, kPieces = uint64_t{1} << 16;
-  constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-  return (shared_address(rows) & 0x3ffff) >> 4 | kPieces | kEightRows | kSwizzle128;
 }
 
 // d[64, 256] (+)= a[64, 16] b[256, 16]^T of a warpgroup. Lane l of warp w has in d[j][e], with g = l / 4 and

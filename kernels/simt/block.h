@@ -44,28 +44,45 @@ struct Where {  // a source line; here(), as a default argument, is the caller's
   }
 };
 
-enum class Wait : uint8_t { kNothing, kBlock, kWarp, kNamed, kNextBlock };
+enum class Wait : uint8_t { kNothing, kBlock, kWarp, kNamed, kPhase, kNextBlock };
 struct AsyncCopy {
   void* to;
   const void* from;
   int valid, bytes;  // read from `from`, and written to `to`, zeros at the end
   unsigned group;
 };
+struct TensorProduct {  // of a warpgroup's wgmma, this thread's part
+  float (*d)[4];
+  uint64_t a, b;  // descriptors
+  bool add;
+  float (*widen)(uint16_t);
+  unsigned group;
+};
+struct TensorCopy {  // a box of a tensor on its way to shared memory, which `barrier` counts
+  const void* map;
+  void* to;
+  int at[3];
+  uint64_t* barrier;
+};
 
 struct Thread : Fiber {
   Wait wait = Wait::kNothing;
-  Where where;                    // the operation it waits in
-  unsigned mask = 0;              // the lanes that take part in it
-  const void* brought = nullptr;  // its value, on its own suspended stack
-  void* gathered = nullptr;       // where it wants everyone's
-  char arrive = 0, leave = 0;     // its edges in __syncwarp()
-  std::vector<AsyncCopy> copies;  // issued, not yet performed
-  unsigned copy_groups = 0;       // committed
-  int named = 0;                  // the named barrier that it waits at
+  Where where;                          // the operation it waits in
+  unsigned mask = 0;                    // the lanes that take part in it
+  const void* brought = nullptr;        // its value, on its own suspended stack
+  void* gathered = nullptr;             // where it wants everyone's
+  char arrive = 0, leave = 0;           // its edges in __syncwarp()
+  std::vector<AsyncCopy> copies;        // issued, not yet performed
+  unsigned copy_groups = 0;             // committed
+  int named = 0;                        // the named barrier that it waits at
+  const void* phase_of = nullptr;       // the mbarrier that it waits at
+  std::vector<TensorProduct> products;  // issued, not yet performed
+  unsigned product_groups = 0;          // committed
 };
 inline Thread thread[kMaxThreads];  // fibers are made once and serve one block after another
 inline Fiber host;                  // the one that called launch()
 
+constexpr int kTensorCopies = 64;   // more than any pipeline has under way
 constexpr int kNamedBarriers = 16;  // of a block, as in hardware; number 0 is __syncthreads()'s
 struct NamedBarrier {
   int expected = 0, arrived = 0;  // threads
@@ -85,6 +102,8 @@ struct Block {                         // plain pointers: the scheduler calls no
   char begin = 0, end = 0;                        // edges: from the host to every thread, and back
   char barrier[2] = {};                           // edges: one is still being left when the next is entered
   NamedBarrier named[kNamedBarriers];
+  TensorCopy tensor_copies[kTensorCopies];
+  int tensor_copy_count = 0;  // issued, not yet performed
   bool failed = false;
   std::exception_ptr error{};
 };
@@ -120,6 +139,7 @@ __attribute__((noinline)) SIMT_UNSEEN inline void run_kernel() {
   try {
     (*block->kernel)();
     if (!self().copies.empty()) fail("a thread ended with asynchronous copies that it did not wait for");
+    if (!self().products.empty()) fail("a thread ended with a wgmma that it did not wait for");
   } catch (...) {
     block->error = std::current_exception();
     block->failed = true;
@@ -221,8 +241,8 @@ SIMT_UNSEEN Lanes<T> gather(unsigned mask, const T& mine, const Where& where, bo
 
 // ---- one block after another -------------------------------------------------------------------------
 [[noreturn]] inline void fail_stuck() {
-  static const char* const doing[] = {" ready", " at barrier ", " in warp operation ", " at named barrier ",
-                                      " returned"};
+  static const char* const doing[] = {
+      " ready", " at barrier ", " in warp operation ", " at named barrier ", " at mbarrier ", " returned"};
   std::string s = "simt: " + place() + " cannot go on:";
   for (int i = 0, end; i < block->threads; i = end) {
     const Thread& t = thread[i];
@@ -275,6 +295,8 @@ SIMT_UNSEEN inline void run_block() {
     if (barrier.arrived > 0) fail_stuck();
     barrier = {};
   }
+  if (b.tensor_copy_count > 0)
+    throw Error("simt: " + place() + " ended with tensor copies that nobody waited for");
 }
 
 inline void shuffle_turns(std::vector<int>& order, std::mt19937& random) {  // lanes within warps, and warps

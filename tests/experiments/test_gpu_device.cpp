@@ -162,12 +162,22 @@ TEST_CASE("device: doctor says what is built in and what no GPU has run") {
 }
 
 TEST_CASE("device: an unconfirmed path is chosen by its name alone") {
+  const std::vector<std::string> generate = {"generate",  kDemoModel, "--ids",   "7 3 40",
+                                             "--max-new", "2",        "--device"};
+  const auto on = [&](const char* device) {
+    std::vector<std::string> command = generate;
+    command.push_back(device);
+    return eep::test::eep(command);
+  };
+  const Outcome cpu = on("cpu");
   ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma", 1);
-  const Outcome chosen = eep::test::eep({"doctor"});
+  const Outcome chosen = eep::test::eep({"doctor"}), simt = on("simt");
   ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma,wmma", 1);
   const Outcome unknown = eep::test::eep({"doctor"});
   ::unsetenv("EEP_CUDA_UNCONFIRMED");
   CHECK(chosen.out.find("EEP_CUDA_UNCONFIRMED=wgmma (chosen): expert_ffn") != std::string::npos);
+  CHECK(simt.code == 0);
+  CHECK(simt.out == cpu.out);
   CHECK(unknown.code == 78);
   CHECK(unknown.err.find("EEP_CUDA_UNCONFIRMED: unknown path (expected one of wgmma, got wmma)") !=
         std::string::npos);

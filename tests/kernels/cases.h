@@ -90,10 +90,14 @@ struct ExpertCase {
   uint64_t seed;
 };
 inline constexpr ExpertCase kExpertCases[] = {
-    {1, 1, 1, 8, 8, DType::kF32, 0, 71},      {1, 2, 8, 32, 48, DType::kBF16, 0, 72},
-    {31, 2, 4, 33, 17, DType::kBF16, 0, 73},  {64, 4, 16, 48, 31, DType::kF16, 0, 74},
-    {130, 2, 4, 64, 96, DType::kBF16, 1, 75}, {97, 3, 7, 40, 65, DType::kBF16, 2, 76},
-    {450, 1, 3, 16, 33, DType::kF32, 0, 77}};
+    {1, 1, 1, 8, 8, DType::kF32, 0, 71},
+    {1, 2, 8, 32, 48, DType::kBF16, 0, 72},
+    {31, 2, 4, 33, 17, DType::kBF16, 0, 73},
+    {64, 4, 16, 48, 31, DType::kF16, 0, 74},
+    {130, 2, 4, 64, 96, DType::kBF16, 1, 75},
+    {97, 3, 7, 40, 65, DType::kBF16, 2, 76},
+    {450, 1, 3, 16, 33, DType::kF32, 0, 77},
+    {5, 1, 1, 330, 140, DType::kBF16, 0, 79}};  // all stages, both halves
 inline constexpr ExpertCase kExpertShapes[] = {
     {1, 2, 8, 128, 256, DType::kBF16, 0, 1},     {16, 2, 8, 128, 256, DType::kBF16, 0, 1},
     {64, 2, 8, 128, 256, DType::kBF16, 0, 1},    {256, 2, 8, 128, 256, DType::kBF16, 0, 1},

@@ -88,10 +88,12 @@ bool throws_with(const Function& f, const char* text) {
     f();
   } catch (const std::exception& error) {
     if (std::strstr(error.what(), text) != nullptr) return true;
-    MESSAGE("expected '" << text << "', got '" << error.what() << "'");
+    const std::string got = std::string("expected '") + text + "', got '" + error.what() + "'";
+    MESSAGE(got);
     return false;
   }
-  MESSAGE("expected '" << text << "', nothing thrown");
+  const std::string got = std::string("expected '") + text + "', nothing thrown";
+  MESSAGE(got);
   return false;
 }
 

@@ -16,13 +16,14 @@ namespace {
 
 using FfnOp = void (*)(const ExpertFfnArgs&, const Device&);
 
-// The kernels of one contract that this machine can run: mma.sync, and on a GPU of compute capability 9.0
+// The kernels of one contract that run here: mma.sync, and on the host or a GPU of compute capability 9.0
 // wgmma.
 std::vector<FfnOp> kernels_here() {
   std::vector<FfnOp> kernels{GPU_ROW(expert_ffn)};
 #ifdef EEP_TEST_CUDA
-  if (expert_ffn_sm90_supported(gpu_device())) kernels.push_back(expert_ffn_sm90_cuda);
+  if (!expert_ffn_sm90_supported_cuda(gpu_device())) return kernels;
 #endif
+  kernels.push_back(GPU_ROW(expert_ffn_sm90));
   return kernels;
 }
 
@@ -161,6 +162,49 @@ void check_batches(const Experts& experts) {
   }
 }
 
+// A kernel's rows at odd addresses, slots left out, no order, no rows.
+void check_edges(FfnOp op) {
+  const ExpertCase c{40, 1, 2, 64, 48, DType::kBF16, 0, 78};
+  Experts experts(c);
+  experts.op = op;
+  auto [order, offset] = experts.sorted(0, c.rows);
+  const FfnResult aligned = experts.run(order, offset, 0, c.rows);
+  for (int64_t shift : {1, 2, 3}) {
+    CHECK(same_bits(experts.run(order, offset, 0, c.rows, shift).out, aligned.out));
+  }
+
+  // The last slot of the last group is not listed: nothing is written for it.
+  const size_t left_out = static_cast<size_t>(order.back());
+  std::vector<int32_t> fewer(order.begin(), order.end() - 1);
+  offset.back() -= 1;
+  const Floats out = experts.run(fewer, offset, 0, c.rows).out;
+  for (size_t i = 0; i < out.size(); ++i) {
+    const bool untouched = std::isnan(out[i]);
+    CHECK(untouched == (i / static_cast<size_t>(c.hidden) == left_out));
+  }
+
+  Experts dense(c);
+  dense.op = op;
+  dense.matrices.resize(1);
+  dense.c.experts = 1;
+  const OnDevice<float> x(dense.x), activation(c.rows * c.intermediate), y(c.rows * c.hidden);
+  const OnDevice<int32_t> both(std::vector<int32_t>{0, static_cast<int32_t>(c.rows)});
+  ExpertFfnArgs args;
+  args.x = x.data();
+  args.offset = both.data();
+  args.groups = 1;
+  args.experts = dense.matrices.data();
+  args.hidden = c.hidden;
+  args.intermediate = c.intermediate;
+  args.activation = activation.data();
+  args.out = y.data();
+  op(args, gpu_device());
+  std::fill(dense.expert.begin(), dense.expert.end(), 0);
+  CHECK(same_bits(y.values(), dense.run(0, c.rows)));
+
+  CHECK(experts.run(0, 0).empty());
+}
+
 }  // namespace
 
 TEST_CASE("gpu expert_ffn: both products within their bounds under every schedule") {
@@ -186,51 +230,19 @@ TEST_CASE("gpu expert_ffn: a row has the same bits in every batch, in small and 
 }
 
 TEST_CASE("gpu expert_ffn: rows at odd addresses, slots left out, no order, no rows") {
-  const ExpertCase c{40, 1, 2, 64, 48, DType::kBF16, 0, 78};
-  const Experts experts(c);
-  auto [order, offset] = experts.sorted(0, c.rows);
-  const FfnResult aligned = experts.run(order, offset, 0, c.rows);
-  for (int64_t shift : {1, 2, 3}) {
-    CHECK(same_bits(experts.run(order, offset, 0, c.rows, shift).out, aligned.out));
-  }
-
-  // The last slot of the last group is not listed: nothing is written for it.
-  const size_t left_out = static_cast<size_t>(order.back());
-  std::vector<int32_t> fewer(order.begin(), order.end() - 1);
-  offset.back() -= 1;
-  const Floats out = experts.run(fewer, offset, 0, c.rows).out;
-  for (size_t i = 0; i < out.size(); ++i) {
-    const bool untouched = std::isnan(out[i]);
-    CHECK(untouched == (i / static_cast<size_t>(c.hidden) == left_out));
-  }
-
-  Experts dense(c);
-  dense.matrices.resize(1);
-  dense.c.experts = 1;
-  const OnDevice<float> x(dense.x), activation(c.rows * c.intermediate), y(c.rows * c.hidden);
-  const OnDevice<int32_t> both(std::vector<int32_t>{0, static_cast<int32_t>(c.rows)});
-  ExpertFfnArgs args;
-  args.x = x.data();
-  args.offset = both.data();
-  args.groups = 1;
-  args.experts = dense.matrices.data();
-  args.hidden = c.hidden;
-  args.intermediate = c.intermediate;
-  args.activation = activation.data();
-  args.out = y.data();
-  GPU_ROW(expert_ffn)(args, gpu_device());
-  std::fill(dense.expert.begin(), dense.expert.end(), 0);
-  CHECK(same_bits(y.values(), dense.run(0, c.rows)));
-
-  CHECK(experts.run(0, 0).empty());
+  for (FfnOp op : kernels_here()) check_edges(op);
 }
 
 TEST_CASE("gpu expert_ffn: many groups, most of them empty") {
   ExpertCase c{9, 2, 70, 16, 8, DType::kBF16, 0, 79};  // more than two windows of 32 groups
-  const Experts experts(c);
-  const Floats whole = experts.run(0, c.rows);
-  for (int64_t row = 0; row < c.rows; ++row) {
-    CHECK(same_bits(experts.run(row, 1).data(), whole.data() + row * c.slots * c.hidden, c.slots * c.hidden));
+  Experts experts(c);
+  for (FfnOp op : kernels_here()) {
+    experts.op = op;
+    const Floats whole = experts.run(0, c.rows);
+    for (int64_t row = 0; row < c.rows; ++row) {
+      CHECK(
+          same_bits(experts.run(row, 1).data(), whole.data() + row * c.slots * c.hidden, c.slots * c.hidden));
+    }
   }
 }
 
