@@ -55,11 +55,18 @@ struct TensorProduct {  // of a warpgroup's wgmma, this thread's part
   float (*d)[4];
   uint64_t a, b;  // descriptors
   bool add;
-  float (*widen)(uint16_t);
+  void (*perform)(const TensorProduct&);
   unsigned group;
 };
+// Three dimensions of 16-bit elements, innermost first; what a box has beyond them is zeros.
+struct alignas(64) TensorMap {
+  const char* base;
+  uint64_t extent[3];
+  uint64_t stride[2];  // bytes, of the outer two
+  uint32_t box[2];     // of the inner two; 1 of the outermost
+};
 struct TensorCopy {  // a box of a tensor on its way to shared memory, which `barrier` counts
-  const void* map;
+  TensorMap map;     // not a pointer: a kernel's arguments outlive its threads on a device, not here
   void* to;
   int at[3];
   uint64_t* barrier;

@@ -62,16 +62,8 @@ SIMT_UNSEEN inline uint32_t offset_in_shared(const void* p) {
 // Where swizzling by 128 bytes puts the byte at `offset`.
 inline uint32_t swizzled_128(uint32_t offset) { return offset ^ (offset >> 7 & 7) << 4; }
 
-// Three dimensions of 16-bit elements, innermost first; what a box has beyond them is zeros.
-struct alignas(64) TensorMap {
-  const char* base;
-  uint64_t extent[3];
-  uint64_t stride[2];  // bytes, of the outer two
-  uint32_t box[2];     // of the inner two; 1 of the outermost
-};
-
 inline void perform(const TensorCopy& copy, const Where& where) {
-  const TensorMap& map = *static_cast<const TensorMap*>(copy.map);
+  const TensorMap& map = copy.map;
   const uint32_t begin = offset_in_shared(copy.to), row_bytes = 2 * map.box[0];
   for (uint32_t row = 0; row < map.box[1]; ++row)
     for (uint32_t i = 0; i < map.box[0]; ++i) {
@@ -104,7 +96,6 @@ SIMT_UNSEEN inline void land(uint64_t* barrier, const Where& where) {
 }
 
 SIMT_UNSEEN inline void issue(const TensorCopy& copy, const Where& where) {
-  require_aligned(copy.map, 64, "a tensor map", where);
   if (offset_in_shared(copy.to) % 1024 != 0)
     fail("a swizzled tensor copy needs 1024-byte alignment at " + where.text());
   mbarrier_at(copy.barrier, where);
@@ -127,38 +118,42 @@ SIMT_UNSEEN inline void wait_phase(uint64_t* at, uint32_t parity, const Where& w
 }
 
 // ---- wgmma -------------------------------------------------------------------------------------------
-// Element [row, k] of the operand that a descriptor of swizzled 128-byte rows names.
-inline uint16_t operand(uint64_t descriptor, int row, int k) {
+// Row `row`, 16 elements, of the operand that a descriptor of swizzled 128-byte rows names.
+template <float kWiden(uint16_t)>
+void load_row(uint64_t descriptor, int row, float (&values)[16]) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t eight_rows = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
   const uint32_t offset =
-      start + static_cast<uint32_t>(row / 8) * eight_rows + static_cast<uint32_t>(row % 8 * 128 + 2 * k);
-  return *reinterpret_cast<const uint16_t*>(block->shared + swizzled_128(offset));
+      start + static_cast<uint32_t>(row / 8) * eight_rows + static_cast<uint32_t>(row % 8 * 128);
+  for (uint32_t piece = 0; piece < 2; ++piece) {
+    uint16_t bits[8];
+    std::memcpy(bits, block->shared + swizzled_128(offset + 16 * piece), sizeof bits);
+    for (uint32_t i = 0; i < 8; ++i) values[8 * piece + i] = kWiden(bits[i]);
+  }
 }
 
-inline void perform(const TensorProduct& product) {
+template <float kWiden(uint16_t)>
+void multiply_rows(const TensorProduct& product) {
   const int warp_row = block->current / kWarp % 4 * 16, g = lane() / 4, q = lane() % 4;
-  float row[2][16];
-  for (int h = 0; h < 2; ++h)
-    for (int k = 0; k < 16; ++k) row[h][k] = product.widen(operand(product.a, warp_row + g + 8 * h, k));
+  float row[2][16], column[16];
+  for (int h = 0; h < 2; ++h) load_row<kWiden>(product.a, warp_row + g + 8 * h, row[h]);
   for (int j = 0; j < 32; ++j)
     for (int c = 0; c < 2; ++c) {
-      float column[16];
-      for (int k = 0; k < 16; ++k) column[k] = product.widen(operand(product.b, 8 * j + 2 * q + c, k));
+      load_row<kWiden>(product.b, 8 * j + 2 * q + c, column);
       for (int h = 0; h < 2; ++h) {
-        float& d = product.d[j][2 * h + c];
-        if (!product.add) d = 0;
-        for (int k = 0; k < 16; ++k) d += row[h][k] * column[k];
+        float sum = product.add ? product.d[j][2 * h + c] : 0;
+        for (int k = 0; k < 16; ++k) sum += row[h][k] * column[k];
+        product.d[j][2 * h + c] = sum;
       }
     }
 }
 
-inline void issue(float (&d)[32][4], uint64_t a, uint64_t b, bool add, float (*widen)(uint16_t),
+inline void issue(float (&d)[32][4], uint64_t a, uint64_t b, bool add, void (*perform)(const TensorProduct&),
                   const Where& where) {
   for (const uint64_t descriptor : {a, b})
     if (descriptor >> 62 != 1) fail("a wgmma descriptor without 128-byte swizzle at " + where.text());
   Thread& t = self();
-  const TensorProduct product{d, a, b, add, widen, t.product_groups};
+  const TensorProduct product{d, a, b, add, perform, t.product_groups};
   if (lands_at_once())
     perform(product);
   else
@@ -188,7 +183,8 @@ template <int kRegisters>
 void registers_less() {}
 
 inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint64_t* barrier, SIMT_CALLER) {
-  simt::issue({map, shared, {x, y, z}, barrier}, where);
+  simt::require_aligned(map, 64, "a tensor map", where);
+  simt::issue({*static_cast<const simt::TensorMap*>(map), shared, {x, y, z}, barrier}, where);
 }
 
 inline void wgmma_fence() {}
@@ -198,14 +194,14 @@ void wgmma_wait() {
   simt::Thread& t = simt::self();
   auto product = t.products.begin();
   for (; product != t.products.end() && product->group + kPending < t.product_groups; ++product)
-    simt::perform(*product);
+    product->perform(*product);
   t.products.erase(t.products.begin(), product);
 }
 inline void wgmma_bf16(float (&d)[32][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
-  simt::issue(d, a, b, add != 0, bf16_to_f32, where);
+  simt::issue(d, a, b, add != 0, simt::multiply_rows<bf16_to_f32>, where);
 }
 inline void wgmma_f16(float (&d)[32][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
-  simt::issue(d, a, b, add != 0, f16_to_f32, where);
+  simt::issue(d, a, b, add != 0, simt::multiply_rows<f16_to_f32>, where);
 }
 
 }  // namespace eep

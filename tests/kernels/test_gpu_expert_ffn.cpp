@@ -149,7 +149,12 @@ void check_products(const Experts& experts) {
 void check_batches(const Experts& experts) {
   const ExpertCase& c = experts.c;
   const Floats whole = experts.run(0, c.rows);
-  for (int64_t batch : {1, 5, 16, 17, 64}) {
+#ifdef EEP_SANITIZED  // the code is the same for all: a size on either side of the rule for tiles
+  const std::vector<int64_t> batches{1, 17};
+#else
+  const std::vector<int64_t> batches{1, 5, 16, 17, 64};
+#endif
+  for (int64_t batch : batches) {
     if (batch > c.rows) break;
     const int64_t step = std::max<int64_t>(1, (c.rows - batch) / 3);
     for (int64_t first = 0; first + batch <= c.rows; first += step) {
