@@ -2,8 +2,8 @@
 //   product[row, 16 p + c] = sum_k rows[row][k] * panel[p][k][c]
 // Lanes lie along the output columns, so each output is one chain of fused multiply-adds in ascending k.
 //
-// A tile of up to 6 rows keeps its accumulators in registers; 16-bit weights are widened as they are loaded,
-// which costs less than writing the widened ones down, even for many rows.
+// A tile of up to 6 or 12 rows keeps its accumulators in registers; 16-bit weights are widened as they are
+// loaded, which costs less than writing the widened ones down, even for many rows.
 //
 // Included inside *_cpu.cpp, compiled once per target.
 #if defined(EEP_KERNELS_GEMM_PANEL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -29,8 +29,14 @@ constexpr int tile_panels(int rows) {
   if (kRegisters == 1) return rows <= 3 ? 4 : 2;
   return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
+// Rows of a tile: 12 sums, or 24 where there are 32 registers and weights to widen, which twice the rows
+// share. Long rows stay with 6: twelve of them at a power of two apart are more than a set of the cache
+// holds.
 inline constexpr int kMaxTileRows = 6;
-inline constexpr int64_t kPairRows = 24;
+template <typename T>
+inline constexpr int kMaxShortRows = kRegisters == 1 && sizeof(T) == 2 ? 12 : kMaxTileRows;
+inline constexpr int64_t kShortRow = 512;
+inline constexpr int64_t kPairRows = 48;
 
 // What a tile fetches into the cache for later while it computes, `step` bytes per panel in each of its k
 // steps. Few rows read weights from memory as fast as it can give them, then compute from the cache for the
@@ -104,6 +110,19 @@ HWY_NOINLINE void tile_row(const T* panels, int64_t k, const float* const* rows,
   }
 }
 
+// The same for a number of rows, at most kMost, that is known at run time.
+template <int kMost, typename T>
+HWY_INLINE void tile_rows(int row_count, const T* panels, int64_t k, const float* const* rows, float* product,
+                          int count, Ahead ahead) {
+  if constexpr (kMost > 1) {
+    if (row_count < kMost) {
+      tile_rows<kMost - 1>(row_count, panels, k, rows, product, count, ahead);
+      return;
+    }
+  }
+  tile_row<kMost>(panels, k, rows, product, count, ahead);
+}
+
 // product[row, 0 .. 16 * count) for all rows, count <= kChunkPanels. Row tiles differ by at most one row: 7
 // rows are 3 and 4, not 6 and 1.
 template <typename T>
@@ -113,32 +132,15 @@ HWY_INLINE void all_tiles(const T* panels,  // [count][k][16]
                           int64_t row_count, int count,
                           float* product,      // [row_count, kChunkColumns]
                           const char* next) {  // as many panels, wanted next, or null
-  const int64_t tiles = (row_count + kMaxTileRows - 1) / kMaxTileRows;
+  const int64_t most = k <= kShortRow ? kMaxShortRows<T> : kMaxTileRows;
+  const int64_t tiles = (row_count + most - 1) / most;
   const int64_t share = static_cast<int64_t>(sizeof(T)) * kLanes / tiles;
   for (int64_t t = 0, row = 0; t < tiles; ++t) {
     const int64_t end = row_count * (t + 1) / tiles;
     float* out = product + row * kChunkColumns;
     const Ahead ahead =
         next ? Ahead{next + t * count * k * share, share} : Ahead{reinterpret_cast<const char*>(panels), 0};
-    switch (end - row) {
-      case 1:
-        tile_row<1>(panels, k, rows + row, out, count, ahead);
-        break;
-      case 2:
-        tile_row<2>(panels, k, rows + row, out, count, ahead);
-        break;
-      case 3:
-        tile_row<3>(panels, k, rows + row, out, count, ahead);
-        break;
-      case 4:
-        tile_row<4>(panels, k, rows + row, out, count, ahead);
-        break;
-      case 5:
-        tile_row<5>(panels, k, rows + row, out, count, ahead);
-        break;
-      default:
-        tile_row<6>(panels, k, rows + row, out, count, ahead);
-    }
+    tile_rows<kMaxShortRows<T>>(static_cast<int>(end - row), panels, k, rows + row, out, count, ahead);
     row = end;
   }
 }
