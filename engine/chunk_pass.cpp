@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <string>
 
 namespace eep {
 namespace {
@@ -93,10 +95,12 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
 
 void ChunkPass::run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer) {
   const bool last = layer + 1 == config_.num_layers;
-  attention(layer, chunk, last);
+  const bool sparse = config_.sparse[static_cast<size_t>(layer)] != 0;
   const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
+  if (sparse && rows > 0 && ops_.fork_beside != nullptr) begin_merging(layer);
+  attention(layer, chunk, last);
   if (rows == 0) return;
-  if (config_.sparse[static_cast<size_t>(layer)] != 0) {
+  if (sparse) {
     mixture(layer, rows, split(layer, rows), observer);
   } else {
     for_blocks(rows, [&](int64_t first, int64_t count) {
@@ -129,6 +133,34 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
                    residuals_.other() + first * wanted * hidden);
   });
   if (last && wanted > 0) residuals_.swap();
+}
+
+void ChunkPass::begin_merging(int64_t layer) {
+  const size_t row_bytes = static_cast<size_t>(config_.num_experts) * sizeof(float);
+  std::vector<const float*> rows;
+  std::set<int32_t> seen;
+  std::set<std::string> merged;
+  int64_t wanted = 0;
+  const auto add = [&](int32_t variant) {  // false: beyond the room
+    if (!seen.insert(variant).second) return true;
+    const LayerVariant& setting = variants_.at(layer, variant);
+    wanted += setting.merged_rows();
+    if (wanted > merged_.slots()) return false;
+    for (int32_t row = 0; row < setting.map.kept; ++row) {
+      if (setting.base_expert[static_cast<size_t>(row)] >= 0) continue;
+      const float* coefficients = setting.merging + static_cast<int64_t>(row) * config_.num_experts;
+      if (merged.emplace(reinterpret_cast<const char*>(coefficients), row_bytes).second) {
+        rows.push_back(coefficients);
+      }
+    }
+    return true;
+  };
+  // In the order in which split() makes streams and mixture() takes them.
+  bool room = true;
+  for (const Stream& stream : streams_) {
+    for (size_t candidate : stream.candidates) room = room && add(variants_.index(layer, candidate));
+  }
+  if (!rows.empty()) merged_.begin(layer, rows);
 }
 
 // Splits every stream by the variant that its candidates have in this layer.

@@ -55,6 +55,9 @@ class ChunkPass {
   void for_blocks(int64_t rows, const Body& body);
   void run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer);
   void attention(int64_t layer, const PromptChunk& chunk, bool last);
+  // Merging reads memory and attention multiplies: where the backend can, the experts of the mixture's first
+  // block, and as many more as there is room for, are merged beside the layer's attention.
+  void begin_merging(int64_t layer);
   // Where the streams of a layer's second half come from.
   struct Split {
     std::vector<int32_t> variant;  // [streams]

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "kernels/error.h"
+
 namespace eep {
 namespace {
 
@@ -44,7 +46,32 @@ ExpertMatrices MergeBuffer::slot(int64_t index) const {
   return matrices;
 }
 
+MergeBuffer::~MergeBuffer() {
+  try {
+    join();                 // the memory goes back in the order of the device's first stream
+  } catch (const Error&) {  // the device has failed, and whoever waits for it says so
+  }
+}
+
+void MergeBuffer::join() {
+  if (beside_) ops_.join_beside(device_);
+  beside_ = false;
+}
+
+void MergeBuffer::begin(int64_t layer, std::span<const float* const> rows) {
+  join();
+  weights_.layer(layer);  // where it is streamed, its copy is waited for before the fork
+  beside_ = true;
+  fill(layer, rows, ops_.fork_beside(device_));
+}
+
 std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const float* const> rows) {
+  join();
+  return fill(layer, rows, device_);
+}
+
+std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const float* const> rows,
+                                              const Device& device) {
   const int64_t experts = weights_.config().num_experts;
   std::vector<std::string> keys;
   size_t missing_count = 0;
@@ -81,7 +108,7 @@ std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const fl
     args.coefficient = coefficients.data();
     args.rows = static_cast<int32_t>(targets.size());
     args.merged = merged.data();
-    ops_.expert_merge(args, device_);
+    ops_.expert_merge(args, device);
   }
   merged_count_ += static_cast<int64_t>(targets.size());
   return result;

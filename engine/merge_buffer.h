@@ -17,6 +17,9 @@ class MergeBuffer {
  public:
   // slots: merged experts that fit at once (memory plan).
   MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots);
+  ~MergeBuffer();
+  MergeBuffer(const MergeBuffer&) = delete;
+  MergeBuffer& operator=(const MergeBuffer&) = delete;
 
   // Bytes of one merged expert.
   static size_t slot_bytes(const ModelConfig& config, const Ops& ops);
@@ -24,10 +27,16 @@ class MergeBuffer {
   // Merged experts of a layer for the given rows of W_EM ([experts] each, distinct), at most slots() of them.
   // The result is valid until the next call.
   std::vector<ExpertMatrices> merge(int64_t layer, std::span<const float* const> rows);
+  // Begins to merge rows of the same kind beside what the device is given until merge() or the next begin(),
+  // which must not use merged experts. For backends that can (Ops::fork_beside).
+  void begin(int64_t layer, std::span<const float* const> rows);
   int64_t merged_count() const { return merged_count_; }
 
  private:
   ExpertMatrices slot(int64_t index) const;
+  // Slots for rows; those that are not merged yet are, on `device`.
+  std::vector<ExpertMatrices> fill(int64_t layer, std::span<const float* const> rows, const Device& device);
+  void join();
 
   const Weights& weights_;
   const Ops& ops_;
@@ -37,6 +46,7 @@ class MergeBuffer {
   DeviceBuffer storage_;
   std::unordered_map<std::string, int64_t> slot_of_;  // (layer, bytes of the row) -> slot
   int64_t merged_count_ = 0;
+  bool beside_ = false;  // work of begin() may be under way
 };
 
 }  // namespace eep

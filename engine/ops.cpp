@@ -32,6 +32,8 @@ const Ops& cpu_ops() {
       .release_host = nullptr,
       .upload_ahead = nullptr,
       .await_upload = nullptr,
+      .fork_beside = nullptr,
+      .join_beside = nullptr,
       .weight_dtype = [](DType dtype) { return dtype; },
       .packed_bytes = gemm_packed_bytes,
       .pack = pack_cpu,
@@ -55,18 +57,18 @@ const Ops& cpu_ops() {
 }
 
 // One row for each of the two builds of the kernel files.
-#define EEP_GPU_ROW(row)                                                                                  \
-  {                                                                                                       \
-    .name = #row, .host_memory = false, .allocate = allocate_##row, .release = release_##row,             \
-    .upload = upload_##row, .download = download_##row, .copy = copy_##row, .clear = clear_##row,         \
-    .memory = memory_##row, .allocate_host = allocate_host_##row, .release_host = release_host_##row,     \
-    .upload_ahead = upload_ahead_##row, .await_upload = await_upload_##row,                               \
-    .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,               \
-    .pack_host = gpu_pack_host, .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row,       \
-    .rope = rope_##row, .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row, \
-    .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row,         \
-    .score = score_##row, .expert_stats = expert_stats_##row, .noise = noise_##row,                       \
-    .seconds = seconds_##row,                                                                             \
+#define EEP_GPU_ROW(row)                                                                                    \
+  {                                                                                                         \
+    .name = #row, .host_memory = false, .allocate = allocate_##row, .release = release_##row,               \
+    .upload = upload_##row, .download = download_##row, .copy = copy_##row, .clear = clear_##row,           \
+    .memory = memory_##row, .allocate_host = allocate_host_##row, .release_host = release_host_##row,       \
+    .upload_ahead = upload_ahead_##row, .await_upload = await_upload_##row,                                 \
+    .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, .weight_dtype = gpu_weight_dtype,   \
+    .packed_bytes = gpu_packed_bytes, .pack = pack_##row, .pack_host = gpu_pack_host, .embed = embed_##row, \
+    .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row, .attention = attention_##row,         \
+    .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
+    .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
+    .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
   }
 
 const Ops& simt_ops() {

@@ -14,6 +14,7 @@
 #include "kernels/expert_merge.h"
 #include "kernels/expert_stats.h"
 #include "kernels/gemm.h"
+#include "kernels/gpu_beside.h"
 #include "kernels/gpu_memory.h"
 #include "kernels/gpu_timer.h"
 #include "kernels/noise.h"
@@ -44,6 +45,10 @@ struct Ops {
   void (*release_host)(void* memory, const Device&);
   void (*upload_ahead)(void* to, const void* from, size_t bytes, int slot, const Device&);
   void (*await_upload)(int slot, const Device&);
+
+  // Work beside other work of the device (gpu_beside.h); null where there is nothing to overlap.
+  Device (*fork_beside)(const Device&);
+  void (*join_beside)(const Device&);
 
   // Weights in the backend's layout, and the dtype that a checkpoint's becomes.
   DType (*weight_dtype)(DType dtype);

@@ -14,6 +14,7 @@ struct Device {
   void* stream = nullptr;   // CUDA stream, null on the CPU
   void* staging = nullptr;  // what launchers take small tables to the GPU through (gpu.h)
   void* uploads = nullptr;  // the stream of copies that run ahead (gpu_uploads.h); null: they run at once
+  void* beside = nullptr;   // the stream of work beside this one's (gpu_beside.h); null: there is one stream
 };
 
 struct DeviceMemory {

@@ -37,6 +37,22 @@ cudaMemPool_t pool_of(int index) {
   return pool;
 }
 
+gpu::StagingRing* new_ring(const Device& device) {
+  auto* ring = new gpu::StagingRing;
+  const size_t bytes = gpu::StagingRing::kSegments * gpu::StagingRing::kSegmentBytes;
+  gpu::check(cudaMallocHost(reinterpret_cast<void**>(&ring->host), bytes), "staging");
+  ring->device = static_cast<char*>(allocate_cuda(bytes, device));
+  for (cudaEvent_t& event : ring->copied) event = new_event();
+  return ring;
+}
+
+void delete_ring(gpu::StagingRing* ring, const Device& device) {
+  for (cudaEvent_t event : ring->copied) cudaEventDestroy(event);
+  release_cuda(ring->device, device);
+  cudaFreeHost(ring->host);
+  delete ring;
+}
+
 std::string gibibytes(size_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / (1 << 30));
@@ -84,28 +100,31 @@ Device open_cuda(int index) {
     gpu::check(cudaMemPoolSetAttribute(pool_of(index), cudaMemPoolAttrReleaseThreshold, &all),
                "--device cuda");
   }
-  auto* ring = new gpu::StagingRing;
-  const size_t bytes = gpu::StagingRing::kSegments * gpu::StagingRing::kSegmentBytes;
-  gpu::check(cudaMallocHost(reinterpret_cast<void**>(&ring->host), bytes), "staging");
-  ring->device = static_cast<char*>(allocate_cuda(bytes, device));
-  for (cudaEvent_t& event : ring->copied) event = new_event();
-  device.staging = ring;
+  device.staging = new_ring(device);
+  auto* beside = new gpu::BesideStream{device, new_event(), new_event()};
+  gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "--device cuda");
+  beside->device.stream = stream;
+  beside->device.staging = new_ring(device);
   auto* uploads = new gpu::UploadStream;
   gpu::check(cudaStreamCreateWithFlags(&uploads->stream, cudaStreamNonBlocking), "--device cuda");
   uploads->free_from = new_event();
   for (cudaEvent_t& event : uploads->arrived) event = new_event();
   device.uploads = uploads;
+  device.beside = beside;
   return device;
 }
 
 void close_cuda(const Device& device) {
-  auto* ring = static_cast<gpu::StagingRing*>(device.staging);
-  if (ring == nullptr) return;
+  if (device.staging == nullptr) return;
+  auto* const beside = static_cast<gpu::BesideStream*>(device.beside);
+  cudaStreamSynchronize(stream_of(beside->device));
   cudaStreamSynchronize(stream_of(device));
-  for (cudaEvent_t event : ring->copied) cudaEventDestroy(event);
-  release_cuda(ring->device, device);
-  cudaFreeHost(ring->host);
-  delete ring;
+  delete_ring(static_cast<gpu::StagingRing*>(beside->device.staging), device);
+  delete_ring(static_cast<gpu::StagingRing*>(device.staging), device);
+  cudaEventDestroy(beside->forked);
+  cudaEventDestroy(beside->joined);
+  cudaStreamDestroy(stream_of(beside->device));
+  delete beside;
   gpu::UploadStream& uploads = uploads_of(device);
   cudaStreamSynchronize(uploads.stream);
   for (cudaEvent_t event : uploads.arrived) cudaEventDestroy(event);

@@ -1,5 +1,6 @@
-// gpu_uploads.h - the stream in which weights travel while kernels run, one for CUDA and one for the host
-// executor. Device::uploads points to it; gpu_memory.cu has the functions.
+// gpu_uploads.h - the other streams of a device, for CUDA and for the host executor: the one in which weights
+// travel while kernels run (Device::uploads; functions in gpu_memory.cu), and the one of kernels that run
+// beside others (Device::beside; gpu_beside.cu).
 #pragma once
 
 #include "kernels/gpu.h"
@@ -16,13 +17,23 @@ struct UploadStream {
   cudaEvent_t arrived[kUploadSlots] = {};  // the last copy of each slot
 };
 
+struct BesideStream {
+  Device device;  // with a stream and staging memory of its own
+  cudaEvent_t forked = nullptr, joined = nullptr;
+};
+
 #else
 
-// Two extremes of when a copy runs: as late as somebody waits for it, or at once. A wait that is missing
+// Two extremes of when such work runs: as late as somebody waits for it, or at once. A wait that is missing
 // shows in one of them.
 struct UploadStream {
   simt::Stream stream;
   simt::Event arrived[kUploadSlots];
+  bool at_once = false;
+};
+
+struct BesideStream {
+  simt::Stream stream;
   bool at_once = false;
 };
 

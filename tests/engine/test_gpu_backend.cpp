@@ -7,6 +7,7 @@
 
 #include "engine/calibration.h"
 #include "engine/forward.h"
+#include "kernels/gpu_uploads.h"
 #include "kernels/simt/schedule.h"
 #include "tests/engine/reference_model.h"
 #include "tests/engine/synthetic.h"
@@ -107,6 +108,40 @@ TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, 
       for (size_t i = 0; i < plans.size(); ++i) CHECK(same(together[i], alone[i]));
     }
     simt::schedule = {};
+  }
+}
+
+TEST_CASE("gpu backend: merging beside attention changes no bit, as late as it may and at once") {
+  const ModelConfig config = gpu_config(Family::kQwen2Moe);
+  const SyntheticModel model(config, 7);
+  const Weights weights(model.raw, simt_ops());
+  const Prompts prompts = some_prompts(config);
+  const std::vector<ExpertPlan> plans = some_plans(config);
+  PopulationForward plain(weights, simt_ops(), Device{}, 0);
+  const auto expected = plain.score(plans, prompts);
+  const size_t total = plain.memory_plan(plans, prompts).total();
+  for (const bool at_once : {false, true}) {
+    for (const bool streamed : {false, true}) {  // the other work: at once, or as late as it may
+      for (const double share : {0.0, 0.9}) {
+        CAPTURE(at_once);
+        CAPTURE(streamed);
+        CAPTURE(share);
+        simt::Stream stream;
+        gpu::BesideStream beside;
+        beside.at_once = at_once;
+        Device device = open_simt(0);
+        device.stream = streamed ? &stream : nullptr;
+        device.beside = &beside;
+        {
+          PopulationForward forward(weights, simt_ops(), device,
+                                    static_cast<size_t>(share * static_cast<double>(total)));
+          const auto scores = forward.score(plans, prompts);
+          for (size_t i = 0; i < plans.size(); ++i) CHECK(same(scores[i], expected[i]));
+        }
+        CHECK(at_once == (beside.stream.added() == 0));  // something was merged beside
+        close_simt(device);
+      }
+    }
   }
 }
 

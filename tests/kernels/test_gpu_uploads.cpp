@@ -1,6 +1,7 @@
-// Copies that run beside the work of a device: neither before the work whose data they overwrite nor after
-// the work that waits for them. On the host executor once as late as they may and once at once; on a GPU as
-// it comes.
+// Copies and other work beside the work of a device: neither before the work whose data they overwrite nor
+// after the work that waits for them. On the host executor once as late as they may and once at once; on a
+// GPU as it comes.
+#include "kernels/gpu_beside.h"
 #include "tests/kernels/gpu_support.h"
 
 #ifndef EEP_TEST_CUDA
@@ -22,10 +23,12 @@ void on_devices(const Body& body) {
     CAPTURE(at_once);
     simt::Stream stream;
     gpu::UploadStream uploads;
-    uploads.at_once = at_once;
+    gpu::BesideStream beside;
+    uploads.at_once = beside.at_once = at_once;
     Device device = open_simt(0);
     device.stream = &stream;
     device.uploads = &uploads;
+    device.beside = &beside;
     body(device);
     close_simt(device);
   }
@@ -60,6 +63,30 @@ TEST_CASE("uploads: copies fall between the work before and the work that waits 
     GPU_ROW(release)(buffer, device);
     GPU_ROW(release)(seen, device);
     for (int* memory : host) GPU_ROW(release_host)(memory, device);
+  });
+}
+
+TEST_CASE("beside: such work falls between the fork and the join") {
+  constexpr int64_t kCount = 100000;
+  constexpr size_t kBytes = kCount * sizeof(int);
+  on_devices([](const Device& device) {
+    const std::vector<int> first(kCount, 5), second(kCount, 6);
+    int* memory[4];  // the source, what the side makes of it, and what is seen of both
+    for (int*& part : memory) part = static_cast<int*>(GPU_ROW(allocate)(kBytes, device));
+    GPU_ROW(upload)(memory[0], first.data(), kBytes, device);
+    GPU_ROW(clear)(memory[1], kBytes, device);
+    GPU_ROW(copy)(memory[2], memory[1], kBytes, device);  // before the fork: the zeros
+    const Device side = GPU_ROW(fork_beside)(device);
+    GPU_ROW(copy)(memory[1], memory[0], kBytes, side);
+    GPU_ROW(join_beside)(device);
+    GPU_ROW(copy)(memory[3], memory[1], kBytes, device);  // after the join: the source as it was
+    GPU_ROW(upload)(memory[0], second.data(), kBytes, device);
+    std::vector<int> back(kCount);
+    GPU_ROW(download)(back.data(), memory[2], kBytes, device);
+    CHECK(back == std::vector<int>(kCount, 0));
+    GPU_ROW(download)(back.data(), memory[3], kBytes, device);
+    CHECK(back == first);
+    for (int* part : memory) GPU_ROW(release)(part, device);
   });
 }
 

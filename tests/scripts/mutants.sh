@@ -86,6 +86,8 @@ mutant attention attention 'the low halves of keys left out' 's/mma_bf16\(d, a\[
 mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
+mutant gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'
+mutant gpu_beside uploads 'work beside that waits for no work before it' 's/stream->synchronize\(\);//'
 
 echo "mutants: $caught caught, $missed missed"
 [ $missed -eq 0 ]
