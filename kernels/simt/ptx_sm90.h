@@ -189,13 +189,15 @@ inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint
 
 inline void wgmma_fence() {}
 inline void wgmma_commit() { ++simt::self().product_groups; }
+// The warp's lanes wait together: what one of them says afterwards, all have read.
 template <int kPending>
-void wgmma_wait() {
+void wgmma_wait(SIMT_CALLER) {
   simt::Thread& t = simt::self();
   auto product = t.products.begin();
   for (; product != t.products.end() && product->group + kPending < t.product_groups; ++product)
     product->perform(*product);
   t.products.erase(t.products.begin(), product);
+  simt::gather(~0u, char{}, where, /*orders_memory=*/true);
 }
 inline void wgmma_bf16(float (&d)[32][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
   simt::issue(d, a, b, add != 0, simt::multiply_rows<bf16_to_f32>, where);
