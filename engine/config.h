@@ -15,6 +15,12 @@ enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe };
 
 const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe"
 
+// Where other code rounds and this one does not, by default. kHf: router logits and weights to the gate's
+// dtype (router.h), as transformers does for a 16-bit checkpoint. kEep: that, a W_RM on probabilities to the
+// gate's dtype, and merged experts rounded after each product and sum (expert_merge.h), as the code released
+// with the paper does.
+enum class Parity { kNone, kHf, kEep };
+
 struct ModelConfig {
   Family family = Family::kMixtral;
   int64_t vocab_size = 0;
@@ -40,9 +46,8 @@ struct ModelConfig {
   bool norm_topk_prob = true;
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
 
-  DType dtype = DType::kBF16;  // of the checkpoint's matrices
-  // Not in config.json: parity mode `hf`, router logits and weights rounded to the gate's dtype (router.h).
-  bool hf_rounding = false;
+  DType dtype = DType::kBF16;     // of the checkpoint's matrices
+  Parity parity = Parity::kNone;  // not in config.json
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;
 

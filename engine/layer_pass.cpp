@@ -217,7 +217,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   router.map_of_row = block.variant_of_row;
   router.slots = slots;
   router.renormalise = config_.norm_topk_prob;
-  router.hf_rounding = config_.hf_rounding;
+  router.hf_rounding = config_.parity != Parity::kNone;
   router.expert = at_.expert;
   router.weight = at_.weight;
   router.logits = at_.router_logits;

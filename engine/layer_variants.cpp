@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/float16.h"
+
 namespace eep {
 namespace {
 
@@ -31,6 +33,12 @@ LayerVariant make_variant(const Setting& setting) {
     variant.base_expert.push_back(hot.empty() ? -1 : hot[0]);
   }
   return variant;
+}
+
+float rounded_to(float value, DType dtype) {
+  if (dtype == DType::kBF16) return bf16_to_f32(f32_to_bf16(value));
+  if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
+  return value;
 }
 
 }  // namespace
@@ -64,6 +72,12 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
       LayerVariant& variant = variants_[layer][i];
       if (variant.kept_experts.empty()) {
         variant.map.matrix = settings[i].group->router_mapping.data();
+        // a map of probabilities, as in the released code; gates are folded from W_RM as it is
+        if (config.parity == Parity::kEep && settings[i].space == RouterSpace::kProbabilities) {
+          variant.router_mapping = settings[i].group->router_mapping;
+          for (float& value : variant.router_mapping) value = rounded_to(value, config.dtype);
+          variant.map.matrix = variant.router_mapping.data();
+        }
       } else {
         variant.map.kept_experts = variant.kept_experts.data();
       }

@@ -13,7 +13,9 @@
 namespace eep {
 
 struct LayerVariant {
-  RouterMap map;                      // points into kept_experts or the plan's W_RM
+  RouterMap map;  // points into kept_experts, router_mapping or the plan's W_RM
+  std::vector<float>
+      router_mapping;  // [kept, experts] W_RM rounded to the gate's dtype (Parity::kEep, probabilities)
   std::vector<int32_t> kept_experts;  // [kept] when W_RM is one-hot
   std::vector<int32_t> base_expert;   // [kept] base expert of a one-hot row of W_EM, -1: the row is merged
   const float* merging = nullptr;     // [kept, experts] W_EM of the plan

@@ -107,6 +107,7 @@ std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const flo
                                          dtype_size(args.dtype));  // padding included
     args.coefficient = coefficients.data();
     args.rows = static_cast<int32_t>(targets.size());
+    args.eep_rounding = weights_.config().parity == Parity::kEep;
     args.merged = merged.data();
     ops_.expert_merge(args, device);
   }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "experiments/command_inputs.h"
 #include "experiments/program.h"
 #include "experiments/version.h"
 #include "loaders/checkpoint.h"
@@ -23,7 +24,8 @@ int run_export(const Arguments& arguments, CommandContext& context) {
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
   options.device = context.options.device;
-  const RawModel model = load_checkpoint(arguments.model);
+  RawModel model = load_checkpoint(arguments.model);
+  model.config.parity = parity_named(context.options.parity);
   PlanInfo info;
   const ExpertPlan plan = read_plan(arguments.plan, &info);
   const auto hash = [&] {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/forward.h"
+#include "experiments/command_inputs.h"
 #include "experiments/program.h"
 #include "loaders/checkpoint.h"
 #include "loaders/export.h"
@@ -142,7 +143,8 @@ int verify(const Arguments& arguments, CommandContext& context) {
     return std::all_of(checks.begin(), checks.end(), [](const Check& check) { return check.passed; });
   };
   if (!arguments.against.empty() && passed()) {
-    const RawModel source = load_checkpoint(arguments.against);
+    RawModel source = load_checkpoint(arguments.against);
+    source.config.parity = model->config.parity = parity_named(context.options.parity);
     PlanInfo info;
     const std::string path = arguments.plan.empty() ? arguments.directory + "/eep_plan.json" : arguments.plan;
     const ExpertPlan plan = read_plan(path, &info);

@@ -9,11 +9,16 @@
 
 namespace eep {
 
+Parity parity_named(const std::string& name) {
+  if (name == "hf") return Parity::kHf;
+  return name == "eep" ? Parity::kEep : Parity::kNone;
+}
+
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
                                          const std::string& parity) {
   const CommonOptions& options = context.options;
-  auto model =
-      std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory, parity == "hf");
+  auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory,
+                                              parity_named(parity));
   if (model->dtype() != model->config().dtype) {
     context.messages.info(fmt::format("{}: {} weights run as {} with --device {}", path,
                                       dtype_name(model->config().dtype), dtype_name(model->dtype()),

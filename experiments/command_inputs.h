@@ -12,8 +12,11 @@
 
 namespace eep {
 
-// The model on the device of the options, within their memory. Says where its weights are rounded for it.
-// parity: "hf" (ModelConfig::hf_rounding), else none; the second takes it from the options.
+// "hf" and "eep"; else none.
+Parity parity_named(const std::string& name);
+
+// The model on the device of the options, within their memory. Says where its weights are rounded for it. The
+// second takes the parity mode from the options.
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
                                          const std::string& parity);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);

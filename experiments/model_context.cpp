@@ -4,9 +4,9 @@
 
 namespace eep {
 
-RawModel ModelContext::load(const std::string& path, bool hf_rounding) {
+RawModel ModelContext::load(const std::string& path, Parity parity) {
   RawModel raw = load_checkpoint(path);
-  raw.config.hf_rounding = hf_rounding;
+  raw.config.parity = parity;
   return raw;
 }
 

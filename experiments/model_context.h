@@ -13,11 +13,11 @@ namespace eep {
 
 class ModelContext {
  public:
-  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. hf_rounding: engine/config.h.
+  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. parity: engine/config.h.
   ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0,
-               bool hf_rounding = false)
+               Parity parity = Parity::kNone)
       : path_(path),
-        raw_(load(path, hf_rounding)),
+        raw_(load(path, parity)),
         weights_(raw_, ops, device, plan_weights(raw_.config, ops, memory)),
         ops_(ops) {}
 
@@ -36,7 +36,7 @@ class ModelContext {
   const std::string& hash();
 
  private:
-  static RawModel load(const std::string& path, bool hf_rounding);
+  static RawModel load(const std::string& path, Parity parity);
 
   std::string path_;
   RawModel raw_;

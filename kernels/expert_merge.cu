@@ -219,6 +219,32 @@ __global__ void __launch_bounds__(kThreads, 2) merge_many(const __grid_constant_
   }
 }
 
+// ---- rounded at each step: any number of experts, not built for speed
+// ----------------------------------------
+
+template <class Half>
+__device__ float rounded(float value) {
+  return Half::low(Half::pack(value, 0.0f));
+}
+
+// An element a thread, all rows. block: kThreads; grid: ceil(elements / kThreads).
+template <class Half>
+__global__ void merge_rounded(const __grid_constant__ MergeArgs args) {
+  const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (at >= args.elements) return;
+  for (int32_t row = 0; row < args.rows; ++row) {
+    const float* const coefficient = args.coefficient + int64_t{row} * args.experts;
+    float sum = 0;
+    for (int32_t expert = 0; expert < args.experts; ++expert) {
+      const float scale = coefficient[expert];
+      if (scale == 0.0f) continue;
+      const float product = __fmul_rn(scale, Half::low(args.base[expert][at]));
+      sum = rounded<Half>(__fadd_rn(sum, rounded<Half>(product)));
+    }
+    args.merged[row][at] = static_cast<uint16_t>(Half::pack(sum, 0.0f));
+  }
+}
+
 // ---- launchers --------------------------------------------------------------------------------------------
 
 template <class Half>
@@ -281,6 +307,16 @@ std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32
 
 template <class Half>
 void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, MergeArgs merge_args) {
+  if (args.eep_rounding) {
+    merge_args.coefficient = staging.put(args.coefficient, int64_t{args.rows} * args.experts);
+    return launch(device,
+                  {"expert_merge",
+                   static_cast<unsigned>(ceil_div(args.elements, kThreads)),
+                   kThreads,
+                   0,
+                   {{"experts", args.experts}, {"rows", args.rows}, {"elements", args.elements}}},
+                  merge_rounded<Half>, merge_args);
+  }
   if (args.experts <= kFewExperts) {
     merge_args.coefficient = staging.put(args.coefficient, int64_t{args.rows} * args.experts);
     return launch_few<Half>(device, merge_args);

@@ -1,6 +1,9 @@
 // expert_merge: merged[r] = sum_i coefficient[r, i] * base[i], element-wise on packed matrices, for many rows
 // r in one read of the base experts (EEP, W_EM). f32 coefficients, f32 accumulation by fused multiply-adds in
 // ascending i from 0 (zero coefficients are skipped), one rounding to the weights' dtype.
+//   eep_rounding:  each product and each partial sum is rounded to that dtype, as in the code released with
+//   the
+//                  paper, whose loop multiplies and adds tensors of that dtype; f32 coefficients (torch 2)
 #pragma once
 
 #include "kernels/device.h"
@@ -17,6 +20,7 @@ struct ExpertMergeArgs {
   const float* coefficient = nullptr;  // [rows, experts]
   int32_t rows = 0;
   void* const* merged = nullptr;  // [rows] pointers to `elements` values each
+  bool eep_rounding = false;
 };
 
 void expert_merge_cpu(const ExpertMergeArgs& args, const Device& device);

@@ -50,6 +50,29 @@ HWY_INLINE void merge_strip(const ExpertMergeArgs& args, int32_t row, int64_t el
   }
 }
 
+template <typename T>
+HWY_INLINE Lanes rounded(const Lanes& value) {
+  HWY_ALIGN T bits[kLanes];
+  store(value, bits);
+  return load(bits);
+}
+
+// One row, rounded at each step (eep_rounding).
+template <typename T>
+void merge_rounded(const ExpertMergeArgs& args, int32_t row, int64_t begin, int64_t end) {
+  const float* coefficient = args.coefficient + int64_t{row} * args.experts;
+  for (int64_t element = begin; element < end; element += kLanes) {
+    const int64_t count = std::min<int64_t>(kLanes, end - element);
+    Lanes sum = zero();
+    for (int32_t expert = 0; expert < args.experts; ++expert) {
+      if (coefficient[expert] == 0.0f) continue;
+      const Lanes value = load_first(static_cast<const T*>(args.base[expert]) + element, count);
+      sum = rounded<T>(sum + rounded<T>(broadcast(coefficient[expert]) * value));
+    }
+    store_first(sum, static_cast<T*>(args.merged[row]) + element, count);
+  }
+}
+
 template <int kRows, typename T>
 HWY_INLINE void merge_rows(const ExpertMergeArgs& args, int32_t row, int64_t begin, int64_t end) {
   constexpr int kStrips = kRows == 1 ? 4 : 2;
@@ -63,6 +86,10 @@ HWY_INLINE void merge_rows(const ExpertMergeArgs& args, int32_t row, int64_t beg
 template <typename T>
 void merge_elements(const ExpertMergeArgs& args, int64_t begin, int64_t end) {
   int32_t row = 0;
+  if (args.eep_rounding) {
+    for (; row < args.rows; ++row) merge_rounded<T>(args, row, begin, end);
+    return;
+  }
   for (; row + kStripRows <= args.rows; row += kStripRows) merge_rows<kStripRows, T>(args, row, begin, end);
   for (; row < args.rows; ++row) merge_rows<1, T>(args, row, begin, end);
 }

@@ -46,7 +46,7 @@ struct Experiment {
 
   std::string model_path;
   std::string model_dtype = "auto";
-  std::string model_parity = "none";  // hf: the router rounds as transformers does (engine/config.h)
+  std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
 
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";

@@ -47,7 +47,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
   v.section("model", [&] {
     v.text("path", e.model_path, true);
     v.choice("dtype", e.model_dtype, {"auto"});
-    v.choice("parity", e.model_parity, {"none", "hf"});
+    v.choice("parity", e.model_parity, {"none", "hf", "eep"});
   });
   v.section("task", [&] {
     v.text("name", e.task, true);

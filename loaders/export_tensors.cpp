@@ -56,7 +56,7 @@ void copy_matrix(const RawMatrix& matrix, const ByteSink& sink) {
 // sum_i coefficient[i] * base[i], the same arithmetic as the merge of a plan in memory.
 void merge_matrix(const std::vector<RawMatrix>& base,
                   const float* coefficient,  // [base.size()]
-                  const Device& device, const ByteSink& sink) {
+                  bool eep_rounding, const Device& device, const ByteSink& sink) {
   const RawMatrix& shape = base[0];
   std::vector<std::vector<uint8_t>> gathered(base.size());
   std::vector<const void*> parts(base.size());
@@ -80,6 +80,7 @@ void merge_matrix(const std::vector<RawMatrix>& base,
     args.coefficient = coefficient;
     args.rows = 1;
     args.merged = &target;
+    args.eep_rounding = eep_rounding;
     expert_merge_cpu(args, device);
     sink(merged.data(), static_cast<size_t>(args.elements) * dtype_size(shape.dtype));
   }
@@ -186,7 +187,7 @@ class Lister {
         if (hot >= 0) {
           copy_matrix(rows[static_cast<size_t>(hot)], sink);
         } else {
-          merge_matrix(rows, coefficient, device, sink);
+          merge_matrix(rows, coefficient, /*eep_rounding=*/false, device, sink);
         }
       }
     });
@@ -206,10 +207,11 @@ class Lister {
       }
       const RawMatrix& shape = experts[0].*member;
       add(prefix + name, shape.dtype, {shape.n, shape.k},
-          [device = device_, member = member, &experts, coefficient](const ByteSink& sink) {
+          [rounding = model_.config.parity == Parity::kEep, device = device_, member = member, &experts,
+           coefficient](const ByteSink& sink) {
             std::vector<RawMatrix> base;
             for (const RawFfn& each : experts) base.push_back(each.*member);
-            merge_matrix(base, coefficient, device, sink);
+            merge_matrix(base, coefficient, rounding, device, sink);
           });
     }
   }

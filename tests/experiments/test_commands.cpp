@@ -140,6 +140,30 @@ TEST_CASE("program: parity hf rounds a 16-bit model's router, and only that") {
   for (const uint32_t value : bits) CHECK((value & 0xffffu) == 0);
 }
 
+TEST_CASE("program: parity eep is parity hf, and other merged experts") {
+  TempDir directory;
+  const auto logits = [&](const std::string& plan, const std::string& parity) {
+    const std::string model = kSource + "/tests/golden/mixtral_bf16", out = directory(plan + parity);
+    const Outcome made = eep::test::eep({"logits", model, "--ids", "1 5 9 2", "--parity", parity, "--plan",
+                                         model + "/plans/" + plan + ".json", "--out", out});
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    return slurp(out);
+  };
+  CHECK(logits("one_hot_logits", "eep") == logits("one_hot_logits", "hf"));
+  CHECK(logits("dense_logits", "eep") != logits("dense_logits", "hf"));
+
+  // An export under the mode holds those experts.
+  const std::string model = kSource + "/tests/golden/mixtral_bf16", plan = model + "/plans/dense_logits.json";
+  const std::string out = directory("exported");
+  REQUIRE(eep::test::eep({"export", model, "--plan", plan, "--out", out, "--parity", "eep"}).code == 0);
+  const auto verified = [&](const std::string& parity) {
+    return eep::test::eep({"verify", out, "--against", model, "--plan", plan, "--parity", parity}).code;
+  };
+  CHECK(verified("eep") == 0);
+  CHECK(verified("none") == 65);
+}
+
 TEST_CASE("program: a damaged checkpoint or plan is refused by name") {
   TempDir directory;
   std::filesystem::create_directories(directory("m"));

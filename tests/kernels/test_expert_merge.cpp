@@ -13,7 +13,8 @@ using namespace eep::test;
 namespace {
 
 std::vector<std::vector<char>> run_merge(const std::vector<Typed>& base, const Floats& coefficient,
-                                         const MergeCase& c, const Device& device) {
+                                         const MergeCase& c, const Device& device,
+                                         bool eep_rounding = false) {
   std::vector<std::vector<char>> merged(
       static_cast<size_t>(c.rows), std::vector<char>(static_cast<size_t>(c.elements) * dtype_size(c.dtype)));
   std::vector<const void*> from;
@@ -28,6 +29,7 @@ std::vector<std::vector<char>> run_merge(const std::vector<Typed>& base, const F
   args.coefficient = coefficient.data();
   args.rows = c.rows;
   args.merged = to.data();
+  args.eep_rounding = eep_rounding;
   expert_merge_cpu(args, device);
   return merged;
 }
@@ -62,6 +64,36 @@ TEST_CASE("expert_merge: the chain of fma, then one rounding, exactly, on every 
     for (const std::string& target : cpu_targets()) {
       set_cpu_target(target);
       for (int threads : {1, 2, 3}) CHECK(run_merge(base, coefficient, c, cpu(threads)) == expected);
+    }
+    set_cpu_target("auto");
+  }
+}
+
+TEST_CASE("expert_merge: with eep_rounding each product and sum is rounded, exactly, on every target") {
+  for (const MergeCase& c : kMergeCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    std::vector<Typed> base;
+    for (int32_t e = 0; e < c.experts; ++e) base.emplace_back(data.floats(c.elements), c.dtype);
+    const Floats coefficient = data.floats(c.rows * c.experts);
+    const auto rounded = [&](float value) { return Typed({value}, c.dtype).values[0]; };
+    std::vector<std::vector<char>> expected;
+    for (int32_t row = 0; row < c.rows; ++row) {
+      Floats sums;
+      for (int64_t i = 0; i < c.elements; ++i) {
+        float sum = 0;
+        for (int32_t e = 0; e < c.experts; ++e) {
+          const float product = coefficient[static_cast<size_t>(row * c.experts + e)] *
+                                base[static_cast<size_t>(e)].values[static_cast<size_t>(i)];
+          sum = rounded(sum + rounded(product));
+        }
+        sums.push_back(sum);
+      }
+      expected.push_back(Typed(sums, c.dtype).bytes);
+    }
+    for (const std::string& target : cpu_targets()) {
+      set_cpu_target(target);
+      CHECK(run_merge(base, coefficient, c, cpu(2), true) == expected);
     }
     set_cpu_target("auto");
   }

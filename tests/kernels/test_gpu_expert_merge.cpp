@@ -25,6 +25,7 @@ struct Problem {
   std::vector<Floats> values;  // [experts][elements], rounded
   std::vector<std::unique_ptr<OnDevice<uint16_t>>> base;
   Floats coefficient;  // [rows, experts]
+  bool eep_rounding = false;
 
   explicit Problem(const MergeCase& case_) : c(case_), dtype(dtype_on_gpu(c.dtype)) {
     Data data(c.seed);
@@ -59,6 +60,7 @@ struct Problem {
     args.coefficient = coefficient.data() + first * c.experts;
     args.rows = static_cast<int32_t>(rows);
     args.merged = to.data();
+    args.eep_rounding = eep_rounding;
     GPU_ROW(expert_merge)(args, gpu_device());
     std::vector<uint16_t> out;
     for (const auto& row : merged) {
@@ -92,6 +94,29 @@ TEST_CASE("gpu expert_merge: few experts are the chain of fma, then one rounding
         for (int32_t e = 0; e < c.experts; ++e) {
           const float value = p.values[static_cast<size_t>(e)][static_cast<size_t>(i)];
           if (p.scale(row, e) != 0) sum = std::fma(p.scale(row, e), value, sum);
+        }
+        expected.push_back(narrow(sum, p.dtype));
+      }
+    }
+    CHECK(same_bits(same_bits_in_schedules([&] { return p.run(0, c.rows); }), expected));
+  }
+}
+
+TEST_CASE(
+    "gpu expert_merge: with eep_rounding each product and sum is rounded, exactly, for any number of "
+    "experts") {
+  for (const MergeCase& c : all_cases()) {
+    CAPTURE(c.seed);
+    Problem p(c);
+    p.eep_rounding = true;
+    const auto round = [&](float value) { return rounded({value}, p.dtype)[0]; };
+    std::vector<uint16_t> expected;
+    for (int32_t row = 0; row < c.rows; ++row) {
+      for (int64_t i = 0; i < c.elements; ++i) {
+        float sum = 0;
+        for (int32_t e = 0; e < c.experts; ++e) {
+          const float value = p.values[static_cast<size_t>(e)][static_cast<size_t>(i)];
+          if (p.scale(row, e) != 0) sum = round(sum + round(p.scale(row, e) * value));
         }
         expected.push_back(narrow(sum, p.dtype));
       }
