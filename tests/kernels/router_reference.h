@@ -1,14 +1,31 @@
-// What a row of the router must give, in double precision from its f32 logits: order, exclusion and weights.
+// What a row of the router must give, in double precision from its f32 logits: order, exclusion and weights;
+// and the maps that the tests of both backends send through it.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
 #include "kernels/router.h"
+#include "tests/kernels/cases.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/support.h"
 
 namespace eep::test {
+
+struct Routed {
+  std::vector<int32_t> expert;  // [rows, slots]
+  Floats weight, logits;        // [rows, slots], [rows, experts]
+  RouterCounts counts;
+
+  Floats flat() const {  // for comparing bits
+    Floats all(expert.begin(), expert.end());
+    all.insert(all.end(), weight.begin(), weight.end());
+    all.insert(all.end(), logits.begin(), logits.end());
+    all.push_back(static_cast<float>(counts.tiny_sums));
+    all.push_back(static_cast<float>(counts.negative_sums));
+    return all;
+  }
+};
 
 // Mapped values of one row in double, from the f32 logits, with bounds.
 inline std::vector<Bounded> mapped_values(const RouterMap& map, const float* logits, int32_t experts) {
@@ -111,5 +128,69 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
     CHECK(weight[slot] == 0.0f);
   }
 }
+
+// A layer's rows against the definition. dtype: as for check_row.
+template <class Layer>
+void check_rows(const Layer& layer, const Routed& out, DType dtype = DType::kF32) {
+  for (int64_t row = 0; row < layer.rows; ++row) {
+    CAPTURE(row);
+    const size_t map =
+        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
+    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
+              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
+              &out.weight[static_cast<size_t>(row * layer.slots)], dtype);
+  }
+}
+
+// Kept rows, one expert each.
+inline std::vector<int32_t> some_experts(const RouterCase& c, Data& data) {
+  std::vector<int32_t> kept(static_cast<size_t>(c.kept));
+  for (int32_t& expert : kept) expert = static_cast<int32_t>(data.below(c.experts));
+  return kept;
+}
+// A dense map, each of whose rows has one large coefficient.
+inline Floats dense_map(const RouterCase& c, Data& data) {
+  Floats dense = data.floats(c.kept * c.experts);
+  for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
+  return dense;
+}
+
+// One-hot, duplicate and dense maps in both spaces, dealt to the rows of a layer that must not outlive them.
+struct MixedMaps {
+  std::vector<int32_t> kept, twice;
+  Floats dense;
+
+  template <class Layer>
+  MixedMaps(const RouterCase& c, Data& data, Layer& layer)
+      : kept(some_experts(c, data)), dense(dense_map(c, data)) {
+    for (int32_t r = 0; r < c.kept; ++r) twice.push_back(kept[static_cast<size_t>(r / 2)]);
+    for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+      layer.maps.push_back({kept.data(), nullptr, c.kept, c.top_k, space});
+      layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
+      layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
+    }
+    for (int64_t row = 0; row < c.rows; ++row)
+      layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
+  }
+};
+
+// Of 40 rows of 4 experts every fourth has selected values that sum to nothing, the others' sums are
+// negative.
+struct DegenerateMaps {
+  Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0}, negative = {-1, -2, -1, -1, -3, -1, -1, -1};
+
+  template <class Layer>
+  explicit DegenerateMaps(Layer& layer) {
+    layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
+                  {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
+    for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
+  }
+  static void check(const Routed& out) {
+    CHECK(out.counts.tiny_sums == 10);
+    CHECK(out.counts.negative_sums == 30);
+    CHECK(out.weight[0] == 0.5f);
+    CHECK(out.expert[0] == 0);
+  }
+};
 
 }  // namespace eep::test

@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "kernels/router.h"
-#include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_matrices.h"
 #include "tests/kernels/router_reference.h"
 
@@ -11,21 +10,6 @@ using namespace eep;
 using namespace eep::test;
 
 namespace {
-
-struct Routed {
-  std::vector<int32_t> expert;
-  Floats weight, logits;
-  RouterCounts counts;
-
-  Floats flat() const {  // for comparing bits
-    Floats all(expert.begin(), expert.end());
-    all.insert(all.end(), weight.begin(), weight.end());
-    all.insert(all.end(), logits.begin(), logits.end());
-    all.push_back(static_cast<float>(counts.tiny_sums));
-    all.push_back(static_cast<float>(counts.negative_sums));
-    return all;
-  }
-};
 
 struct GpuLayer {
   int64_t rows, hidden;
@@ -98,14 +82,7 @@ struct GpuLayer {
 void check_layer(const GpuLayer& layer) {
   const Routed out = layer.run(0, layer.rows);
   check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
-  for (int64_t row = 0; row < layer.rows; ++row) {
-    CAPTURE(row);
-    const size_t map =
-        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
-    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
-              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
-              &out.weight[static_cast<size_t>(row * layer.slots)]);
-  }
+  check_rows(layer, out);
   CHECK(same_bits(same_bits_in_schedules([&] { return layer.run(0, layer.rows).flat(); }),
                   layer.run_cpu().flat()));
   same_bits_in_batches(out.weight, layer.rows, layer.slots,
@@ -123,20 +100,7 @@ TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in 
       GpuLayer layer(c.rows, c.experts, c.hidden, std::min(kMaxTopK, c.top_k + 1), data,
                      c.seed % 2 ? DType::kBF16 : DType::kF16);
       layer.renormalise = renormalise;
-      std::vector<int32_t> kept, twice;
-      for (int32_t r = 0; r < c.kept; ++r) {
-        kept.push_back(static_cast<int32_t>(data.below(c.experts)));
-        twice.push_back(kept[static_cast<size_t>(r / 2)]);
-      }
-      Floats dense = data.floats(c.kept * c.experts);
-      for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
-      for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
-        layer.maps.push_back({kept.data(), nullptr, c.kept, c.top_k, space});
-        layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
-        layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
-      }
-      for (int64_t row = 0; row < c.rows; ++row)
-        layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
+      const MixedMaps maps(c, data, layer);
       check_layer(layer);
     }
   }
@@ -148,8 +112,7 @@ TEST_CASE("gpu router: rounded as transformers does, with the CPU's bits") {
     Data data(c.seed + 2);
     GpuLayer layer(c.rows, c.experts, c.hidden, c.top_k, data, c.seed % 2 ? DType::kBF16 : DType::kF16);
     layer.hf_rounding = true;
-    Floats dense = data.floats(c.kept * c.experts);
-    for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
+    const Floats dense = dense_map(c, data);
     layer.maps = {{nullptr, dense.data(), c.kept, c.top_k, RouterSpace::kLogits},
                   {nullptr, dense.data(), c.kept, c.top_k, RouterSpace::kProbabilities}};
     for (int64_t row = 0; row < c.rows; ++row) layer.map_of_row.push_back(static_cast<int32_t>(row % 2));
@@ -200,18 +163,9 @@ TEST_CASE("gpu router: logits are compared, not exponentials that round to ties"
 TEST_CASE("gpu router: sums near zero and negative sums are counted and defined") {
   Data data(72);
   GpuLayer layer(40, 4, 8, 2, data);
-  // Rows that cancel: the two largest mapped values sum to nothing; all negative: the sum is negative.
-  const Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0};
-  const Floats negative = {-1, -2, -1, -1, -3, -1, -1, -1};
-  layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
-                {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
-  for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
+  const DegenerateMaps maps(layer);
   check_layer(layer);
-  const Routed out = layer.run(0, 40);
-  CHECK(out.counts.tiny_sums == 10);
-  CHECK(out.counts.negative_sums == 30);
-  CHECK(out.weight[0] == 0.5f);
-  CHECK(out.expert[0] == 0);
+  DegenerateMaps::check(layer.run(0, 40));
 }
 
 TEST_CASE("gpu router: non-finite logits are the lowest and crash nothing") {

@@ -1,9 +1,7 @@
 // router: selection exact where it must be, weights within the bound, maps of all kinds in one call.
 #include <limits>
-#include <numeric>
 
 #include "kernels/router.h"
-#include "tests/kernels/cases.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/router_reference.h"
 #include "tests/kernels/support.h"
@@ -12,12 +10,6 @@ using namespace eep;
 using namespace eep::test;
 
 namespace {
-
-struct Routed {
-  std::vector<int32_t> expert;
-  Floats weight, logits;
-  RouterCounts counts;
-};
 
 struct Layer {
   int64_t rows, hidden;
@@ -76,14 +68,7 @@ struct Layer {
 void check_layer(const Layer& layer) {
   const Routed out = layer.run(0, layer.rows, cpu(1));
   check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
-  for (int64_t row = 0; row < layer.rows; ++row) {
-    CAPTURE(row);
-    const size_t map =
-        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
-    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
-              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
-              &out.weight[static_cast<size_t>(row * layer.slots)]);
-  }
+  check_rows(layer, out);
   const Floats bits =
       same_bits_everywhere([&](const Device& device) { return layer.bits(0, layer.rows, device); });
   same_bits_in_batches(bits, layer.rows, 2 * layer.slots,
@@ -97,12 +82,7 @@ void check_hf_rounding(Layer& layer) {
   const Routed out = layer.run(0, layer.rows, cpu(1));
   CHECK(same_bits(out.logits, Typed(exact.logits, DType::kBF16).values));
   CHECK(same_bits(out.weight, Typed(out.weight, DType::kBF16).values));
-  for (int64_t row = 0; row < layer.rows; ++row) {
-    CAPTURE(row);
-    check_row(layer.maps[0], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
-              layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
-              &out.weight[static_cast<size_t>(row * layer.slots)], DType::kBF16);
-  }
+  check_rows(layer, out, DType::kBF16);
   same_bits_everywhere([&](const Device& device) { return layer.bits(0, layer.rows, device); });
 }
 
@@ -116,20 +96,7 @@ TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one 
       Data data(c.seed);
       Layer layer(c.rows, c.experts, c.hidden, data, std::min(kMaxTopK, c.top_k + 1));
       layer.renormalise = renormalise;
-      std::vector<int32_t> kept, twice;
-      for (int32_t r = 0; r < c.kept; ++r) {
-        kept.push_back(static_cast<int32_t>(data.below(c.experts)));
-        twice.push_back(kept[static_cast<size_t>(r / 2)]);
-      }
-      Floats dense = data.floats(c.kept * c.experts);
-      for (int32_t r = 0; r < c.kept; ++r) dense[static_cast<size_t>(r * c.experts + r % c.experts)] += 3;
-      for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
-        layer.maps.push_back({kept.data(), nullptr, c.kept, c.top_k, space});
-        layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
-        layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
-      }
-      for (int64_t row = 0; row < c.rows; ++row)
-        layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
+      const MixedMaps maps(c, data, layer);
       check_layer(layer);
     }
   }
@@ -139,8 +106,7 @@ TEST_CASE("router: rounded as transformers does, logits and weights") {
   for (const RouterCase& c : kRouterCases) {
     Data data(c.seed + 1);
     Layer layer(c.rows, c.experts, c.hidden, data, c.top_k);
-    std::vector<int32_t> kept(static_cast<size_t>(c.kept));
-    for (int32_t& expert : kept) expert = static_cast<int32_t>(data.below(c.experts));
+    const std::vector<int32_t> kept = some_experts(c, data);
     for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
       CAPTURE(c.seed);
       layer.maps = {{kept.data(), nullptr, c.kept, c.top_k, space}};
@@ -180,20 +146,9 @@ TEST_CASE("router: logits are compared, not exponentials that round to ties") {
 TEST_CASE("router: sums near zero and negative sums are counted and defined") {
   Data data(72);
   Layer layer(40, 4, 8, data, 2);
-  // Rows that cancel: the two largest mapped values sum to nothing; all negative: the sum is negative.
-  const Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0};
-  const Floats negative = {-1, -2, -1, -1, -3, -1, -1, -1};
-  layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
-                {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
-  for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
+  const DegenerateMaps maps(layer);
   check_layer(layer);
-  for (int threads : {1, 3}) {
-    const Routed out = layer.run(0, 40, cpu(threads));
-    CHECK(out.counts.tiny_sums == 10);
-    CHECK(out.counts.negative_sums == 30);
-    CHECK(out.weight[0] == 0.5f);
-    CHECK(out.expert[0] == 0);
-  }
+  for (int threads : {1, 3}) DegenerateMaps::check(layer.run(0, 40, cpu(threads)));
 }
 
 TEST_CASE("router: non-finite logits are the lowest and crash nothing") {
