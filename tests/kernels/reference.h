@@ -99,39 +99,6 @@ inline std::vector<Bounded> rope(const Floats& x, int64_t rows, int64_t heads, i
   return out;
 }
 
-// One query against keys [first, last]: out = sum_p softmax_p(q . k_p scale) v_p.
-// A score is off by e = (gamma_n(d) + 2u) |scale| sum |q k|, its exponential by a factor within 2 e + 8u + u
-// |s
-// - m| (difference, polynomial), the weighted mean by twice that plus the chains over the keys and the
-// rescalings.
-inline std::vector<Bounded> attend(const float* q, const float* k, const float* v, int64_t head_dim,
-                                   int64_t stride, int64_t first, int64_t last, double scale) {
-  std::vector<double> score;
-  double worst = 0, highest = -1e300, lowest = 1e300;
-  for (int64_t p = first; p <= last; ++p) {
-    const Bounded s = dot(q, k + p * stride, head_dim);
-    score.push_back(s.expected * scale);
-    worst = std::max(worst, (s.bound + 2 * kUnit * std::fabs(s.expected)) * std::fabs(scale));
-    highest = std::max(highest, score.back());
-    lowest = std::min(lowest, score.back());
-  }
-  double total = 0;
-  for (double& s : score) total += s = std::exp(s - highest);
-  const double keys = static_cast<double>(last - first + 1);
-  const double relative = 2 * (2 * worst + 8 * kUnit + kUnit * (highest - lowest)) + 2 * gamma_n(keys + 16);
-  std::vector<Bounded> out;
-  for (int64_t i = 0; i < head_dim; ++i) {
-    double sum = 0, magnitude = 0;
-    for (int64_t p = first; p <= last; ++p) {
-      const double term = score[static_cast<size_t>(p - first)] * static_cast<double>(v[p * stride + i]);
-      sum += term;
-      magnitude += std::fabs(term);
-    }
-    out.push_back({sum / total, relative * magnitude / total + kTiny});
-  }
-  return out;
-}
-
 // softmax over values
 inline std::vector<double> softmax(const std::vector<double>& values) {
   const double highest = *std::max_element(values.begin(), values.end());
