@@ -1,16 +1,14 @@
 // The GPU's ops that walk over rows, on the host executor: embed, rmsnorm, rope, combine, noise. Within the
 // bounds of the double-precision references, and with the bits of the CPU.
-#include <algorithm>
+#include <map>
+#include <type_traits>
 
-#include "kernels/combine.h"
 #include "kernels/embed.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
-#include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_support.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/op_problems.h"
 
 using namespace eep;
 using namespace eep::test;
@@ -20,27 +18,19 @@ TEST_CASE("gpu embed: rows of the table, widened") {
     for (const RowsCase& c : kRowsCases) {
       CAPTURE(c.seed);
       Data data(c.seed);
-      const int64_t vocabulary = 19;
-      const Typed table(data.floats(vocabulary * c.width), dtype);
-      const OnDevice<char> memory(table.bytes);
-      std::vector<int32_t> token;
-      Floats expected;
-      for (int64_t row = 0; row < c.rows; ++row) {
-        token.push_back(static_cast<int32_t>(data.below(vocabulary)));
-        const auto begin = table.values.begin() + token.back() * c.width;
-        expected.insert(expected.end(), begin, begin + c.width);
-      }
+      const EmbedProblem problem(c, dtype, data);
+      const OnDevice<char> memory(problem.table.bytes);
       const Floats out = same_bits_in_schedules([&] {
         const OnDevice<float> rows(c.rows * c.width);
         EmbedArgs args;
-        args.table = Tensor(memory.data(), dtype, {vocabulary, c.width});
-        args.token = token.data();
+        args.table = Tensor(memory.data(), dtype, {EmbedProblem::kVocabulary, c.width});
+        args.token = problem.token.data();
         args.rows = c.rows;
         args.out = rows.data();
         GPU_ROW(embed)(args, gpu_device());
         return rows.values();
       });
-      CHECK(same_bits(out, expected));
+      CHECK(same_bits(out, problem.expected));
     }
   }
 }
@@ -100,74 +90,28 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
 
 TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and without gate, shared outputs") {
   for (const RowsCase& c : kRowsCases) {
-    for (int variant = 0; variant < 4; ++variant) {  // 0: slots alone; 1: shared; 2: gated; 3: slot_row
+    for (CombineProblem::Variant variant : CombineProblem::kVariants) {
       CAPTURE(c.seed);
-      CAPTURE(variant);
-      Data data(c.seed);
-      const int32_t slots = 1 + static_cast<int32_t>(data.below(4));
-      const Floats slot_out = data.floats(c.rows * slots * c.width), weight = data.floats(c.rows * slots);
-      const Floats shared = data.floats(c.rows * c.width), gate = data.floats(c.rows, 4.0f);
-      const Floats residual = data.floats(c.rows * c.width);
-      std::vector<int32_t> expert, slot_row;
-      for (int64_t slot = 0; slot < c.rows * slots; ++slot) {
-        expert.push_back(data.uniform() < 0.2 ? -1 : 3);
-        slot_row.push_back(static_cast<int32_t>(data.below(slot + 1)));
-      }
-      const OnDevice<float> d_out(slot_out), d_weight(weight), d_shared(shared), d_gate(gate);
-      const OnDevice<int32_t> d_expert(expert), d_row(slot_row);
-      const auto fill = [&](CombineArgs& args, int64_t first, int64_t rows, bool device) {
-        args.slot_out =
-            (device ? d_out.data() : slot_out.data()) + (variant == 3 ? 0 : first * slots * c.width);
-        args.weight = (device ? d_weight.data() : weight.data()) + first * slots;
-        args.expert = (device ? d_expert.data() : expert.data()) + first * slots;
-        args.rows = rows;
-        args.slots = slots;
-        args.hidden = c.width;
-        if (variant == 1 || variant == 2)
-          args.shared_out = (device ? d_shared.data() : shared.data()) + first * c.width;
-        if (variant == 2) args.shared_gate = (device ? d_gate.data() : gate.data()) + first;
-        if (variant == 3) args.slot_row = (device ? d_row.data() : slot_row.data()) + first * slots;
+      CAPTURE(static_cast<int>(variant));
+      const CombineProblem problem(c, variant);
+      std::map<const void*, OnDevice<float>> floats;
+      std::map<const void*, OnDevice<int32_t>> integers;
+      const auto on_device = [&](const auto& array) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(array)>, Floats>) {
+          return floats.try_emplace(&array, array).first->second.data();
+        } else {
+          return integers.try_emplace(&array, array).first->second.data();
+        }
       };
       const auto run = [&](int64_t first, int64_t rows) {
-        const OnDevice<float> out(
-            Floats(residual.begin() + first * c.width, residual.begin() + (first + rows) * c.width));
-        CombineArgs args;
-        fill(args, first, rows, true);
-        args.residual = out.data();
-        GPU_ROW(combine)(args, gpu_device());
+        const OnDevice<float> out(problem.residual_rows(first, rows));
+        GPU_ROW(combine)(problem.args(first, rows, out.data(), on_device), gpu_device());
         return out.values();
       };
       const Floats out = same_bits_in_schedules([&] { return run(0, c.rows); });
       same_bits_in_batches(out, c.rows, c.width, run);
-      Floats on_cpu = residual;
-      CombineArgs args;
-      fill(args, 0, c.rows, false);
-      args.residual = on_cpu.data();
-      combine_cpu(args, cpu(1));
-      CHECK(same_bits(out, on_cpu));
-      std::vector<Bounded> expected;
-      for (int64_t row = 0; row < c.rows; ++row) {
-        for (int64_t i = 0; i < c.width; ++i) {
-          double sum = 0, magnitude = 0;
-          const auto add = [&](double scale, float value) {
-            sum += scale * static_cast<double>(value);
-            magnitude += std::fabs(scale * static_cast<double>(value));
-          };
-          for (int64_t slot = row * slots; slot < (row + 1) * slots; ++slot) {
-            if (expert[static_cast<size_t>(slot)] < 0) continue;
-            const int64_t source = variant == 3 ? slot_row[static_cast<size_t>(slot)] : slot;
-            add(static_cast<double>(weight[static_cast<size_t>(slot)]),
-                slot_out[static_cast<size_t>(source * c.width + i)]);
-          }
-          const double g = 1 / (1 + std::exp(-static_cast<double>(gate[static_cast<size_t>(row)])));
-          if (variant == 1 || variant == 2)
-            add(variant == 2 ? g : 1, shared[static_cast<size_t>(row * c.width + i)]);
-          add(1, residual[static_cast<size_t>(row * c.width + i)]);
-          // 8: the sigmoid's own error
-          expected.push_back({sum, gamma_n(slots + 2 + 8) * magnitude + kTiny});
-        }
-      }
-      check_bounded(out, expected);
+      CHECK(same_bits(out, problem.run_cpu(0, c.rows, cpu(1))));
+      check_bounded(out, problem.expected());
     }
   }
 }

@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "kernels/score.h"
-#include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_matrices.h"
+#include "tests/kernels/op_problems.h"
 
 using namespace eep;
 using namespace eep::test;
@@ -42,45 +42,22 @@ TEST_CASE("gpu score: log-probability and arg-max, same bits in every schedule a
     const int64_t x_rows = c.count / 2 + 1;
     const Floats x = rounded(data.floats(x_rows * c.hidden, 2.0f), dtype);
     const DeviceWeights w(data.floats(c.vocabulary * c.hidden, 2.0f), c.vocabulary, c.hidden, dtype);
-    std::vector<int32_t> index, target;
-    for (int64_t p = 0; p < c.count; ++p) {  // some rows are wanted several times in a row
-      const bool again = p > 0 && data.uniform() < 0.4;
-      index.push_back(again ? index.back() : static_cast<int32_t>(data.below(x_rows)));
-      target.push_back(data.uniform() < 0.2 ? -1 : static_cast<int32_t>(data.below(c.vocabulary)));
-    }
-    const Floats out = same_bits_in_schedules([&] { return run_score(x, index, target, w, 0, c.count); });
+    const ScorePositions wanted(c, x_rows, data);
+    const Floats out =
+        same_bits_in_schedules([&] { return run_score(x, wanted.index, wanted.target, w, 0, c.count); });
     for (auto [first, count] :
          {std::pair<int64_t, int64_t>{0, 1}, {c.count / 2, 1}, {c.count / 3, 17}, {1, 50}}) {
       if (first + count > c.count) continue;
-      CHECK(
-          same_bits(run_score(x, index, target, w, first, count).data(), out.data() + 2 * first, 2 * count));
+      CHECK(same_bits(run_score(x, wanted.index, wanted.target, w, first, count).data(),
+                      out.data() + 2 * first, 2 * count));
     }
-    Floats log_probability;
-    std::vector<Bounded> expected;
-    for (int64_t p = 0; p < c.count; ++p) {
-      const size_t at = static_cast<size_t>(p);
-      const ScoreReference reference =
-          score(x.data() + index[at] * c.hidden, w.values, c.vocabulary, c.hidden, target[at]);
-      log_probability.push_back(out[2 * at]);
-      // The chain of a logit may be off by twice the reference's bound (mma_dot), the sums have more partial
-      // results.
-      expected.push_back(reference.log_probability);
-      expected.back().bound = 2 * expected.back().bound + 64 * kUnit;
-      const Bounded& chosen = reference.logits[static_cast<size_t>(out[2 * at + 1])];
-      CHECK(chosen.expected >= reference.highest - 4 * chosen.bound);
-      if (target[at] < 0) CHECK(out[2 * at] == 0.0f);
-    }
-    check_bounded(log_probability, expected);
+    wanted.check(c, x, w.values, out, 2, 64 * kUnit);  // mma_dot; more partial sums
   }
 }
 
 TEST_CASE("gpu score: ties go to the lower index, across blocks and segments") {
-  const int64_t vocabulary = 40000, hidden = 4;
   for (int64_t first : {0, 17, 300, 20000}) {
-    Floats values(static_cast<size_t>(vocabulary * hidden));
-    for (int64_t token : {first, first + 1, first + 700, int64_t{39999}})
-      values[static_cast<size_t>(token * hidden)] = 1;
-    const DeviceWeights w(values, vocabulary, hidden, DType::kBF16);
+    const DeviceWeights w(tied_weights(first), kTiedVocabulary, kTiedHidden, DType::kBF16);
     const Floats out = run_score({1, 2, 3, 4}, {0}, {static_cast<int32_t>(first)}, w, 0, 1);
     CHECK(out[1] == static_cast<float>(first));
   }

@@ -1,12 +1,7 @@
 // The ops that walk over rows: embed, rmsnorm, combine.
-#include <algorithm>
-
-#include "kernels/combine.h"
 #include "kernels/embed.h"
 #include "kernels/rmsnorm.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/op_problems.h"
 
 using namespace eep;
 using namespace eep::test;
@@ -16,29 +11,21 @@ TEST_CASE("embed: rows of the table, widened, from any alignment") {
     for (const RowsCase& c : kRowsCases) {
       CAPTURE(c.seed);
       Data data(c.seed);
-      const int64_t vocabulary = 19;
-      const Typed table(data.floats(vocabulary * c.width), dtype);
-      std::vector<int32_t> token;
-      Floats expected;
-      for (int64_t row = 0; row < c.rows; ++row) {
-        token.push_back(static_cast<int32_t>(data.below(vocabulary)));
-        const auto begin = table.values.begin() + token.back() * c.width;
-        expected.insert(expected.end(), begin, begin + c.width);
-      }
+      const EmbedProblem problem(c, dtype, data);
       for (size_t shift : {size_t{0}, size_t{1}, size_t{3}}) {
-        std::vector<char> file(table.bytes.size() + shift);
-        std::memcpy(file.data() + shift, table.bytes.data(), table.bytes.size());
+        std::vector<char> file(problem.table.bytes.size() + shift);
+        std::memcpy(file.data() + shift, problem.table.bytes.data(), problem.table.bytes.size());
         const Floats out = same_bits_everywhere([&](const Device& device) {
           Floats rows(static_cast<size_t>(c.rows * c.width));
           EmbedArgs args;
-          args.table = Tensor(file.data() + shift, dtype, {vocabulary, c.width});
-          args.token = token.data();
+          args.table = Tensor(file.data() + shift, dtype, {EmbedProblem::kVocabulary, c.width});
+          args.token = problem.token.data();
           args.rows = c.rows;
           args.out = rows.data();
           embed_cpu(args, device);
           return rows;
         });
-        CHECK(same_bits(out, expected));
+        CHECK(same_bits(out, problem.expected));
       }
     }
   }
@@ -67,61 +54,15 @@ TEST_CASE("rmsnorm: within the bound, same bits everywhere, in place too") {
 
 TEST_CASE("combine: weighted slots, skipped slots, shared expert with and without gate, shared outputs") {
   for (const RowsCase& c : kRowsCases) {
-    for (int variant = 0; variant < 4; ++variant) {  // 0: slots alone; 1: shared; 2: gated; 3: slot_row
+    for (CombineProblem::Variant variant : CombineProblem::kVariants) {
       CAPTURE(c.seed);
-      CAPTURE(variant);
-      Data data(c.seed);
-      const int32_t slots = 1 + static_cast<int32_t>(data.below(4));
-      const Floats slot_out = data.floats(c.rows * slots * c.width), weight = data.floats(c.rows * slots);
-      const Floats shared = data.floats(c.rows * c.width), gate = data.floats(c.rows, 4.0f);
-      const Floats residual = data.floats(c.rows * c.width);
-      std::vector<int32_t> expert, slot_row;
-      for (int64_t slot = 0; slot < c.rows * slots; ++slot) {
-        expert.push_back(data.uniform() < 0.2 ? -1 : 3);
-        slot_row.push_back(static_cast<int32_t>(data.below(slot + 1)));
-      }
-      const auto run = [&](int64_t first, int64_t rows, const Device& device) {
-        Floats out(residual.begin() + first * c.width, residual.begin() + (first + rows) * c.width);
-        CombineArgs args;
-        args.slot_out = slot_out.data() + (variant == 3 ? 0 : first * slots * c.width);
-        args.weight = weight.data() + first * slots;
-        args.expert = expert.data() + first * slots;
-        args.rows = rows;
-        args.slots = slots;
-        args.hidden = c.width;
-        if (variant == 1 || variant == 2) args.shared_out = shared.data() + first * c.width;
-        if (variant == 2) args.shared_gate = gate.data() + first;
-        if (variant == 3) args.slot_row = slot_row.data() + first * slots;
-        args.residual = out.data();
-        combine_cpu(args, device);
-        return out;
-      };
-      const Floats out = same_bits_everywhere([&](const Device& device) { return run(0, c.rows, device); });
+      CAPTURE(static_cast<int>(variant));
+      const CombineProblem problem(c, variant);
+      const Floats out =
+          same_bits_everywhere([&](const Device& device) { return problem.run_cpu(0, c.rows, device); });
       same_bits_in_batches(out, c.rows, c.width,
-                           [&](int64_t first, int64_t rows) { return run(first, rows, cpu(1)); });
-      std::vector<Bounded> expected;
-      for (int64_t row = 0; row < c.rows; ++row) {
-        for (int64_t i = 0; i < c.width; ++i) {
-          double sum = 0, magnitude = 0;
-          const auto add = [&](double scale, float value) {
-            sum += scale * static_cast<double>(value);
-            magnitude += std::fabs(scale * static_cast<double>(value));
-          };
-          for (int64_t slot = row * slots; slot < (row + 1) * slots; ++slot) {
-            if (expert[static_cast<size_t>(slot)] < 0) continue;
-            const int64_t source = variant == 3 ? slot_row[static_cast<size_t>(slot)] : slot;
-            add(static_cast<double>(weight[static_cast<size_t>(slot)]),
-                slot_out[static_cast<size_t>(source * c.width + i)]);
-          }
-          const double g = 1 / (1 + std::exp(-static_cast<double>(gate[static_cast<size_t>(row)])));
-          if (variant == 1 || variant == 2)
-            add(variant == 2 ? g : 1, shared[static_cast<size_t>(row * c.width + i)]);
-          add(1, residual[static_cast<size_t>(row * c.width + i)]);
-          expected.push_back(
-              {sum, gamma_n(slots + 2 + 8) * magnitude + kTiny});  // 8: the sigmoid's own error
-        }
-      }
-      check_bounded(out, expected);
+                           [&](int64_t first, int64_t rows) { return problem.run_cpu(first, rows, cpu(1)); });
+      check_bounded(out, problem.expected());
     }
   }
 }

@@ -2,9 +2,7 @@
 #include <limits>
 
 #include "kernels/score.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/op_problems.h"
 
 using namespace eep;
 using namespace eep::test;
@@ -39,40 +37,20 @@ TEST_CASE("score: log-probability and arg-max, same bits everywhere and in every
     const int64_t x_rows = c.count / 2 + 1;
     const Floats x = data.floats(x_rows * c.hidden, 2.0f);
     const Weights w(data.floats(c.vocabulary * c.hidden, 2.0f), c.vocabulary, c.hidden, c.dtype);
-    std::vector<int32_t> index, target;
-    for (int64_t p = 0; p < c.count; ++p) {  // some rows are wanted several times in a row
-      const bool again = p > 0 && data.uniform() < 0.4;
-      index.push_back(again ? index.back() : static_cast<int32_t>(data.below(x_rows)));
-      target.push_back(data.uniform() < 0.2 ? -1 : static_cast<int32_t>(data.below(c.vocabulary)));
-    }
-    const Floats out = same_bits_everywhere(
-        [&](const Device& device) { return run_score(x, index, target, w, 0, c.count, device); });
-    same_bits_in_batches(out, c.count, 2, [&](int64_t first, int64_t count) {
-      return run_score(x, index, target, w, first, count, cpu(count % 3 == 0 ? 2 : 1));
+    const ScorePositions wanted(c, x_rows, data);
+    const Floats out = same_bits_everywhere([&](const Device& device) {
+      return run_score(x, wanted.index, wanted.target, w, 0, c.count, device);
     });
-    Floats log_probability;
-    std::vector<Bounded> expected;
-    for (int64_t p = 0; p < c.count; ++p) {
-      const size_t at = static_cast<size_t>(p);
-      const ScoreReference reference =
-          score(x.data() + index[at] * c.hidden, w.values, c.vocabulary, c.hidden, target[at]);
-      log_probability.push_back(out[2 * at]);
-      expected.push_back(reference.log_probability);
-      const Bounded& chosen = reference.logits[static_cast<size_t>(out[2 * at + 1])];
-      CHECK(chosen.expected >= reference.highest - 2 * chosen.bound);
-      if (target[at] < 0) CHECK(out[2 * at] == 0.0f);
-    }
-    check_bounded(log_probability, expected);
+    same_bits_in_batches(out, c.count, 2, [&](int64_t first, int64_t count) {
+      return run_score(x, wanted.index, wanted.target, w, first, count, cpu(count % 3 == 0 ? 2 : 1));
+    });
+    wanted.check(c, x, w.values, out, 1, 0);
   }
 }
 
 TEST_CASE("score: ties go to the lower index, across blocks and segments") {
-  const int64_t vocabulary = 40000, hidden = 4;
   for (int64_t first : {0, 17, 300, 20000}) {
-    Floats values(static_cast<size_t>(vocabulary * hidden));
-    for (int64_t token : {first, first + 1, first + 700, int64_t{39999}})
-      values[static_cast<size_t>(token * hidden)] = 1;
-    const Weights w(values, vocabulary, hidden, DType::kBF16);
+    const Weights w(tied_weights(first), kTiedVocabulary, kTiedHidden, DType::kBF16);
     const Floats x = {1, 2, 3, 4};
     const std::vector<int32_t> index = {0}, target = {static_cast<int32_t>(first)};
     const Floats out = same_bits_everywhere(
