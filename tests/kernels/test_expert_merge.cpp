@@ -34,36 +34,54 @@ std::vector<std::vector<char>> run_merge(const std::vector<Typed>& base, const F
   return merged;
 }
 
+// Base experts and coefficients, some of them zero, some 2^-8: sums of bf16 values that tie.
+struct Problem {
+  MergeCase c;
+  std::vector<Typed> base;
+  Floats coefficient;  // [rows, experts]
+
+  explicit Problem(const MergeCase& case_) : c(case_) {
+    Data data(c.seed);
+    for (int32_t e = 0; e < c.experts; ++e) base.emplace_back(data.floats(c.elements), c.dtype);
+    coefficient = data.floats(c.rows * c.experts);
+    for (float& value : coefficient) {
+      if (data.uniform() < 0.3) value = 0;
+      if (data.uniform() < 0.3) value = 0.00390625f;
+    }
+  }
+  // The rows that step(sum, coefficient, value) makes of the experts in ascending order, zero coefficients
+  // left out.
+  template <class Step>
+  std::vector<std::vector<char>> rows(const Step& step) const {
+    std::vector<std::vector<char>> merged;
+    for (int32_t row = 0; row < c.rows; ++row) {
+      Floats sums;
+      for (size_t i = 0; i < static_cast<size_t>(c.elements); ++i) {
+        float sum = 0;
+        for (int32_t e = 0; e < c.experts; ++e) {
+          const float scale = coefficient[static_cast<size_t>(row * c.experts + e)];
+          if (scale != 0) sum = step(sum, scale, base[static_cast<size_t>(e)].values[i]);
+        }
+        sums.push_back(sum);
+      }
+      merged.push_back(Typed(sums, c.dtype).bytes);
+    }
+    return merged;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("expert_merge: the chain of fma, then one rounding, exactly, on every target") {
   for (const MergeCase& c : kMergeCases) {
     CAPTURE(c.seed);
-    Data data(c.seed);
-    std::vector<Typed> base;
-    for (int32_t e = 0; e < c.experts; ++e) base.emplace_back(data.floats(c.elements), c.dtype);
-    Floats coefficient = data.floats(c.rows * c.experts);
-    for (float& value : coefficient) {
-      if (data.uniform() < 0.3) value = 0;
-      if (data.uniform() < 0.3) value = 0.00390625f;  // 2^-8 of a bf16 value: sums that tie
-    }
-    std::vector<std::vector<char>> expected;
-    for (int32_t row = 0; row < c.rows; ++row) {
-      Floats sums;
-      for (int64_t i = 0; i < c.elements; ++i) {
-        float sum = 0;
-        for (int32_t e = 0; e < c.experts; ++e) {
-          const float scale = coefficient[static_cast<size_t>(row * c.experts + e)];
-          if (scale != 0)
-            sum = std::fma(scale, base[static_cast<size_t>(e)].values[static_cast<size_t>(i)], sum);
-        }
-        sums.push_back(sum);
-      }
-      expected.push_back(Typed(sums, c.dtype).bytes);
-    }
+    const Problem problem(c);
+    const auto expected =
+        problem.rows([](float sum, float scale, float value) { return std::fma(scale, value, sum); });
     for (const std::string& target : cpu_targets()) {
       set_cpu_target(target);
-      for (int threads : {1, 2, 3}) CHECK(run_merge(base, coefficient, c, cpu(threads)) == expected);
+      for (int threads : {1, 2, 3})
+        CHECK(run_merge(problem.base, problem.coefficient, c, cpu(threads)) == expected);
     }
     set_cpu_target("auto");
   }
@@ -72,28 +90,13 @@ TEST_CASE("expert_merge: the chain of fma, then one rounding, exactly, on every 
 TEST_CASE("expert_merge: with eep_rounding each product and sum is rounded, exactly, on every target") {
   for (const MergeCase& c : kMergeCases) {
     CAPTURE(c.seed);
-    Data data(c.seed);
-    std::vector<Typed> base;
-    for (int32_t e = 0; e < c.experts; ++e) base.emplace_back(data.floats(c.elements), c.dtype);
-    const Floats coefficient = data.floats(c.rows * c.experts);
+    const Problem problem(c);
     const auto rounded = [&](float value) { return Typed({value}, c.dtype).values[0]; };
-    std::vector<std::vector<char>> expected;
-    for (int32_t row = 0; row < c.rows; ++row) {
-      Floats sums;
-      for (int64_t i = 0; i < c.elements; ++i) {
-        float sum = 0;
-        for (int32_t e = 0; e < c.experts; ++e) {
-          const float product = coefficient[static_cast<size_t>(row * c.experts + e)] *
-                                base[static_cast<size_t>(e)].values[static_cast<size_t>(i)];
-          sum = rounded(sum + rounded(product));
-        }
-        sums.push_back(sum);
-      }
-      expected.push_back(Typed(sums, c.dtype).bytes);
-    }
+    const auto expected = problem.rows(
+        [&](float sum, float scale, float value) { return rounded(sum + rounded(scale * value)); });
     for (const std::string& target : cpu_targets()) {
       set_cpu_target(target);
-      CHECK(run_merge(base, coefficient, c, cpu(2), true) == expected);
+      CHECK(run_merge(problem.base, problem.coefficient, c, cpu(2), true) == expected);
     }
     set_cpu_target("auto");
   }

@@ -74,6 +74,23 @@ struct Problem {
   }
 };
 
+// The rows that step(sum, coefficient, value) makes of the experts in ascending order, zero coefficients left
+// out.
+template <class Step>
+std::vector<uint16_t> rows_of(const Problem& p, const Step& step) {
+  std::vector<uint16_t> rows;
+  for (int32_t row = 0; row < p.c.rows; ++row) {
+    for (size_t i = 0; i < static_cast<size_t>(p.c.elements); ++i) {
+      float sum = 0;
+      for (int32_t e = 0; e < p.c.experts; ++e) {
+        if (p.scale(row, e) != 0) sum = step(sum, p.scale(row, e), p.values[static_cast<size_t>(e)][i]);
+      }
+      rows.push_back(narrow(sum, p.dtype));
+    }
+  }
+  return rows;
+}
+
 std::vector<MergeCase> all_cases() {
   std::vector<MergeCase> cases(std::begin(kMergeCases), std::end(kMergeCases));
   cases.insert(cases.end(), std::begin(kGpuCases), std::end(kGpuCases));
@@ -87,17 +104,8 @@ TEST_CASE("gpu expert_merge: few experts are the chain of fma, then one rounding
     if (c.experts > 16) continue;
     CAPTURE(c.seed);
     const Problem p(c);
-    std::vector<uint16_t> expected;
-    for (int32_t row = 0; row < c.rows; ++row) {
-      for (int64_t i = 0; i < c.elements; ++i) {
-        float sum = 0;
-        for (int32_t e = 0; e < c.experts; ++e) {
-          const float value = p.values[static_cast<size_t>(e)][static_cast<size_t>(i)];
-          if (p.scale(row, e) != 0) sum = std::fma(p.scale(row, e), value, sum);
-        }
-        expected.push_back(narrow(sum, p.dtype));
-      }
-    }
+    const std::vector<uint16_t> expected =
+        rows_of(p, [](float sum, float scale, float value) { return std::fma(scale, value, sum); });
     CHECK(same_bits(same_bits_in_schedules([&] { return p.run(0, c.rows); }), expected));
   }
 }
@@ -110,17 +118,8 @@ TEST_CASE(
     Problem p(c);
     p.eep_rounding = true;
     const auto round = [&](float value) { return rounded({value}, p.dtype)[0]; };
-    std::vector<uint16_t> expected;
-    for (int32_t row = 0; row < c.rows; ++row) {
-      for (int64_t i = 0; i < c.elements; ++i) {
-        float sum = 0;
-        for (int32_t e = 0; e < c.experts; ++e) {
-          const float value = p.values[static_cast<size_t>(e)][static_cast<size_t>(i)];
-          if (p.scale(row, e) != 0) sum = round(sum + round(p.scale(row, e) * value));
-        }
-        expected.push_back(narrow(sum, p.dtype));
-      }
-    }
+    const std::vector<uint16_t> expected =
+        rows_of(p, [&](float sum, float scale, float value) { return round(sum + round(scale * value)); });
     CHECK(same_bits(same_bits_in_schedules([&] { return p.run(0, c.rows); }), expected));
   }
 }
