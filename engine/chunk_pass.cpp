@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <string>
 
 namespace eep {
 namespace {
@@ -136,10 +135,8 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
 }
 
 void ChunkPass::begin_merging(int64_t layer) {
-  const size_t row_bytes = static_cast<size_t>(config_.num_experts) * sizeof(float);
   std::vector<const float*> rows;
   std::set<int32_t> seen;
-  std::set<std::string> merged;
   int64_t wanted = 0;
   const auto add = [&](int32_t variant) {  // false: beyond the room
     if (!seen.insert(variant).second) return true;
@@ -148,10 +145,7 @@ void ChunkPass::begin_merging(int64_t layer) {
     if (wanted > merged_.slots()) return false;
     for (int32_t row = 0; row < setting.map.kept; ++row) {
       if (setting.base_expert[static_cast<size_t>(row)] >= 0) continue;
-      const float* coefficients = setting.merging + static_cast<int64_t>(row) * config_.num_experts;
-      if (merged.emplace(reinterpret_cast<const char*>(coefficients), row_bytes).second) {
-        rows.push_back(coefficients);
-      }
+      rows.push_back(setting.merging + static_cast<int64_t>(row) * config_.num_experts);
     }
     return true;
   };

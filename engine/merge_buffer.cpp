@@ -1,6 +1,7 @@
 #include "engine/merge_buffer.h"
 
 #include <array>
+#include <set>
 
 #include "kernels/error.h"
 
@@ -74,12 +75,12 @@ std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const flo
                                               const Device& device) {
   const int64_t experts = weights_.config().num_experts;
   std::vector<std::string> keys;
-  size_t missing_count = 0;
+  std::set<std::string> missing;
   for (const float* row : rows) {
     keys.push_back(key_of(layer, row, experts));
-    missing_count += slot_of_.count(keys.back()) == 0;
+    if (slot_of_.count(keys.back()) == 0) missing.insert(keys.back());
   }
-  if (slot_of_.size() + missing_count > static_cast<size_t>(slots_)) slot_of_.clear();
+  if (slot_of_.size() + missing.size() > static_cast<size_t>(slots_)) slot_of_.clear();
 
   std::vector<ExpertMatrices> result;
   std::vector<float> coefficients;

@@ -24,7 +24,7 @@ class MergeBuffer {
   // Bytes of one merged expert.
   static size_t slot_bytes(const ModelConfig& config, const Ops& ops);
   int64_t slots() const { return slots_; }
-  // Merged experts of a layer for the given rows of W_EM ([experts] each, distinct), at most slots() of them.
+  // Merged experts of a layer for the given rows of W_EM ([experts] each), at most slots() distinct ones.
   // The result is valid until the next call.
   std::vector<ExpertMatrices> merge(int64_t layer, std::span<const float* const> rows);
   // Begins to merge rows of the same kind beside what the device is given until merge() or the next begin(),

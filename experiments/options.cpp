@@ -26,8 +26,7 @@ void CommonOptions::add_to(const Command& command) {
   command
       .option("--parity", parity,
               "hf: router logits and weights rounded to the checkpoint's dtype, as transformers does; eep: "
-              "also W_RM, and "
-              "merged experts at each step, as the code released with the paper does")
+              "also W_RM, and merged experts at each step, as the code released with the paper does")
       .one_of({"none", "hf", "eep"});
   command.option("--log-level", log_level, "error, warn, info or debug")
       .one_of({"error", "warn", "info", "debug"});

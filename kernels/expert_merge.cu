@@ -219,8 +219,7 @@ __global__ void __launch_bounds__(kThreads, 2) merge_many(const __grid_constant_
   }
 }
 
-// ---- rounded at each step: any number of experts, not built for speed
-// ----------------------------------------
+// ---- rounded at each step: any number of experts, not built for speed --------------------------------
 
 template <class Half>
 __device__ float rounded(float value) {

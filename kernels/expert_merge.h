@@ -1,9 +1,8 @@
 // expert_merge: merged[r] = sum_i coefficient[r, i] * base[i], element-wise on packed matrices, for many rows
 // r in one read of the base experts (EEP, W_EM). f32 coefficients, f32 accumulation by fused multiply-adds in
 // ascending i from 0 (zero coefficients are skipped), one rounding to the weights' dtype.
-//   eep_rounding:  each product and each partial sum is rounded to that dtype, as in the code released with
-//   the
-//                  paper, whose loop multiplies and adds tensors of that dtype; f32 coefficients (torch 2)
+//   eep_rounding:  each product and each partial sum is rounded to that dtype, as by the code released with
+//                  the paper, whose loop multiplies and adds tensors of that dtype; f32 coefficients
 #pragma once
 
 #include "kernels/device.h"
