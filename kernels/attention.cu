@@ -121,8 +121,8 @@ __device__ void split_rows(uint16_t* hi, uint16_t* lo, int rows, const Args& arg
     }
     const Split a = split(values[0], values[1]), b = split(values[2], values[3]);
     const Split c = split(values[4], values[5]), d = split(values[6], values[7]);
-    store_vector(hi + place<kDim>(row, piece), uint4{a.hi, b.hi, c.hi, d.hi});
-    store_vector(lo + place<kDim>(row, piece), uint4{a.lo, b.lo, c.lo, d.lo});
+    st_shared_v4(hi + place<kDim>(row, piece), {a.hi, b.hi, c.hi, d.hi});
+    st_shared_v4(lo + place<kDim>(row, piece), {a.lo, b.lo, c.lo, d.lo});
   }
 }
 

@@ -116,23 +116,25 @@ __device__ void produce(const HopperArgs& hopper, const Stages& stages) {
         uint64_t* const full = stages.full + stage;
         uint16_t* const b = stages.b(stage);
         const int at = step * HopperTile::kDepth;
-        mbarrier_expect(full, 2 * HopperTile::kBElements);
-        tensor_copy(b, &hopper.weights, at, column, kGateUp ? planes.gate : planes.down, full);
-        tensor_copy(b + HopperTile::kBElements / 2, &hopper.weights, at,
-                    kGateUp ? column : column + HopperTile::kBoxRows, kGateUp ? planes.up : planes.down,
-                    full);
+        mbarrier_expect_tx(full, 2 * HopperTile::kBElements);
+        cp_async_bulk_tensor_3d(b, &hopper.weights, at, column, kGateUp ? planes.gate : planes.down, full);
+        cp_async_bulk_tensor_3d(b + HopperTile::kBElements / 2, &hopper.weights, at,
+                                kGateUp ? column : column + HopperTile::kBoxRows,
+                                kGateUp ? planes.up : planes.down, full);
       }
       const int next = (step + 1) * HopperTile::kDepth + 8 * piece;
 #pragma unroll
       for (int i = 0; i < kShare; ++i) {
         const float(&v)[8] = values[i];
-        store_vector(stages.a(stage) + 8 * swizzled_piece<64>(first_row + kRowStep * i, piece),
-                     uint4{Half::pack(v[0], v[1]), Half::pack(v[2], v[3]), Half::pack(v[4], v[5]),
-                           Half::pack(v[6], v[7])});
-        load_eight(a[i], next, k, args.vectors, values[i]);
+        st_shared_v4(
+            stages.a(stage) + 8 * swizzled_piece<64>(first_row + kRowStep * i, piece),
+            {Half::pack(v[0], v[1]), Half::pack(v[2], v[3]), Half::pack(v[4], v[5]), Half::pack(v[6], v[7])});
       }
-      fence_async_shared();
+      fence_proxy_async();
       mbarrier_arrive(stages.full + stage);
+      // Behind the fence, which waits for loads that are under way as well.
+#pragma unroll
+      for (int i = 0; i < kShare; ++i) load_eight(a[i], next, k, args.vectors, values[i]);
     }
   }
 }
@@ -212,15 +214,13 @@ __global__ void __launch_bounds__(HopperTile::kThreads, 1) hopper(const __grid_c
       mbarrier_init(stages.full + stage, HopperTile::kProducers);
       mbarrier_init(stages.empty + stage, (HopperTile::kThreads - HopperTile::kProducers) / 32);
     }
-    fence_async_shared();
+    fence_proxy_async();
   }
   __syncthreads();
-  // 384 threads start with 168 registers each; 128 of 144 and 256 of 184 are as many.
+  // No setmaxnreg: both roles fit the 168 registers that a launch of 384 threads leaves each of them.
   if (threadIdx.x < HopperTile::kProducers) {
-    registers_less<144>();
     produce<kGateUp, Half>(args, stages);
   } else {
-    registers_more<184>();
     consume<kGateUp, Half>(args.ffn, stages);
   }
 #else

@@ -42,7 +42,7 @@ struct MergeArgs {
 // Elements [at, at + 8) of an expert, as far as they exist.
 __device__ void store_piece(uint16_t* expert, int64_t at, int64_t elements, const uint4& piece) {
   if (at + 8 <= elements) {
-    store_vector(expert + at, piece);
+    st_global_v4(expert + at, piece);
     return;
   }
   const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};

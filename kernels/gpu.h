@@ -69,9 +69,27 @@ template <typename Shapes>
 
 inline void check(cudaError_t status, const char* where) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // the failure is not the next call's
   const ExitCode code = ExitCode::kRuntime;
   throw Error(code, where, std::string("CUDA says \"") + cudaGetErrorString(status) + "\"");
 }
+
+// What no exception can report, since it happens where memory is given back: kept, and thrown by the next
+// launch or wait of the device under its own name.
+struct Unreported {
+  cudaError_t status = cudaSuccess;
+  const char* where = "";
+  void note(cudaError_t result, const char* place) {
+    if (result == cudaSuccess) return;
+    cudaGetLastError();  // the failure is not the next call's
+    if (status == cudaSuccess) status = result, where = place;
+  }
+  void report() {
+    const cudaError_t result = status;
+    status = cudaSuccess;
+    check(result, where);
+  }
+};
 
 // Pinned host memory and device memory of equal size, in segments that are used in turn. A segment is filled
 // again when the copies from it are over, for which an event stands; the stream's own order protects the
@@ -84,7 +102,8 @@ struct StagingRing {
   cudaEvent_t copied[kSegments] = {};
   int segment = 0;
   size_t used = 0;                    // of the segment
-  const char* last_launch = "no op";  // for messages
+  const char* last_launch = nullptr;  // op, for messages
+  Unreported unreported;
 };
 
 template <typename T>
@@ -95,15 +114,25 @@ __device__ T* dynamic_shared() {
 
 template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->unreported.report();
   if (launch.shared_bytes > 48 << 10) {
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(launch.shared_bytes));
-    if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+    if (status != cudaSuccess) {
+      cudaGetLastError();
+      fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+    }
   }
-  kernel<<<launch.blocks, launch.threads, launch.shared_bytes, static_cast<cudaStream_t>(device.stream)>>>(
-      args...);
-  const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+  cudaLaunchConfig_t config{};
+  config.gridDim = launch.blocks;
+  config.blockDim = launch.threads;
+  config.dynamicSmemBytes = launch.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(device.stream);
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args...);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+  }
   if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->last_launch = launch.op;
 }
 
@@ -213,7 +242,7 @@ class Staging {
   }
 
   const Device& device_;
-  std::vector<std::shared_ptr<char[]>> copies_;
+  std::vector<std::shared_ptr<char[]> > copies_;
 #endif
 };
 

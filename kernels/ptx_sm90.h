@@ -1,5 +1,5 @@
 // ptx_sm90.h - inline PTX that only sm_90a has, one function an instruction: mbarriers, tensor copies (TMA),
-// wgmma, registers of a warpgroup; simt/ptx_sm90.h has the same for the host. EEP_SM90A: they are there.
+// wgmma; simt/ptx_sm90.h has the same for the host. EEP_SM90A: they are there.
 // Kernels that use them have a sibling on mma.sync with the same contract.
 #pragma once
 
@@ -37,7 +37,7 @@ __device__ inline void mbarrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 // The phase under way is not over before `bytes` more have been copied.
-__device__ inline void mbarrier_expect(uint64_t* barrier, int bytes) {
+__device__ inline void mbarrier_expect_tx(uint64_t* barrier, int bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
                "r"(bytes)
                : "memory");
@@ -59,7 +59,8 @@ __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
 // The box at (x, y, z), innermost first, to a multiple of 1024 bytes of shared memory, swizzled by
 // 128 bytes, of the tensor that a map (tensor_map.h) describes; what lies outside the tensor as zeros; the
 // barrier counts the whole box's bytes.
-__device__ inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint64_t* barrier) {
+__device__ inline void cp_async_bulk_tensor_3d(void* shared, const void* map, int x, int y, int z,
+                                               uint64_t* barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(shared)),
@@ -68,17 +69,7 @@ __device__ inline void tensor_copy(void* shared, const void* map, int x, int y, 
 }
 
 // What this thread wrote to shared memory, mbarriers included, for asynchronous reads and copies.
-__device__ inline void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-// Registers a thread of this warpgroup may have from here on.
-template <int kRegisters>
-__device__ inline void registers_more() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-template <int kRegisters>
-__device__ inline void registers_less() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
+__device__ inline void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

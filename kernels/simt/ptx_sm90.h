@@ -170,19 +170,16 @@ inline void mbarrier_init(uint64_t* barrier, int arrivals, SIMT_CALLER) {
   simt::init_mbarrier(barrier, arrivals, where);
 }
 inline void mbarrier_arrive(uint64_t* barrier, SIMT_CALLER) { simt::arrive(barrier, where); }
-inline void mbarrier_expect(uint64_t* barrier, int bytes, SIMT_CALLER) {
+inline void mbarrier_expect_tx(uint64_t* barrier, int bytes, SIMT_CALLER) {
   simt::count_bytes(barrier, bytes, where);
 }
 inline void mbarrier_wait(uint64_t* barrier, uint32_t parity, SIMT_CALLER) {
   simt::wait_phase(barrier, parity, where);
 }
-inline void fence_async_shared() {}  // one OS thread sees its accesses in order
-template <int kRegisters>
-void registers_more() {}
-template <int kRegisters>
-void registers_less() {}
+inline void fence_proxy_async() {}  // one OS thread sees its accesses in order
 
-inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint64_t* barrier, SIMT_CALLER) {
+inline void cp_async_bulk_tensor_3d(void* shared, const void* map, int x, int y, int z, uint64_t* barrier,
+                                    SIMT_CALLER) {
   simt::require_aligned(map, 64, "a tensor map", where);
   simt::issue({*static_cast<const simt::TensorMap*>(map), shared, {x, y, z}, barrier}, where);
 }

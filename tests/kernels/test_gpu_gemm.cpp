@@ -109,6 +109,32 @@ TEST_CASE("gpu gemm: gathered rows, bias, old output and a wide stride") {
   }
 }
 
+// k of 4,096 and 14,336; natively more tiles than a grid has blocks. 64 sampled elements; rows alone have the
+// bits that they have among all.
+TEST_CASE("gpu gemm: full width, several tiles a block, a ring that wraps many times") {
+#ifdef EEP_TEST_CUDA
+  const GemmCase cases[] = {{300, 14336, 4096, DType::kBF16, 16}, {300, 1024, 14336, DType::kF16, 17}};
+#else
+  const GemmCase cases[] = {{2, 70, 14336, DType::kBF16, 16}, {17, 10, 4096, DType::kF16, 17}};
+#endif
+  for (const GemmCase& c : cases) {
+    CAPTURE(c.seed);
+    const Problem p(c);
+    const Floats whole = p.run(0, c.rows), x = rounded(p.x, p.dtype);
+    Data data(c.seed + 900);
+    Floats out;
+    std::vector<Bounded> expected;
+    for (int sample = 0; sample < 64; ++sample) {
+      const int64_t row = data.below(c.rows), column = data.below(c.n);
+      out.push_back(whole[static_cast<size_t>(row * c.n + column)]);
+      expected.push_back(
+          mma_dot(&x[static_cast<size_t>(row * c.k)], &p.w.values[static_cast<size_t>(column * c.k)], c.k));
+    }
+    check_bounded(out, expected);
+    CHECK(same_bits(p.run(c.rows - 1, 1).data(), whole.data() + (c.rows - 1) * c.n, c.n));
+  }
+}
+
 TEST_CASE("gpu gemm: nothing to do, and f32 weights are refused") {
   Problem p(GemmCase{1, 8, 8, DType::kBF16, 15});
   CHECK(p.run(0, 0).empty());

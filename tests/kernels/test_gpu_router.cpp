@@ -91,6 +91,23 @@ void check_layer(const GpuLayer& layer) {
 
 }  // namespace
 
+// 128 experts of Qwen3 over its width, dense maps among them, in more rows than a launch has blocks of.
+TEST_CASE("gpu router: full width") {
+#ifdef EEP_TEST_CUDA
+  const RouterCase c{9000, 128, 64, 8, 2048, 69};
+#else
+  const RouterCase c{40, 128, 64, 8, 2048, 69};
+#endif
+  Data data(c.seed);
+  GpuLayer layer(c.rows, c.experts, c.hidden, c.top_k, data);
+  const MixedMaps maps(c, data, layer);
+  const Routed out = layer.run(0, layer.rows);
+  check_rows(layer, out);
+  CHECK(same_bits(out.flat(), layer.run_cpu().flat()));
+  CHECK(
+      same_bits(layer.run(c.rows - 1, 1).weight.data(), out.weight.data() + (c.rows - 1) * c.top_k, c.top_k));
+}
+
 TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in one launch") {
   for (const RouterCase& c : kRouterCases) {
     for (bool renormalise : {true, false}) {

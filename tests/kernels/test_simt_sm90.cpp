@@ -75,8 +75,8 @@ __global__ void copy_box(const gpu::TensorMap map, Box box, uint16_t* out) {
   if (threadIdx.x == 0) mbarrier_init(full, 1);
   __syncthreads();
   if (threadIdx.x == 0) {
-    if (kFault != kNotExpected) mbarrier_expect(full, 2 * kBoxElements);
-    tensor_copy(kFault == kOddPlace ? tile + 64 : tile, &map, box.x, box.y, box.z, full);
+    if (kFault != kNotExpected) mbarrier_expect_tx(full, 2 * kBoxElements);
+    cp_async_bulk_tensor_3d(kFault == kOddPlace ? tile + 64 : tile, &map, box.x, box.y, box.z, full);
     mbarrier_arrive(full);
   }
   if (kFault == kNobodyWaits) return;
@@ -148,7 +148,7 @@ __global__ void multiply(const uint16_t* a, const uint16_t* b,
   const int t = threadIdx.x, warp = t / 32, lane = t % 32;
   for (int i = t; i < kM * kK; i += 128) a_tile[8 * swizzled_piece<64>(i / kK, i % kK / 8) + i % 8] = a[i];
   for (int i = t; i < kN * kK; i += 128) b_tile[8 * swizzled_piece<64>(i / kK, i % kK / 8) + i % 8] = b[i];
-  fence_async_shared();
+  fence_proxy_async();
   __syncthreads();
   float d[32][4];
   wgmma_fence();
