@@ -210,6 +210,7 @@ class Calibrator : public MixtureObserver {
     upload(batch_offset_, offset);
     ExpertFfnArgs args;
     args.x = batch_x_.as<float>();
+    args.rows = rows;
     args.slots = experts;
     args.order = batch_order_.as<int32_t>();
     args.offset = batch_offset_.as<int32_t>();

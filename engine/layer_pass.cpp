@@ -31,8 +31,12 @@ class Cutter {
 size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t* base, LayerScratch* at) {
   const int64_t rows = limits.block_rows, slots = limits.slots, hidden = config.hidden_size;
   const int64_t q_width = config.num_heads * config.head_dim;
-  const int64_t width = std::max({slots * config.expert_intermediate_size, config.dense_intermediate_size,
-                                  config.shared_intermediate_size});
+  const auto activation = [&](int64_t total, int64_t intermediate) {
+    return expert_ffn_scratch_bytes(rows, total, hidden, intermediate);
+  };
+  const size_t activation_bytes = std::max({activation(rows * slots, config.expert_intermediate_size),
+                                            activation(rows, config.dense_intermediate_size),
+                                            activation(rows, config.shared_intermediate_size)});
   Cutter cutter(base);
   at->normed = cutter.cut<float>(rows * hidden);
   at->q = cutter.cut<float>(rows * q_width);
@@ -42,7 +46,7 @@ size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t
   at->expert = cutter.cut<int32_t>(rows * slots);
   at->order = cutter.cut<int32_t>(rows * slots);
   at->slot_row = cutter.cut<int32_t>(rows * slots);
-  at->activation = cutter.cut<float>(rows * width);
+  at->activation = cutter.cut<float>(static_cast<int64_t>(activation_bytes + 3) / 4);
   at->slot_out = cutter.cut<float>(rows * slots * hidden);
   at->shared_out = cutter.cut<float>(rows * hidden);
   at->shared_gate = cutter.cut<float>(rows);
@@ -155,6 +159,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
 void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   ExpertFfnArgs args;
   args.x = at_.normed;
+  args.rows = rows;
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.shared;
@@ -248,6 +253,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
   ExpertFfnArgs ffn;
   ffn.x = at_.normed;
+  ffn.rows = block.rows;
   ffn.slots = slots;
   ffn.order = at_.order;
   ffn.offset = at_.offset;
@@ -288,6 +294,7 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
                device_);
   ExpertFfnArgs args;
   args.x = at_.normed;
+  args.rows = rows;
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.dense;

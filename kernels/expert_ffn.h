@@ -4,9 +4,12 @@
 // GEMM chains as in gemm.h. A dense FFN or a shared expert is one group with every row.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/device.h"
 #include "kernels/gemm.h"
 #include "kernels/tensor.h"
+#include "kernels/tile_schedule.h"
 
 namespace eep {
 
@@ -17,7 +20,8 @@ struct ExpertMatrices {
 };
 
 struct ExpertFfnArgs {
-  const float* x = nullptr;         // [rows, hidden]
+  const float* x = nullptr;  // [rows, hidden]
+  int64_t rows = 0;
   int32_t slots = 1;                // the row of slot s is s / slots
   const int32_t* order = nullptr;   // [total] slots sorted by group, or null: slot i at position i
   const int32_t* offset = nullptr;  // [groups + 1]
@@ -25,21 +29,29 @@ struct ExpertFfnArgs {
   const ExpertMatrices* experts = nullptr;  // [groups]
   int64_t hidden = 0;
   int64_t intermediate = 0;
-  float* activation =
-      nullptr;           // [total, intermediate] scratch of the caller, holds h afterwards (sorted order)
-  float* out = nullptr;  // [rows * slots, hidden], row s is the output of slot s
+  float* activation = nullptr;  // scratch, expert_ffn_scratch_bytes; begins with h [total, intermediate]
+  float* out = nullptr;         // [rows * slots, hidden], row s is the output of slot s
 };
+
+// Of `activation`, on every backend, for `total` slots of `rows` rows: h in f32, or h and x in 16 bits.
+inline size_t expert_ffn_scratch_bytes(int64_t rows, int64_t total, int64_t hidden, int64_t intermediate) {
+  const int64_t in_f32 = 4 * total * intermediate;
+  const int64_t in_16bit = 2 * (total * row_stride_16bit(intermediate) + rows * row_stride_16bit(hidden));
+  return static_cast<size_t>(std::max(in_f32, in_16bit));
+}
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
 
 // On a GPU x, order, offset, activation, out and what the matrices point to are device memory, experts is
 // host memory. Weights are bf16 or f16, [n, k] by rows of row_stride_16bit(k) elements, aligned to 16 bytes.
-// x and h are rounded to that dtype where a product reads them; activation holds the rounded h.
+// x and h are rounded to that dtype where a product reads them; activation begins with the rounded h, in f32,
+// in sorted order.
 void expert_ffn_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
 
 // The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
-// its own, so a run stays with one of the two.
+// its own, so a run stays with one of the two. activation begins with h in 16 bits, rows of
+// row_stride_16bit(intermediate) elements.
 bool expert_ffn_sm90_supported_cuda(const Device& device);
 void expert_ffn_sm90_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);

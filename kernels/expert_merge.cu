@@ -124,24 +124,6 @@ __device__ int tile_place(int expert, int piece) {
   return expert * kColumns + 8 * (piece ^ expert % 8);
 }
 
-// A square of words over four lanes: lane q has words q of blocks 0 .. 3, and gets words 0 .. 3 of block q.
-__device__ uint4 transpose_quad(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
-  const bool odd = threadIdx.x % 2 == 1, upper = threadIdx.x / 2 % 2 == 1;
-  const uint32_t a = __shfl_xor_sync(~0u, odd ? w0 : w1, 1), b = __shfl_xor_sync(~0u, odd ? w2 : w3, 1);
-  if (odd) {
-    w0 = a, w2 = b;
-  } else {
-    w1 = a, w3 = b;
-  }
-  const uint32_t c = __shfl_xor_sync(~0u, upper ? w0 : w2, 2), d = __shfl_xor_sync(~0u, upper ? w1 : w3, 2);
-  if (upper) {
-    w0 = c, w1 = d;
-  } else {
-    w2 = c, w3 = d;
-  }
-  return {w0, w1, w2, w3};
-}
-
 // block: kThreads; grid: ceil(elements / kColumns); shared: kColumns elements of every expert, padded to
 // whole steps of 16 experts. A warp takes kWarpRows rows times kWarpColumns elements, and further rows.
 template <class Half, int kColumns>

@@ -131,11 +131,13 @@ void mixture_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t
   const Routing routing(bench, model, rows, kept, 1);
   const ExpertLayer layer(bench, model, model.experts);
   const int64_t slots = rows * model.top_k;
-  const DeviceBuffer activation = bench.empty(slots * model.intermediate * 4),
+  const DeviceBuffer activation = bench.empty(static_cast<int64_t>(
+                         expert_ffn_scratch_bytes(rows, slots, model.hidden, model.intermediate))),
                      out = bench.empty(slots * model.hidden * 4);
   const DeviceBuffer residual = bench.random(rows * model.hidden, DType::kF32);
   ExpertFfnArgs ffn;
   ffn.x = routing.x.as<float>();
+  ffn.rows = rows;
   ffn.slots = model.top_k;
   ffn.order = routing.order.as<int32_t>();
   ffn.offset = routing.offset.as<int32_t>();

@@ -74,10 +74,12 @@ struct Experts {
     moved.insert(moved.end(), x.begin() + first * c.hidden, x.begin() + (first + rows) * c.hidden);
     const OnDevice<float> device_x(moved);
     const OnDevice<int32_t> device_order(order), device_offset(offset);
-    const OnDevice<float> activation(rows * c.slots * c.intermediate, NAN);
-    const OnDevice<float> out(rows * c.slots * c.hidden, NAN);
+    const int64_t total = rows * c.slots;
+    const OnDevice<float> activation(scratch(rows, total), NAN);
+    const OnDevice<float> out(total * c.hidden, NAN);
     ExpertFfnArgs args;
     args.x = device_x.data() + shift;
+    args.rows = rows;
     args.slots = c.slots;
     args.order = device_order.data();
     args.offset = device_offset.data();
@@ -88,7 +90,27 @@ struct Experts {
     args.activation = activation.data();
     args.out = out.data();
     op(args, gpu_device());
-    return {activation.values(), out.values()};
+    return {hidden_rows(activation.values(), total), out.values()};
+  }
+  int64_t scratch(int64_t rows, int64_t total) const {  // in floats
+    return static_cast<int64_t>(expert_ffn_scratch_bytes(rows, total, c.hidden, c.intermediate) + 3) / 4;
+  }
+  // h [total, intermediate] from the scratch of the kernel: in f32, or of wgmma in 16 bits.
+  Floats hidden_rows(const Floats& scratch, int64_t total) const {
+    Floats h;
+    if (op != GPU_ROW(expert_ffn_sm90)) {
+      h.assign(scratch.begin(), scratch.begin() + total * c.intermediate);
+      return h;
+    }
+    const int64_t stride = row_stride_16bit(c.intermediate);
+    for (int64_t row = 0; row < total; ++row) {
+      for (int64_t column = 0; column < c.intermediate; ++column) {
+        uint16_t bits;
+        std::memcpy(&bits, reinterpret_cast<const char*>(scratch.data()) + 2 * (row * stride + column), 2);
+        h.push_back(widen(bits, dtype));
+      }
+    }
+    return h;
   }
   Floats run(int64_t first, int64_t rows) const {
     const auto [order, offset] = sorted(first, rows);
@@ -182,10 +204,11 @@ inline void check_edges(FfnOp op) {
   dense.op = op;
   dense.matrices.resize(1);
   dense.c.experts = 1;
-  const OnDevice<float> x(dense.x), activation(c.rows * c.intermediate), y(c.rows * c.hidden);
+  const OnDevice<float> x(dense.x), activation(dense.scratch(c.rows, c.rows)), y(c.rows * c.hidden);
   const OnDevice<int32_t> both(std::vector<int32_t>{0, static_cast<int32_t>(c.rows)});
   ExpertFfnArgs args;
   args.x = x.data();
+  args.rows = c.rows;
   args.offset = both.data();
   args.groups = 1;
   args.experts = dense.matrices.data();

@@ -66,14 +66,16 @@ mutant expert_ffn expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up :
 mutant expert_ffn expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
   expert_ffn_groups.h
 mutant expert_ffn expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages\.empty.*$//'
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages\.full.*$//'
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/'
-mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//'
-mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'rows beyond k' 's/min\(16, 2 \* \(k - at - 8 \* piece\)\)/16/' wgmma_tile.h
 mutant expert_ffn_sm90 expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
-mutant expert_ffn_sm90 expert_ffn_sm90 'the second half of down is the first' 's/column \+ HopperTile::kBoxRows,/column,/'
-mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' wgmma_tile.h
 mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], part\[i\]\[p\]/Half::mma(sum[i][j], part[i][0]/'
 mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
 mutant expert_merge expert_merge 'the last row block left out' 's/block < row_blocks;/block + 1 < row_blocks;/'
