@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_peak(float* sink) {
   unsigned char* const tiles = bytes + (misaligned == 0 ? 0 : 1024 - misaligned);
   for (int i = threadIdx.x; i < (kWgmmaBytes - 1024) / 4; i += kWgmmaThreads)
     reinterpret_cast<uint32_t*>(tiles)[i] = random_pair(i);
-  fence_async_shared();
+  fence_proxy_async();
   __syncthreads();
   const uint64_t a = wgmma_descriptor(tiles + threadIdx.x / 128 * 64 * 128), b = wgmma_descriptor(tiles + 2 * 64 * 128);
   float d[32][4];
