@@ -95,9 +95,10 @@ ops() {
 
 # A synthetic model; its line goes to models.jsonl. model CONFIG OPTIONS...
 model() {
-  local config=$bundle/bench/configs/$1.json
+  local config=bench/configs/$1.json
+  cd "$bundle" || return
   shift
-  [ "${TINY:-0}" = 1 ] && config=$bundle/experiments/demo/mixtral/config.json &&
+  [ "${TINY:-0}" = 1 ] && config=experiments/demo/mixtral/config.json &&
     set -- --candidates 2 --layers 1 --prompts 2 --tokens 6 --phase merge
   live "$bundle/bench_model" "$config" --device "$device" "$@" | tee -a "$output/models.jsonl"
 }
