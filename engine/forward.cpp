@@ -38,10 +38,18 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   tokens_computed += other.tokens_computed;
   tokens_asked += other.tokens_asked;
   merged_experts += other.merged_experts;
+  merge_bytes += other.merge_bytes;
+  expert_bytes += other.expert_bytes;
   decode_steps += other.decode_steps;
   router.tiny_sums += other.router.tiny_sums;
   router.negative_sums += other.router.negative_sums;
   return *this;
+}
+
+void PopulationForward::State::count_weights(const LayerPass& layers, const MergeBuffer& merged) {
+  work.merged_experts += merged.counts().experts;
+  work.merge_bytes += merged.counts().read_bytes + merged.counts().written_bytes;
+  work.expert_bytes += layers.expert_bytes();
 }
 
 PopulationForward::PopulationForward(const Weights& weights, const Ops& ops, const Device& device,
@@ -107,7 +115,7 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
   }
   state.work.tokens_computed += pass.computed_row_layers() / state.config.num_layers;
   state.work.tokens_asked += static_cast<int64_t>(plans.size()) * prompts.tokens_without_sharing;
-  state.work.merged_experts += merged.merged_count();
+  state.count_weights(layers, merged);
   return result;
 }
 

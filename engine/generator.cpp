@@ -53,7 +53,8 @@ class Decoder {
   }
 
   int64_t block_rows() const { return block_rows_; }
-  int64_t merged_count() const { return merged_.merged_count(); }
+  const LayerPass& layers() const { return layers_; }
+  const MergeBuffer& merged() const { return merged_; }
 
   // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers; appends the arg-max
   // to the lanes whose prediction is due.
@@ -316,7 +317,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     }
     begin = end;
   }
-  state.work.merged_experts += decoder.merged_count();
+  state.count_weights(decoder.layers(), decoder.merged());
   return result;
 }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <unordered_map>
 
 namespace eep {
@@ -180,8 +179,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   // Groups of the dispatch: the base experts, shared by every candidate, then the merged rows of this block,
   // each once.
   std::vector<ExpertMatrices> groups = weights.experts;
-  std::vector<const float*> merged_rows;
-  std::unordered_map<std::string, int32_t> group_of_row;
+  std::vector<MergedRow> merged_rows;
+  std::unordered_map<int32_t, int32_t> group_of_id;
   int32_t stride = 1, slots = 1;
   for (const LayerVariant* variant : block.variants) {
     stride = std::max(stride, variant->map.kept);
@@ -195,12 +194,10 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
     for (int32_t row = 0; row < variant.map.kept; ++row) {
       int32_t group = variant.base_expert[static_cast<size_t>(row)];
       if (group < 0) {
-        const float* coefficients = variant.merging + static_cast<int64_t>(row) * experts;
-        const std::string key(reinterpret_cast<const char*>(coefficients),
-                              static_cast<size_t>(experts) * sizeof(float));
+        const int32_t id = variant.merged_id[static_cast<size_t>(row)];
         const auto [entry, inserted] =
-            group_of_row.try_emplace(key, experts + static_cast<int32_t>(merged_rows.size()));
-        if (inserted) merged_rows.push_back(coefficients);
+            group_of_id.try_emplace(id, experts + static_cast<int32_t>(merged_rows.size()));
+        if (inserted) merged_rows.push_back({id, variant.merging + int64_t{row} * experts});
         group = entry->second;
       }
       group_of[index * static_cast<size_t>(stride) + static_cast<size_t>(row)] = group;
@@ -210,6 +207,13 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
     const std::vector<ExpertMatrices> fresh = merged.merge(layer, merged_rows);
     groups.insert(groups.end(), fresh.begin(), fresh.end());
   }
+
+  std::vector<uint8_t> reachable(groups.size(), 0);
+  for (int32_t group : group_of) {
+    if (group >= 0) reachable[static_cast<size_t>(group)] = 1;
+  }
+  expert_bytes_ += std::count(reachable.begin(), reachable.end(), 1) *
+                   static_cast<int64_t>(MergeBuffer::slot_bytes(config_, ops_));
 
   ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, at_.normed},
                device_);

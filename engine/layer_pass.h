@@ -120,6 +120,8 @@ class LayerPass {
 
   // What the routers counted since the last call.
   RouterCounts take_counts();
+  // Bytes of the experts that the mixtures so far could choose, each once a block.
+  int64_t expert_bytes() const { return expert_bytes_; }
 
   // Scores of rows after the last layer: final norm, then the vocabulary at wanted positions; in host memory.
   void score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
@@ -143,6 +145,7 @@ class LayerPass {
   LayerScratch at_;
   DeviceBuffer logits_;  // [kLogitRows, vocab], taken by the first call of logits()
   int64_t offset_rows_ = -1;
+  int64_t expert_bytes_ = 0;
 };
 
 }  // namespace eep

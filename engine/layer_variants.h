@@ -18,6 +18,7 @@ struct LayerVariant {
       router_mapping;  // [kept, experts] W_RM rounded to the gate's dtype (Parity::kEep, probabilities)
   std::vector<int32_t> kept_experts;  // [kept] when W_RM is one-hot
   std::vector<int32_t> base_expert;   // [kept] base expert of a one-hot row of W_EM, -1: the row is merged
+  std::vector<int32_t> merged_id;     // [kept] of merged rows: equal in a layer iff the rows are; else -1
   const float* merging = nullptr;     // [kept, experts] W_EM of the plan
 
   int32_t merged_rows() const {
