@@ -92,13 +92,13 @@ bench() {
   [ $TINY -eq 1 ] && filters=("${filters[0]%% *}")
   step "$1" "$2" ops.log ops "${filters[@]}"
 }
-# With the path of that name that no GPU has confirmed yet.
-unconfirmed() { EEP_CUDA_UNCONFIRMED=$1 "${@:2}"; }
+# With products by the kernels of that name: mma or wgmma.
+path() { EEP_CUDA_PATH=$1 "${@:2}"; }
 
 ops='gemm expert_ffn: expert_merge attention router dispatch score expert_stats twins'
 correctness() {
   local op model all=gpu known="*wgmma*,$rows"
-  phase 100
+  phase 130
   step 25 "tests: rows" tests.log cases "$rows"
   for op in $ops; do
     known+=",gpu $op*"
@@ -107,14 +107,13 @@ correctness() {
   done
   step 15 "tests: uploads, second stream" tests.log cases 'uploads*,beside*'
   step 15 "tests: others" tests.log other_cases 'gpu *' "$known"
+  if step 30 "tests: wgmma" wgmma.log cases '*wgmma*'; then wgmma=1; else export EEP_CUDA_PATH=mma; answer; fi
   for model in mixtral qwen; do
     step 15 "taps of $model, device against CPU" tests.log taps "$BUNDLE/experiments/demo/$model"
   done
   step 15 "streamed weights keep the bits" tests.log streamed "$BUNDLE/experiments/demo/mixtral"
   step 30 "a search twice, one archive" tests.log search
-  phase 45
-  if step 20 "tests: wgmma" wgmma.log cases '*wgmma*'; then wgmma=1; else answer; fi
-  [ $wgmma -eq 1 ] && unconfirmed wgmma step 15 "taps of mixtral with wgmma" wgmma.log taps "$BUNDLE/experiments/demo/mixtral"
+  [ $wgmma -eq 1 ] && path mma step 15 "taps of mixtral with mma.sync" wgmma.log taps "$BUNDLE/experiments/demo/mixtral"
 }
 
 speed() {
@@ -123,7 +122,10 @@ speed() {
   bench 40 "B3: grouped experts" "$ffn"
   bench 25 "B1: merging" 'B1 expert_merge Mixtral-8x7B 8 to 4, 1 candidates|B1 expert_merge Qwen3-30B-A3B 128 to 64, 1 candidates|B1 expert_merge Mixtral-8x7B 8 to 4, 8 candidates|B1 expert_merge Qwen3-30B-A3B 128 to 64, 8 candidates|B1'
   bench 25 "B2: dense products" 'B2 gemm Mixtral-8x7B q|B2 gemm Qwen3-30B-A3B q|B2 cublasLt|B2 gemm square|B2 gemm'
-  [ $wgmma -eq 1 ] && unconfirmed wgmma bench 30 "B3: grouped experts with wgmma" "$ffn"
+  if [ $wgmma -eq 1 ]; then
+    path mma bench 30 "B3: grouped experts with mma.sync" 'B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, uniform|B3 expert_ffn Qwen3-30B-A3B 128 x 4096 rows, uniform'
+    path mma bench 20 "B2: dense products with mma.sync" 'B2 gemm Mixtral-8x7B q|B2 gemm Qwen3-30B-A3B q'
+  fi
   bench 30 "B4: the block of a layer" 'B4 mixture Mixtral-8x7B 32768|B4 mixture Qwen3-30B-A3B 32768|B4 mixture Qwen3-30B-A3B 4096'
   bench 20 "B6: attention" 'B6 attention Qwen3-30B-A3B|B6 attention Mixtral-8x7B'
   bench 20 "B5: routing" 'B5 router + dispatch 128 experts, 32768|B5 dispatch 128 experts, top 8, 32768|B5 router + dispatch 8 experts, 32768|B5 dispatch'
@@ -148,16 +150,15 @@ sanitizers() {
 profiles() {
   phase $(left)
   until=$deadline
-  step 40 "profile: grouped experts" "$1" profile 'gate_up|ffn|hopper' 'B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, uniform'
+  step 40 "profile: grouped experts" "$1" profile 'gate_up|ffn' 'B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, uniform'
   step 30 "profile: merging" "$1" profile merge 'B1 expert_merge Qwen3-30B-A3B 128 to 64, 8 candidates, 100'
   step 30 "profile: attention" "$1" profile 'attend|attention' 'B6 attention Qwen3-30B-A3B heads 32/4 x 128, 16 x 2048'
 }
 
 after_green() {
-  unconfirmed wgmma bench 60 "B3 in full with wgmma" 'B3'
-  unconfirmed wgmma bench 30 "B4 in full with wgmma" 'B4'
+  bench 60 "B3 in full" 'B3'
+  bench 30 "B4 in full" 'B4'
   profiles profiles.log
-  unconfirmed wgmma step 40 "profile: wgmma" profiles.log profile 'hopper|wgmma' 'B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, uniform'
   step 60 "B8: 16 layers of Mixtral-8x7B" ops.log model mixtral-8x7b --layers 16 --candidates 4 --phase prune --memory 70G
   step 60 "B8: Qwen3-30B-A3B, all layers, merging" ops.log model qwen3-30b-a3b --candidates 4 --phase merge --memory 74G --target 88000
   for phase in prune merge; do

@@ -30,14 +30,14 @@ class Cutter {
 size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t* base, LayerScratch* at) {
   const int64_t rows = limits.block_rows, slots = limits.slots, hidden = config.hidden_size;
   const int64_t q_width = config.num_heads * config.head_dim;
-  const auto activation = [&](int64_t total, int64_t intermediate) {
-    return expert_ffn_scratch_bytes(rows, total, hidden, intermediate);
-  };
-  const size_t activation_bytes = std::max({activation(rows * slots, config.expert_intermediate_size),
-                                            activation(rows, config.dense_intermediate_size),
-                                            activation(rows, config.shared_intermediate_size)});
+  const size_t activation_bytes =
+      std::max({expert_ffn_scratch_bytes(rows * slots, config.expert_intermediate_size),
+                expert_ffn_scratch_bytes(rows, config.dense_intermediate_size),
+                expert_ffn_scratch_bytes(rows, config.shared_intermediate_size)});
   Cutter cutter(base);
   at->normed = cutter.cut<float>(rows * hidden);
+  if (limits.rows_16bit)
+    at->rounded = cutter.cut<uint16_t>(rows * row_stride_16bit(std::max(hidden, q_width)));
   at->q = cutter.cut<float>(rows * q_width);
   at->attended = cutter.cut<float>(rows * q_width);
   at->router_logits = cutter.cut<float>(rows * std::max<int64_t>(config.num_experts, 1));
@@ -97,10 +97,22 @@ const int32_t* LayerPass::offset_of_all(int64_t rows) {
   return at_.all_rows;
 }
 
+void LayerPass::round(int64_t layer, const float* x, int64_t rows, int64_t width) {
+  if (!limits_.rows_16bit) return;
+  rounded_from_ = x;
+  rounded_dtype_ = weights_.layer(layer).q.dtype;
+  ops_.round_rows({x, rows, width, rounded_dtype_, at_.rounded}, device_);
+}
+
+const uint16_t* LayerPass::rounded(const float* x, DType dtype) const {
+  return limits_.rows_16bit && x == rounded_from_ && dtype == rounded_dtype_ ? at_.rounded : nullptr;
+}
+
 void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index,
                      int64_t rows, float* out, bool accumulate) {
   GemmArgs args;
   args.x = x;
+  args.x16 = rounded(x, w.dtype);
   args.x_index = x_index;
   args.rows = rows;
   args.w = w;
@@ -117,6 +129,7 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
   const int64_t heads = config_.num_kv_heads, head_dim = config_.head_dim;
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights.input_norm, config_.rms_norm_eps, at_.normed},
                device_);
+  round(layer, at_.normed, rows, config_.hidden_size);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
   if (weights.k_norm != nullptr) {
@@ -149,6 +162,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   args.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   args.out = at_.attended;
   ops_.attention(args, device_);
+  round(layer, at_.attended, rows, heads * head_dim);
   tap("attention.queries", layer, at_.q, rows, heads * head_dim);
   tap("attention.output", layer, at_.attended, rows, heads * head_dim);
   gemm(weights.o, nullptr, at_.attended, nullptr, rows, residual, /*accumulate=*/true);
@@ -158,7 +172,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
 void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   ExpertFfnArgs args;
   args.x = at_.normed;
-  args.rows = rows;
+  args.x16 = rounded(at_.normed, weights.shared.gate.dtype);
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.shared;
@@ -217,6 +231,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
   ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, at_.normed},
                device_);
+  round(layer, at_.normed, block.rows, hidden);
 
   RouterArgs router;
   router.x = at_.normed;
@@ -257,7 +272,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
   ExpertFfnArgs ffn;
   ffn.x = at_.normed;
-  ffn.rows = block.rows;
+  ffn.x16 = rounded(at_.normed, groups[0].gate.dtype);
   ffn.slots = slots;
   ffn.order = at_.order;
   ffn.offset = at_.offset;
@@ -296,9 +311,10 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   const LayerWeights& weights = weights_.layer(layer);
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, at_.normed},
                device_);
+  round(layer, at_.normed, rows, config_.hidden_size);
   ExpertFfnArgs args;
   args.x = at_.normed;
-  args.rows = rows;
+  args.x16 = rounded(at_.normed, weights.dense.gate.dtype);
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.dense;
@@ -316,8 +332,10 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   tap("dense.residual", layer, residual, rows, config_.hidden_size);
 }
 
+// The final norm's rows are not rounded: score reads f32, and so do the full logits.
 void LayerPass::score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
                       std::span<const int32_t> target, TokenScore* out) {
+  rounded_from_ = nullptr;
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);
   ScoreArgs args;
@@ -336,6 +354,7 @@ void LayerPass::score(const float* residual, int64_t rows, std::span<const int32
 
 void LayerPass::logits(const float* residual, int64_t rows, float* out) {
   logits_.reserve(ops_, device_, logits_bytes(config_));
+  rounded_from_ = nullptr;
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);
   tap("final.norm", -1, at_.normed, rows, config_.hidden_size);

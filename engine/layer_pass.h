@@ -61,6 +61,7 @@ void in_layer(int64_t layer, const Body& body) {
 // Intermediates of one layer over a block, cut from one allocation.
 struct LayerScratch {
   float* normed = nullptr;         // [block_rows, hidden]
+  uint16_t* rounded = nullptr;     // [block_rows, row_stride_16bit of the wider of normed and attended]
   float* q = nullptr;              // [block_rows, heads * head_dim]
   float* attended = nullptr;       // [block_rows, heads * head_dim]
   float* router_logits = nullptr;  // [block_rows, experts]
@@ -132,6 +133,12 @@ class LayerPass {
  private:
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
+  // Rows that the products to come read, in 16 bits where they want it so; what was rounded last is at hand
+  // until then.
+  void round(int64_t layer,
+             const float* x,  // [rows, width]
+             int64_t rows, int64_t width);
+  const uint16_t* rounded(const float* x, DType dtype) const;  // or null
   void gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index, int64_t rows,
             float* out, bool accumulate = false);
 
@@ -145,6 +152,8 @@ class LayerPass {
   LayerScratch at_;
   DeviceBuffer logits_;  // [kLogitRows, vocab], taken by the first call of logits()
   int64_t offset_rows_ = -1;
+  const float* rounded_from_ = nullptr;
+  DType rounded_dtype_ = DType::kBF16;
   int64_t expert_bytes_ = 0;
 };
 

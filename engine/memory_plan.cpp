@@ -55,6 +55,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRe
     plan.merged_experts = merged;
     plan.limits = {plan.block_rows, request.slots, request.positions, config.num_experts + merged,
                    request.candidates > 1 ? plan.block_rows * (config.num_experts + kMergedPerBlock) : 0};
+    plan.limits.rows_16bit = ops.round_rows != nullptr;
     plan.activations = row_residual * static_cast<size_t>(chunk) * static_cast<size_t>(candidates);
     plan.scratch = row_keys * static_cast<size_t>(plan.block_rows) + logits_bytes(config) +
                    layer_scratch_bytes(config, plan.limits);

@@ -20,6 +20,7 @@
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
+#include "kernels/round_rows.h"
 #include "kernels/router.h"
 #include "kernels/score.h"
 
@@ -59,6 +60,8 @@ struct Ops {
   PackedMatrix (*pack_host)(const void* source, int64_t n, int64_t k, int64_t row_stride,
                             int64_t column_stride, DType dtype, void* destination);
 
+  // Rows as products read them, where these want 16 bits (GemmArgs::x16); else null.
+  void (*round_rows)(const RoundRowsArgs&, const Device&);
   void (*embed)(const EmbedArgs&, const Device&);
   void (*rmsnorm)(const RmsNormArgs&, const Device&);
   void (*gemm)(const GemmArgs&, const Device&);

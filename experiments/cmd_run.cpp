@@ -7,7 +7,7 @@
 #include <memory>
 #include <set>
 
-#include "engine/unconfirmed.h"
+#include "engine/kernel_path.h"
 #include "experiments/combination.h"
 #include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
@@ -296,7 +296,7 @@ class Runner {
                                     model_of(e).path(), model);
       manifest["data"] = data;
       manifest["device"] = context_.options.ops->name;
-      manifest["unconfirmed"] = unconfirmed_setting();
+      manifest["kernel_path"] = kernel_path_setting();
       if (context_.options.device.kind == DeviceKind::kCuda)
         manifest["gpu"] = cuda_device_text(context_.options.device.index);
       write_file_atomic(file, manifest.dump(2) + "\n");
@@ -314,7 +314,9 @@ class Runner {
       same("the " + split + " split", manifest.at("data").at(split).as_string(), hash.get<std::string>());
     // another path may give other bits
     if (manifest.at("device").as_string() == context_.options.ops->name) {
-      same(kUnconfirmedSetting, manifest.at("unconfirmed").as_string(), unconfirmed_setting());
+      const bool known = manifest.has("kernel_path");  // runs from before there was a choice
+      same(kKernelPathSetting, known ? manifest.at("kernel_path").as_string() : "auto",
+           kernel_path_setting());
     }
   }
 

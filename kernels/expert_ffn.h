@@ -20,8 +20,8 @@ struct ExpertMatrices {
 };
 
 struct ExpertFfnArgs {
-  const float* x = nullptr;  // [rows, hidden]
-  int64_t rows = 0;
+  const float* x = nullptr;         // [rows, hidden]
+  const uint16_t* x16 = nullptr;    // of a GPU: x by round_rows in the weights' dtype, or null
   int32_t slots = 1;                // the row of slot s is s / slots
   const int32_t* order = nullptr;   // [total] slots sorted by group, or null: slot i at position i
   const int32_t* offset = nullptr;  // [groups + 1]
@@ -33,11 +33,9 @@ struct ExpertFfnArgs {
   float* out = nullptr;         // [rows * slots, hidden], row s is the output of slot s
 };
 
-// Of `activation`, on every backend, for `total` slots of `rows` rows: h in f32, or h and x in 16 bits.
-inline size_t expert_ffn_scratch_bytes(int64_t rows, int64_t total, int64_t hidden, int64_t intermediate) {
-  const int64_t in_f32 = 4 * total * intermediate;
-  const int64_t in_16bit = 2 * (total * row_stride_16bit(intermediate) + rows * row_stride_16bit(hidden));
-  return static_cast<size_t>(std::max(in_f32, in_16bit));
+// Of `activation` on every backend, for `total` slots: h in f32, or in 16 bits.
+inline size_t expert_ffn_scratch_bytes(int64_t total, int64_t intermediate) {
+  return static_cast<size_t>(total * std::max(4 * intermediate, 2 * row_stride_16bit(intermediate)));
 }
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
@@ -49,10 +47,8 @@ void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
 
-// The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
-// its own, so a run stays with one of the two. activation begins with h in 16 bits, rows of
-// row_stride_16bit(intermediate) elements.
-bool expert_ffn_sm90_supported_cuda(const Device& device);
+// The same with wgmma, for compute capability 9.0 alone; reads x16. Its bits are its own, so a run stays with
+// one of the two. activation begins with h in 16 bits, rows of row_stride_16bit(intermediate) elements.
 void expert_ffn_sm90_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);
 

@@ -10,7 +10,6 @@
 
 #include "kernels/expert_ffn_groups.h"
 #include "kernels/gpu.h"
-#include "kernels/gpu_math.h"
 #include "kernels/mma_tile.h"
 #include "kernels/tensor_map.h"
 #include "kernels/tile_schedule.h"
@@ -72,7 +71,8 @@ struct FfnSource {
 
 // Eight columns of h a lane: the lanes of a quad exchange their pairs of four blocks of columns.
 template <class Half>
-__device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile, const WgmmaConsumer<Half>& product) {
+__device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile,
+                        const WgmmaConsumer<WgmmaTile, Half>& product) {
   const int first_column = tile.column * Product<true>::kColumns;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -94,7 +94,8 @@ __device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile, const W
 }
 
 template <class Half>
-__device__ void store_y(const FfnArgs& args, const GroupTile& tile, const WgmmaConsumer<Half>& product) {
+__device__ void store_y(const FfnArgs& args, const GroupTile& tile,
+                        const WgmmaConsumer<WgmmaTile, Half>& product) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int position = tile.begin + product.row() + 8 * half;
@@ -111,10 +112,10 @@ __device__ void store_y(const FfnArgs& args, const GroupTile& tile, const WgmmaC
 }
 
 template <bool kGateUp, class Half>
-__device__ void produce(const WgmmaFfnArgs& args, const WgmmaStages& stages) {
+__device__ void produce(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& stages) {
   using P = Product<kGateUp>;
   GroupWalk<WgmmaTile> walk{args.ffn, static_cast<int>(ceil_div(P::columns(args.ffn), P::kColumns))};
-  WgmmaProducer producer(stages);
+  WgmmaProducer<WgmmaTile> producer(stages);
   for (int number = blockIdx.x;; number += gridDim.x) {
     const GroupTile tile = walk.find(number);
     if (tile.group < 0) break;
@@ -124,10 +125,10 @@ __device__ void produce(const WgmmaFfnArgs& args, const WgmmaStages& stages) {
 }
 
 template <bool kGateUp, class Half>
-__device__ void consume(const WgmmaFfnArgs& args, const WgmmaStages& stages) {
+__device__ void consume(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& stages) {
   using P = Product<kGateUp>;
   GroupWalk<WgmmaTile> walk{args.ffn, static_cast<int>(ceil_div(P::columns(args.ffn), P::kColumns))};
-  WgmmaConsumer<Half> product(stages);
+  WgmmaConsumer<WgmmaTile, Half> product(stages);
   for (int number = blockIdx.x;; number += gridDim.x) {
     const GroupTile tile = walk.find(number);
     if (tile.group < 0) break;
@@ -147,7 +148,7 @@ template <bool kGateUp, class Half>
 __global__ void __launch_bounds__(WgmmaTile::kThreads, 1)
     ffn_wgmma(const __grid_constant__ WgmmaFfnArgs args) {
 #ifdef EEP_SM90A
-  const WgmmaStages stages = wgmma_stages();
+  const WgmmaStages<WgmmaTile> stages = wgmma_stages<WgmmaTile>();
   if (threadIdx.x < WgmmaTile::kProducers) {
     produce<kGateUp, Half>(args, stages);
   } else {
@@ -156,29 +157,6 @@ __global__ void __launch_bounds__(WgmmaTile::kThreads, 1)
 #else
   __trap();
 #endif
-}
-
-constexpr int kRoundThreads = 256;
-
-struct RoundArgs {
-  const float* from;  // [rows, width]
-  uint16_t* to;       // [rows, row_stride_16bit(width)]
-  int64_t rows;
-  int32_t width;
-  bool vectors;
-};
-
-// Rows rounded to 16 bits, eight elements a thread. block: kRoundThreads; grid: all pieces of all rows.
-template <class Half>
-__global__ void __launch_bounds__(kRoundThreads) round_rows(const __grid_constant__ RoundArgs args) {
-  const int64_t pieces = row_stride_16bit(args.width) / 8;
-  const int64_t at = int64_t{blockIdx.x} * kRoundThreads + threadIdx.x;
-  if (at >= args.rows * pieces) return;
-  const int64_t row = at / pieces;
-  float v[8];
-  load_eight(args.from + row * args.width, static_cast<int>(at % pieces * 8), args.width, args.vectors, v);
-  st_global_v4(args.to + 8 * at, {Half::pack(v[0], v[1]), Half::pack(v[2], v[3]), Half::pack(v[4], v[5]),
-                                  Half::pack(v[6], v[7])});
 }
 
 template <bool kGateUp, class Half>
@@ -217,17 +195,7 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
   wgmma.ffn = stage_groups(args, staging);
   wgmma.planes = staging.put(planes.data(), args.groups);
   wgmma.h = reinterpret_cast<uint16_t*>(args.activation);
-  uint16_t* const x = wgmma.h + args.rows * args.slots * row_stride_16bit(args.intermediate);
-  wgmma.x = x;
-  const int64_t pieces = args.rows * row_stride_16bit(args.hidden) / 8;
-  launch(device,
-         {"expert_ffn",
-          blocks_for(pieces, kRoundThreads),
-          kRoundThreads,
-          0,
-          {{"rows", args.rows}, {"hidden", args.hidden}}},
-         round_rows<Half>,
-         RoundArgs{args.x, x, args.rows, wgmma.ffn.hidden, rows_aligned(args.x, args.hidden, 16)});
+  wgmma.x = args.x16;
   wgmma.weights = tensor_map(into_h, args.intermediate, args.hidden, WgmmaTile::kBoxRows);
   launch_ffn<true, Half>(device, wgmma);
   wgmma.weights = tensor_map(out_of_h, args.hidden, args.intermediate, WgmmaTile::kBoxRows);
@@ -238,21 +206,8 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
 }  // namespace
 }  // namespace EEP_GPU_NS
 
-bool GPU_OP(expert_ffn_sm90_supported)([[maybe_unused]] const Device& device) {
-#ifdef __CUDACC__
-  int major = 0;
-  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index), "device");
-  return major == 9;
-#else
-  return true;
-#endif
-}
-
 void GPU_OP(expert_ffn_sm90)(const ExpertFfnArgs& args, const Device& device) {
-  if (!GPU_OP(expert_ffn_sm90_supported)(device)) {
-    throw Error(ExitCode::kRuntime, "expert_ffn", "wgmma needs a device of compute capability 9.0");
-  }
-  if (args.groups == 0 || args.rows == 0) return;
+  if (args.groups == 0) return;
   if (args.experts[0].gate.dtype == DType::kBF16) {
     gpu::expert_ffn_wgmma<gpu::Bf16>(args, device);
   } else {

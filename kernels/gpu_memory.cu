@@ -132,6 +132,13 @@ Device open_cuda(int index) {
   return device;
 }
 
+bool wgmma_supported_cuda() {
+  int index = 0, major = 0;
+  gpu::check(cudaGetDevice(&index), "device");
+  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "device");
+  return major == 9;
+}
+
 void close_cuda(const Device& device) {
   if (device.staging == nullptr) return;
   auto* const beside = static_cast<gpu::BesideStream*>(device.beside);

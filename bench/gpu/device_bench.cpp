@@ -80,6 +80,13 @@ DeviceBuffer DeviceBench::random_matrix(int64_t n, int64_t k, float scale) {
   return random(static_cast<int64_t>(bytes / dtype_size(weights())), weights(), scale);
 }
 
+DeviceBuffer DeviceBench::rounded(const DeviceBuffer& x, int64_t rows, int64_t width) {
+  if (ops_->round_rows == nullptr) return {};
+  DeviceBuffer memory = empty(2 * rows * row_stride_16bit(width));
+  ops_->round_rows({x.as<float>(), rows, width, weights(), memory.as<uint16_t>()}, device_);
+  return memory;
+}
+
 DeviceBuffer DeviceBench::upload(const std::vector<int32_t>& values) const {
   DeviceBuffer memory = empty(static_cast<int64_t>(values.size()) * 4);
   ops_->upload(memory.data(), values.data(), values.size() * 4, device_);

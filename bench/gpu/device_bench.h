@@ -2,8 +2,8 @@
 //
 // A sample is the device's own time (events on a GPU) for one call after the L2 cache was overwritten; the
 // median of the samples counts. Data is random: zeros draw less power and run faster. Ceilings are measured
-// in the same run (ceilings.h), or come from the CSV file that an earlier run of it began. The roof of a case is
-// the larger of flops / product rate and bytes / copy rate.
+// in the same run (ceilings.h), or come from the CSV file that an earlier run of it began. The roof of a case
+// is the larger of flops / product rate and bytes / copy rate.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ struct OpCase {
 struct BenchOptions {
   std::string device = "cpu", csv, markdown;
   std::vector<std::string> filters = {""};  // the order of the cases; each runs once
-  double seconds = 0.3;  // a case at least, 20 samples at most
-  bool tiny = false;     // every extent small: the code runs, times mean nothing
+  double seconds = 0.3;                     // a case at least, 20 samples at most
+  bool tiny = false;                        // every extent small: the code runs, times mean nothing
   int threads = 1;
 };
 
@@ -57,6 +57,7 @@ class DeviceBench {
   // Arrays in device memory. Random ones differ from call to call and are the same in every process.
   DeviceBuffer empty(int64_t bytes) const;
   DeviceBuffer random(int64_t count, DType dtype, float scale = 1);
+  DeviceBuffer rounded(const DeviceBuffer& x, int64_t rows, int64_t width);  // as products read x, or nothing
   DeviceBuffer upload(const std::vector<int32_t>& values) const;
   DeviceBuffer random_matrix(int64_t n, int64_t k, float scale = 1);  // in the backend's layout of weights
 

@@ -4,9 +4,9 @@
 //   bench_device [--device cuda|cpu|simt] [--filter TEXT]... [--seconds S] [--csv FILE] [--markdown FILE]
 //   [--tiny] [--threads N]
 //
-// --filter keeps cases whose "id op shape" contains the text; several are gone through in their order. --seconds: of
-// samples a case. --csv: a row is appended as it is measured; ceilings that the file holds are not measured again.
-// bench_model has B7 to B9.
+// --filter keeps cases whose "id op shape" contains the text; several are gone through in their order.
+// --seconds: of samples a case. --csv: a row is appended as it is measured; ceilings that the file holds are
+// not measured again. bench_model has B7 to B9.
 #include <cstdlib>
 #include <iostream>
 

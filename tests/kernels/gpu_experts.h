@@ -73,13 +73,15 @@ struct Experts {
     Floats moved(static_cast<size_t>(shift));
     moved.insert(moved.end(), x.begin() + first * c.hidden, x.begin() + (first + rows) * c.hidden);
     const OnDevice<float> device_x(moved);
+    const OnDevice<uint16_t> device_x16(
+        rows_16bit(Floats(moved.begin() + shift, moved.end()), rows, c.hidden, dtype));
     const OnDevice<int32_t> device_order(order), device_offset(offset);
     const int64_t total = rows * c.slots;
-    const OnDevice<float> activation(scratch(rows, total), NAN);
+    const OnDevice<float> activation(scratch(total), NAN);
     const OnDevice<float> out(total * c.hidden, NAN);
     ExpertFfnArgs args;
     args.x = device_x.data() + shift;
-    args.rows = rows;
+    args.x16 = device_x16.data();
     args.slots = c.slots;
     args.order = device_order.data();
     args.offset = device_offset.data();
@@ -92,8 +94,8 @@ struct Experts {
     op(args, gpu_device());
     return {hidden_rows(activation.values(), total), out.values()};
   }
-  int64_t scratch(int64_t rows, int64_t total) const {  // in floats
-    return static_cast<int64_t>(expert_ffn_scratch_bytes(rows, total, c.hidden, c.intermediate) + 3) / 4;
+  int64_t scratch(int64_t total) const {  // in floats
+    return static_cast<int64_t>(expert_ffn_scratch_bytes(total, c.intermediate) + 3) / 4;
   }
   // h [total, intermediate] from the scratch of the kernel: in f32, or of wgmma in 16 bits.
   Floats hidden_rows(const Floats& scratch, int64_t total) const {
@@ -204,11 +206,12 @@ inline void check_edges(FfnOp op) {
   dense.op = op;
   dense.matrices.resize(1);
   dense.c.experts = 1;
-  const OnDevice<float> x(dense.x), activation(dense.scratch(c.rows, c.rows)), y(c.rows * c.hidden);
+  const OnDevice<float> x(dense.x), activation(dense.scratch(c.rows)), y(c.rows * c.hidden);
   const OnDevice<int32_t> both(std::vector<int32_t>{0, static_cast<int32_t>(c.rows)});
   ExpertFfnArgs args;
+  const OnDevice<uint16_t> x16(rows_16bit(dense.x, c.rows, c.hidden, dense.dtype));
   args.x = x.data();
-  args.rows = c.rows;
+  args.x16 = x16.data();
   args.offset = both.data();
   args.groups = 1;
   args.experts = dense.matrices.data();

@@ -6,20 +6,6 @@
 using namespace eep;
 using namespace eep::test;
 
-namespace {
-
-bool wgmma_here() {
-#ifdef EEP_TEST_CUDA
-  if (expert_ffn_sm90_supported_cuda(gpu_device())) return true;
-  MESSAGE("skipped: wgmma needs compute capability 9.0");
-  return false;
-#else
-  return true;
-#endif
-}
-
-}  // namespace
-
 TEST_CASE("gpu expert_ffn wgmma: both products of a small case within their bounds") {
   if (!wgmma_here()) return;
   Experts experts(ExpertCase{5, 1, 1, 330, 140, DType::kBF16, 0, 79});
