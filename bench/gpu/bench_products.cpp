@@ -38,8 +38,8 @@ void note_batches(DeviceBench& bench, const ModelShape& model) {
   bench.note("B2", "cublasLt", shape, [&] {
     const DeviceBuffer x = bench.random(rows * k, DType::kBF16), w = bench.random(n * k, DType::kBF16);
     const DeviceBuffer out = bench.empty(2 * rows * n * 4);
-    return fmt::format("cuBLASLt with one algorithm, {}, rows in batches of 1 and 64 against 4096: {}.", shape,
-                       cublas_batches(x.data(), w.data(), out.data(), n, k, bench.device()));
+    return fmt::format("cuBLASLt with one algorithm, {}, rows in batches of 1 and 64 against 4096: {}.",
+                       shape, cublas_batches(x.data(), w.data(), out.data(), n, k, bench.device()));
   });
 }
 

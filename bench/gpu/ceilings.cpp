@@ -48,14 +48,15 @@ Ceilings measure_ceilings(DeviceBench& bench, bool small) {
                     ops.copy(to.data(), from.data(), static_cast<size_t>(bytes), device);
                   });
   const std::vector<char> host(static_cast<size_t>(bytes), 1);
-  ceilings.upload_pageable =
-      static_cast<double>(bytes) /
-      best_seconds(bench, [&] { ops.upload(to.data(), host.data(), host.size(), device); });
+  ceilings.upload_pageable = static_cast<double>(bytes) / best_seconds(bench, [&] {
+                               ops.upload(to.data(), host.data(), host.size(), device);
+                             });
   ceilings.upload_pinned = pinned_upload_rate(to.data(), to.bytes(), device);
   measure_kernels(bench, ceilings);
   if (!cublas_here(device)) return ceilings;
   constexpr int64_t kSize = 8192;
-  const DeviceBuffer x = bench.random(kSize * kSize, DType::kBF16), w = bench.random(kSize * kSize, DType::kBF16);
+  const DeviceBuffer x = bench.random(kSize * kSize, DType::kBF16),
+                     w = bench.random(kSize * kSize, DType::kBF16);
   const DeviceBuffer out = bench.empty(kSize * kSize * 4);
   const auto product = [&] { cublas_product(x.data(), w.data(), out.data(), kSize, kSize, kSize, device); };
   product();  // its first call loads kernels

@@ -30,7 +30,8 @@ std::vector<fs::path> folders_in(const fs::path& folder, const std::string& pref
   return found;
 }
 
-// <prefix>/lib/python3.X/{site,dist}-packages/nvidia/{cu<release>,cublas}/lib of each <prefix>/bin/python3 on PATH.
+// <prefix>/lib/python3.X/{site,dist}-packages/nvidia/{cu<release>,cublas}/lib of each <prefix>/bin/python3 on
+// PATH.
 std::vector<fs::path> python_folders() {
   std::vector<fs::path> folders;
   const char* path = std::getenv("PATH");

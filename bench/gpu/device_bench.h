@@ -2,8 +2,8 @@
 //
 // A sample is the device's own time (events on a GPU) for one call after the L2 cache was overwritten; the
 // median of the samples counts. Data is random: zeros draw less power and run faster. Ceilings are measured
-// in the same run (ceilings.h), or come from the CSV file that an earlier run of it began. The roof of a case is
-// the larger of flops / product rate and bytes / copy rate.
+// in the same run (ceilings.h), or come from the CSV file that an earlier run of it began. The roof of a case
+// is the larger of flops / product rate and bytes / copy rate.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,9 @@ struct OpCase {
 struct BenchOptions {
   std::string device = "cpu", csv, markdown;
   std::vector<std::string> filters = {""};  // the order of the cases; each runs once
-  double seconds = 0.3;  // a case at least, 20 samples at most
-  bool tiny = false;     // every extent small: the code runs, times mean nothing
+  double seconds = 0.3;                     // a case at least, 20 samples at most
+  bool list = false;                        // name the cases, run none
+  bool tiny = false;                        // every extent small: the code runs, times mean nothing
   int threads = 1;
 };
 

@@ -10,7 +10,8 @@ namespace eep::bench {
 namespace {
 
 constexpr const char* kHeader =
-    "id,op,shape,median_us,iqr_percent,gflop,tflop_per_s,gb,gb_per_s,roof_us,roof_percent,times_library,bitwise,target,"
+    "id,op,shape,median_us,iqr_percent,gflop,tflop_per_s,gb,gb_per_s,roof_us,roof_percent,times_library,"
+    "bitwise,target,"
     "device,unconfirmed,note";
 constexpr size_t kDevice = 14, kTeraflops = 6, kGigabytes = 8;  // columns that are read back
 
@@ -18,7 +19,8 @@ std::string number(double value) { return value == 0 ? "" : fmt::format("{:.5g}"
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
-  for (char c : text) result += c == '"' ? std::string("\"\"") : c == '\n' ? std::string(" ") : std::string(1, c);
+  for (char c : text)
+    result += c == '"' ? std::string("\"\"") : c == '\n' ? std::string(" ") : std::string(1, c);
   return result + "\"";
 }
 
@@ -50,11 +52,11 @@ ResultTable::ResultTable(const std::string& path, const std::string& device) : p
 
 void ResultTable::append(const ResultRow& row) {
   if (path_.empty()) return;
-  file_ << fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", row.id, quoted(row.op), quoted(row.shape),
-                       number(row.median_us), number(row.iqr_percent), number(row.gflop), number(row.tflop_per_s),
-                       number(row.gb), number(row.gb_per_s), number(row.roof_us), number(row.roof_percent),
-                       number(row.times_library), row.bitwise, quoted(row.target), quoted(device_),
-                       quoted(unconfirmed_), quoted(row.note))
+  file_ << fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", row.id, quoted(row.op),
+                       quoted(row.shape), number(row.median_us), number(row.iqr_percent), number(row.gflop),
+                       number(row.tflop_per_s), number(row.gb), number(row.gb_per_s), number(row.roof_us),
+                       number(row.roof_percent), number(row.times_library), row.bitwise, quoted(row.target),
+                       quoted(device_), quoted(unconfirmed_), quoted(row.note))
         << std::endl;
   if (!file_) throw Error(ExitCode::kIo, path_, "cannot write");
 }
@@ -89,20 +91,23 @@ std::string ResultTable::markdown_heading(const std::string& device, const Ceili
   std::string text = fmt::format("# {}\n\n", device);
   if (small) text += "Small extents or the host executor: the code runs, times mean nothing.\n\n";
   return text + fmt::format("Ceilings of this run: {}.\n\n", describe(ceilings)) +
-         "| id | op | shape | median us | IQR % | GFLOP | TFLOP/s | GB | GB/s | roof us | % of roof | x library | run to "
+         "| id | op | shape | median us | IQR % | GFLOP | TFLOP/s | GB | GB/s | roof us | % of roof | x "
+         "library | run to "
          "run | target |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 }
 
 std::string ResultTable::markdown(const ResultRow& row) {
-  if (row.median_us == 0) return fmt::format("| {} | {} | {} | {} ||||||||||||", row.id, row.op, row.shape, row.note);
-  return fmt::format("| {} | {} | {} | {:.1f} | {:.0f} | {:.4g} | {} | {:.3g} | {:.4g} | {:.1f} | {:.0f} | {} | {} | {} |",
-                     row.id, row.op, row.shape, row.median_us, row.iqr_percent, row.gflop,
-                     row.gflop > 0 ? fmt::format("{:.4g}", row.tflop_per_s) : "-", row.gb, row.gb_per_s, row.roof_us,
-                     row.roof_percent, row.times_library > 0 ? fmt::format("{:.2f}", row.times_library) : "-",
-                     row.bitwise.empty()     ? "-"
-                     : row.bitwise == "same" ? "same bits"
-                                             : "DIFFERENT BITS",
-                     row.target);
+  if (row.median_us == 0)
+    return fmt::format("| {} | {} | {} | {} ||||||||||||", row.id, row.op, row.shape, row.note);
+  return fmt::format(
+      "| {} | {} | {} | {:.1f} | {:.0f} | {:.4g} | {} | {:.3g} | {:.4g} | {:.1f} | {:.0f} | {} | {} | {} |",
+      row.id, row.op, row.shape, row.median_us, row.iqr_percent, row.gflop,
+      row.gflop > 0 ? fmt::format("{:.4g}", row.tflop_per_s) : "-", row.gb, row.gb_per_s, row.roof_us,
+      row.roof_percent, row.times_library > 0 ? fmt::format("{:.2f}", row.times_library) : "-",
+      row.bitwise.empty()     ? "-"
+      : row.bitwise == "same" ? "same bits"
+                              : "DIFFERENT BITS",
+      row.target);
 }
 
 }  // namespace eep::bench

@@ -1,5 +1,5 @@
-// The tables of bench_device: a CSV file to which every row is appended, and flushed, as it is measured, so that a run
-// that is cut off keeps what it has; and the same as Markdown on stdout.
+// The tables of bench_device: a CSV file to which every row is appended, and flushed, as it is measured, so
+// that a run that is cut off keeps what it has; and the same as Markdown on stdout.
 #pragma once
 
 #include <fstream>
@@ -13,7 +13,8 @@ namespace eep::bench {
 // A line of the CSV file. Numbers that are 0 are left empty.
 struct ResultRow {
   std::string id, op, shape;
-  double median_us = 0, iqr_percent = 0, gflop = 0, tflop_per_s = 0, gb = 0, gb_per_s = 0, roof_us = 0, roof_percent = 0;
+  double median_us = 0, iqr_percent = 0, gflop = 0, tflop_per_s = 0, gb = 0, gb_per_s = 0, roof_us = 0,
+         roof_percent = 0;
   double times_library = 0;
   std::string bitwise, target;  // of two runs: same, DIFFERENT; "": not compared, or not run
   std::string note;             // why a case was not run, or what a line without a case says

@@ -52,19 +52,21 @@ cublasHandle_t handle_of(const Device& device) {
     good(function<cublasStatus_t(cublasHandle_t*)>(library, "cublasCreate_v2")(&made), "cublasCreate");
     return made;
   }();
-  static auto* const set_stream = function<cublasStatus_t(cublasHandle_t, cudaStream_t)>(library, "cublasSetStream_v2");
+  static auto* const set_stream =
+      function<cublasStatus_t(cublasHandle_t, cudaStream_t)>(library, "cublasSetStream_v2");
   good(set_stream(handle, static_cast<cudaStream_t>(device.stream)), "cublasSetStream");
   return handle;
 }
 
-// x w^T of any number of rows by the one algorithm that cuBLASLt's heuristic names for the first number asked for: no
-// split of k, no reduction across blocks, no workspace.
+// x w^T of any number of rows by the one algorithm that cuBLASLt's heuristic names for the first number asked
+// for: no split of k, no reduction across blocks, no workspace.
 class LtProduct {
  public:
   LtProduct(const void* x, const void* w, int64_t n, int64_t k, const Device& device)
       : x_(x), w_(w), n_(n), k_(k), stream_(static_cast<cudaStream_t>(device.stream)) {
     good(EEP_CUBLASLT(cublasLtCreate)(&handle_), "cublasLtCreate");
-    good(EEP_CUBLASLT(cublasLtMatmulDescCreate)(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    good(EEP_CUBLASLT(cublasLtMatmulDescCreate)(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+         "cublasLtMatmulDescCreate");
     const cublasOperation_t transposed = CUBLAS_OP_T;
     good(EEP_CUBLASLT(cublasLtMatmulDescSetAttribute)(product_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
                                                       sizeof transposed),
@@ -90,15 +92,16 @@ class LtProduct {
     const cublasLtMatrixLayout_t in = layout(CUDA_R_16BF, k_, rows), out = layout(CUDA_R_32F, n_, rows);
     int count = 1;
     if (!chosen_) {
-      good(EEP_CUBLASLT(cublasLtMatmulAlgoGetHeuristic)(handle_, product_, weights_, in, out, out, preference_, 1,
-                                                        &found_, &count),
+      good(EEP_CUBLASLT(cublasLtMatmulAlgoGetHeuristic)(handle_, product_, weights_, in, out, out,
+                                                        preference_, 1, &found_, &count),
            "cublasLtMatmulAlgoGetHeuristic");
       check(count == 1, "cublasLtMatmulAlgoGetHeuristic");
       chosen_ = true;
     }
     const float one = 1, zero = 0;
-    const bool taken = EEP_CUBLASLT(cublasLtMatmul)(handle_, product_, &one, w_, weights_, x_, in, &zero, to, out, to,
-                                                    out, &found_.algo, nullptr, 0, stream_) == CUBLAS_STATUS_SUCCESS;
+    const bool taken =
+        EEP_CUBLASLT(cublasLtMatmul)(handle_, product_, &one, w_, weights_, x_, in, &zero, to, out, to, out,
+                                     &found_.algo, nullptr, 0, stream_) == CUBLAS_STATUS_SUCCESS;
     EEP_CUBLASLT(cublasLtMatrixLayoutDestroy)(in);
     EEP_CUBLASLT(cublasLtMatrixLayoutDestroy)(out);
     return taken;
@@ -110,12 +113,12 @@ class LtProduct {
       size_t written = 0;
       const size_t bytes = name == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID ? 2 : 4;
       const bool read = EEP_CUBLASLT(cublasLtMatmulAlgoConfigGetAttribute)(&found_.algo, name, &value, bytes,
-                                                                          &written) == CUBLAS_STATUS_SUCCESS;
+                                                                           &written) == CUBLAS_STATUS_SUCCESS;
       return read ? std::to_string(value) : std::string("?");
     };
-    return "algorithm " + attribute(CUBLASLT_ALGO_CONFIG_ID) + ", tile " + attribute(CUBLASLT_ALGO_CONFIG_TILE_ID) +
-           ", stages " + attribute(CUBLASLT_ALGO_CONFIG_STAGES_ID) + ", cluster " +
-           attribute(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID) + ", split-k " +
+    return "algorithm " + attribute(CUBLASLT_ALGO_CONFIG_ID) + ", tile " +
+           attribute(CUBLASLT_ALGO_CONFIG_TILE_ID) + ", stages " + attribute(CUBLASLT_ALGO_CONFIG_STAGES_ID) +
+           ", cluster " + attribute(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID) + ", split-k " +
            attribute(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) + ", reduction " +
            attribute(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
   }
@@ -143,23 +146,28 @@ class LtProduct {
 
 }  // namespace
 
-bool cublas_here(const Device& device) { return device.kind == DeviceKind::kCuda && cublas_libraries().here(); }
+bool cublas_here(const Device& device) {
+  return device.kind == DeviceKind::kCuda && cublas_libraries().here();
+}
 
 void cublas_product(const void* x, const void* w, void* out, int64_t rows, int64_t n, int64_t k,
                     const Device& device) {
-  using Product = cublasStatus_t(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*,
-                                 const void*, cudaDataType, int, const void*, cudaDataType, int, const void*, void*,
-                                 cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t);
+  using Product =
+      cublasStatus_t(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*,
+                     const void*, cudaDataType, int, const void*, cudaDataType, int, const void*, void*,
+                     cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t);
   static auto* const product = function<Product>(cublas_libraries().cublas, "cublasGemmEx");
   const float one = 1, zero = 0;
   // Column-major: out^T[n, rows] = w[k, n]^T x[k, rows].
   good(product(handle_of(device), CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(rows),
-               static_cast<int>(k), &one, w, CUDA_R_16BF, static_cast<int>(k), x, CUDA_R_16BF, static_cast<int>(k),
-               &zero, out, CUDA_R_32F, static_cast<int>(n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+               static_cast<int>(k), &one, w, CUDA_R_16BF, static_cast<int>(k), x, CUDA_R_16BF,
+               static_cast<int>(k), &zero, out, CUDA_R_32F, static_cast<int>(n), CUBLAS_COMPUTE_32F,
+               CUBLAS_GEMM_DEFAULT),
        "cublasGemmEx");
 }
 
-std::string cublas_batches(const void* x, const void* w, void* out, int64_t n, int64_t k, const Device& device) {
+std::string cublas_batches(const void* x, const void* w, void* out, int64_t n, int64_t k,
+                           const Device& device) {
   if (!cublas_here(device)) return "-";
   constexpr int64_t kRows = 4096;
   LtProduct product(x, w, n, k, device);
@@ -172,7 +180,8 @@ std::string cublas_batches(const void* x, const void* w, void* out, int64_t n, i
       break;
     }
     std::vector<uint32_t> a(static_cast<size_t>(rows * n)), b(a.size());
-    check(cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream)) == cudaSuccess, "cudaStreamSynchronize");
+    check(cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream)) == cudaSuccess,
+          "cudaStreamSynchronize");
     check(cudaMemcpy(a.data(), whole, 4 * a.size(), cudaMemcpyDeviceToHost) == cudaSuccess &&
               cudaMemcpy(b.data(), part, 4 * b.size(), cudaMemcpyDeviceToHost) == cudaSuccess,
           "cudaMemcpy");

@@ -1,7 +1,6 @@
-#include "bench/gpu/cuda/ceilings.h"
-
 #include <cuda_runtime.h>
 
+#include "bench/gpu/cuda/ceilings.h"
 #include "kernels/error.h"
 #include "kernels/ptx.h"
 #include "kernels/ptx_sm90.h"
@@ -58,12 +57,14 @@ __global__ void __launch_bounds__(kMmaThreads) mma_peak(float* sink) {
     for (int chain = 0; chain < kMmaChains; ++chain) mma_bf16(d[chain], a, b);
   }
   float sum = 0;
-  for (int chain = 0; chain < kMmaChains; ++chain) sum += d[chain][0] + d[chain][1] + d[chain][2] + d[chain][3];
+  for (int chain = 0; chain < kMmaChains; ++chain)
+    sum += d[chain][0] + d[chain][1] + d[chain][2] + d[chain][3];
   if (sum == 12345.678f) *sink = sum;
 }
 
 constexpr int kWgmmaThreads = 256, kWgmmaSteps = 512, kWgmmaAtOnce = 4;  // of four products each
-constexpr int kWgmmaBytes = 2 * 64 * 128 + 256 * 128 + 1024;  // an A a warpgroup, one B, and room to align them
+constexpr int kWgmmaBytes =
+    2 * 64 * 128 + 256 * 128 + 1024;  // an A a warpgroup, one B, and room to align them
 
 __global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_peak(float* sink) {
 #ifdef EEP_SM90A
@@ -74,14 +75,16 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_peak(float* sink) {
     reinterpret_cast<uint32_t*>(tiles)[i] = random_pair(i);
   fence_proxy_async();
   __syncthreads();
-  const uint64_t a = wgmma_descriptor(tiles + threadIdx.x / 128 * 64 * 128), b = wgmma_descriptor(tiles + 2 * 64 * 128);
+  const uint64_t a = wgmma_descriptor(tiles + threadIdx.x / 128 * 64 * 128),
+                 b = wgmma_descriptor(tiles + 2 * 64 * 128);
   float d[32][4];
   for (auto& row : d)
     for (float& value : row) value = 0;
   for (int step = 0; step < kWgmmaSteps; ++step) {
     wgmma_fence();
 #pragma unroll
-    for (int part = 0; part < 4 * kWgmmaAtOnce; ++part) wgmma_bf16(d, a + 2 * (part % 4), b + 2 * (part % 4), 1);
+    for (int part = 0; part < 4 * kWgmmaAtOnce; ++part)
+      wgmma_bf16(d, a + 2 * (part % 4), b + 2 * (part % 4), 1);
     wgmma_commit();
     wgmma_wait<0>();
   }
@@ -113,7 +116,8 @@ double mma_peak_cuda(void* sink, const Device& device) {
 double wgmma_peak_cuda(void* sink, const Device& device) {
   if (attribute(cudaDevAttrComputeCapabilityMajor, device) != 9) return 0;
   const int blocks = attribute(cudaDevAttrMultiProcessorCount, device);
-  check(cudaFuncSetAttribute(wgmma_peak, cudaFuncAttributeMaxDynamicSharedMemorySize, kWgmmaBytes), "wgmma_peak");
+  check(cudaFuncSetAttribute(wgmma_peak, cudaFuncAttributeMaxDynamicSharedMemorySize, kWgmmaBytes),
+        "wgmma_peak");
   wgmma_peak<<<blocks, kWgmmaThreads, kWgmmaBytes, static_cast<cudaStream_t>(device.stream)>>>(
       static_cast<float*>(sink));
   check(cudaGetLastError(), "wgmma_peak");

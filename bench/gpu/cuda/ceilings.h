@@ -1,5 +1,5 @@
-// Kernels that do nothing but keep one part of a GPU busy: ceilings that no op of ours can exceed. Each starts its work
-// on the device's stream and says how much it is; `sink` takes 4 bytes of results.
+// Kernels that do nothing but keep one part of a GPU busy: ceilings that no op of ours can exceed. Each
+// starts its work on the device's stream and says how much it is; `sink` takes 4 bytes of results.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ double l2_read_cuda(const void* buffer, size_t bytes, void* sink, const Device& 
 // FLOPs of mma.sync m16n8k16 (bf16, f32 sums) on registers.
 double mma_peak_cuda(void* sink, const Device& device);
 
-// FLOPs of wgmma m64n256k16 (bf16, f32 sums) on shared memory that stays the same; 0, and no work, on a device other
-// than of compute capability 9.0.
+// FLOPs of wgmma m64n256k16 (bf16, f32 sums) on shared memory that stays the same; 0, and no work, on a
+// device other than of compute capability 9.0.
 double wgmma_peak_cuda(void* sink, const Device& device);
 
 }  // namespace eep::bench
