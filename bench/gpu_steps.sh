@@ -29,12 +29,15 @@ environment() {
   [ $missing -eq 0 ] && echo "every library is found" || { echo "libraries or the device are missing"; return 1; }
 }
 
-# Test cases by filters of doctest; one that names no case fails. cases FILTER [EXCLUDE] [BEFORE THE PROGRAM...]
+# Test cases by filters of doctest; a filter that names no case fails. cases FILTER [EXCLUDE] [TOOL...]: under the tool.
 cases() {
-  local filter=$1 exclude=${2:-}
+  local filter=$1 exclude=${2:-} status before=(live)
   shift $(($# < 2 ? $# : 2))
-  live "$@" "$tests" "--test-case=$filter" "--test-case-exclude=$exclude" |
-    awk '{ print; fflush() } /test cases: +0 /{ none = 1 } END { if (none) { print "no case has this name"; exit 9 } }'
+  [ $# -gt 0 ] && before=("$@")
+  "${before[@]}" "$tests" "--test-case=$filter" "--test-case-exclude=$exclude" 2>&1 | tee "$scratch/cases"
+  status=$?
+  grep -qE 'test cases: +0 ' "$scratch/cases" && { echo "no case has this name"; return 9; }
+  return $status
 }
 
 # Cases that no other step names; there may be none. other_cases FILTER EXCLUDE
@@ -73,13 +76,13 @@ streamed() {
   cmp "$scratch/logits.8G" "$scratch/logits.$limit" && echo "the same bits within 8G and $limit bytes"
 }
 
-# A search, twice the same archive.
+# A search, shorter than the demo's, twice the same archive.
 search() {
-  local again small=()
-  [ "${TINY:-0}" = 1 ] && small=(--set task.train.limit=2 --set task.dev.limit=1 --set search.population=2 --set search.dev_count=1
-    --set search.prune.evaluations=2 --set search.merge.evaluations=3 --set 'baselines=[full]')
+  local again task=sum small=(--set search.prune.evaluations=48 --set search.merge.evaluations=64)
+  [ "${TINY:-0}" = 1 ] && task=sort small=(--set task.train.limit=2 --set task.dev.limit=1 --set task.test.limit=1 --set search.population=2
+    --set search.dev_count=1 --set search.prune.evaluations=2 --set search.merge.evaluations=3 --set 'baselines=[full]')
   for again in 1 2; do
-    "$bundle/eep" run "$bundle/experiments/demo/demo.yaml" --set 'sweep.task.name=[sum]' --set 'sweep.plan.experts=[4]' \
+    "$bundle/eep" run "$bundle/experiments/demo/demo.yaml" --set "sweep.task.name=[$task]" --set 'sweep.plan.experts=[4]' \
       "${small[@]}" --device "$device" --output "$scratch/run$again" || return
   done
   cmp "$(find "$scratch/run1" -name archive.jsonl | head -n 1)" "$(find "$scratch/run2" -name archive.jsonl | head -n 1)" &&
@@ -100,15 +103,19 @@ model() {
   shift
   [ "${TINY:-0}" = 1 ] && config=experiments/demo/mixtral/config.json &&
     set -- --candidates 2 --layers 1 --prompts 2 --tokens 6 --phase merge
-  live "$bundle/bench_model" "$config" --device "$device" "$@" | tee -a "$output/models.jsonl"
+  live "$bundle/bench_model" "$config" --device "$device" "$@" | tee -a "$output/models.jsonl" || return
+  tail -n 1 "$output/models.jsonl" | grep -oE '"(tokens_per_second|tflop_per_second|decode_step_seconds|same_twice)":[^,}]*' |
+    tr '\n' ' '
 }
 
 # A profile of the first launch of a kernel. profile KERNELS FILTER: a regular expression, a case
 profile() {
   command -v ncu >/dev/null 2>&1 || { echo "ncu is not installed"; return 77; }
+  local filter=$2
+  [ "${TINY:-0}" = 1 ] && filter='B2 gemm square'
   cp "$output/ops.csv" "$scratch/profiled.csv" 2>/dev/null  # for its ceilings; times under a profiler are no results
   ncu --set basic --clock-control none -k "regex:$1" --launch-count 1 "$bundle/bench_device" --device "$device" \
-    --csv "$scratch/profiled.csv" --seconds 0.01 --filter "$2"
+    --csv "$scratch/profiled.csv" --seconds 0.01 "${tiny[@]}" --filter "$filter"
 }
 
 # Other programs at the shapes of B1, B3 and B4. peers PYTHON

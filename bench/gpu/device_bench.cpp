@@ -52,6 +52,7 @@ DeviceBench::DeviceBench(const BenchOptions& options) : options_(options) {
   common.resolve();
   ops_ = common.ops;
   device_ = common.device;
+  if (options_.list) return;
   device_text_ = device_.kind == DeviceKind::kCuda ? cuda_device_text(device_.index) : ops_->name;
   evict_ = empty(small() ? 1 << 10 : 256 << 20);
   const bool known = ResultTable::read_ceilings(options_.csv, device_text_, ceilings_);
@@ -143,6 +144,10 @@ void DeviceBench::add(const ResultRow& row) {
 void DeviceBench::attempt(const std::string& id, const std::string& op, const std::string& shape,
                           const std::function<void(OpCase)>& body) {
   if (!asked(id, op, shape)) return;
+  if (options_.list) {
+    std::cout << id << " " << op << " " << shape << "\n";
+    return;
+  }
   OpCase c;
   c.id = id;
   c.op = op;

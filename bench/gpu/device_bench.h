@@ -36,6 +36,7 @@ struct BenchOptions {
   std::string device = "cpu", csv, markdown;
   std::vector<std::string> filters = {""};  // the order of the cases; each runs once
   double seconds = 0.3;                     // a case at least, 20 samples at most
+  bool list = false;                        // name the cases, run none
   bool tiny = false;                        // every extent small: the code runs, times mean nothing
   int threads = 1;
 };

@@ -2,11 +2,12 @@
 // the same run.
 //
 //   bench_device [--device cuda|cpu|simt] [--filter TEXT]... [--seconds S] [--csv FILE] [--markdown FILE]
-//   [--tiny] [--threads N]
+//   [--tiny] [--threads N] [--list]
 //
 // --filter keeps cases whose "id op shape" contains the text; several are gone through in their order.
 // --seconds: of samples a case. --csv: a row is appended as it is measured; ceilings that the file holds are
-// not measured again. bench_model has B7 to B9.
+// not measured again.
+// --list: names of the cases, none is run. bench_model has B7 to B9.
 #include <cstdlib>
 #include <iostream>
 
@@ -18,7 +19,7 @@ namespace {
 int usage(const std::string& what) {
   std::cerr << what
             << "\nusage: bench_device [--device cuda|cpu|simt] [--filter TEXT]... [--seconds S] [--csv FILE] "
-               "[--markdown FILE] [--tiny] [--threads N]\n";
+               "[--markdown FILE] [--tiny] [--threads N] [--list]\n";
   return 2;
 }
 
@@ -29,8 +30,8 @@ int main(int argc, char** argv) {
   std::vector<std::string> filters;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option == "--tiny") {
-      options.tiny = true;
+    if (option == "--tiny" || option == "--list") {
+      (option == "--tiny" ? options.tiny : options.list) = true;
       continue;
     }
     if (i + 1 == argc) return usage("unknown option or missing value: " + option);
@@ -61,7 +62,7 @@ int main(int argc, char** argv) {
       eep::bench::bench_routing(bench);
       eep::bench::bench_attention(bench);
     });
-    return bench.finish();
+    return options.list ? 0 : bench.finish();
   } catch (const eep::Error& error) {
     std::cerr << "bench_device: " << error.what() << "\n";
     return static_cast<int>(error.code());
