@@ -91,7 +91,7 @@ def ops_section(run):
         if row["id"] in ("ceiling", "note"):
             continue
         flops, gb = float(row["tflop_per_s"] or 0), float(row["gb_per_s"] or 0)
-        rows.append((row["id"], row["op"] + (f" ({row['path']})" if row["unconfirmed"] else ""), row["shape"],
+        rows.append((row["id"], row["op"] + (f" ({row['path']})" if row["path"] else ""), row["shape"],
                      f"{float(row['median_us']):.1f}" if row["median_us"] else row["note"], rounded(row["iqr_percent"], 2),
                      rounded(row["tflop_per_s"]), rounded(row["gb_per_s"]), rounded(row["roof_percent"], 2),
                      percent(flops, ceilings.get("mma.sync bf16")), percent(flops, ceilings.get("wgmma bf16")),

@@ -207,6 +207,54 @@ class Decoder {
   std::vector<TokenScore> scores_;
 };
 
+struct DecodePlan {
+  MemoryPlan memory;
+  size_t cache_bytes;  // for keys and values of the lanes that run together
+};
+
+// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in,
+// and merged experts of all layers, then of one, may have half of what is left, or all that the lanes' caches
+// do not need.
+DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
+                         int32_t candidates, const std::vector<Lane>& lanes, size_t row_cache) {
+  const ModelConfig& config = weights.config();
+  size_t longest = 0, caches = 0;
+  int64_t prompt_rows = 0;
+  for (const Lane& lane : lanes) {
+    longest = std::max(longest, lane.capacity);
+    caches += row_cache * lane.capacity;
+    prompt_rows += static_cast<int64_t>(lane.prompt_size);
+  }
+  const size_t least_cache = row_cache * longest;
+  MemoryRequest request;
+  request.slots = variants.slots();
+  request.weights = weights.plan();
+  request.positions = static_cast<int64_t>(longest);
+  if (budget != 0) request.budget = budget > least_cache ? budget - least_cache : 1;
+
+  const int64_t dense = request.dense_experts = variants.most_merged_rows();
+  const auto plan = [&](int64_t rows, int64_t merged) {
+    request.rows = request.largest_tree = rows;
+    request.merged_slots = merged;
+    const MemoryPlan memory = plan_memory(config, ops, request);
+    return DecodePlan{memory, budget == 0 ? SIZE_MAX : budget - memory.total()};
+  };
+  const int64_t most_rows = ops.block_rows(config.num_experts, config.top_k);
+  int64_t rows = 16;
+  while (rows < std::min(most_rows, prompt_rows)) rows *= 2;
+  for (; rows >= 16; rows /= 2) {
+    for (const int64_t merged : {dense * config.sparse_layers() * candidates, dense * candidates, dense}) {
+      try {
+        const DecodePlan decode = plan(rows, merged);
+        const size_t taken = decode.memory.total() - decode.memory.weights;
+        if (decode.cache_bytes >= std::min(caches, taken)) return decode;
+      } catch (const Error&) {  // does not fit
+      }
+    }
+  }
+  return plan(16, dense);
+}
+
 }  // namespace
 
 std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
@@ -240,34 +288,9 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   const LayerVariants variants(config, plans);
   const size_t row_cache =
       static_cast<size_t>(config.num_layers * 2 * config.num_kv_heads * config.head_dim) * sizeof(float);
-  // The largest lane alone must fit beside one block; the rest of the budget takes more lanes.
-  MemoryRequest request;
-  request.candidates = 1;
-  request.slots = variants.slots();
-  request.dense_experts = variants.most_merged_rows();
-  request.weights = state.weights.plan();
-  request.positions = static_cast<int64_t>(longest);
-  request.rows = request.largest_tree = 16;
-  const size_t cache_floor = row_cache * longest;
-  if (state.memory_budget != 0) {
-    request.budget = state.memory_budget > cache_floor ? state.memory_budget - cache_floor : 1;
-  }
-  MemoryPlan memory = plan_memory(config, state.ops, request);
-  for (int64_t rows = 2048; rows > 16; rows /= 2) {
-    request.rows = request.largest_tree = rows;
-    try {
-      memory = plan_memory(config, state.ops, request);
-      break;
-    } catch (const Error&) {  // does not fit: half of it
-    }
-  }
-  const size_t cache_budget =
-      state.memory_budget == 0 ? SIZE_MAX : cache_floor + (request.budget - memory.total());
-  if (state.memory_budget == 0) {
-    memory.merged_experts = static_cast<int64_t>(variants.most_merged_rows()) * config.sparse_layers() *
-                            static_cast<int64_t>(plans.size());
-    memory.limits.groups = config.num_experts + memory.merged_experts;
-  }
+  const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
+                                          static_cast<int32_t>(plans.size()), lanes, row_cache);
+  const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
                   state.work);
 
@@ -285,7 +308,8 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   for (size_t begin = 0; begin < lanes.size();) {
     std::vector<Lane*> live;
     size_t end = begin, used = 0;
-    while (end < lanes.size() && (end == begin || used + row_cache * lanes[end].capacity <= cache_budget)) {
+    while (end < lanes.size() &&
+           (end == begin || used + row_cache * lanes[end].capacity <= decode.cache_bytes)) {
       used += row_cache * lanes[end].capacity;
       lanes[end].cache = DeviceBuffer(state.ops, state.device, row_cache * lanes[end].capacity);
       live.push_back(&lanes[end++]);

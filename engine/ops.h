@@ -39,6 +39,9 @@ struct Ops {
   void (*copy)(void* to, const void* from, size_t bytes, const Device&);  // within the device
   void (*clear)(void* memory, size_t bytes, const Device&);
   DeviceMemory (*memory)(const Device&);  // zeros: the host's
+  // Rows that an op should see at once where memory allows it (memory_plan.h): on the CPU what its caches
+  // hold, on a GPU so many that weights are read, and merged, for as many rows as can be.
+  int64_t (*block_rows)(int64_t experts, int64_t top_k);
 
   // Weights that do not fit the device wait in such host memory and are copied while earlier layers compute
   // (gpu_memory.h); null where the device's memory is the host's.

@@ -102,7 +102,9 @@ TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, 
     for (const simt::Schedule& schedule : simt::kSchedules) {
       simt::schedule = schedule;
       const double share = schedule.order == simt::Order::kForward ? 0 : 0.9;
-      PopulationForward limited(weights, simt_ops(), Device{},
+      Ops ops = simt_ops();
+      ops.block_rows = [](int64_t, int64_t) { return int64_t{24}; };  // one or two streams of a chunk
+      PopulationForward limited(weights, ops, Device{},
                                 static_cast<size_t>(share * static_cast<double>(total)));
       const auto together = limited.score(plans, prompts);
       for (size_t i = 0; i < plans.size(); ++i) CHECK(same(together[i], alone[i]));
