@@ -19,7 +19,7 @@ namespace eep {
 namespace EEP_GPU_NS {
 namespace {
 
-// Where a group's matrices are in the tensors of all groups.
+// Where a group's matrices are in the two tensors of all groups (AddressHalves).
 struct GroupPlanes {
   int32_t gate, up;  // of gate_up
   int32_t down;      // of down
@@ -30,7 +30,7 @@ struct WgmmaFfnArgs {
   const uint16_t* x;          // [rows, row_stride_16bit(hidden)]
   uint16_t* h;                // [total, row_stride_16bit(intermediate)], sorted order
   const GroupPlanes* planes;  // [groups]
-  TensorMap weights;          // of gates and ups [planes, intermediate, hidden], or of downs
+  TensorMap weights[2];       // of gates and ups [planes, intermediate, hidden], or of downs
 };
 
 // kGateUp: h = silu(gate) * up from x; else down: y from h.
@@ -59,10 +59,12 @@ struct FfnSource {
 #ifdef EEP_SM90A
   __device__ void copy_b(uint16_t* b, int at, uint64_t* full) const {
     const int column = tile.column * Product<kGateUp>::kColumns;
-    cp_async_bulk_tensor_3d(b, &args.weights, at, column, kGateUp ? planes.gate : planes.down, full);
-    cp_async_bulk_tensor_3d(b + WgmmaTile::kBElements / 2, &args.weights, at,
-                            kGateUp ? column : column + WgmmaTile::kBoxRows,
-                            kGateUp ? planes.up : planes.down, full);
+    copy_box(b, at, column, kGateUp ? planes.gate : planes.down, full);
+    copy_box(b + WgmmaTile::kBElements / 2, at, kGateUp ? column : column + WgmmaTile::kBoxRows,
+             kGateUp ? planes.up : planes.down, full);
+  }
+  __device__ void copy_box(uint16_t* b, int at, int column, int32_t place, uint64_t* full) const {
+    cp_async_bulk_tensor_3d(b, &args.weights[place % 2], at, column, place / 2, full);
   }
 #endif
 };
@@ -180,14 +182,14 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
     gates_and_ups.push_back(static_cast<const uint16_t*>(expert.up.data));
     downs.push_back(static_cast<const uint16_t*>(expert.down.data));
   }
-  const AddressSteps into_h = address_steps(
+  const AddressHalves into_h = address_halves(
       gates_and_ups, 2 * static_cast<uint64_t>(args.intermediate * row_stride_16bit(args.hidden)));
-  const AddressSteps out_of_h =
-      address_steps(downs, 2 * static_cast<uint64_t>(args.hidden * row_stride_16bit(args.intermediate)));
+  const AddressHalves out_of_h =
+      address_halves(downs, 2 * static_cast<uint64_t>(args.hidden * row_stride_16bit(args.intermediate)));
   std::vector<GroupPlanes> planes;
   for (size_t group = 0; group < downs.size(); ++group) {
-    planes.push_back({into_h.plane(gates_and_ups[2 * group]), into_h.plane(gates_and_ups[2 * group + 1]),
-                      out_of_h.plane(downs[group])});
+    planes.push_back({into_h.place(gates_and_ups[2 * group]), into_h.place(gates_and_ups[2 * group + 1]),
+                      out_of_h.place(downs[group])});
   }
 
   Staging staging(device);
@@ -196,9 +198,12 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
   wgmma.planes = staging.put(planes.data(), args.groups);
   wgmma.h = reinterpret_cast<uint16_t*>(args.activation);
   wgmma.x = args.x16;
-  wgmma.weights = tensor_map(into_h, args.intermediate, args.hidden, WgmmaTile::kBoxRows);
+  for (int half : {0, 1})
+    wgmma.weights[half] = tensor_map(into_h.half[half], args.intermediate, args.hidden, WgmmaTile::kBoxRows);
   launch_ffn<true, Half>(device, wgmma);
-  wgmma.weights = tensor_map(out_of_h, args.hidden, args.intermediate, WgmmaTile::kBoxRows);
+  for (int half : {0, 1})
+    wgmma.weights[half] =
+        tensor_map(out_of_h.half[half], args.hidden, args.intermediate, WgmmaTile::kBoxRows);
   wgmma.ffn.pairs = rows_aligned(args.out, args.hidden, 8);
   launch_ffn<false, Half>(device, wgmma);
 }

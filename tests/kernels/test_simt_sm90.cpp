@@ -136,6 +136,23 @@ TEST_CASE("tensor maps: matrices at any addresses are planes of one tensor") {
       "weights lie too far apart for one tensor map"));
 }
 
+TEST_CASE("tensor maps: matrices of two allocations, however far apart, are planes of two tensors") {
+  const auto at = [](uintptr_t address) { return reinterpret_cast<const uint16_t*>(address); };
+  const uintptr_t far = uintptr_t{0x7f} << 40;
+  const gpu::AddressHalves two =
+      gpu::address_halves({at(far + 0x80), at(0x3000), at(0x1000), at(far + 0x40), at(0x2000)}, 640);
+  CHECK(two.half[0].first == 0x1000);
+  CHECK(two.half[0].step == 0x1000);
+  CHECK(two.half[1].first == far + 0x40);
+  CHECK(two.half[1].step == 0x40);
+  CHECK(two.place(at(0x3000)) == 4);  // plane 2 of the first
+  CHECK(two.place(at(far + 0x40)) == 1);
+  CHECK(two.place(at(far + 0x80)) == 3);
+  const gpu::AddressHalves same = gpu::address_halves({at(4096), at(4096)}, 640);
+  CHECK(same.place(at(4096)) == 0);
+  CHECK(same.half[1].count == 1);
+}
+
 // ---- wgmma -------------------------------------------------------------------------------------------
 constexpr int kM = 64, kN = 256, kK = 64;
 enum ProductFault { kMultiplied, kNotAwaited, kNotCommitted, kOperandsReplaced };
