@@ -80,11 +80,18 @@ mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma
 mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
 mutant expert_merge expert_merge 'the last row block left out' 's/block < row_blocks;/block + 1 < row_blocks;/'
 mutant expert_merge expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
-mutant attention attention 'a key of the future' 's/position \+ 1 : 0, -INFINITY/position + 2 : 0, -INFINITY/'
-mutant attention attention 'a window one key too long' 's/position - args\.window \+ 1\)/position - args.window)/'
-mutant attention attention 'no barrier before the keys are replaced' 's/__syncthreads\(\);( *\/\/ the previous block)/\1/'
-mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\[h\]\.sum, rescale\[h\], total\)/state[h].sum + total/'
-mutant attention attention 'the low halves of keys left out' 's/mma_bf16\(d, a\[0\], b_lo\);//'
+mutant attention attention 'a key of the future' 's/first_position \+ 1 - block/first_position + 2 - block/' attention_tile.h
+mutant attention attention 'a window one key too long' 's/ahead - args\.window : /ahead - args.window - 1 : /' attention_tile.h
+mutant attention attention 'no barrier before the keys are multiplied' 's/__syncthreads\(\);( *\/\/ the keys are split)/\1/' attention_wide.h
+mutant attention attention 'no barrier before the values are multiplied' 's/__syncthreads\(\);( *\/\/ the values are split)/\1/' attention_wide.h
+mutant attention attention 'no barrier before the maxima are read' 's/__syncthreads\(\);( *\/\/ the maxima)/\1/'
+mutant attention attention 'no barrier before fragments are read' 's/__syncthreads\(\);( *\/\/ sums and fragments)/\1/'
+mutant attention attention 'keys of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the keys)/\1/'
+mutant attention attention 'values of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the values)/\1/'
+mutant attention attention 'keys of a wide tile never waited for' '/void split_keys/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention attention 'values of a wide tile never waited for' '/void split_values/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
+mutant attention attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
 mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
