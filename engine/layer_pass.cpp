@@ -104,6 +104,18 @@ void LayerPass::round(int64_t layer, const float* x, int64_t rows, int64_t width
   ops_.round_rows({x, rows, width, rounded_dtype_, at_.rounded}, device_);
 }
 
+void LayerPass::normalise(int64_t layer, const float* residual, int64_t rows, const float* weight,
+                          bool in_f32) {
+  RmsNormArgs args{residual, rows, config_.hidden_size, weight, config_.rms_norm_eps, at_.normed};
+  if (limits_.rows_16bit) {
+    rounded_from_ = at_.normed;
+    args.dtype16 = rounded_dtype_ = weights_.layer(layer).q.dtype;
+    args.out16 = at_.rounded;
+    if (!in_f32) args.out = nullptr;
+  }
+  ops_.rmsnorm(args, device_);
+}
+
 const uint16_t* LayerPass::rounded(const float* x, DType dtype) const {
   return limits_.rows_16bit && x == rounded_from_ && dtype == rounded_dtype_ ? at_.rounded : nullptr;
 }
@@ -127,9 +139,8 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
                             float* k, float* v) {
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_kv_heads, head_dim = config_.head_dim;
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.input_norm, config_.rms_norm_eps, at_.normed},
-               device_);
-  round(layer, at_.normed, rows, config_.hidden_size);
+  const bool one_dtype = weights.q.dtype == weights.k.dtype && weights.q.dtype == weights.v.dtype;
+  normalise(layer, residual, rows, weights.input_norm, /*in_f32=*/taps_ != nullptr || !one_dtype);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
   if (weights.k_norm != nullptr) {
@@ -229,9 +240,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   expert_bytes_ += std::count(reachable.begin(), reachable.end(), 1) *
                    static_cast<int64_t>(MergeBuffer::slot_bytes(config_, ops_));
 
-  ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, at_.normed},
-               device_);
-  round(layer, at_.normed, block.rows, hidden);
+  normalise(layer, block.residual, block.rows, weights.post_norm, /*in_f32=*/true);
 
   RouterArgs router;
   router.x = at_.normed;
@@ -309,9 +318,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
 void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   const LayerWeights& weights = weights_.layer(layer);
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, at_.normed},
-               device_);
-  round(layer, at_.normed, rows, config_.hidden_size);
+  normalise(layer, residual, rows, weights.post_norm, /*in_f32=*/true);
   ExpertFfnArgs args;
   args.x = at_.normed;
   args.x16 = rounded(at_.normed, weights.dense.gate.dtype);

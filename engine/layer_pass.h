@@ -133,6 +133,12 @@ class LayerPass {
  private:
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
+  // The norm of rows into at_.normed, and in 16 bits where products want it so; in_f32: others read it too.
+  void normalise(int64_t layer,
+                 const float* residual,  // [rows, hidden]
+                 int64_t rows,
+                 const float* weight,  // [hidden]
+                 bool in_f32);
   // Rows that the products to come read, in 16 bits where they want it so; what was rounded last is at hand
   // until then.
   void round(int64_t layer,

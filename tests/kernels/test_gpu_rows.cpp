@@ -7,7 +7,7 @@
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
-#include "tests/kernels/gpu_support.h"
+#include "tests/kernels/gpu_matrices.h"
 #include "tests/kernels/op_problems.h"
 
 using namespace eep;
@@ -53,6 +53,17 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
     Floats on_cpu(x.size());
     rmsnorm_cpu({x.data(), c.rows, c.width, weight.data(), 1e-5f, on_cpu.data()}, cpu(1));
     CHECK(same_bits(out, on_cpu));
+    for (DType dtype : {DType::kBF16, DType::kF16}) {  // in 16 bits as well, or alone
+      const OnDevice<float> in(x), again(c.rows * c.width);
+      const OnDevice<uint16_t> bits(c.rows * row_stride_16bit(c.width)), alone(bits.size());
+      GPU_ROW(rmsnorm)
+      ({in.data(), c.rows, c.width, on_device.data(), 1e-5f, again.data(), bits.data(), dtype}, gpu_device());
+      GPU_ROW(rmsnorm)
+      ({in.data(), c.rows, c.width, on_device.data(), 1e-5f, nullptr, alone.data(), dtype}, gpu_device());
+      CHECK(same_bits(again.values(), out));
+      CHECK(same_bits(bits.values(), rows_16bit(out, c.rows, c.width, dtype)));
+      CHECK(same_bits(alone.values(), bits.values()));
+    }
     const OnDevice<float> in_place(x);
     GPU_ROW(rmsnorm)
     ({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, gpu_device());

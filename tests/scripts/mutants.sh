@@ -92,7 +92,7 @@ mutant attention attention 'keys of a wide tile never waited for' '/void split_k
 mutant attention attention 'values of a wide tile never waited for' '/void split_values/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
 mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
 mutant attention attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
-mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
+mutant rmsnorm rows 'a column that is skipped' 's/int i = lane; i < dim/int i = lane; i + 1 < dim/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
 mutant gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'
