@@ -97,7 +97,7 @@ std::string ResultTable::markdown_heading(const std::string& device, const Ceili
 }
 
 std::string ResultTable::markdown(const ResultRow& row) {
-  if (row.median_us == 0)
+  if (!row.note.empty())
     return fmt::format("| {} | {} | {} | {} ||||||||||||", row.id, row.op, row.shape, row.note);
   return fmt::format(
       "| {} | {} | {} | {:.1f} | {:.0f} | {:.4g} | {} | {:.3g} | {:.4g} | {:.1f} | {:.0f} | {} | {} | {} |",

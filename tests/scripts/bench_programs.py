@@ -42,7 +42,7 @@ def check(good, what):
 def check_ops(scratch):
     counts = []
     for device in ("cpu", "simt"):
-        table, page = scratch / "ops.csv", scratch / "ops.md"
+        table, page = scratch / f"{device}.csv", scratch / f"{device}.md"  # a file that is there would go on
         run(BENCH_DEVICE, "--device", device, "--tiny", "--csv", table, "--markdown", page)
         rows = [row for row in csv.DictReader(table.open()) if row["id"] not in ("ceiling", "note")]
         counts.append(len(rows))
