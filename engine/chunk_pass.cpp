@@ -26,16 +26,6 @@ void expand(const AttentionLayout& layout, int64_t count, int64_t key_rows, int6
   }
 }
 
-template <typename T>
-std::vector<T> repeat(const std::vector<T>& values, int64_t count, T step) {
-  std::vector<T> out;
-  out.reserve(values.size() * static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) {
-    for (const T& value : values) out.push_back(value + static_cast<T>(i) * step);
-  }
-  return out;
-}
-
 // Distinct merged rows of whole variants, until one finds no room.
 class RowsToMerge {
  public:

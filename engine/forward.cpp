@@ -102,14 +102,17 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
     for (const PromptChunk& chunk : cut_prompts(prompts, plan.chunk_rows)) {
       if (chunk.scores == 0) continue;
       pass.run(chunk, candidates, nullptr);
-      const int64_t wanted = static_cast<int64_t>(chunk.wanted.size());
-      scores.resize(static_cast<size_t>(chunk.scores));
-      for (size_t stream = 0; stream < pass.streams().size(); ++stream) {
-        layers.score(pass.residual() + static_cast<int64_t>(stream) * wanted * state.config.hidden_size,
-                     wanted, chunk.wanted_of_score, chunk.targets, scores.data());
-        for (size_t candidate : pass.streams()[stream].candidates) {
-          std::copy(scores.begin(), scores.end(), result[candidate].begin() + chunk.score_begin);
-        }
+      // The rows of all streams lie one stream after the other.
+      const int64_t streams = static_cast<int64_t>(pass.streams().size());
+      const std::vector<int32_t> rows =
+          repeat(chunk.wanted_of_score, streams, static_cast<int32_t>(chunk.wanted.size()));
+      scores.resize(rows.size());
+      layers.score(pass.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
+      auto from = scores.begin();
+      for (const Stream& stream : pass.streams()) {
+        for (size_t candidate : stream.candidates)
+          std::copy_n(from, chunk.scores, result[candidate].begin() + chunk.score_begin);
+        from += chunk.scores;
       }
     }
   }

@@ -117,14 +117,16 @@ class Decoder {
   }
 
   void store(int64_t layer, const std::vector<Piece>& pieces) {
-    int64_t row = 0;
+    places_.clear();
     for (const Piece& piece : pieces) {
-      const size_t bytes = piece.count * static_cast<size_t>(kv_width_) * sizeof(float);
-      const int64_t at = static_cast<int64_t>(piece.begin) * kv_width_;
-      ops_.copy(cache_of(*piece.lane, layer, 0) + at, k_.as<float>() + row * kv_width_, bytes, device_);
-      ops_.copy(cache_of(*piece.lane, layer, 1) + at, v_.as<float>() + row * kv_width_, bytes, device_);
-      row += static_cast<int64_t>(piece.count);
+      for (size_t position = piece.begin; position < piece.begin + piece.count; ++position) {
+        const int64_t at = static_cast<int64_t>(position) * kv_width_;
+        places_.push_back({cache_of(*piece.lane, layer, 0) + at, cache_of(*piece.lane, layer, 1) + at});
+      }
     }
+    ops_.kv_scatter(
+        {k_.as<float>(), v_.as<float>(), places_.data(), static_cast<int64_t>(places_.size()), kv_width_},
+        device_);
   }
 
   void attention_runs(int64_t layer, const std::vector<Piece>& pieces, bool only_wanted) {
@@ -182,7 +184,7 @@ class Decoder {
     std::vector<int32_t> index(count), target(count, -1);
     for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
     scores_.resize(count);
-    layers_.score(compact, static_cast<int64_t>(count), index, target, scores_.data());
+    layers_.score(compact, index, target, scores_.data());
     size_t next = 0;
     for (Piece& piece : pieces) {
       if (!piece.predicts()) continue;
@@ -204,6 +206,7 @@ class Decoder {
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
+  std::vector<KvPlace> places_;
   std::vector<TokenScore> scores_;
 };
 

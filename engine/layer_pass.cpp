@@ -340,22 +340,32 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
 }
 
 // The final norm's rows are not rounded: score reads f32, and so do the full logits.
-void LayerPass::score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
+void LayerPass::score(const float* residual, std::span<const int32_t> row_of_score,
                       std::span<const int32_t> target, TokenScore* out) {
   rounded_from_ = nullptr;
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
-               device_);
   ScoreArgs args;
   args.x = at_.normed;
   args.vocabulary = weights_.vocabulary();
   args.out = at_.scores;
-  for (size_t begin = 0; begin < row_of_score.size(); begin += static_cast<size_t>(limits_.block_rows)) {
-    const size_t count = std::min(row_of_score.size() - begin, static_cast<size_t>(limits_.block_rows));
-    args.x_index = row_of_score.data() + begin;
+  std::vector<int32_t> index;
+  for (size_t begin = 0; begin < row_of_score.size();) {
+    // As many scores and rows as fit.
+    const int32_t first = row_of_score[begin];
+    index.clear();
+    size_t end = begin;
+    for (; end < row_of_score.size() && end - begin < static_cast<size_t>(limits_.block_rows); ++end) {
+      if (row_of_score[end] - first >= limits_.block_rows) break;
+      index.push_back(row_of_score[end] - first);
+    }
+    ops_.rmsnorm({residual + first * config_.hidden_size, index.back() + 1, config_.hidden_size,
+                  weights_.final_norm(), config_.rms_norm_eps, at_.normed},
+                 device_);
+    args.x_index = index.data();
     args.target = target.data() + begin;
-    args.count = static_cast<int64_t>(count);
+    args.count = static_cast<int64_t>(end - begin);
     ops_.score(args, device_);
-    ops_.download(out + begin, at_.scores, count * sizeof(TokenScore), device_);
+    ops_.download(out + begin, at_.scores, (end - begin) * sizeof(TokenScore), device_);
+    begin = end;
   }
 }
 

@@ -125,8 +125,10 @@ class LayerPass {
   int64_t expert_bytes() const { return expert_bytes_; }
 
   // Scores of rows after the last layer: final norm, then the vocabulary at wanted positions; in host memory.
-  void score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
-             std::span<const int32_t> target, TokenScore* out);
+  void score(const float* residual,                  // [rows, hidden]
+             std::span<const int32_t> row_of_score,  // [scores] ascending
+             std::span<const int32_t> target,        // [scores]
+             TokenScore* out);                       // [scores]
   // Full logits [rows, vocab], in host memory.
   void logits(const float* residual, int64_t rows, float* out);
 

@@ -1,7 +1,6 @@
 #include "engine/merge_buffer.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/error.h"
 
@@ -18,7 +17,6 @@ MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& d
     : weights_(weights), ops_(ops), device_(device), slots_(slots) {
   const ModelConfig& config = weights.config();
   gate_bytes_ = ops.packed_bytes(config.expert_intermediate_size, config.hidden_size, config.dtype);
-  down_bytes_ = ops.packed_bytes(config.hidden_size, config.expert_intermediate_size, config.dtype);
   slot_bytes_ = slot_bytes(config, ops);
   storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
   slot_of_.resize(static_cast<size_t>(config.num_layers));
@@ -105,24 +103,22 @@ std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const Mer
   }
   if (targets.empty()) return result;
 
-  const LayerWeights& weights = weights_.layer(layer);
-  for (const auto member : std::array{&ExpertMatrices::gate, &ExpertMatrices::up, &ExpertMatrices::down}) {
-    std::vector<const void*> base;
-    std::vector<void*> merged;
-    for (const ExpertMatrices& expert : weights.experts) base.push_back((expert.*member).data);
-    for (const ExpertMatrices& target : targets) merged.push_back((target.*member).data);
-    ExpertMergeArgs args;
-    args.base = base.data();
-    args.experts = static_cast<int32_t>(experts);
-    args.dtype = (targets[0].*member).dtype;
-    args.elements = static_cast<int64_t>((member == &ExpertMatrices::down ? down_bytes_ : gate_bytes_) /
-                                         dtype_size(args.dtype));  // padding included
-    args.coefficient = coefficients.data();
-    args.rows = static_cast<int32_t>(targets.size());
-    args.eep_rounding = weights_.config().parity == Parity::kEep;
-    args.merged = merged.data();
-    ops_.expert_merge(args, device);
-  }
+  // A merged expert lies as a base expert does, gate, up and down with the same gaps, so all three are one
+  // op.
+  std::vector<const void*> base;
+  std::vector<void*> merged;
+  for (const ExpertMatrices& expert : weights_.layer(layer).experts) base.push_back(expert.gate.data);
+  for (const ExpertMatrices& target : targets) merged.push_back(target.gate.data);
+  ExpertMergeArgs args;
+  args.base = base.data();
+  args.experts = static_cast<int32_t>(experts);
+  args.dtype = targets[0].gate.dtype;
+  args.elements = static_cast<int64_t>(slot_bytes_ / dtype_size(args.dtype));
+  args.coefficient = coefficients.data();
+  args.rows = static_cast<int32_t>(targets.size());
+  args.eep_rounding = weights_.config().parity == Parity::kEep;
+  args.merged = merged.data();
+  ops_.expert_merge(args, device);
   const int64_t made = static_cast<int64_t>(targets.size());
   counts_.experts += made;
   counts_.read_bytes += experts * static_cast<int64_t>(slot_bytes_);

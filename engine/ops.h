@@ -17,6 +17,7 @@
 #include "kernels/gpu_beside.h"
 #include "kernels/gpu_memory.h"
 #include "kernels/gpu_timer.h"
+#include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
@@ -69,6 +70,7 @@ struct Ops {
   void (*rmsnorm)(const RmsNormArgs&, const Device&);
   void (*gemm)(const GemmArgs&, const Device&);
   void (*rope)(const RopeArgs&, const Device&);
+  void (*kv_scatter)(const KvScatterArgs&, const Device&);
   void (*attention)(const AttentionArgs&, const Device&);
   void (*router)(const RouterArgs&, const Device&);
   void (*dispatch)(const DispatchArgs&, const Device&);

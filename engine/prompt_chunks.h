@@ -42,6 +42,9 @@ struct PromptChunk {
   AttentionLayout last;                   // queries are the wanted rows
 };
 
+// A list of one stream for `count` streams that lie one after the other, `step` apart.
+std::vector<int32_t> repeat(const std::vector<int32_t>& values, int64_t count, int32_t step);
+
 // Rows of the largest tree: no chunk can be smaller.
 int64_t largest_tree_rows(const Prompts& prompts);
 

@@ -279,6 +279,7 @@ namespace {
 // Runs now, or in the device's stream.
 template <typename Work>
 void in_order(const Device& device, const Work& work) {
+  ++simt::calls.copies;
   if (device.stream == nullptr) return work();
   static_cast<simt::Stream*>(device.stream)->add(work);
 }
@@ -325,10 +326,9 @@ void release_host_simt(void* memory, const Device& device) {
 }
 
 void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const Device& device) {
-  if (device.uploads == nullptr) {
-    in_order(device, [=] { std::memcpy(to, from, bytes); });
-    return;
-  }
+  simt::calls.events += 3;
+  if (device.uploads == nullptr) return in_order(device, [=] { std::memcpy(to, from, bytes); });
+  ++simt::calls.copies;
   gpu::UploadStream& uploads = *static_cast<gpu::UploadStream*>(device.uploads);
   simt::Event free_from;
   if (device.stream != nullptr) free_from.record(*static_cast<simt::Stream*>(device.stream));
@@ -339,6 +339,7 @@ void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const
 }
 
 void await_upload_simt(int slot, const Device& device) {
+  ++simt::calls.events;
   if (device.uploads == nullptr) return;
   const simt::Event& arrived = static_cast<gpu::UploadStream*>(device.uploads)->arrived[slot];
   if (arrived.stream == nullptr) return;

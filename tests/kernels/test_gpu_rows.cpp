@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/embed.h"
+#include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
@@ -96,6 +97,43 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
         {on_cpu.data(), c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(), table.sine.data()},
         cpu(1));
     CHECK(same_bits(out, on_cpu));
+  }
+}
+
+TEST_CASE("gpu kv_scatter: each row's keys and values at their places, nothing else, on the CPU too") {
+  for (const RowsCase& c : kRowsCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats k = data.floats(c.rows * c.width), v = data.floats(c.rows * c.width);
+    // Places in reverse order with a row between them, values behind the keys.
+    const int64_t values_at = 2 * c.rows * c.width;
+    const Floats before = data.floats(2 * values_at);
+    Floats expected = before;
+    const auto place = [&](int64_t row) { return (2 * (c.rows - row) - 1) * c.width; };
+    for (int64_t row = 0; row < c.rows; ++row) {
+      std::copy_n(k.begin() + row * c.width, c.width, expected.begin() + place(row));
+      std::copy_n(v.begin() + row * c.width, c.width, expected.begin() + values_at + place(row));
+    }
+    const auto places_in = [&](float* cache) {
+      std::vector<KvPlace> places;
+      for (int64_t row = 0; row < c.rows; ++row)
+        places.push_back({cache + place(row), cache + values_at + place(row)});
+      return places;
+    };
+    const OnDevice<float> keys(k), values(v);
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> cache(before);
+      const std::vector<KvPlace> places = places_in(cache.data());
+      GPU_ROW(kv_scatter)({keys.data(), values.data(), places.data(), c.rows, c.width}, gpu_device());
+      return cache.values();
+    });
+    CHECK(same_bits(out, expected));
+    for (const int threads : {1, 3}) {
+      Floats cache = before;
+      const std::vector<KvPlace> places = places_in(cache.data());
+      kv_scatter_cpu({k.data(), v.data(), places.data(), c.rows, c.width}, cpu(threads));
+      CHECK(same_bits(cache, expected));
+    }
   }
 }
 

@@ -93,6 +93,7 @@ mutant attention attention 'values of a wide tile never waited for' '/void split
 mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
 mutant attention attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
 mutant rmsnorm rows 'a column that is skipped' 's/int i = lane; i < dim/int i = lane; i + 1 < dim/'
+mutant kv_scatter rows 'keys where values belong' 's/values \? args\.v : args\.k/values ? args.k : args.v/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
 mutant gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'
