@@ -46,11 +46,14 @@ mutant() {
   fi
 }
 
-mutant router router 'no barrier before the tiles are refilled' 's/__syncthreads\(\);( *\/\/ nobody reads the tiles)/\1/'
-mutant router router 'no barrier between logits and selection' 's/__syncthreads\(\);( *\/\/ the block.s logits)/\1/'
-mutant router router 'one expert too many' 's/c < args\.experts\)/c <= args.experts)/'
+mutant router router 'no barrier before a stage is refilled' 's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gate_logits.h
+mutant router router 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gate_logits.h
+mutant router router 'one expert too many' 's/first_expert \+ column < args\.experts/first_expert + column <= args.experts/' gate_logits.h
+mutant router router 'no gate' 's/, 2 \* inside\)/, 0)/' gate_logits.h
+mutant router router 'the last k left out' 's/k < depth; \+\+k/k + 1 < depth; ++k/' gate_logits.h
+mutant router router 'a map that is not transposed' 's/e \* kept \+ r\)\]/r * experts + e)]/'
 mutant router router 'half the mask' 's/__reduce_min_sync\(~0u/__reduce_min_sync(0xffffu/'
-mutant router router 'ties to the higher index' 's/key > best\)/key >= best)/'
+mutant router router 'ties to the higher index' 's/key\[i\] > best\)/key[i] >= best)/'
 mutant dispatch dispatch 'a rank that counts the lane itself' 's/\(1u << lane\) - 1/(2u << lane) - 1/'
 mutant dispatch dispatch 'no warp barrier before the next position moves' 's/__syncwarp\(\);( *\/\/ all have read)/\1/'
 mutant dispatch dispatch 'no barrier in the scan' 's/__syncthreads\(\);( *\/\/ all have read)/\1/'
