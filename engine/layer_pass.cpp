@@ -143,10 +143,8 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
   normalise(layer, residual, rows, weights.input_norm, /*in_f32=*/taps_ != nullptr || !one_dtype);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
-  if (weights.k_norm != nullptr) {
-    ops_.rmsnorm({k, rows * heads, head_dim, weights.k_norm, config_.rms_norm_eps, k}, device_);
-  }
-  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
+  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.k_norm, config_.rms_norm_eps},
+            device_);
   tap("attention.input", layer, at_.normed, rows, config_.hidden_size);
   tap("attention.keys", layer, k, rows, heads * head_dim);
   tap("attention.values", layer, v, rows, heads * head_dim);
@@ -157,10 +155,9 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_heads, head_dim = config_.head_dim;
   gemm(weights.q, weights.q_bias, at_.normed, wanted, rows, at_.q);
-  if (weights.q_norm != nullptr) {
-    ops_.rmsnorm({at_.q, rows * heads, head_dim, weights.q_norm, config_.rms_norm_eps, at_.q}, device_);
-  }
-  ops_.rope({at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
+  ops_.rope(
+      {at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.q_norm, config_.rms_norm_eps},
+      device_);
   AttentionArgs args;
   args.q = at_.q;
   args.runs = runs.data();

@@ -100,6 +100,45 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
   }
 }
 
+TEST_CASE(
+    "gpu rope: a norm of every head has the bits of rmsnorm and rope one after the other, on the CPU too") {
+  for (const RopeCase& c : kRopeCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const RopeTable table = rope_table(100, c.head_dim, 1e4);
+    const int64_t heads = c.rows * c.heads;
+    const Floats x = data.floats(heads * c.head_dim, 3.0f), norm = data.floats(c.head_dim);
+    const OnDevice<float> cosine(table.cosine), sine(table.sine), weight(norm);
+    std::vector<int32_t> position;
+    for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
+    RopeArgs args{nullptr,          c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(),
+                  table.sine.data()};
+    Floats expected(x.size());
+    rmsnorm_cpu({x.data(), heads, c.head_dim, norm.data(), 1e-5f, expected.data()}, cpu(1));
+    args.x = expected.data();
+    rope_cpu(args, cpu(1));
+
+    args.norm = norm.data();
+    args.eps = 1e-5f;
+    for (const int threads : {1, 3}) {
+      Floats on_cpu = x;
+      args.x = on_cpu.data();
+      rope_cpu(args, cpu(threads));
+      CHECK(same_bits(on_cpu, expected));
+    }
+    args.cosine = cosine.data();
+    args.sine = sine.data();
+    args.norm = weight.data();
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> in_place(x);
+      args.x = in_place.data();
+      GPU_ROW(rope)(args, gpu_device());
+      return in_place.values();
+    });
+    CHECK(same_bits(out, expected));
+  }
+}
+
 TEST_CASE("gpu kv_scatter: each row's keys and values at their places, nothing else, on the CPU too") {
   for (const RowsCase& c : kRowsCases) {
     CAPTURE(c.seed);
@@ -161,6 +200,12 @@ TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and wi
       same_bits_in_batches(out, c.rows, c.width, run);
       CHECK(same_bits(out, problem.run_cpu(0, c.rows, cpu(1))));
       check_bounded(out, problem.expected());
+      Floats behind = problem.residual;  // rows that do not start at 16 bytes
+      behind.insert(behind.begin(), 7.0f);
+      const OnDevice<float> shifted(behind);
+      GPU_ROW(combine)(problem.args(0, c.rows, shifted.data() + 1, on_device), gpu_device());
+      std::copy(out.begin(), out.end(), behind.begin() + 1);
+      CHECK(same_bits(shifted.values(), behind));
     }
   }
 }

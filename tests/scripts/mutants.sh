@@ -107,6 +107,11 @@ mutant attention attention 'values of a wide tile never waited for' '/void split
 mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
 mutant attention attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
 mutant rmsnorm rows 'a column that is skipped' 's/int i = lane; i < dim/int i = lane; i + 1 < dim/'
+mutant rope rows 'heads beyond one pass left out' 's/first \+= halves/first += heads/'
+mutant rope rows 'the second half of a head not normalised' 's/b = b \* scale \* args\.norm\[i \+ pairs\];//'
+mutant rope rows 'a head without its last element in the sum' 's/inside \? 2 \* pairs : 0/inside ? 2 * pairs - 1 : 0/'
+mutant combine rows 'slots beyond those read together left out' 's/first \+= kAhead\)/first += args.slots)/'
+mutant combine rows 'vectors where rows do not start at 16 bytes' 's/args\.hidden % 4 == 0/true/'
 mutant kv_scatter rows 'keys where values belong' 's/values \? args\.v : args\.k/values ? args.k : args.v/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
