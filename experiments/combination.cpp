@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "es/criteria.h"
+#include "es/search.h"
 #include "experiments/command_inputs.h"
 #include "experiments/run_export.h"
 #include "loaders/file.h"
@@ -37,11 +38,22 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
+  Search(genome_space(), experiment_.search);  // refuses now what it would refuse after the baselines
+}
+
+GenomeSpace CombinationRun::genome_space() const {
+  GenomeSpace space;
+  space.experts = static_cast<int32_t>(model_.config().num_experts);
+  space.kept.assign(groups_.size(), kept_);
+  space.layers = groups_;
+  space.top_k = top_k_;
+  space.router_space = space_;
+  return space;
 }
 
 int64_t CombinationRun::planned_evaluations() const {
   const bool prunes = kept_ < model_.config().num_experts;
-  return (prunes ? experiment_.prune.evaluations : 0) + experiment_.merge.evaluations;
+  return (prunes ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
 void CombinationRun::check_stop() const {
@@ -73,7 +85,7 @@ void CombinationRun::make_baselines() {
     if (name == "full") continue;
     Criterion criterion;
     criterion.kind = parse_criterion(name);
-    criterion.seed = static_cast<uint64_t>(experiment_.seed);
+    criterion.seed = experiment_.search.seed;
     double seconds = 0;
     static const ExpertStatistics kNone;
     const bool random = criterion.kind == CriterionKind::kRandom;
@@ -105,9 +117,9 @@ int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
     const auto key = [&](size_t at) {
-      const bool loglik = experiment_.fitness == "loglik";
+      const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
       return std::pair(loglik ? results[at]->loglik : results[at]->score,
-                       experiment_.fitness == "metric" ? 0.0 : results[at]->loglik);
+                       experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
     };
     if (key(i) > key(best)) best = i;
   }
@@ -116,7 +128,7 @@ int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
 
 void CombinationRun::final_scores() {
   const Metric metric = task_.task().metric;
-  const uint64_t seed = static_cast<uint64_t>(experiment_.seed);
+  const uint64_t seed = experiment_.search.seed;
   std::vector<Split> splits{Split::kTrain};
   if (task_.has_dev()) splits.push_back(Split::kDev);
   splits.push_back(Split::kTest);
@@ -179,7 +191,7 @@ void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& 
                                      const std::string& method) {
   const Json provenance{{"method", method},
                         {"experiment", experiment_.name},
-                        {"seed", experiment_.seed},
+                        {"seed", experiment_.search.seed},
                         {"task", task_.task().name},
                         {"data", task_.train_hash()}};
   write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
@@ -201,8 +213,8 @@ Json CombinationRun::run() {
   final_scores();
   if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
     export_run_model(model_, methods_.back().plan,
-                     {{"experiment", experiment_.name}, {"seed", experiment_.seed}}, Device{}, path("model"),
-                     hooks_.say);
+                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
+                     path("model"), hooks_.say);
   }
 
   Json methods = Json::array();
@@ -210,7 +222,7 @@ Json CombinationRun::run() {
   Json result{{"format", "eep-result"},
               {"version", 1},
               {"name", experiment_.name},
-              {"seed", experiment_.seed},
+              {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
               {"weights", dtype_name(model_.dtype())},
               {"task",

@@ -8,7 +8,7 @@
 namespace eep {
 namespace {
 
-constexpr int64_t kCandidates = 4;
+constexpr int32_t kCandidates = 4;
 
 // Random subsets a layer; for the merge phase with a little of every expert in every row, a different little
 // for every candidate.
@@ -19,7 +19,8 @@ std::vector<ExpertPlan> candidates(const ModelConfig& config, const Experiment& 
   criterion.kind = CriterionKind::kRandom;
   const auto groups = split_layers(config.sparse, static_cast<int32_t>(config.sparse_layers()));
   std::vector<ExpertPlan> plans;
-  for (; criterion.draw < std::min(kCandidates, experiment.population); ++criterion.draw) {
+  for (; static_cast<int32_t>(criterion.draw) < std::min(kCandidates, experiment.search.population);
+       ++criterion.draw) {
     plans.push_back(select_plan(sizes, criterion, static_cast<int32_t>(experiment.experts), groups,
                                 static_cast<int32_t>(config.top_k), RouterSpace::kLogits));
     if (!merge) continue;
