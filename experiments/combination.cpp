@@ -84,25 +84,21 @@ void CombinationRun::make_baselines() {
     check_stop();
     if (name == "full") continue;
     Criterion criterion;
-    criterion.kind = parse_criterion(name);
+    criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
-    double seconds = 0;
-    static const ExpertStatistics kNone;
-    const bool random = criterion.kind == CriterionKind::kRandom;
-    const ExpertStatistics* statistics = &kNone;
-    if (!random)
-      statistics = &task_.statistics(
+    if (criterion.row->calibrates) {
+      double seconds = 0;
+      const ExpertStatistics& statistics = task_.statistics(
           subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
-    Method& method =
-        add(name, kept_, top_k_,
-            random ? ExpertPlan{} : select_plan(*statistics, criterion, kept_, groups_, top_k_, space_));
-    method.result.seconds = seconds;
-    if (!random) continue;
-    ExpertStatistics sizes;  // the random criterion reads the number of experts alone
-    sizes.experts = experts;
+      Method& method =
+          add(name, kept_, top_k_, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      method.result.seconds = seconds;
+      continue;
+    }
+    Method& method = add(name, kept_, top_k_, ExpertPlan{});
     for (int64_t draw = 0; draw < experiment_.random_draws; ++draw) {
-      criterion.draw = static_cast<uint32_t>(draw);
-      method.draws.push_back(select_plan(sizes, criterion, kept_, groups_, top_k_, space_));
+      method.draws.push_back(
+          random_plan(experts, kept_, criterion.seed, static_cast<uint32_t>(draw), groups_, top_k_, space_));
     }
     method.plan = method.draws[0];
   }
