@@ -12,6 +12,8 @@
 #include "es/archive.h"
 #include "es/genome.h"
 #include "es/operators.h"
+#include "es/parameters.h"
+#include "es/search_config.h"
 
 namespace eep {
 
@@ -40,10 +42,39 @@ class Algorithm {
   virtual void tell(const Archive& /*archive*/, int64_t /*begin*/, int64_t /*end*/) {}
 };
 
-// Throws Error(kConfig) naming the known ones.
-std::unique_ptr<Algorithm> make_algorithm(const std::string& name, const OperatorParameters& parameters);
-// eep, eep_released, hill_climb, random.
-std::span<const std::string_view> algorithm_names();
+// A row of the table of algorithms (es/algorithms.h).
+struct AlgorithmRow {
+  std::string_view name;
+  std::string_view words;  // what it does, for help and documents
+  bool prunes = true;      // can search the phase
+  bool merges = true;
+  Parameters own;  // its own parameters at their defaults; empty: it has those of the operators alone
+  std::unique_ptr<Algorithm> (*make)(const OperatorParameters& operators, const Parameters& own) = nullptr;
+};
+
+// The row of an algorithm that EEP's operators alone steer: T(const OperatorParameters&).
+template <typename T>
+AlgorithmRow operator_algorithm(std::string_view name, std::string_view words) {
+  return {name, words, true, true, Parameters(), [](const OperatorParameters& operators, const Parameters&) {
+            return std::unique_ptr<Algorithm>(std::make_unique<T>(operators));
+          }};
+}
+// The row of one with parameters of its own: T(const P&). In the experiment file they are a section of its
+// name: `search.merge: {algorithm: NAME, NAME: {...}}`.
+template <typename T, typename P>
+AlgorithmRow own_algorithm(std::string_view name, std::string_view words, bool prunes, bool merges) {
+  return {
+      name, words, prunes, merges, Parameters::of(P{}), [](const OperatorParameters&, const Parameters& own) {
+        return std::unique_ptr<Algorithm>(std::make_unique<T>(own.as<P>()));
+      }};
+}
+
+std::vector<std::string_view> algorithm_names();
+// Those that can search the phase.
+std::vector<std::string_view> algorithm_names(Phase phase);
+// Throw Error(kConfig) naming the known ones where it is none of those that can search the phase.
+const AlgorithmRow& find_algorithm(const PhaseConfig& config, Phase phase);
+std::unique_ptr<Algorithm> make_algorithm(const PhaseConfig& config, Phase phase);
 
 // For algorithms: what is left of the phase's first candidates, at most context.count of them: first
 // context.starts, then random one-hot genomes up to `initial` in all, redrawn while equal to an earlier one

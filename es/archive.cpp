@@ -2,6 +2,7 @@
 #include "es/archive.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -29,6 +30,11 @@ std::string decimal(double value) {
 }
 
 }  // namespace
+
+std::span<const std::string_view> fitness_names() {
+  static constexpr std::array<std::string_view, 3> kNames{"metric", "metric_then_loglik", "loglik"};
+  return kNames;
+}
 
 const char* to_string(Phase phase) { return phase == Phase::kPrune ? "prune" : "merge"; }
 

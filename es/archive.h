@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -17,6 +19,8 @@ const char* to_string(Phase phase);
 // What the search maximises: the task metric (the paper); the metric with ties broken by the mean
 // log-likelihood of the right answers; that log-likelihood alone.
 enum class FitnessKind : uint8_t { kMetric = 0, kMetricThenLoglik = 1, kLoglik = 2 };
+// metric, metric_then_loglik, loglik
+std::span<const std::string_view> fitness_names();
 
 // One candidate's result. A value that is not finite counts as NaN, which ranks last.
 struct Evaluation {

@@ -12,26 +12,6 @@
 namespace eep {
 namespace {
 
-void check_config(const SearchConfig& config) {
-  const auto fail = [](const char* name, const char* wanted, int64_t got) {
-    throw Error(ExitCode::kConfig, name,
-                std::string("value out of range (expected ") + wanted + ", got " + std::to_string(got) + ")");
-  };
-  // 2^20 individuals of a generation have addresses.
-  if (config.population < 1 || config.population > (1 << 20)) {
-    fail("search.population", "1..1048576", config.population);
-  }
-  constexpr int64_t kMost = int64_t{1} << 31;
-  if (config.prune.evaluations < 1 || config.prune.evaluations > kMost) {
-    fail("search.prune.evaluations", "1..2147483648", config.prune.evaluations);
-  }
-  if (config.merge.evaluations < 0 || config.merge.evaluations > kMost) {
-    fail("search.merge.evaluations", "0..2147483648", config.merge.evaluations);
-  }
-  check_parameters(config.prune.parameters, "search.prune");
-  check_parameters(config.merge.parameters, "search.merge");
-}
-
 void check_start(const GenomeSpace& space, const WarmStart& start) {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::kConfig, "warm start " + start.name, what);
@@ -59,18 +39,10 @@ void check_start(const GenomeSpace& space, const WarmStart& start) {
 
 }  // namespace
 
-SearchConfig default_search_config(FitnessKind fitness) {
-  SearchConfig config;
-  config.fitness = fitness;
-  config.prune.parameters.parent_rule = parent_rule_of(fitness);
-  config.merge.parameters.parent_rule = parent_rule_of(fitness);
-  return config;
-}
-
 Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> warm_starts)
-    : space_(std::move(space)), config_(std::move(config)), archive_(config_.fitness) {
+    : space_(std::move(space)), config_(resolved(config)), archive_(config_.fitness) {
   check_space(space_);
-  check_config(config_);
+  check_search_config(config_);
   const bool prunes = !space_.keeps_all();
   std::vector<Candidate> one_hot;
   std::vector<Candidate> dense;
@@ -81,14 +53,14 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
   }
   if (prunes) {
     phases_.push_back({Phase::kPrune, config_.prune.evaluations, std::move(one_hot),
-                       make_algorithm(config_.prune.algorithm, config_.prune.parameters)});
+                       make_algorithm(config_.prune, Phase::kPrune)});
   } else {
     // W_EM = W_RM = I is where merging starts; every one-hot start is that very genome.
     dense.insert(dense.begin(), {identity_genome(space_), "full"});
   }
   if (config_.merge.evaluations > 0) {
     phases_.push_back({Phase::kMerge, config_.merge.evaluations, std::move(dense),
-                       make_algorithm(config_.merge.algorithm, config_.merge.parameters)});
+                       make_algorithm(config_.merge, Phase::kMerge)});
   }
   if (phases_.empty()) {
     throw Error(ExitCode::kConfig, "search.merge.evaluations",

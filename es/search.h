@@ -14,25 +14,9 @@
 #include "es/algorithm.h"
 #include "es/archive.h"
 #include "es/genome.h"
+#include "es/search_config.h"
 
 namespace eep {
-
-struct PhaseConfig {
-  std::string algorithm = "eep";
-  int64_t evaluations = 0;
-  OperatorParameters parameters;
-};
-
-struct SearchConfig {
-  uint64_t seed = 11450;    // of the released code
-  int32_t population = 32;  // children made from the same archive and evaluated together; 1: steady state
-  FitnessKind fitness = FitnessKind::kMetricThenLoglik;
-  PhaseConfig prune{.algorithm = "eep", .evaluations = 101, .parameters = {}};
-  PhaseConfig merge{.algorithm = "eep", .evaluations = 301, .parameters = {}};
-};
-
-// Defaults, with the parent rule that suits the fitness in both phases.
-SearchConfig default_search_config(FitnessKind fitness);
 
 // A plan that enters the search: one-hot ones (W_RM = W_EM) take the place of the first random initials of
 // the prune phase, others, and all of them if every expert is kept, open the merge phase. They count as

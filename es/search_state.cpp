@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "es/algorithms.h"
 #include "es/bytes.h"
 #include "kernels/error.h"
 
@@ -21,19 +22,34 @@ void put_text(std::string_view text, std::string& out) {
   out.append(text.substr(0, length));
 }
 
-void put_phase(const PhaseConfig& phase, std::string& out) {
-  const OperatorParameters& p = phase.parameters;
-  put_text(phase.algorithm, out);
-  put(phase.evaluations, out);
-  for (const double value : {p.flag_probability, p.row_probability, p.element_probability, p.sigma,
-                             p.normalise_probability, p.crossover_probability, p.crossover_first_parent,
-                             p.mutation_window_points, p.crossover_window_points, p.points_per_unit}) {
-    put(value, out);
+// Numbers, whole numbers, choices: the order of the first version, whatever that of the file is.
+class Fingerprint final : public ParameterVisitor {
+ public:
+  void number(const char*, double& value, double, double) override { put(value, numbers_); }
+  void integer(const char*, int32_t& value, int32_t, int32_t) override { put(value, integers_); }
+  void flag(const char*, bool& value) override { put(static_cast<uint8_t>(value), choices_); }
+  void choice(const char*, uint8_t& value, std::span<const std::string_view>) override {
+    put(value, choices_);
   }
-  for (const int32_t value : {p.initial, p.crossover_window_minimum, p.mutation_rank, p.crossover_rank}) {
-    put(value, out);
-  }
-  put(static_cast<uint8_t>(p.parent_rule), out);
+  void constant(const char*, double& value, double, double) override { put(value, numbers_); }
+
+  std::string bytes() const { return numbers_ + integers_ + choices_; }
+
+ private:
+  std::string numbers_, integers_, choices_;
+};
+
+// By value: a visitor may write.
+void put_phase(PhaseConfig config, Phase phase, std::string& out) {
+  put_text(config.algorithm, out);
+  put(config.evaluations, out);
+  Fingerprint parameters;
+  visit(parameters, config.parameters);
+  out += parameters.bytes();
+  const AlgorithmRow& row = find_algorithm(config, phase);
+  Fingerprint own;
+  config.own.at(static_cast<size_t>(&row - algorithms().data())).walk(own);
+  out += own.bytes();
 }
 
 [[noreturn]] void damaged(const char* where, const std::string& what) {
@@ -48,8 +64,8 @@ uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config
   put(config.seed, bytes);
   put(config.population, bytes);
   put(static_cast<uint8_t>(config.fitness), bytes);
-  put_phase(config.prune, bytes);
-  put_phase(config.merge, bytes);
+  put_phase(config.prune, Phase::kPrune, bytes);
+  put_phase(config.merge, Phase::kMerge, bytes);
   put(space.experts, bytes);
   put(space.top_k, bytes);
   put(static_cast<uint8_t>(space.router_space), bytes);

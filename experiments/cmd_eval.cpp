@@ -6,7 +6,7 @@
 #include "experiments/command_inputs.h"
 #include "experiments/evaluator.h"
 #include "experiments/program.h"
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 #include "loaders/statistics.h"

@@ -199,7 +199,7 @@ class Runner {
 
   MemoryPlan population_memory(const Experiment& e) {
     const ModelConfig& config = model_of(e).config();
-    std::vector<ExpertPlan> plans(static_cast<size_t>(e.population),
+    std::vector<ExpertPlan> plans(static_cast<size_t>(e.search.population),
                                   identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
                                                 static_cast<int32_t>(config.top_k)));
     // The merge phase at its fullest: every row dense, none shared.
@@ -223,12 +223,12 @@ class Runner {
       TaskContext& task = task_of(e);
       const RunHooks none = hooks();
       const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
-      const int64_t pruned = count - e.merge.evaluations;
+      const int64_t pruned = count - e.search.merge.evaluations;
       evaluations += count;
       tokens += count * task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing;
       memory = describe(population_memory(e));
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
-                 static_cast<double>(e.merge.evaluations) * seconds_per_candidate(e, true);
+                 static_cast<double>(e.search.merge.evaluations) * seconds_per_candidate(e, true);
     }
     if (arguments_.json) {
       context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
@@ -292,7 +292,7 @@ class Runner {
     const Json data = task_of(e).hashes();
     const std::string& model = model_of(e).hash();
     if (!file_exists(file)) {
-      Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.seed,
+      Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
                                     model_of(e).path(), model);
       manifest["data"] = data;
       manifest["device"] = context_.options.ops->name;
@@ -336,7 +336,7 @@ class Runner {
     bool several_seeds = false;
     for (size_t i = 0; i < results.size(); ++i) {
       rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false)});
-      several_seeds |= combinations_[i].experiment.seed != combinations_[0].experiment.seed;
+      several_seeds |= combinations_[i].experiment.search.seed != combinations_[0].experiment.search.seed;
     }
     std::string table = result_table(rows);
     if (sweep) {

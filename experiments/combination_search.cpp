@@ -16,33 +16,6 @@ namespace {
 constexpr const char* kStateFile = "checkpoints/search.state";
 constexpr const char* kTimesFile = "checkpoints/search.json";
 
-OperatorParameters operator_parameters(const PhaseSettings& phase, FitnessKind kind) {
-  OperatorParameters p;
-  p.initial = static_cast<int32_t>(phase.initial);
-  p.flag_probability = phase.flag_probability;
-  p.row_probability = phase.row_probability;
-  p.element_probability = phase.element_probability;
-  p.sigma = phase.sigma;
-  p.normalise_probability = phase.normalise_probability;
-  p.crossover_probability = phase.crossover_probability;
-  p.crossover_first_parent = phase.crossover_first_parent;
-  p.mutation_window_points = phase.mutation_window_points;
-  p.crossover_window_points = phase.crossover_window_points;
-  p.crossover_window_minimum = static_cast<int32_t>(phase.crossover_window_minimum);
-  p.mutation_rank = static_cast<int32_t>(phase.mutation_rank);
-  p.crossover_rank = static_cast<int32_t>(phase.crossover_rank);
-  p.parent_rule = phase.parent_rule == "window"          ? ParentRule::kWindow
-                  : phase.parent_rule == "ranking"       ? ParentRule::kRanking
-                  : phase.parent_rule == "ranked_window" ? ParentRule::kRankedWindow
-                                                         : parent_rule_of(kind);
-  return p;
-}
-
-FitnessKind fitness_kind(const std::string& name) {
-  if (name == "metric") return FitnessKind::kMetric;
-  return name == "loglik" ? FitnessKind::kLoglik : FitnessKind::kMetricThenLoglik;
-}
-
 // Seconds and work of the generations so far, which a resume adds to.
 struct Spent {
   double prune = 0, merge = 0;
@@ -88,24 +61,8 @@ void keep_metrics(const std::string& file, int64_t evaluations) {
 }  // namespace
 
 void CombinationRun::search() {
-  const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
-  const FitnessKind kind = fitness_kind(experiment_.fitness);
-  GenomeSpace space;
-  space.experts = experts;
-  space.kept.assign(groups_.size(), kept_);
-  space.layers = groups_;
-  space.top_k = top_k_;
-  space.router_space = space_;
-
-  SearchConfig config;
-  config.seed = static_cast<uint64_t>(experiment_.seed);
-  config.population = static_cast<int32_t>(experiment_.population);
-  config.fitness = kind;
-  config.prune = {experiment_.prune.algorithm, experiment_.prune.evaluations,
-                  operator_parameters(experiment_.prune, kind)};
-  config.merge = {experiment_.merge.algorithm, experiment_.merge.evaluations,
-                  operator_parameters(experiment_.merge, kind)};
-
+  const FitnessKind kind = experiment_.search.fitness;
+  const GenomeSpace space = genome_space();
   std::vector<WarmStart> starts;
   if (experiment_.warm_start) {
     for (const Method& method : methods_) {
@@ -117,12 +74,13 @@ void CombinationRun::search() {
   Spent spent;
   std::unique_ptr<Search> search;
   if (file_exists(path(kStateFile))) {
-    search = std::make_unique<Search>(space, config, starts, read_file(path(kStateFile)), kStateFile);
+    search =
+        std::make_unique<Search>(space, experiment_.search, starts, read_file(path(kStateFile)), kStateFile);
     if (file_exists(path(kTimesFile))) spent = Spent::read(path(kTimesFile));
     hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
                            search->total_evaluations()));
   } else {
-    search = std::make_unique<Search>(space, config, starts);
+    search = std::make_unique<Search>(space, experiment_.search, starts);
   }
   // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
   std::string lines;

@@ -49,7 +49,7 @@ std::string default_run_path(const std::string& name, const std::string& resolve
   return path;
 }
 
-Json make_manifest(const std::string& command_line, int threads, int64_t seed, const std::string& model_path,
+Json make_manifest(const std::string& command_line, int threads, uint64_t seed, const std::string& model_path,
                    const std::string& model_hash) {
   utsname system{};
   ::uname(&system);

@@ -13,7 +13,7 @@
 #include "experiments/calibration_cache.h"
 #include "experiments/evaluator.h"
 #include "experiments/model_context.h"
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/json.h"
 
 namespace eep {

@@ -6,6 +6,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "es/algorithms.h"
 #include "es/search.h"
 #include "kernels/error.h"
 #include "tests/es/support.h"
@@ -21,7 +22,7 @@ using eep::test::make_space;
 namespace {
 
 SearchConfig config_of(const std::string& algorithm, int32_t population, int64_t prune, int64_t merge) {
-  SearchConfig config = default_search_config(FitnessKind::kMetricThenLoglik);
+  SearchConfig config{.fitness = FitnessKind::kMetricThenLoglik};
   config.population = population;
   config.prune.algorithm = config.merge.algorithm = algorithm;
   config.prune.evaluations = prune;
@@ -334,4 +335,52 @@ TEST_CASE("an evaluator that gives the wrong number of results is an error") {
   Search search(make_space(8, {4}), config_of("eep", 8, 40, 0));
   CHECK_THROWS_AS(search.step([](std::span<const Genome>) { return std::vector<Evaluation>(3); }), Error);
   CHECK(search.archive().empty());
+}
+
+namespace {
+
+struct OwnNumbers {
+  double step = 0.5;
+  int32_t directions = 48;
+  bool memory = false;
+
+  bool operator==(const OwnNumbers&) const = default;
+};
+
+void visit(ParameterVisitor& v, OwnNumbers& p) {
+  v.number("step", p.step, 0, 1);
+  v.integer("directions", p.directions, 1, 100);
+  v.flag("memory", p.memory);
+}
+
+}  // namespace
+
+TEST_CASE("parameters of an algorithm's own: copied, compared and checked by value") {
+  const Parameters defaults = Parameters::of(OwnNumbers{});
+  Parameters changed = defaults;
+  CHECK(changed == defaults);
+  CHECK(!(changed == Parameters()));
+  CHECK(Parameters() == Parameters());
+  changed.as<OwnNumbers>().directions = 12;
+  CHECK(!(changed == defaults));
+  CHECK(defaults.as<OwnNumbers>().directions == 48);
+  ParameterCheck check("search.merge.own");
+  CHECK_NOTHROW(changed.walk(check));
+  changed.as<OwnNumbers>().directions = 0;
+  CHECK_THROWS_WITH_AS(changed.walk(check),
+                       "search.merge.own.directions: value out of range (expected 1..100, got 0)", Error);
+}
+
+TEST_CASE("every algorithm's row is complete, and its defaults are in range") {
+  std::set<std::string_view> names;
+  for (const AlgorithmRow& row : algorithms()) {
+    CAPTURE(row.name);
+    CHECK(names.insert(row.name).second);
+    CHECK(!row.words.empty());
+    CHECK((row.prunes || row.merges));
+    SearchConfig config;
+    if (row.prunes) config.prune.algorithm = row.name;
+    if (row.merges) config.merge.algorithm = row.name;
+    CHECK_NOTHROW(check_search_config(config));
+  }
 }

@@ -1,7 +1,7 @@
 // The experiment file: defaults, strictness, overrides, sweeps, the resolved file and the schema.
 #include <doctest/doctest.h>
 
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 #include "tests/loaders/scratch.h"
@@ -31,16 +31,16 @@ std::string refusal(const std::string& text, const Overrides& overrides = {}) {
 
 TEST_CASE("experiment: the defaults are the official constants") {
   const Experiment e = parse(kSmall);
-  CHECK(e.seed == 11450);
-  CHECK(e.prune.evaluations == 101);
-  CHECK(e.merge.evaluations == 301);
-  CHECK(e.merge.initial == 31);
-  CHECK(e.merge.sigma == 0.065);
-  CHECK(e.merge.flag_probability == 0.25);
-  CHECK(e.prune.row_probability == 0.15);
-  CHECK(e.merge.crossover_probability == 0.3);
-  CHECK(e.merge.mutation_window_points == 3.0);
-  CHECK(e.fitness == "metric_then_loglik");
+  CHECK(e.search.seed == 11450);
+  CHECK(e.search.prune.evaluations == 101);
+  CHECK(e.search.merge.evaluations == 301);
+  CHECK(e.search.merge.parameters.initial == 31);
+  CHECK(e.search.merge.parameters.sigma == 0.065);
+  CHECK(e.search.merge.parameters.flag_probability == 0.25);
+  CHECK(e.search.prune.parameters.row_probability == 0.15);
+  CHECK(e.search.merge.parameters.crossover_probability == 0.3);
+  CHECK(e.search.merge.parameters.mutation_window_points == 3.0);
+  CHECK(e.search.fitness == FitnessKind::kMetricThenLoglik);
   CHECK(e.warm_start);
 }
 
@@ -75,10 +75,14 @@ TEST_CASE("experiment: mistakes are named with their place") {
   CHECK(refusal(small + "search: {merge: {sigam: 1}}\n").find("unknown key search.merge.sigam") !=
         std::string::npos);
   CHECK(refusal(small + "search: {merge: {sigma: many}}\n")
-            .find("search.merge.sigma: wrong value (expected a number in 0..100, got many)") !=
+            .find("search.merge.sigma: wrong value (expected a number in 0..10, got many)") !=
         std::string::npos);
   CHECK(refusal(small + "search: {population: 0}\n")
             .find("search.population: wrong value (expected a whole number in 1..100000, got 0)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {prune: {evaluations: 0}}\n").find("in 1..10000000, got 0)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {merge: {flag_probability: 0}}\n").find("in 0.001..1, got 0)") !=
         std::string::npos);
   CHECK(refusal(small + "search: {fitness: accuracy}\n").find("search.fitness: unknown value") !=
         std::string::npos);
@@ -100,7 +104,7 @@ TEST_CASE("experiment: mistakes are named with their place") {
 TEST_CASE("experiment: overrides win") {
   const Experiment e = parse(kSmall, {"plan.experts=2", "search.merge.sigma=0.1", "baselines=[full, reap]"});
   CHECK(e.experts == 2);
-  CHECK(e.merge.sigma == 0.1);
+  CHECK(e.search.merge.parameters.sigma == 0.1);
   CHECK(e.baselines == std::vector<std::string>{"full", "reap"});
 }
 

@@ -1,5 +1,5 @@
 // Reading experiment files: fields, overrides, sweeps, paths.
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <set>
 
-#include "loaders/experiment_fields.h"
+#include "experiments/study/experiment_fields.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 
@@ -65,14 +65,23 @@ class Reader {
       if (value.empty()) at.fail_expected("text");
     }
   }
-  void choice(const char* name, std::string& value, const std::vector<std::string>& allowed) {
+  void word(const char* name, std::string& value, const std::vector<std::string>& allowed) {
     note(name);
     if (views_.back().has(name)) value = views_.back().at(name).as_choice(allowed);
   }
-  void integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
-    note(name);
-    if (views_.back().has(name)) value = views_.back().at(name).as_int(smallest, largest);
+  void choice(const char* name, uint8_t& value, std::span<const std::string_view> names) {
+    std::string text(names[value]);
+    word(name, text, strings(names));
+    value = static_cast<uint8_t>(std::find(names.begin(), names.end(), text) - names.begin());
   }
+  template <typename Integer>
+  void integer(const char* name, Integer& value, int64_t smallest, int64_t largest) {
+    note(name);
+    if (views_.back().has(name)) {
+      value = static_cast<Integer>(views_.back().at(name).as_int(smallest, largest));
+    }
+  }
+  bool holds(std::string_view, bool) const { return true; }
   void required_integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
     note(name);
     value = views_.back().at(name).as_int(smallest, largest);
