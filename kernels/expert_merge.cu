@@ -131,16 +131,16 @@ template <class Half, int kSteps>
 __global__ void __launch_bounds__(kResidentThreads, 2)
     merge_resident(const __grid_constant__ MergeArgs args) {
   constexpr int kBlocks = kResidentColumns / 8, kPieces = kResidentTile / 8;
-  constexpr int kWords = kSteps * 2 * 32;  // uint4 of a row block's coefficients, at most
+  constexpr int kWords = kSteps * 2 * 32;  // uint4 of a row block's coefficients
   uint16_t* const tile = dynamic_shared<uint16_t>();
   uint4* const ring = reinterpret_cast<uint4*>(tile + 16 * kSteps * kResidentTile);
   const int lane = threadIdx.x % 32, column = threadIdx.x / 32 * kResidentColumns;
-  const int steps = static_cast<int>(ceil_div(args.experts, 16));
   const int row_blocks = static_cast<int>(ceil_div(args.rows, 16));
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kResidentTile;
 
-  for (int i = threadIdx.x; i < 16 * steps * kPieces; i += kResidentThreads) {
-    const int expert = i / kPieces, piece = i % kPieces;
+#pragma unroll 8
+  for (int n = 0; n < 16 * kSteps * kPieces / kResidentThreads; ++n) {
+    const int i = threadIdx.x + n * kResidentThreads, expert = i / kPieces, piece = i % kPieces;
     const int64_t at = first + 8 * piece;
     const bool there = expert < args.experts && at < args.elements;
     const int valid = there ? static_cast<int>(min(static_cast<int64_t>(8), args.elements - at)) * 2 : 0;
@@ -148,10 +148,12 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
                 valid);
   }
   const auto copy_coefficients = [&](int block) {
-    const int words = steps * 2 * 32;
     if (block < row_blocks) {
-      for (int i = threadIdx.x; i < words; i += kResidentThreads)
-        cp_async_16(ring + block % kRing * kWords + i, args.fragments + int64_t{block} * words + i);
+#pragma unroll
+      for (int n = 0; n < kWords / kResidentThreads; ++n) {
+        const int i = threadIdx.x + n * kResidentThreads;
+        cp_async_16(ring + block % kRing * kWords + i, args.fragments + int64_t{block} * kWords + i);
+      }
     }
     cp_async_commit();
   };
@@ -161,7 +163,6 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
   uint32_t base[kSteps][kBlocks / 2][4];
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
-    if (step >= steps) continue;
 #pragma unroll
     for (int j = 0; j < kBlocks; j += 2) {
       ldmatrix_x4_trans(base[step][j / 2],
@@ -183,7 +184,6 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
     const uint4* const rows = ring + block % kRing * kWords + lane;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      if (step >= steps) continue;
 #pragma unroll
       for (int part = 0; part < 2; ++part) {  // hi before lo
         const uint4 words = rows[(step * 2 + part) * 32];
@@ -447,10 +447,10 @@ void launch_many(const Device& device, const MergeArgs& args) {
 // Coefficients as fragments A of mma.m16n8k16 (ptx.h), hi and lo, zeros beyond rows and experts: whole chunks
 // of `blocks` row blocks, of each the steps of 16 experts, of each the row blocks.
 std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32_t experts, DType dtype,
-                                   int64_t blocks) {
+                                   int64_t blocks, int64_t steps) {
   const auto narrow = [dtype](float v) { return dtype == DType::kBF16 ? f32_to_bf16(v) : f32_to_f16(v); };
   const auto widen = [dtype](uint16_t b) { return dtype == DType::kBF16 ? bf16_to_f32(b) : f16_to_f32(b); };
-  const int64_t chunk_rows = 16 * blocks, chunks = ceil_div(rows, chunk_rows), steps = ceil_div(experts, 16);
+  const int64_t chunk_rows = 16 * blocks, chunks = ceil_div(rows, chunk_rows);
   std::vector<uint4> fragments(static_cast<size_t>(chunks * steps * blocks * 2 * 32), uint4{0, 0, 0, 0});
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t expert = 0; expert < experts; ++expert) {
@@ -489,11 +489,13 @@ void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, 
     merge_args.coefficient = staging.put(args.coefficient, int64_t{args.rows} * args.experts);
     return launch_few<Half>(device, merge_args);
   }
+  const bool resident = args.experts <= kResidentExperts;
+  const int64_t steps = !resident ? ceil_div(args.experts, 16) : args.experts <= 64 ? 4 : 8;
   const std::vector<uint4> fragments = split_fragments(args.coefficient, args.rows, args.experts, args.dtype,
-                                                       args.experts <= kResidentExperts ? 1 : kRowBlocks);
+                                                       resident ? 1 : kRowBlocks, steps);
   merge_args.fragments = staging.put(fragments.data(), static_cast<int64_t>(fragments.size()));
-  if (args.experts <= 64) return launch_resident<Half, 4>(device, merge_args);
-  if (args.experts <= kResidentExperts) return launch_resident<Half, 8>(device, merge_args);
+  if (resident && steps == 4) return launch_resident<Half, 4>(device, merge_args);
+  if (resident) return launch_resident<Half, 8>(device, merge_args);
   if (args.experts <= 192) return launch_many<Half, 256>(device, merge_args);
   launch_many<Half, 128>(device, merge_args);
 }

@@ -107,7 +107,8 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("gpu dispatch: several chunks, more groups than threads or than shared memory has places, no rows") {
+TEST_CASE(
+    "gpu dispatch: several chunks, more groups than threads or than shared memory has places, no rows") {
   Data data(171);
   make_problem(data, 2600, 1, 12, 12, 1, 0, 0).check();
   make_problem(data, 900, 2, 40, 2500, 3, 0, 0).check();   // a table a warp for fewer warps
