@@ -90,7 +90,9 @@ class Runner {
     Overrides overrides = arguments_.overrides;
     if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
-    combinations_ = expand_sweep(file, overrides);
+    std::vector<std::string> notes;
+    combinations_ = expand_sweep(file, overrides, &notes);
+    for (const std::string& note : notes) context_.messages.info(note);
     // The sweep itself, for the resolved file.
     Experiment whole = combinations_[0].experiment;
     std::map<std::string, std::vector<std::string>> values;

@@ -27,6 +27,11 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
       hooks_(hooks) {
   const ModelConfig& config = model_.config();
   require_original(model_.raw(), experiment_.model_path);
+  if (experiment_.model_dtype != "auto" && experiment_.model_dtype != dtype_name(config.dtype)) {
+    throw Error(ExitCode::kConfig, "model.dtype",
+                fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
+                            dtype_name(config.dtype)));
+  }
   if (experiment_.experts > config.num_experts) {
     throw Error(ExitCode::kConfig, "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,

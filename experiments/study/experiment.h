@@ -23,7 +23,7 @@ struct Experiment {
   std::string name = "experiment";
 
   std::string model_path;
-  std::string model_dtype = "auto";
+  std::string model_dtype = "auto";   // else a checkpoint of another one is refused
   std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
 
   std::string task;  // name, or path of a task file
@@ -75,8 +75,11 @@ struct Combination {
   Experiment experiment;
 };
 // In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
-// is also looked for beside the file that task.name names.
-std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {});
+// is also looked for beside the file that task.name names. An override of a swept field takes the place of
+// its list, which a line of `notes` says; a value in the file beside a sweep that does not have it is
+// refused.
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {},
+                                      std::vector<std::string>* notes = nullptr);
 
 // JSON Schema (draft 2020-12) of the file.
 std::string experiment_schema();

@@ -71,7 +71,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
   v.integer("seed", e.search.seed, 0, INT64_MAX);
   v.section("model", [&] {
     v.text("path", e.model_path, true);
-    v.word("dtype", e.model_dtype, {"auto"});
+    v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
     v.word("parity", e.model_parity, {"none", "hf", "eep"});
   });
   v.section("task", [&] {
