@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/unconfirmed.h"
+#include "es/algorithm.h"
 #include "experiments/combination.h"
 #include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
@@ -225,10 +226,19 @@ class Runner {
       const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
       const int64_t pruned = count - e.search.merge.evaluations;
       evaluations += count;
-      tokens += count * task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing;
+      // Candidates on fresh items see a shard, others the fixed items, which are measured.
+      const ShardConfig shards = task.shards();
+      const bool fresh =
+          shards.shard > 0 && make_algorithm(e.search.merge, Phase::kMerge)->needs().fresh_items;
+      const double share =
+          fresh ? static_cast<double>(shards.shard) / static_cast<double>(shards.fixed) : 1.0;
+      const double merged = static_cast<double>(e.search.merge.evaluations) * share;
+      tokens += static_cast<int64_t>(
+          (static_cast<double>(pruned) + merged) *
+          static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
       memory = describe(population_memory(e));
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
-                 static_cast<double>(e.search.merge.evaluations) * seconds_per_candidate(e, true);
+                 merged * seconds_per_candidate(e, true);
     }
     if (arguments_.json) {
       context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},

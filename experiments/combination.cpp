@@ -38,7 +38,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
-  Search(genome_space(), experiment_.search);  // refuses now what it would refuse after the baselines
+  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
 }
 
 GenomeSpace CombinationRun::genome_space() const {
@@ -49,6 +49,12 @@ GenomeSpace CombinationRun::genome_space() const {
   space.top_k = top_k_;
   space.router_space = space_;
   return space;
+}
+
+SearchConfig CombinationRun::search_config() const {
+  SearchConfig config = experiment_.search;
+  config.shards = task_.shards();
+  return config;
 }
 
 int64_t CombinationRun::planned_evaluations() const {

@@ -45,6 +45,7 @@ class CombinationRun {
   };
 
   GenomeSpace genome_space() const;
+  SearchConfig search_config() const;
   void make_baselines();
   void search();
   int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);

@@ -41,6 +41,18 @@ void append_line(const std::string& file, const std::string& text) {
   if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
 }
 
+// What each item decided by: the tokens of its right answer, or its choices.
+Decisions decisions_of(const SplitResult& result) {
+  Decisions decisions;
+  for (const ItemScore& item : result.items) {
+    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
+                            item.log_probabilities.end());
+    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
+    decisions.right.push_back(item.right);
+  }
+  return decisions;
+}
+
 // Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
 // within a line, left lines that are to be made again. One whole line a generation remains.
 void keep_metrics(const std::string& file, int64_t evaluations) {
@@ -75,12 +87,12 @@ void CombinationRun::search() {
   std::unique_ptr<Search> search;
   if (file_exists(path(kStateFile))) {
     search =
-        std::make_unique<Search>(space, experiment_.search, starts, read_file(path(kStateFile)), kStateFile);
+        std::make_unique<Search>(space, search_config(), starts, read_file(path(kStateFile)), kStateFile);
     if (file_exists(path(kTimesFile))) spent = Spent::read(path(kTimesFile));
     hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
                            search->total_evaluations()));
   } else {
-    search = std::make_unique<Search>(space, experiment_.search, starts);
+    search = std::make_unique<Search>(space, search_config(), starts);
   }
   // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
   std::string lines;
@@ -88,17 +100,25 @@ void CombinationRun::search() {
   write_file_atomic(path("archive.jsonl"), lines);
   keep_metrics(path("metrics.jsonl"), search->archive().size());
 
-  SplitEvaluator& evaluator = task_.evaluator(Split::kTrain);
-  const WorkCounts before = evaluator.work();
+  SplitEvaluator& fixed = task_.evaluator(Split::kTrain);
+  SplitEvaluator& fresh = task_.fresh_evaluator();
+  const auto work = [&] {
+    WorkCounts counts = fixed.work();
+    if (&fresh != &fixed) counts += fresh.work();
+    return counts;
+  };
+  const WorkCounts before = work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
-  const Evaluate evaluate = [&](std::span<const Genome> genomes) {
+  const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
     std::vector<ExpertPlan> plans;
-    for (const Genome& genome : genomes) plans.push_back(to_plan(space, genome));
+    for (const Genome& genome : request.genomes) plans.push_back(to_plan(space, genome));
+    const std::vector<SplitResult> results =
+        request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
     std::vector<Evaluation> evaluations;
-    for (const SplitResult& result : evaluator.evaluate(plans)) {
-      evaluations.push_back(
-          {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik, result.n});
+    for (const SplitResult& result : results) {
+      evaluations.push_back({kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
+                             result.n, request.decisions ? decisions_of(result) : Decisions{}});
     }
     return evaluations;
   };
@@ -107,8 +127,9 @@ void CombinationRun::search() {
     const double seconds = std::chrono::duration<double>(now - clock).count();
     clock = now;
     (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
-    spent.computed = spent_before.computed + evaluator.work().tokens_computed - before.tokens_computed;
-    spent.asked = spent_before.asked + evaluator.work().tokens_asked - before.tokens_asked;
+    const WorkCounts done = work();
+    spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
+    spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
