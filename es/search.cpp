@@ -215,7 +215,7 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
   progress.phase_done = archive_.size() - phase_begin;
   progress.phase_total = phase.evaluations;
   progress.evaluated = static_cast<int64_t>(genomes.size());
-  progress.best = archive_.best();
+  progress.best = handed_over() >= 0 ? handed_over() : archive_.best();
   progress.generation_best = archive_.best(begin, archive_.size());
   progress.phase_ended = progress.phase_done == progress.phase_total;
   progress.ended = done();

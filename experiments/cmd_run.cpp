@@ -14,6 +14,7 @@
 #include "experiments/estimate.h"
 #include "experiments/program.h"
 #include "experiments/run_directory.h"
+#include "experiments/seeds.h"
 #include "experiments/signals.h"
 #include "loaders/file.h"
 
@@ -343,10 +344,12 @@ class Runner {
     std::vector<RunRow> rows;
     bool several_seeds = false;
     for (size_t i = 0; i < results.size(); ++i) {
-      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false)});
+      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false),
+                      directory.file(combinations_[i].name)});
       several_seeds |= combinations_[i].experiment.search.seed != combinations_[0].experiment.search.seed;
     }
     std::string table = result_table(rows);
+    std::string shown;  // a sweep shows the compact one
     if (sweep) {
       const Json seeds = seeds_summary(rows);
       Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}, {"over_seeds", seeds}};
@@ -354,12 +357,13 @@ class Runner {
         summary["runs"].push_back({{"directory", combinations_[i].name}, {"result", results[i]}});
       write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
       if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
+      shown = compact_table(seeds, combinations_[0].experiment.search.merge.algorithm);
     }
     write_file_atomic(directory.file("table.txt"), table);
     if (arguments_.json) {
       context_.out << (sweep ? Json(results) : results[0]).dump(2) << "\n";
     } else {
-      context_.out << table << "\n" << directory.path() << "\n";
+      context_.out << (sweep ? shown : table) << "\n" << directory.path() << "\n";
     }
     return 0;
   }

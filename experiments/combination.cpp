@@ -154,6 +154,13 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    const SplitResult* pruned = nullptr;
+    for (size_t at = 0; at < plans.size(); ++at) {
+      const auto is_pruned = [&](const Method& method) {
+        return method.result.name == "eep_prune" && method.plan == plans[at];
+      };
+      if (std::any_of(methods_.begin(), methods_.end(), is_pruned)) pruned = results[at];
+    }
     for (Method& method : methods_) {
       std::optional<SplitScore> score;
       if (!method.draws.empty()) {
@@ -162,6 +169,8 @@ void CombinationRun::final_scores() {
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
+          score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
         ++next;
       }
@@ -203,12 +212,14 @@ void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& 
   write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
 }
 
+void CombinationRun::make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+}
+
 Json CombinationRun::run() {
-  for (const char* folder : {"checkpoints", "samples", "plans"}) {
-    std::error_code error;
-    std::filesystem::create_directories(path(folder), error);
-    if (error) throw Error(ExitCode::kIo, path(folder), "cannot create the directory: " + error.message());
-  }
+  for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";

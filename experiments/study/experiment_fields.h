@@ -104,6 +104,8 @@ void visit_experiment(Visitor& v, Experiment& e) {
   for (const std::string_view name : criterion_names()) methods.emplace_back(name);
   v.words("baselines", e.baselines, methods);
   v.integer("random_draws", e.random_draws, 1, 10000);
+  if (v.holds("controls", !e.controls.empty()))
+    v.words("controls", e.controls, {"prune_only", "random", "eep"});
   v.section("calibration", [&] {
     v.integer("limit", e.calibration_limit, 0, 1000000000);
     v.integer("subset_tokens", e.subset_tokens, 1, 1000000000);
