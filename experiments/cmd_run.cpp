@@ -8,11 +8,13 @@
 #include <set>
 
 #include "engine/kernel_path.h"
+#include "es/algorithm.h"
 #include "experiments/combination.h"
 #include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
 #include "experiments/program.h"
 #include "experiments/run_directory.h"
+#include "experiments/seeds.h"
 #include "experiments/signals.h"
 #include "loaders/file.h"
 
@@ -227,10 +229,19 @@ class Runner {
       const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
       const int64_t pruned = count - e.search.merge.evaluations;
       evaluations += count;
-      tokens += count * task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing;
+      // Candidates on fresh items see a shard, others the fixed items, which are measured.
+      const ShardConfig shards = task.shards();
+      const bool fresh =
+          shards.shard > 0 && make_algorithm(e.search.merge, Phase::kMerge)->needs().fresh_items;
+      const double share =
+          fresh ? static_cast<double>(shards.shard) / static_cast<double>(shards.fixed) : 1.0;
+      const double merged = static_cast<double>(e.search.merge.evaluations) * share;
+      tokens += static_cast<int64_t>(
+          (static_cast<double>(pruned) + merged) *
+          static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
       memory = describe(population_memory(e));
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
-                 static_cast<double>(e.search.merge.evaluations) * seconds_per_candidate(e, true);
+                 merged * seconds_per_candidate(e, true);
     }
     if (arguments_.json) {
       context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
@@ -337,10 +348,12 @@ class Runner {
     std::vector<RunRow> rows;
     bool several_seeds = false;
     for (size_t i = 0; i < results.size(); ++i) {
-      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false)});
+      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false),
+                      directory.file(combinations_[i].name)});
       several_seeds |= combinations_[i].experiment.search.seed != combinations_[0].experiment.search.seed;
     }
     std::string table = result_table(rows);
+    std::string shown;  // a sweep shows the compact one
     if (sweep) {
       const Json seeds = seeds_summary(rows);
       Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}, {"over_seeds", seeds}};
@@ -348,12 +361,13 @@ class Runner {
         summary["runs"].push_back({{"directory", combinations_[i].name}, {"result", results[i]}});
       write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
       if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
+      shown = compact_table(seeds, combinations_[0].experiment.search.merge.algorithm);
     }
     write_file_atomic(directory.file("table.txt"), table);
     if (arguments_.json) {
       context_.out << (sweep ? Json(results) : results[0]).dump(2) << "\n";
     } else {
-      context_.out << table << "\n" << directory.path() << "\n";
+      context_.out << (sweep ? shown : table) << "\n" << directory.path() << "\n";
     }
     return 0;
   }

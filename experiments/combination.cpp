@@ -43,7 +43,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
-  Search(genome_space(), experiment_.search);  // refuses now what it would refuse after the baselines
+  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
 }
 
 GenomeSpace CombinationRun::genome_space() const {
@@ -54,6 +54,12 @@ GenomeSpace CombinationRun::genome_space() const {
   space.top_k = top_k_;
   space.router_space = space_;
   return space;
+}
+
+SearchConfig CombinationRun::search_config() const {
+  SearchConfig config = experiment_.search;
+  config.shards = task_.shards();
+  return config;
 }
 
 int64_t CombinationRun::planned_evaluations() const {
@@ -149,6 +155,13 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    const SplitResult* pruned = nullptr;
+    for (size_t at = 0; at < plans.size(); ++at) {
+      const auto is_pruned = [&](const Method& method) {
+        return method.result.name == "eep_prune" && method.plan == plans[at];
+      };
+      if (std::any_of(methods_.begin(), methods_.end(), is_pruned)) pruned = results[at];
+    }
     for (Method& method : methods_) {
       std::optional<SplitScore> score;
       if (!method.draws.empty()) {
@@ -157,6 +170,8 @@ void CombinationRun::final_scores() {
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
+          score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
         ++next;
       }
@@ -198,12 +213,14 @@ void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& 
   write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
 }
 
+void CombinationRun::make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+}
+
 Json CombinationRun::run() {
-  for (const char* folder : {"checkpoints", "samples", "plans"}) {
-    std::error_code error;
-    std::filesystem::create_directories(path(folder), error);
-    if (error) throw Error(ExitCode::kIo, path(folder), "cannot create the directory: " + error.message());
-  }
+  for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";

@@ -41,6 +41,9 @@ struct Experiment {
 
   std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
   int64_t random_draws = 30;
+  // Searches beside the main one, at its number of evaluations: prune_only, random, eep (the paper's
+  // merging).
+  std::vector<std::string> controls;
 
   int64_t calibration_limit = 0;  // train items, 0: all that the search uses
   int64_t subset_tokens = 2048;   // tokens for reconstruction errors (NAEE)
