@@ -12,6 +12,7 @@
 #include "es/search.h"
 #include "experiments/command_inputs.h"
 #include "experiments/run_export.h"
+#include "experiments/study/samples.h"
 #include "loaders/file.h"
 #include "loaders/plan_io.h"
 
@@ -183,23 +184,7 @@ void CombinationRun::final_scores() {
 }
 
 void CombinationRun::write_samples(const std::string& name, const SplitResult& result) {
-  const Requests& requests = task_.evaluator(Split::kTest).requests();
-  std::string lines;
-  for (size_t i = 0; i < result.items.size(); ++i) {
-    const Item& item = requests.items()[i];
-    const ItemScore& score = result.items[i];
-    Json line{{"item", i}, {"prompt", item.prompt}};
-    if (requests.task().kind == TaskKind::kMultipleChoice) {
-      line["target"] = item.choices[static_cast<size_t>(item.label)];
-      line["prediction"] = item.choices[static_cast<size_t>(score.prediction)];
-    } else {
-      line["target"] = item.references;
-      line["output"] = requests.output_text(score.output);  // as far as it was needed to decide the item
-    }
-    line["score"] = score.metric;
-    line["right_loglik"] = score.right_loglik;
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  }
+  const std::string lines = samples_lines(task_.evaluator(Split::kTest).requests(), result);
   write_file_atomic(path("samples/" + name + ".jsonl"), lines);
 }
 
