@@ -6,7 +6,7 @@ ctest = OMP_WAIT_POLICY=passive ctest --output-on-failure --no-tests=error --no-
 fuzz_seconds ?= 60
 
 .DEFAULT_GOAL := build
-.PHONY: demo-smollm2 run test build bench asan tsan fuzz format lint install clean help
+.PHONY: demo-smollm2 run test build bench asan tsan fuzz format schema lint install clean help
 
 run:  ## build, run the demo experiment, print its table and the run directory
 	$(packages)
@@ -50,6 +50,10 @@ fuzz:  ## fuzz every parser for fuzz_seconds=60 each (clang++)
 format:  ## rewrite the sources with clang-format
 	$(packages) check
 	@tests/scripts/format.sh --fix
+
+schema:  ## write share/experiment.schema.json from the fields of the experiment file
+	@cmake/build.sh release build eep
+	@build/eep list schema >share/experiment.schema.json
 
 lint:  ## format, layering, file sizes, wording, scripts
 	$(packages) check

@@ -17,7 +17,7 @@
 
 #include "experiments/evaluator.h"
 #include "experiments/model_context.h"
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/json.h"
 #include "loaders/plan_io.h"
 

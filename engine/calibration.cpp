@@ -3,7 +3,6 @@
 #include "engine/calibration.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -138,19 +137,9 @@ class Calibrator : public MixtureObserver {
     for (size_t slot = 0; slot < pending_.size(); ++slot) {
       if (!options_.subset_kept.empty()) measure_batch(static_cast<int32_t>(slot));
       LayerStatistics& layer = statistics_.layers[slot];
-      const std::array<std::vector<double>*, kFields> fields = {&layer.count,
-                                                                &layer.gate,
-                                                                &layer.selected_probability,
-                                                                &layer.probability,
-                                                                &layer.norm,
-                                                                &layer.squared_norm,
-                                                                &layer.gate_norm,
-                                                                &layer.probability_norm,
-                                                                &layer.gate_squared_norm,
-                                                                &layer.max_activation};
       const double* sums = sums_.as<double>() + static_cast<int64_t>(slot) * kFields * config_.num_experts;
-      for (std::vector<double>* field : fields) {
-        ops_.download(field->data(), sums, field->size() * sizeof(double), device_);
+      for (std::vector<double>& sum : layer.sums) {
+        ops_.download(sum.data(), sums, sum.size() * sizeof(double), device_);
         sums += config_.num_experts;
       }
     }
@@ -160,7 +149,9 @@ class Calibrator : public MixtureObserver {
  private:
   LayerStatistics empty_layer(int32_t index) const {
     const std::vector<double> zero(static_cast<size_t>(config_.num_experts), 0.0);
-    LayerStatistics layer{index, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, {}};
+    LayerStatistics layer;
+    layer.layer = index;
+    layer.sums.fill(zero);
     for (int32_t kept : options_.subset_kept) {
       SubsetErrors errors;
       errors.kept = kept;
@@ -300,8 +291,9 @@ class Calibrator : public MixtureObserver {
   const Ops& ops_;
   Device device_;
   const CalibrationOptions& options_;
-  static constexpr int64_t kFields = 10;  // of ExpertSums
-  DeviceBuffer sums_;                     // [layers, kFields, experts]
+  static constexpr int64_t kFields = kExpertSums;
+  static_assert(sizeof(ExpertSums) == kExpertSums * sizeof(double*));
+  DeviceBuffer sums_;  // [layers, kFields, experts]
   // Of every_expert, for subset_batch rows; slots are (row, expert).
   DeviceBuffer batch_x_;           // [batch, hidden]
   DeviceBuffer batch_order_;       // [batch * experts]

@@ -33,8 +33,8 @@ struct PromptChunk {
   int32_t score_begin = 0, scores = 0;  // range in Prompts::scores
   std::vector<int32_t> tokens;          // [rows]
   std::vector<int32_t> positions;       // [rows]
-  std::vector<int32_t>
-      wanted;  // rows (within the chunk) that are scored, ascending: all that the last layer must finish
+  // Rows (within the chunk) that are scored, ascending: all that the last layer must finish.
+  std::vector<int32_t> wanted;
   std::vector<int32_t> wanted_positions;  // [wanted]
   std::vector<int32_t> wanted_of_score;   // [scores] index into wanted
   std::vector<int32_t> targets;           // [scores]

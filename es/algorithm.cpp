@@ -1,8 +1,9 @@
 // The table of algorithms and the first candidates of a phase.
 #include "es/algorithm.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 
 #include "es/algorithms.h"
 #include "kernels/error.h"
@@ -13,20 +14,45 @@ namespace {
 // Far beyond what a space with unseen genomes needs: of 31 with one unseen, (30/31)^10000 < 1e-142.
 constexpr uint32_t kMaxRedraws = 10000;
 
-constexpr std::array<std::string_view, 4> kNames = {"eep", "eep_released", "hill_climb", "random"};
+bool searches(const AlgorithmRow& row, Phase phase) {
+  return phase == Phase::kPrune ? row.prunes : row.merges;
+}
 
 }  // namespace
 
-std::span<const std::string_view> algorithm_names() { return kNames; }
+std::vector<std::string_view> algorithm_names() {
+  std::vector<std::string_view> names;
+  for (const AlgorithmRow& row : algorithms()) names.push_back(row.name);
+  return names;
+}
 
-std::unique_ptr<Algorithm> make_algorithm(const std::string& name, const OperatorParameters& parameters) {
-  if (name == "eep") return make_eep(parameters);
-  if (name == "eep_released") return make_eep_released(parameters);
-  if (name == "hill_climb") return make_hill_climb(parameters);
-  if (name == "random") return make_random(parameters);
-  std::string known;
-  for (const std::string_view each : kNames) known += (known.empty() ? "" : ", ") + std::string(each);
-  throw Error(ExitCode::kConfig, "search", "unknown algorithm (expected " + known + ", got " + name + ")");
+std::vector<std::string_view> algorithm_names(Phase phase) {
+  std::vector<std::string_view> names;
+  for (const AlgorithmRow& row : algorithms()) {
+    if (searches(row, phase)) names.push_back(row.name);
+  }
+  return names;
+}
+
+std::vector<Parameters> default_own_parameters() {
+  std::vector<Parameters> own;
+  for (const AlgorithmRow& row : algorithms()) own.push_back(row.own);
+  return own;
+}
+
+const AlgorithmRow& find_algorithm(const PhaseConfig& config, Phase phase) {
+  for (const AlgorithmRow& row : algorithms()) {
+    if (row.name == config.algorithm && searches(row, phase)) return row;
+  }
+  throw Error(ExitCode::kConfig, fmt::format("search.{}.algorithm", to_string(phase)),
+              fmt::format("unknown algorithm (expected {}, got {})", fmt::join(algorithm_names(phase), ", "),
+                          config.algorithm));
+}
+
+std::unique_ptr<Algorithm> make_algorithm(const PhaseConfig& config, Phase phase) {
+  const AlgorithmRow& row = find_algorithm(config, phase);
+  const auto index = static_cast<size_t>(&row - algorithms().data());
+  return row.make(config.parameters, config.own.at(index));
 }
 
 std::vector<Candidate> initial_candidates(const AskContext& context, int64_t initial, bool distinct) {

@@ -36,8 +36,8 @@ class Eep final : public Algorithm {
 
 }  // namespace
 
-std::unique_ptr<Algorithm> make_eep(const OperatorParameters& parameters) {
-  return std::make_unique<Eep>(parameters);
+AlgorithmRow eep_algorithm() {
+  return operator_algorithm<Eep>("eep", "the released search with correct layer groups");
 }
 
 }  // namespace eep

@@ -73,8 +73,9 @@ class EepReleased final : public Algorithm {
 
 }  // namespace
 
-std::unique_ptr<Algorithm> make_eep_released(const OperatorParameters& parameters) {
-  return std::make_unique<EepReleased>(parameters);
+AlgorithmRow eep_released_algorithm() {
+  return operator_algorithm<EepReleased>(
+      "eep_released", "what the released search really does: one pair of matrices for all layers");
 }
 
 }  // namespace eep

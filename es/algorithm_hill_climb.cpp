@@ -39,8 +39,8 @@ class HillClimb final : public Algorithm {
 
 }  // namespace
 
-std::unique_ptr<Algorithm> make_hill_climb(const OperatorParameters& parameters) {
-  return std::make_unique<HillClimb>(parameters);
+AlgorithmRow hill_climb_algorithm() {
+  return operator_algorithm<HillClimb>("hill_climb", "the best genome so far, and mutations of it alone");
 }
 
 }  // namespace eep

@@ -35,8 +35,9 @@ class RandomSearch final : public Algorithm {
 
 }  // namespace
 
-std::unique_ptr<Algorithm> make_random(const OperatorParameters& parameters) {
-  return std::make_unique<RandomSearch>(parameters);
+AlgorithmRow random_algorithm() {
+  return operator_algorithm<RandomSearch>(
+      "random", "uniform subsets; while merging, independent mutations of the best start");
 }
 
 }  // namespace eep

@@ -1,15 +1,27 @@
-// algorithms: the constructors behind make_algorithm, one a file.
+// algorithms: the table of search algorithms. One is added by its file, es/algorithm_<name>.cpp, and its two
+// lines here; what its own parameters are called in the experiment file its file alone says.
 #pragma once
 
-#include <memory>
+#include <array>
+#include <span>
 
 #include "es/algorithm.h"
 
 namespace eep {
 
-std::unique_ptr<Algorithm> make_eep(const OperatorParameters& parameters);
-std::unique_ptr<Algorithm> make_eep_released(const OperatorParameters& parameters);
-std::unique_ptr<Algorithm> make_hill_climb(const OperatorParameters& parameters);
-std::unique_ptr<Algorithm> make_random(const OperatorParameters& parameters);
+AlgorithmRow eep_algorithm();
+AlgorithmRow eep_released_algorithm();
+AlgorithmRow hill_climb_algorithm();
+AlgorithmRow random_algorithm();
+AlgorithmRow rsgn_algorithm();
+AlgorithmRow snes_algorithm();
+
+inline std::span<const AlgorithmRow> algorithms() {
+  static const std::array rows{
+      eep_algorithm(),    eep_released_algorithm(), hill_climb_algorithm(),
+      random_algorithm(), rsgn_algorithm(),         snes_algorithm(),
+  };
+  return rows;
+}
 
 }  // namespace eep

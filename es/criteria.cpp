@@ -1,6 +1,8 @@
 // One-shot criteria.
 #include "es/criteria.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -13,21 +15,6 @@
 
 namespace eep {
 namespace {
-
-constexpr std::array<std::string_view, 14> kNames = {"random",
-                                                     "frequency",
-                                                     "soft_activation",
-                                                     "soft_activation_selected",
-                                                     "soft_activation_all",
-                                                     "ean",
-                                                     "wean",
-                                                     "man",
-                                                     "msan",
-                                                     "reap",
-                                                     "reap_probability",
-                                                     "reap_l2",
-                                                     "max_activation",
-                                                     "naee"};
 
 const LayerStatistics& layer_of(const ExpertStatistics& statistics, int32_t layer) {
   for (const LayerStatistics& each : statistics.layers) {
@@ -67,7 +54,7 @@ std::vector<bool> guarded_experts(const ExpertStatistics& statistics, const Supe
   if (!guard.enabled) return guarded;
   std::vector<double> all;
   for (const LayerStatistics& layer : statistics.layers) {
-    all.insert(all.end(), layer.max_activation.begin(), layer.max_activation.end());
+    all.insert(all.end(), layer[ExpertSum::kMaxActivation].begin(), layer[ExpertSum::kMaxActivation].end());
   }
   if (all.empty()) return guarded;
   const double threshold =
@@ -78,7 +65,7 @@ std::vector<bool> guarded_experts(const ExpertStatistics& statistics, const Supe
     if (static_cast<double>(index) >= looked_after) break;
     if (std::find(layers.begin(), layers.end(), layer.layer) == layers.end()) continue;
     for (size_t expert = 0; expert < guarded.size(); ++expert) {
-      if (layer.max_activation[expert] > threshold) guarded[expert] = true;
+      if (layer[ExpertSum::kMaxActivation][expert] > threshold) guarded[expert] = true;
     }
   }
   return guarded;
@@ -144,51 +131,86 @@ std::vector<int32_t> select_subset(const ExpertStatistics& statistics, int32_t k
   return *best;
 }
 
-}  // namespace
-
-std::span<const std::string_view> criterion_names() { return kNames; }
-
-const char* to_string(CriterionKind kind) { return kNames[static_cast<size_t>(kind)].data(); }
-
-CriterionKind parse_criterion(const std::string& name) {
-  const auto found = std::find(kNames.begin(), kNames.end(), name);
-  if (found != kNames.end()) return static_cast<CriterionKind>(found - kNames.begin());
-  std::string known;
-  for (const std::string_view each : kNames) known += (known.empty() ? "" : ", ") + std::string(each);
-  throw Error(ExitCode::kConfig, "method", "unknown criterion (expected " + known + ", got " + name + ")");
+// A sum as it is, and a sum a routed token.
+template <ExpertSum sum>
+std::vector<double> total(const LayerStatistics& layer) {
+  return layer[sum];
+}
+template <ExpertSum sum>
+std::vector<double> mean(const LayerStatistics& layer) {
+  return per_token(layer[sum], layer[ExpertSum::kCount]);
 }
 
-std::vector<double> criterion_scores(const LayerStatistics& layer, CriterionKind kind) {
-  switch (kind) {
-    case CriterionKind::kFrequency:
-      return layer.count;
-    case CriterionKind::kSoftActivation:
-      return layer.gate;
-    case CriterionKind::kSoftActivationSelected:
-      return layer.selected_probability;
-    case CriterionKind::kSoftActivationAll:
-      return layer.probability;
-    case CriterionKind::kEan:
-      return layer.norm;
-    case CriterionKind::kWean:
-      return layer.gate_norm;
-    case CriterionKind::kMan:
-      return per_token(layer.norm, layer.count);
-    case CriterionKind::kMsan:
-      return per_token(layer.squared_norm, layer.count);
-    case CriterionKind::kReap:
-      return per_token(layer.gate_norm, layer.count);
-    case CriterionKind::kReapProbability:
-      return per_token(layer.probability_norm, layer.count);
-    case CriterionKind::kReapL2:
-      return per_token(layer.gate_squared_norm, layer.count);
-    case CriterionKind::kMaxActivation:
-      return layer.max_activation;
-    case CriterionKind::kRandom:
-    case CriterionKind::kNaee:
-      break;
+std::vector<int32_t> select_random(const ExpertStatistics& statistics, const Criterion& criterion,
+                                   int32_t kept, const std::vector<int32_t>& /*layers*/, uint32_t group) {
+  return random_experts(statistics.experts, kept, criterion.seed, criterion.draw, group);
+}
+
+std::vector<int32_t> select_naee(const ExpertStatistics& statistics, const Criterion& /*criterion*/,
+                                 int32_t kept, const std::vector<int32_t>& layers, uint32_t /*group*/) {
+  return select_subset(statistics, kept, layers);
+}
+
+constexpr CriterionRow scored(std::string_view name, std::string_view formula,
+                              std::vector<double> (*scores)(const LayerStatistics&)) {
+  return {name, formula, scores};
+}
+
+constexpr std::array kCriteria{
+    CriterionRow{"random", "uniform draw of a subset", nullptr, select_random, false},
+    scored("frequency", "number of tokens in X_j", total<ExpertSum::kCount>),
+    scored("soft_activation", "sum of g_j over X_j", total<ExpertSum::kGate>),
+    scored("soft_activation_selected", "sum of p_j over X_j", total<ExpertSum::kSelectedProbability>),
+    scored("soft_activation_all", "sum of p_j over all tokens", total<ExpertSum::kProbability>),
+    scored("ean", "sum of the norm of f_j over X_j", total<ExpertSum::kNorm>),
+    scored("wean", "sum of g_j times the norm of f_j over X_j", total<ExpertSum::kGateNorm>),
+    scored("man", "mean of the norm of f_j over X_j", mean<ExpertSum::kNorm>),
+    scored("msan", "mean of the squared norm of f_j over X_j", mean<ExpertSum::kSquaredNorm>),
+    scored("reap", "mean of g_j times the norm of f_j over X_j", mean<ExpertSum::kGateNorm>),
+    scored("reap_probability", "mean of p_j times the norm of f_j over X_j",
+           mean<ExpertSum::kProbabilityNorm>),
+    scored("reap_l2", "mean of g_j times the squared norm of f_j over X_j",
+           mean<ExpertSum::kGateSquaredNorm>),
+    scored("max_activation", "largest component of f_j over X_j", total<ExpertSum::kMaxActivation>),
+    CriterionRow{"naee", "the kept subset whose block output is nearest to the full one", nullptr,
+                 select_naee},
+};
+
+}  // namespace
+
+std::span<const CriterionRow> criteria() { return kCriteria; }
+
+std::vector<std::string_view> criterion_names() {
+  std::vector<std::string_view> names;
+  for (const CriterionRow& row : criteria()) names.push_back(row.name);
+  return names;
+}
+
+const CriterionRow& find_criterion(std::string_view name) {
+  for (const CriterionRow& row : criteria()) {
+    if (row.name == name) return row;
   }
-  throw Error(ExitCode::kConfig, "method", std::string(to_string(kind)) + " has no scores per expert");
+  throw Error(
+      ExitCode::kConfig, "method",
+      fmt::format("unknown criterion (expected {}, got {})", fmt::join(criterion_names(), ", "), name));
+}
+
+std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+                                    uint32_t group) {
+  return random_subset({seed, Purpose::kBaselineRandom, /*generation=*/0, draw, group, 0, 0}, experts, kept);
+}
+
+ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
+                       RouterSpace router_space) {
+  ExpertPlan plan;
+  plan.top_k = top_k;
+  plan.router_space = router_space;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    plan.groups.push_back(one_hot_group(
+        groups[group], random_experts(experts, kept, seed, draw, static_cast<uint32_t>(group)), experts));
+  }
+  return plan;
 }
 
 std::vector<int32_t> select_experts(const ExpertStatistics& statistics, const Criterion& criterion,
@@ -199,21 +221,18 @@ std::vector<int32_t> select_experts(const ExpertStatistics& statistics, const Cr
                     ", got " + std::to_string(kept) + ")");
   }
   const auto experts = static_cast<size_t>(statistics.experts);
-  if (criterion.kind == CriterionKind::kRandom) {
-    return random_subset(
-        {criterion.seed, Purpose::kBaselineRandom, /*generation=*/0, criterion.draw, group, 0, 0},
-        statistics.experts, kept);
-  }
+  const CriterionRow& row = *criterion.row;
+  if (!row.calibrates) return row.select(statistics, criterion, kept, layers, group);
   // Nothing to choose, and no layer needs subset errors for it.
   if (kept == statistics.experts) return top(std::vector<double>(experts), std::vector<bool>(experts), kept);
-  if (criterion.kind == CriterionKind::kNaee) return select_subset(statistics, kept, layers);
+  if (row.select != nullptr) return row.select(statistics, criterion, kept, layers, group);
 
   std::vector<double> total(experts, 0.0);
   for (const int32_t layer : layers) {
-    const std::vector<double> scores = criterion_scores(layer_of(statistics, layer), criterion.kind);
+    const std::vector<double> scores = row.scores(layer_of(statistics, layer));
     if (scores.size() != experts) {
       throw Error(ExitCode::kData, "statistics",
-                  std::string("layer ") + std::to_string(layer) + " lacks what " + to_string(criterion.kind) +
+                  std::string("layer ") + std::to_string(layer) + " lacks what " + std::string(row.name) +
                       " needs (expected " + std::to_string(experts) + " numbers, got " +
                       std::to_string(scores.size()) + ")");
     }

@@ -1,22 +1,11 @@
 // criteria: one-shot pruning criteria as functions of calibration statistics. A criterion scores every expert
 // of a layer; the highest scores stay, ties to the lowest index. Several layers with one selection: each
-// layer's scores are divided by their sum, added over the layers, and the top K stay.
-//
-// X_j: tokens routed to expert j, c_j = |X_j|; g: selected weight; p: softmax over all experts; f_j: its
-// output.
-//   random                              uniform subset per group
-//   frequency                           c_j
-//   soft_activation                     sum_{X_j} g_j        ..._selected: sum_{X_j} p_j    ..._all: sum_x
-//   p_j ean, wean                           sum_{X_j} |f_j|,     sum_{X_j} g_j |f_j| man, msan sum_{X_j}
-//   |f_j| / c_j,   sum_{X_j} |f_j|^2 / c_j reap, reap_probability, reap_l2     sum g_j |f_j| / c_j,  sum p_j
-//   |f_j| / c_j,  sum g_j |f_j|^2 / c_j max_activation                      max_{X_j} |f_j|_inf naee argmin
-//   over subsets S of sum over batches of |Z - Z_S|_F
-// Experts that were never routed to score 0.
+// layer's scores are divided by their sum, added over the layers, and the top K stay. Experts that were never
+// routed to score 0. The table is that of criteria(): a criterion from known sums is one row of it.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,27 +14,24 @@
 
 namespace eep {
 
-enum class CriterionKind : uint8_t {
-  kRandom,
-  kFrequency,
-  kSoftActivation,
-  kSoftActivationSelected,
-  kSoftActivationAll,
-  kEan,
-  kWean,
-  kMan,
-  kMsan,
-  kReap,
-  kReapProbability,
-  kReapL2,
-  kMaxActivation,
-  kNaee,
+struct Criterion;
+
+// A row of the table of criteria.
+struct CriterionRow {
+  std::string_view name;
+  std::string_view formula;  // X_j, g, p, f_j as in engine/expert_statistics.h
+  // [experts] of one layer; null where experts are not scored one by one (random, naee).
+  std::vector<double> (*scores)(const LayerStatistics& layer) = nullptr;
+  // Then the choice itself, as select_experts; null otherwise.
+  std::vector<int32_t> (*select)(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
+                                 const std::vector<int32_t>& layers, uint32_t group) = nullptr;
+  bool calibrates = true;  // reads statistics; random does not
 };
 
-// Names as above, in that order. Throws Error(kConfig) naming the known ones.
-CriterionKind parse_criterion(const std::string& name);
-const char* to_string(CriterionKind kind);
-std::span<const std::string_view> criterion_names();
+std::span<const CriterionRow> criteria();
+std::vector<std::string_view> criterion_names();
+// Throws Error(kConfig) naming the known ones.
+const CriterionRow& find_criterion(std::string_view name);
 
 // Experts whose largest activation stands out over the whole model always stay, as far as there is room:
 // strictly above max(percentile over all experts of all layers, share of the largest), in the first layers.
@@ -57,14 +43,18 @@ struct SuperExpertGuard {
 };
 
 struct Criterion {
-  CriterionKind kind = CriterionKind::kFrequency;
-  uint64_t seed = 0;  // random
-  uint32_t draw = 0;  // random: 0..29 for thirty draws
+  const CriterionRow* row = nullptr;  // of criteria()
+  uint64_t seed = 0;                  // random
+  uint32_t draw = 0;                  // random: 0..29 for thirty draws
   SuperExpertGuard guard;
 };
 
-// One layer's scores, [experts]; not for random and naee.
-std::vector<double> criterion_scores(const LayerStatistics& layer, CriterionKind kind);
+// The criterion random alone, which needs no statistics: a uniform subset a group; the one-hot plan.
+std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+                                    uint32_t group);
+ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
+                       RouterSpace router_space);
 
 // The `kept` experts of one group of layers, ascending; `group` is its number (random). Throws Error(kConfig)
 // if kept is out of range, Error(kData) if the statistics lack a layer or, for naee, the subset errors.

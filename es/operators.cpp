@@ -79,39 +79,23 @@ ParentRule parent_rule_of(FitnessKind kind) {
   return ParentRule::kRanking;
 }
 
-void check_parameters(const OperatorParameters& p, const char* where) {
-  const auto fail = [&](const char* name, const char* wanted, double got) {
-    throw Error(ExitCode::kConfig, std::string(where) + "." + name,
-                std::string("value out of range (expected ") + wanted + ", got " + std::to_string(got) + ")");
-  };
-  const auto probability = [&](const char* name, double value) {
-    if (!(value >= 0.0 && value <= 1.0)) fail(name, "0..1", value);
-  };
-  const auto positive = [&](const char* name, double value) {
-    if (!(value > 0.0) || std::isinf(value)) fail(name, "above 0", value);
-  };
-  const auto count = [&](const char* name, int32_t value) {
-    if (value < 1) fail(name, "1 or more", value);
-  };
-  // At 0 a child could never be flagged, and the draw would not end.
-  if (!(p.flag_probability >= 0.001 && p.flag_probability <= 1.0)) {
-    fail("flag_probability", "0.001..1", p.flag_probability);
-  }
-  probability("row_probability", p.row_probability);
-  probability("element_probability", p.element_probability);
-  probability("normalise_probability", p.normalise_probability);
-  probability("crossover_probability", p.crossover_probability);
-  probability("crossover_first_parent", p.crossover_first_parent);
-  if (!(p.sigma >= 0.0 && p.sigma <= 10.0)) fail("sigma", "0..10", p.sigma);
-  if (!(p.mutation_window_points >= 0.0))
-    fail("mutation_window_points", "0 or more", p.mutation_window_points);
-  if (!(p.crossover_window_points >= 0.0))
-    fail("crossover_window_points", "0 or more", p.crossover_window_points);
-  positive("points_per_unit", p.points_per_unit);
-  count("initial", p.initial);
-  count("crossover_window_minimum", p.crossover_window_minimum);
-  count("mutation_rank", p.mutation_rank);
-  count("crossover_rank", p.crossover_rank);
+void visit(ParameterVisitor& v, OperatorParameters& p) {
+  static constexpr std::array<std::string_view, 4> kRules{"window", "ranking", "ranked_window", "auto"};
+  v.integer("initial", p.initial, 1, 1000000);
+  v.number("flag_probability", p.flag_probability, 0.001, 1);  // at 0 the draw of flags would not end
+  v.number("row_probability", p.row_probability, 0, 1);
+  v.number("element_probability", p.element_probability, 0, 1);
+  v.number("sigma", p.sigma, 0, 10);
+  v.number("normalise_probability", p.normalise_probability, 0, 1);
+  v.number("crossover_probability", p.crossover_probability, 0, 1);
+  v.number("crossover_first_parent", p.crossover_first_parent, 0, 1);
+  v.number("mutation_window_points", p.mutation_window_points, 0, 100);
+  v.number("crossover_window_points", p.crossover_window_points, 0, 100);
+  v.integer("crossover_window_minimum", p.crossover_window_minimum, 2, 1000000);
+  v.constant("points_per_unit", p.points_per_unit, 1e-6, 1e6);
+  visit_choice(v, "parent_rule", p.parent_rule, kRules);
+  v.integer("mutation_rank", p.mutation_rank, 1, 1000000);
+  v.integer("crossover_rank", p.crossover_rank, 2, 1000000);
 }
 
 std::vector<GroupFlags> draw_flags(int32_t groups, double probability, bool at_least_one,
@@ -259,6 +243,7 @@ int64_t mutation_window(std::span<const double> fitness, const OperatorParameter
   const int64_t window = std::min(past + 1, size);
   switch (parameters.parent_rule) {
     case ParentRule::kWindow:
+    case ParentRule::kAuto:
       return window;
     case ParentRule::kRankedWindow:
       return std::min<int64_t>(window, parameters.mutation_rank);
@@ -274,6 +259,7 @@ int64_t crossover_window(std::span<const double> fitness, const OperatorParamete
   const int64_t window = std::min(std::max<int64_t>(past, parameters.crossover_window_minimum), size);
   switch (parameters.parent_rule) {
     case ParentRule::kWindow:
+    case ParentRule::kAuto:
       return window;
     case ParentRule::kRankedWindow:
       return std::min<int64_t>(window, parameters.crossover_rank);

@@ -9,6 +9,7 @@
 
 #include "es/archive.h"
 #include "es/genome.h"
+#include "es/parameters.h"
 
 namespace eep {
 
@@ -17,6 +18,7 @@ enum class ParentRule : uint8_t {
   kWindow,        // the released code's "absolute": within so many points of the best
   kRanking,       // the released code's "ranking": the first so many; for a fitness that is not in points
   kRankedWindow,  // the window, cut to the first so many: where ties are ranked, a plateau still has a slope
+  kAuto,          // the one that suits the search's fitness; outside a search kWindow
 };
 
 // Defaults are the values of the released code, except the two *_rank, which it does not publish.
@@ -33,15 +35,17 @@ struct OperatorParameters {
   double crossover_window_points = 1.0;  // percentage points of the metric
   int32_t crossover_window_minimum = 6;
   double points_per_unit = 100.0;  // fitness is a fraction: 1.0 is 100 points
-  ParentRule parent_rule = ParentRule::kWindow;
+  ParentRule parent_rule = ParentRule::kAuto;
   int32_t mutation_rank = 16;  // kRanking, kRankedWindow
   int32_t crossover_rank = 8;  // kRanking, kRankedWindow
+
+  bool operator==(const OperatorParameters&) const = default;
 };
+
+void visit(ParameterVisitor& v, OperatorParameters& p);
 
 // kMetric: kWindow; kMetricThenLoglik: kRankedWindow; kLoglik: kRanking.
 ParentRule parent_rule_of(FitnessKind kind);
-// Throws Error(kConfig) naming `where` and the parameter.
-void check_parameters(const OperatorParameters& parameters, const char* where);
 
 // The child that a number is drawn for.
 struct Child {

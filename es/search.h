@@ -14,25 +14,9 @@
 #include "es/algorithm.h"
 #include "es/archive.h"
 #include "es/genome.h"
+#include "es/search_config.h"
 
 namespace eep {
-
-struct PhaseConfig {
-  std::string algorithm = "eep";
-  int64_t evaluations = 0;
-  OperatorParameters parameters;
-};
-
-struct SearchConfig {
-  uint64_t seed = 11450;    // of the released code
-  int32_t population = 32;  // children made from the same archive and evaluated together; 1: steady state
-  FitnessKind fitness = FitnessKind::kMetricThenLoglik;
-  PhaseConfig prune{.algorithm = "eep", .evaluations = 101, .parameters = {}};
-  PhaseConfig merge{.algorithm = "eep", .evaluations = 301, .parameters = {}};
-};
-
-// Defaults, with the parent rule that suits the fitness in both phases.
-SearchConfig default_search_config(FitnessKind fitness);
 
 // A plan that enters the search: one-hot ones (W_RM = W_EM) take the place of the first random initials of
 // the prune phase, others, and all of them if every expert is kept, open the merge phase. They count as
@@ -45,6 +29,14 @@ struct WarmStart {
 // Receives different genomes in canonical form that the archive does not know; returns one result each, in
 // order. It may throw: the search then stands where it stood before the generation.
 using Evaluate = std::function<std::vector<Evaluation>(std::span<const Genome> genomes)>;
+
+// The same on the items that a generation is scored on.
+struct EvaluationRequest {
+  std::span<const Genome> genomes;
+  std::span<const int32_t> items;  // empty: the fixed ones
+  bool decisions = false;          // Evaluation::decisions are read
+};
+using EvaluateItems = std::function<std::vector<Evaluation>(const EvaluationRequest& request)>;
 
 // After every generation.
 struct SearchProgress {
@@ -81,8 +73,13 @@ class Search {
 
   bool done() const;
   // One generation.
+  SearchProgress step(const EvaluateItems& evaluate);
+  // Throws Error(kConfig) where a phase's algorithm reads decisions or there are fresh items.
   SearchProgress step(const Evaluate& evaluate);
   // Generations until done or *stop, which is looked at between generations.
+  SearchResult run(const EvaluateItems& evaluate,
+                   const std::function<void(const SearchProgress&)>& on_generation = {},
+                   const std::atomic<bool>* stop = nullptr);
   SearchResult run(const Evaluate& evaluate,
                    const std::function<void(const SearchProgress&)>& on_generation = {},
                    const std::atomic<bool>* stop = nullptr);
@@ -99,7 +96,8 @@ class Search {
   SearchResult result() const;
   // The plan of one evaluation.
   ExpertPlan plan(int64_t evaluation) const { return to_plan(space_, archive_[evaluation].genome); }
-  // The best `count` different genomes for dev selection: of the prune phase alone, or of everything.
+  // The best `count` different genomes for dev selection: of the prune phase alone, or of everything. Of a
+  // merge phase that hands a result over: that and the best of its last generation.
   std::vector<int64_t> leaders(int64_t count, bool prune_only) const;
 
  private:
@@ -113,6 +111,9 @@ class Search {
   size_t phase_index() const;  // of the phase that the next generation belongs to; phases_.size() when done
   uint64_t fingerprint() const;
   void told(int64_t begin, int64_t end);
+  int64_t handed_over() const;  // by the last phase's algorithm, or -1
+  // Where the next generation's items begin in the stream, and how many they are; {-1, 0}: the fixed ones.
+  std::pair<int64_t, int64_t> next_shard(const Algorithm& algorithm) const;
 
   GenomeSpace space_;
   SearchConfig config_;

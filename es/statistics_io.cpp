@@ -21,20 +21,6 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kMaxLayers = 4096;
 
-// One table for both ways.
-constexpr std::array<std::pair<const char*, std::vector<double> LayerStatistics::*>, 10> kSums = {{
-    {"count", &LayerStatistics::count},
-    {"gate", &LayerStatistics::gate},
-    {"selected_probability", &LayerStatistics::selected_probability},
-    {"probability", &LayerStatistics::probability},
-    {"norm", &LayerStatistics::norm},
-    {"squared_norm", &LayerStatistics::squared_norm},
-    {"gate_norm", &LayerStatistics::gate_norm},
-    {"probability_norm", &LayerStatistics::probability_norm},
-    {"gate_squared_norm", &LayerStatistics::gate_squared_norm},
-    {"max_activation", &LayerStatistics::max_activation},
-}};
-
 // A value of the file and where it stands.
 class Value {
  public:
@@ -167,11 +153,13 @@ SubsetErrors read_subset_errors(const Value& value, int32_t experts) {
 
 LayerStatistics read_layer(const Value& value, int32_t experts) {
   std::vector<std::string> keys = {"layer", "subset_errors"};
-  for (const auto& [name, member] : kSums) keys.emplace_back(name);
+  keys.insert(keys.end(), kExpertSumNames.begin(), kExpertSumNames.end());
   value.keys(keys);
   LayerStatistics layer;
   layer.layer = static_cast<int32_t>(value["layer"].integer(0, kMaxLayers - 1));
-  for (const auto& [name, member] : kSums) layer.*member = value[name].numbers(static_cast<size_t>(experts));
+  for (size_t sum = 0; sum < kExpertSums; ++sum) {
+    layer.sums[sum] = value[std::string(kExpertSumNames[sum])].numbers(static_cast<size_t>(experts));
+  }
   const Value errors = value["subset_errors"];
   for (size_t i = 0; i < errors.size(); ++i) {
     layer.subset_errors.push_back(read_subset_errors(errors[i], experts));
@@ -190,7 +178,7 @@ std::string statistics_json(const StatisticsFile& file) {
   root["layers"] = ordered_json::array();
   for (const LayerStatistics& layer : statistics.layers) {
     ordered_json item = {{"layer", layer.layer}};
-    for (const auto& [name, member] : kSums) item[name] = layer.*member;
+    for (size_t sum = 0; sum < kExpertSums; ++sum) item[std::string(kExpertSumNames[sum])] = layer.sums[sum];
     item["subset_errors"] = ordered_json::array();
     for (const SubsetErrors& errors : layer.subset_errors) {
       item["subset_errors"].push_back({{"kept", errors.kept},

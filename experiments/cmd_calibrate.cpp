@@ -9,7 +9,7 @@
 #include "experiments/command_inputs.h"
 #include "experiments/model_context.h"
 #include "experiments/program.h"
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/file.h"
 #include "loaders/requests.h"
 

@@ -28,7 +28,7 @@ int run_selection(const Arguments& arguments, CommandContext& context) {
   }
   Criterion criterion;
   try {
-    criterion.kind = parse_criterion(arguments.method);
+    criterion.row = &find_criterion(arguments.method);
   } catch (const Error& error) {
     throw Error(ExitCode::kUsage, "--method", error.what());
   }
@@ -74,10 +74,10 @@ void register_select(CommandLine& line) {
       line.command("select", "A plan from a score file by a one-shot criterion",
                    "eep select scores.json --method reap --experts 4 --out plan.json",
                    [=](CommandContext& context) { return run_selection(*arguments, context); });
+  const std::vector<std::string_view> names = criterion_names();
   command.option("SCORES", arguments->scores, "score file of eep calibrate").required();
-  command
-      .option("--method", arguments->method,
-              "criterion: random, frequency, soft_activation, ean, reap, naee, ...")
+  command.option("--method", arguments->method, "criterion (what each is: eep list criteria)")
+      .shown_as({names.begin(), names.end()})
       .required();
   command.option("--experts", arguments->experts, "experts kept in every layer").required().range(1, 512);
   command.option("--groups", arguments->groups,

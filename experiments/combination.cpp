@@ -9,8 +9,10 @@
 #include <filesystem>
 
 #include "es/criteria.h"
+#include "es/search.h"
 #include "experiments/command_inputs.h"
 #include "experiments/run_export.h"
+#include "experiments/study/samples.h"
 #include "loaders/file.h"
 #include "loaders/plan_io.h"
 
@@ -26,6 +28,11 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
       hooks_(hooks) {
   const ModelConfig& config = model_.config();
   require_original(model_.raw(), experiment_.model_path);
+  if (experiment_.model_dtype != "auto" && experiment_.model_dtype != dtype_name(config.dtype)) {
+    throw Error(ExitCode::kConfig, "model.dtype",
+                fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
+                            dtype_name(config.dtype)));
+  }
   if (experiment_.experts > config.num_experts) {
     throw Error(ExitCode::kConfig, "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,
@@ -37,11 +44,28 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
+  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
+}
+
+GenomeSpace CombinationRun::genome_space() const {
+  GenomeSpace space;
+  space.experts = static_cast<int32_t>(model_.config().num_experts);
+  space.kept.assign(groups_.size(), kept_);
+  space.layers = groups_;
+  space.top_k = top_k_;
+  space.router_space = space_;
+  return space;
+}
+
+SearchConfig CombinationRun::search_config() const {
+  SearchConfig config = experiment_.search;
+  config.shards = task_.shards();
+  return config;
 }
 
 int64_t CombinationRun::planned_evaluations() const {
   const bool prunes = kept_ < model_.config().num_experts;
-  return (prunes ? experiment_.prune.evaluations : 0) + experiment_.merge.evaluations;
+  return (prunes ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
 void CombinationRun::check_stop() const {
@@ -72,25 +96,21 @@ void CombinationRun::make_baselines() {
     check_stop();
     if (name == "full") continue;
     Criterion criterion;
-    criterion.kind = parse_criterion(name);
-    criterion.seed = static_cast<uint64_t>(experiment_.seed);
-    double seconds = 0;
-    static const ExpertStatistics kNone;
-    const bool random = criterion.kind == CriterionKind::kRandom;
-    const ExpertStatistics* statistics = &kNone;
-    if (!random)
-      statistics = &task_.statistics(
+    criterion.row = &find_criterion(name);
+    criterion.seed = experiment_.search.seed;
+    if (criterion.row->calibrates) {
+      double seconds = 0;
+      const ExpertStatistics& statistics = task_.statistics(
           subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
-    Method& method =
-        add(name, kept_, top_k_,
-            random ? ExpertPlan{} : select_plan(*statistics, criterion, kept_, groups_, top_k_, space_));
-    method.result.seconds = seconds;
-    if (!random) continue;
-    ExpertStatistics sizes;  // the random criterion reads the number of experts alone
-    sizes.experts = experts;
+      Method& method =
+          add(name, kept_, top_k_, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      method.result.seconds = seconds;
+      continue;
+    }
+    Method& method = add(name, kept_, top_k_, ExpertPlan{});
     for (int64_t draw = 0; draw < experiment_.random_draws; ++draw) {
-      criterion.draw = static_cast<uint32_t>(draw);
-      method.draws.push_back(select_plan(sizes, criterion, kept_, groups_, top_k_, space_));
+      method.draws.push_back(
+          random_plan(experts, kept_, criterion.seed, static_cast<uint32_t>(draw), groups_, top_k_, space_));
     }
     method.plan = method.draws[0];
   }
@@ -105,9 +125,9 @@ int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
     const auto key = [&](size_t at) {
-      const bool loglik = experiment_.fitness == "loglik";
+      const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
       return std::pair(loglik ? results[at]->loglik : results[at]->score,
-                       experiment_.fitness == "metric" ? 0.0 : results[at]->loglik);
+                       experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
     };
     if (key(i) > key(best)) best = i;
   }
@@ -116,7 +136,7 @@ int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
 
 void CombinationRun::final_scores() {
   const Metric metric = task_.task().metric;
-  const uint64_t seed = static_cast<uint64_t>(experiment_.seed);
+  const uint64_t seed = experiment_.search.seed;
   std::vector<Split> splits{Split::kTrain};
   if (task_.has_dev()) splits.push_back(Split::kDev);
   splits.push_back(Split::kTest);
@@ -136,6 +156,13 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    const SplitResult* pruned = nullptr;
+    for (size_t at = 0; at < plans.size(); ++at) {
+      const auto is_pruned = [&](const Method& method) {
+        return method.result.name == "eep_prune" && method.plan == plans[at];
+      };
+      if (std::any_of(methods_.begin(), methods_.end(), is_pruned)) pruned = results[at];
+    }
     for (Method& method : methods_) {
       std::optional<SplitScore> score;
       if (!method.draws.empty()) {
@@ -144,6 +171,8 @@ void CombinationRun::final_scores() {
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
+          score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
         ++next;
       }
@@ -155,23 +184,7 @@ void CombinationRun::final_scores() {
 }
 
 void CombinationRun::write_samples(const std::string& name, const SplitResult& result) {
-  const Requests& requests = task_.evaluator(Split::kTest).requests();
-  std::string lines;
-  for (size_t i = 0; i < result.items.size(); ++i) {
-    const Item& item = requests.items()[i];
-    const ItemScore& score = result.items[i];
-    Json line{{"item", i}, {"prompt", item.prompt}};
-    if (requests.task().kind == TaskKind::kMultipleChoice) {
-      line["target"] = item.choices[static_cast<size_t>(item.label)];
-      line["prediction"] = item.choices[static_cast<size_t>(score.prediction)];
-    } else {
-      line["target"] = item.references;
-      line["output"] = requests.output_text(score.output);  // as far as it was needed to decide the item
-    }
-    line["score"] = score.metric;
-    line["right_loglik"] = score.right_loglik;
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  }
+  const std::string lines = samples_lines(task_.evaluator(Split::kTest).requests(), result);
   write_file_atomic(path("samples/" + name + ".jsonl"), lines);
 }
 
@@ -179,18 +192,20 @@ void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& 
                                      const std::string& method) {
   const Json provenance{{"method", method},
                         {"experiment", experiment_.name},
-                        {"seed", experiment_.seed},
+                        {"seed", experiment_.search.seed},
                         {"task", task_.task().name},
                         {"data", task_.train_hash()}};
   write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
 }
 
+void CombinationRun::make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+}
+
 Json CombinationRun::run() {
-  for (const char* folder : {"checkpoints", "samples", "plans"}) {
-    std::error_code error;
-    std::filesystem::create_directories(path(folder), error);
-    if (error) throw Error(ExitCode::kIo, path(folder), "cannot create the directory: " + error.message());
-  }
+  for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";
@@ -201,8 +216,8 @@ Json CombinationRun::run() {
   final_scores();
   if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
     export_run_model(model_, methods_.back().plan,
-                     {{"experiment", experiment_.name}, {"seed", experiment_.seed}}, Device{}, path("model"),
-                     hooks_.say);
+                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
+                     path("model"), hooks_.say);
   }
 
   Json methods = Json::array();
@@ -210,7 +225,7 @@ Json CombinationRun::run() {
   Json result{{"format", "eep-result"},
               {"version", 1},
               {"name", experiment_.name},
-              {"seed", experiment_.seed},
+              {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
               {"weights", dtype_name(model_.dtype())},
               {"task",

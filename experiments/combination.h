@@ -7,9 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "es/search.h"
 #include "experiments/methods.h"
+#include "experiments/study/experiment.h"
 #include "experiments/task_context.h"
-#include "loaders/experiment.h"
 
 namespace eep {
 
@@ -25,8 +26,8 @@ struct Interrupted {};
 
 class CombinationRun {
  public:
-  // directory: exists. subset_kept: kept counts for which calibration measures subset errors (all of a sweep,
-  // so that it is shared).
+  // Throws Error(kConfig) where the experiment does not fit the model. directory: exists. subset_kept: kept
+  // counts for which calibration measures subset errors (all of a sweep, so that it is shared).
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
@@ -43,8 +44,16 @@ class CombinationRun {
     std::vector<ExpertPlan> draws;  // random
   };
 
+  GenomeSpace genome_space() const;
+  SearchConfig search_config() const;
   void make_baselines();
+  struct Searched;  // a finished search and what it took
   void search();
+  Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
+  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
+                    double seconds);
+  static void make_directory(const std::string& path);
   int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);

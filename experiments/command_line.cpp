@@ -37,6 +37,11 @@ Option Option::one_of(const std::vector<std::string>& values) const {
   return *this;
 }
 
+Option Option::shown_as(const std::vector<std::string>& values) const {
+  option_->type_name(fmt::format("TEXT:{{{}}}", fmt::join(values, ",")));
+  return *this;
+}
+
 Option Option::needs(const Option& other) const {
   option_->needs(other.option_);
   return *this;

@@ -28,6 +28,8 @@ class Option {
   Option required() const;
   Option range(int64_t least, int64_t most) const;
   Option one_of(const std::vector<std::string>& values) const;
+  // The help shows them as one_of does; what they mean is checked later.
+  Option shown_as(const std::vector<std::string>& values) const;
   Option needs(const Option& other) const;
   // The values of a list are one word: 4,6.
   Option comma_separated() const;

@@ -8,23 +8,20 @@
 namespace eep {
 namespace {
 
-constexpr int64_t kCandidates = 4;
+constexpr int32_t kCandidates = 4;
 
 // Random subsets a layer; for the merge phase with a little of every expert in every row, a different little
 // for every candidate.
 std::vector<ExpertPlan> candidates(const ModelConfig& config, const Experiment& experiment, bool merge) {
-  ExpertStatistics sizes;  // the random criterion reads the number of experts alone
-  sizes.experts = static_cast<int32_t>(config.num_experts);
-  Criterion criterion;
-  criterion.kind = CriterionKind::kRandom;
   const auto groups = split_layers(config.sparse, static_cast<int32_t>(config.sparse_layers()));
   std::vector<ExpertPlan> plans;
-  for (; criterion.draw < std::min(kCandidates, experiment.population); ++criterion.draw) {
-    plans.push_back(select_plan(sizes, criterion, static_cast<int32_t>(experiment.experts), groups,
-                                static_cast<int32_t>(config.top_k), RouterSpace::kLogits));
+  for (int32_t draw = 0; draw < std::min(kCandidates, experiment.search.population); ++draw) {
+    plans.push_back(random_plan(
+        static_cast<int32_t>(config.num_experts), static_cast<int32_t>(experiment.experts), /*seed=*/0,
+        static_cast<uint32_t>(draw), groups, static_cast<int32_t>(config.top_k), RouterSpace::kLogits));
     if (!merge) continue;
     for (PlanGroup& group : plans.back().groups) {
-      for (float& value : group.expert_merging) value += 0.01f * static_cast<float>(criterion.draw + 1);
+      for (float& value : group.expert_merging) value += 0.01f * static_cast<float>(draw + 1);
     }
   }
   return plans;

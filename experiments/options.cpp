@@ -7,16 +7,22 @@
 #include <charconv>
 #include <cmath>
 #include <thread>
+#include <vector>
 
 #include "experiments/command_line.h"
 #include "kernels/cpu_target.h"
 #include "kernels/error.h"
 
 namespace eep {
+namespace {
+
+const std::vector<std::string> kDevices{"auto", "cpu", "cuda", "cuda:N", "simt"};
+
+}  // namespace
 
 void CommonOptions::add_to(const Command& command) {
-  command.option("--device", device_name,
-                 "auto, cpu, cuda, cuda:N, or simt (CUDA kernels on the host, for tests)");
+  command.option("--device", device_name, "where to compute; simt: CUDA kernels on the host, for tests")
+      .shown_as(kDevices);
   command.option("--threads", threads, "CPU threads (default: all); results do not depend on it")
       .range(1, 4096);
   command.option("--memory", memory_text,
@@ -94,8 +100,9 @@ void CommonOptions::open_device() {
     ops = &simt_ops();
     device.kind = DeviceKind::kSimt;
   } else if (device_name != "auto" && device_name != "cpu") {
-    throw Error(ExitCode::kUsage, "--device",
-                "unknown device (expected auto, cpu, cuda, cuda:N or simt, got " + device_name + ")");
+    throw Error(
+        ExitCode::kUsage, "--device",
+        fmt::format("unknown device (expected one of {}, got {})", fmt::join(kDevices, ", "), device_name));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <new>
 #include <ostream>
 
+#include "engine/ops.h"
 #include "experiments/combination.h"
 #include "experiments/version.h"
 
@@ -23,16 +24,20 @@ int run_body(const CommandBody& body, CommandContext& context) {
   return code;
 }
 
+// Those that --device may name.
+std::string built_backends() { return std::string("cpu, ") + (cuda_built() ? "cuda, " : "") + "simt"; }
+
 }  // namespace
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
-  CommandLine line("eep", "eep: efficient expert pruning for sparse mixture-of-experts language models",
-                   std::string("eep ") + kVersion + " (" + __VERSION__ + ", CPU backend)");
+  CommandLine line(
+      "eep", "eep: efficient expert pruning for sparse mixture-of-experts language models",
+      std::string("eep ") + kVersion + " (" + __VERSION__ + "; backends: " + built_backends() + ")");
   CommonOptions options;
   options.add_to(line.every_command());
   for (auto add : {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
                    register_eval, register_calibrate, register_select, register_run, register_export,
-                   register_verify, register_import_coefficients, register_convert}) {
+                   register_verify, register_import_coefficients, register_convert, register_list}) {
     add(line);
   }
   std::string words = "eep";

@@ -18,7 +18,7 @@ struct CommandContext {
   const std::string& command_line;
 };
 
-// Each adds its command.
+// Each adds its command; program.cpp lists them.
 void register_inspect(CommandLine& line);
 void register_doctor(CommandLine& line);
 void register_tokenize(CommandLine& line);
@@ -32,6 +32,7 @@ void register_export(CommandLine& line);
 void register_verify(CommandLine& line);
 void register_import_coefficients(CommandLine& line);
 void register_convert(CommandLine& line);
+void register_list(CommandLine& line);
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err);
 

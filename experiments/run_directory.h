@@ -29,7 +29,11 @@ class RunDirectory {
 std::string default_run_path(const std::string& name, const std::string& resolved_config);
 
 // Versions, hardware, seed, hashes and the command line.
-Json make_manifest(const std::string& command_line, int threads, int64_t seed, const std::string& model_path,
+Json make_manifest(const std::string& command_line, int threads, uint64_t seed, const std::string& model_path,
                    const std::string& model_hash);
+
+// Writes the manifest, or, where the run has one, throws Error(kData) if the model, the data or (on the same
+// device) the choice of kernels has changed since.
+void keep_manifest(const std::string& file, const Json& manifest);
 
 }  // namespace eep

@@ -29,6 +29,7 @@ std::string TaskContext::key(const Experiment& e) {
   std::string key = find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
+  key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
     key += "\n" + std::to_string(value);
   return key;
@@ -41,8 +42,20 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
       memory_(memory),
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
-  evaluators_[Split::kTrain] = make_evaluator(experiment_.train, experiment_.train.limit);
-  train_hash_ = items_hash(evaluators_[Split::kTrain]->requests().items());
+  if (experiment_.search.shards.shard > 0) {
+    fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
+    const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+    if (experiment_.search.shards.shard > items) {
+      throw Error(ExitCode::kConfig, "task.train.shard",
+                  fmt::format("more items than the split has (expected 1..{}, got {})", items,
+                              experiment_.search.shards.shard));
+    }
+    train_hash_ = items_hash(fresh_->requests().items());
+    evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
+  } else {
+    evaluators_[Split::kTrain] = make_evaluator(experiment_.train, experiment_.train.limit);
+    train_hash_ = items_hash(evaluators_[Split::kTrain]->requests().items());
+  }
   if (has_dev()) evaluators_[Split::kDev] = make_evaluator(experiment_.dev, experiment_.dev.limit);
   if (task_.data.count(experiment_.test.split) == 0)
     load_items(task_, experiment_.test.split, 1);  // says what is missing
@@ -51,6 +64,14 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
   return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
                                           load_items(task_, use.split, limit), model_.tokenizer());
+}
+
+ShardConfig TaskContext::shards() const {
+  if (!fresh_) return {};
+  const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+  const int64_t fixed = experiment_.search.shards.fixed > 0 ? experiment_.search.shards.fixed
+                                                            : 4 * experiment_.search.shards.shard;
+  return {items, experiment_.search.shards.shard, std::min(items, fixed)};
 }
 
 Json TaskContext::hashes() {

@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "engine/calibration.h"
+#include "es/shards.h"
 #include "experiments/calibration_cache.h"
 #include "experiments/evaluator.h"
 #include "experiments/model_context.h"
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/json.h"
 
 namespace eep {
@@ -27,7 +28,11 @@ class TaskContext {
 
   const Task& task() const { return task_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
+  // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
+  // All items of the train split that shards are made of.
+  SplitEvaluator& fresh_evaluator() { return fresh_ ? *fresh_ : evaluator(Split::kTrain); }
+  ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
   // One calibration pass over the train split, with subset errors for the given kept counts; read from the
@@ -56,6 +61,7 @@ class TaskContext {
   std::string train_hash_;
   std::string cache_;  // directory, or ""
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
+  std::unique_ptr<SplitEvaluator> fresh_;  // with shards
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
   std::map<std::vector<int32_t>, Calibration> statistics_;
 };

@@ -1,6 +1,6 @@
 // expert_ffn: out[slot] = down(silu(gate(x)) * up(x)) for the row of each slot, grouped by expert:
-//   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate],   y = h W_down^T   [rows of the
-//   group, hidden]
+//   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate]
+//   y = h W_down^T                      [rows of the group, hidden]
 // GEMM chains as in gemm.h. A dense FFN or a shared expert is one group with every row.
 #pragma once
 

@@ -110,8 +110,109 @@ __global__ void __launch_bounds__(kThreads) merge_few(const __grid_constant__ Me
   }
 }
 
-// ---- many experts: tensor cores ---------------------------------------------------------------------------
-// merged [64 rows, elements] += (hi + lo) [64, 16 experts] x base [16 experts, elements]
+// ---- up to 128 experts: tensor cores, base experts in registers -------------------------------------------
+// merged [16 rows, elements] += (hi + lo) [16, 16 experts] x base [16 experts, elements]
+
+constexpr int kResidentThreads = 128;
+constexpr int kResidentColumns = 64;  // of a warp
+constexpr int kResidentTile = kResidentThreads / 32 * kResidentColumns;
+constexpr int kResidentExperts = 128;
+constexpr int kRing = 4;  // row blocks whose coefficients are here or on their way
+
+// Where 16-byte piece `piece` of an expert lies in the block's tile, in elements.
+__device__ int resident_place(int expert, int piece) {
+  return expert * kResidentTile + 8 * (piece ^ expert % 8);
+}
+
+// block: kResidentThreads; grid: ceil(elements / kResidentTile); shared: the tile of 16 kSteps experts, then
+// the coefficients of kRing row blocks. A warp keeps its 64 elements of every expert in registers, and reads
+// nothing but coefficients, which the block brings four row blocks ahead.
+template <class Half, int kSteps>
+__global__ void __launch_bounds__(kResidentThreads, 2)
+    merge_resident(const __grid_constant__ MergeArgs args) {
+  constexpr int kBlocks = kResidentColumns / 8, kPieces = kResidentTile / 8;
+  constexpr int kWords = kSteps * 2 * 32;  // uint4 of a row block's coefficients
+  uint16_t* const tile = dynamic_shared<uint16_t>();
+  uint4* const ring = reinterpret_cast<uint4*>(tile + 16 * kSteps * kResidentTile);
+  const int lane = threadIdx.x % 32, column = threadIdx.x / 32 * kResidentColumns;
+  const int row_blocks = static_cast<int>(ceil_div(args.rows, 16));
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kResidentTile;
+
+#pragma unroll 8
+  for (int n = 0; n < 16 * kSteps * kPieces / kResidentThreads; ++n) {
+    const int i = threadIdx.x + n * kResidentThreads, expert = i / kPieces, piece = i % kPieces;
+    const int64_t at = first + 8 * piece;
+    const bool there = expert < args.experts && at < args.elements;
+    const int valid = there ? static_cast<int>(min(static_cast<int64_t>(8), args.elements - at)) * 2 : 0;
+    cp_async_16(tile + resident_place(expert, piece), args.base[there ? expert : 0] + (there ? at : 0),
+                valid);
+  }
+  const auto copy_coefficients = [&](int block) {
+    if (block < row_blocks) {
+#pragma unroll
+      for (int n = 0; n < kWords / kResidentThreads; ++n) {
+        const int i = threadIdx.x + n * kResidentThreads;
+        cp_async_16(ring + block % kRing * kWords + i, args.fragments + int64_t{block} * kWords + i);
+      }
+    }
+    cp_async_commit();
+  };
+  for (int block = 0; block < kRing - 1; ++block) copy_coefficients(block);  // the first with the tile
+  cp_async_wait<kRing - 2>();
+  __syncthreads();  // the base experts are there
+  uint32_t base[kSteps][kBlocks / 2][4];
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int j = 0; j < kBlocks; j += 2) {
+      ldmatrix_x4_trans(base[step][j / 2],
+                        tile + resident_place(16 * step + lane % 16, column / 8 + j + lane / 16));
+    }
+  }
+
+  for (int block = 0; block < row_blocks; ++block) {
+    cp_async_wait<kRing - 2>();
+    __syncthreads();  // the row block is there, and nobody reads the one before it any more
+    copy_coefficients(block + kRing - 1);
+    uint16_t* to[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = 16 * block + lane / 4 + 8 * half;
+      to[half] = row < args.rows ? args.merged[row] : nullptr;
+    }
+    float sum[kBlocks][4] = {};
+    const uint4* const rows = ring + block % kRing * kWords + lane;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {  // hi before lo
+        const uint4 words = rows[(step * 2 + part) * 32];
+#pragma unroll
+        for (int j = 0; j < kBlocks; ++j) {
+          const uint32_t(&b)[4] = base[step][j / 2];
+          Half::mma(sum[j], {words.x, words.y, words.z, words.w}, {b[j % 2 * 2], b[j % 2 * 2 + 1]});
+        }
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int j = 0; j < kBlocks; j += 4) {
+        uint32_t word[4];
+#pragma unroll
+        for (int c = 0; c < 4; ++c) word[c] = Half::pack(sum[j + c][2 * half], sum[j + c][2 * half + 1]);
+        const uint4 eight = transpose_quad(word[0], word[1], word[2], word[3]);
+        if (to[half] != nullptr)
+          store_piece(to[half], first + column + 8 * (j + lane % 4), args.elements, eight);
+      }
+    }
+  }
+  cp_async_wait<0>();
+}
+
+// ---- more experts: tensor cores, base experts in shared memory
+// --------------------------------------------- merged [64 rows, elements] += (hi + lo) [64, 16 experts] x
+// base [16 experts, elements]
 
 constexpr int kManyThreads = 128;
 constexpr int kWarpColumns = 64, kWarpRows = 64;
@@ -319,6 +420,19 @@ void launch_few(const Device& device, MergeArgs args) {
   }
 }
 
+template <class Half, int kSteps>
+void launch_resident(const Device& device, const MergeArgs& args) {
+  constexpr size_t kTileBytes = size_t{2} * 16 * kSteps * kResidentTile;
+  constexpr size_t kRingBytes = size_t{16} * kRing * kSteps * 2 * 32;
+  launch(device,
+         {"expert_merge",
+          static_cast<unsigned>(ceil_div(args.elements, kResidentTile)),
+          kResidentThreads,
+          kTileBytes + kRingBytes,
+          {{"experts", args.experts}, {"rows", args.rows}, {"elements", args.elements}}},
+         merge_resident<Half, kSteps>, args);
+}
+
 template <class Half, int kColumns>
 void launch_many(const Device& device, const MergeArgs& args) {
   launch(device,
@@ -331,12 +445,13 @@ void launch_many(const Device& device, const MergeArgs& args) {
 }
 
 // Coefficients as fragments A of mma.m16n8k16 (ptx.h), hi and lo, zeros beyond rows and experts: whole chunks
-// of 64 rows, of each the steps of 16 experts, of each the row blocks.
-std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32_t experts, DType dtype) {
+// of `blocks` row blocks, of each the steps of 16 experts, of each the row blocks.
+std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32_t experts, DType dtype,
+                                   int64_t blocks, int64_t steps) {
   const auto narrow = [dtype](float v) { return dtype == DType::kBF16 ? f32_to_bf16(v) : f32_to_f16(v); };
   const auto widen = [dtype](uint16_t b) { return dtype == DType::kBF16 ? bf16_to_f32(b) : f16_to_f32(b); };
-  const int64_t chunks = ceil_div(rows, kWarpRows), steps = ceil_div(experts, 16);
-  std::vector<uint4> fragments(static_cast<size_t>(chunks * steps * kStepWords), uint4{0, 0, 0, 0});
+  const int64_t chunk_rows = 16 * blocks, chunks = ceil_div(rows, chunk_rows);
+  std::vector<uint4> fragments(static_cast<size_t>(chunks * steps * blocks * 2 * 32), uint4{0, 0, 0, 0});
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t expert = 0; expert < experts; ++expert) {
       const float value = coefficient[row * experts + expert];
@@ -347,7 +462,7 @@ std::vector<uint4> split_fragments(const float* coefficient, int32_t rows, int32
       }
       const uint16_t hi = narrow(value), lo = narrow(value - widen(hi));
       const int64_t r = row % 16, e = expert % 16, lane = r % 8 * 4 + e % 8 / 2;
-      const int64_t block = ((row / kWarpRows * steps + expert / 16) * kRowBlocks + row % kWarpRows / 16) * 2;
+      const int64_t block = ((row / chunk_rows * steps + expert / 16) * blocks + row % chunk_rows / 16) * 2;
       for (int64_t p = 0; p < 2; ++p) {
         uint4& words = fragments[static_cast<size_t>((block + p) * 32 + lane)];
         uint32_t* const word[4] = {&words.x, &words.y, &words.z, &words.w};
@@ -374,8 +489,13 @@ void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, 
     merge_args.coefficient = staging.put(args.coefficient, int64_t{args.rows} * args.experts);
     return launch_few<Half>(device, merge_args);
   }
-  const std::vector<uint4> fragments = split_fragments(args.coefficient, args.rows, args.experts, args.dtype);
+  const bool resident = args.experts <= kResidentExperts;
+  const int64_t steps = !resident ? ceil_div(args.experts, 16) : args.experts <= 64 ? 4 : 8;
+  const std::vector<uint4> fragments = split_fragments(args.coefficient, args.rows, args.experts, args.dtype,
+                                                       resident ? 1 : kRowBlocks, steps);
   merge_args.fragments = staging.put(fragments.data(), static_cast<int64_t>(fragments.size()));
+  if (resident && steps == 4) return launch_resident<Half, 4>(device, merge_args);
+  if (resident) return launch_resident<Half, 8>(device, merge_args);
   if (args.experts <= 192) return launch_many<Half, 256>(device, merge_args);
   launch_many<Half, 128>(device, merge_args);
 }

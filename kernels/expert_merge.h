@@ -11,8 +11,8 @@
 namespace eep {
 
 struct ExpertMergeArgs {
-  const void* const* base =
-      nullptr;  // [experts] `elements` values each, packed alike; may be null where every row has 0
+  // [experts] `elements` values each, packed alike; may be null where every row has 0
+  const void* const* base = nullptr;
   int32_t experts = 0;
   int64_t elements = 0;
   DType dtype = DType::kF32;

@@ -13,7 +13,7 @@ namespace eep {
 Device open_simt(int index);
 Device open_cuda(int index);
 void close_simt(const Device& device);
-bool wgmma_supported_cuda();  // by the device that was opened last
+bool wgmma_supported_cuda();  // by the device in use; no where there is none
 void close_cuda(const Device& device);
 
 // Memory of the device, aligned to 256 bytes; an Error says what was asked for and what was free.

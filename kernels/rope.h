@@ -1,6 +1,6 @@
 // rope: rotary position embedding in the half-split pairing, in place:
-//   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin), angle = position *
-//   inv_freq[i].
+//   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin)
+//   angle = position * inv_freq[i]
 // With a norm every head is normalised first, as rmsnorm does it over rows of head_dim (Qwen3's q and k): the
 // bits are those of rmsnorm in place and rope after it.
 #pragma once

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "loaders/config_json.h"
+#include "loaders/families.h"
 #include "loaders/plan_io.h"
 #include "loaders/safetensors.h"
 
@@ -221,9 +222,8 @@ class Loader {
     }
     layer.post_norm = vector(prefix + "post_attention_layernorm.weight", hidden);
 
-    const bool old_mixtral =
-        config.family == Family::kMixtral && table_.has(prefix + "block_sparse_moe.gate.weight");
-    const std::string mlp = prefix + (old_mixtral ? "block_sparse_moe." : "mlp.");
+    const std::string own = prefix + family_row(config.family).mlp;
+    const std::string mlp = table_.has(own + "gate.weight") ? own : prefix + FamilyRow{}.mlp;
     if (!sparse) {
       layer.dense = ffn(mlp, config.dense_intermediate_size);
       return layer;
@@ -239,10 +239,10 @@ class Loader {
 
   RawFfn ffn(const std::string& prefix, int64_t inner) {
     const int64_t hidden = model_.config.hidden_size;
-    const bool numbered = table_.has(prefix + "w1.weight");  // Mixtral's own names
-    return {matrix(prefix + (numbered ? "w1.weight" : "gate_proj.weight"), inner, hidden),
-            matrix(prefix + (numbered ? "w3.weight" : "up_proj.weight"), inner, hidden),
-            matrix(prefix + (numbered ? "w2.weight" : "down_proj.weight"), hidden, inner)};
+    const FamilyRow& own = family_row(model_.config.family);
+    const FamilyRow names = table_.has(prefix + own.gate) ? own : FamilyRow{};
+    return {matrix(prefix + names.gate, inner, hidden), matrix(prefix + names.up, inner, hidden),
+            matrix(prefix + names.down, hidden, inner)};
   }
 
   void load_experts(const std::string& prefix, int64_t stored, std::vector<RawFfn>& experts) {

@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <vector>
 
@@ -219,43 +220,58 @@ std::string normalise(std::string_view text) {
   return out;
 }
 
+constexpr std::string_view kFirstOption = "first_option";
+
+// In the order of the enum.
+using Rule = const ExtractRule&;
+constexpr std::array kRules{
+    ExtractRow{"none", "the text without surrounding white space",
+               [](Rule, std::string_view text) { return strip(text); }},
+    ExtractRow{"first_capital", "the first capital letter",
+               [](Rule, std::string_view text) { return first_capital(text); }},
+    ExtractRow{kFirstOption, "the option that an answer in prose names",
+               [](Rule rule, std::string_view text) {
+                 return OptionFinder(plain_separators(text), rule.options).find();
+               }},
+    ExtractRow{"last_number", "the last number before the next question, or NULL",
+               [](Rule, std::string_view text) { return last_number(text); }},
+    ExtractRow{"first_line", "the first line that is not blank, without \"Answer: \"",
+               [](Rule, std::string_view text) { return first_line(text); }},
+    ExtractRow{"squad", "the first line, behind \"answer is\"",
+               [](Rule, std::string_view text) { return squad_answer(text); }},
+};
+
 }  // namespace
+
+std::span<const ExtractRow> extract_rules() { return kRules; }
+
+std::string extract_rule_names() {
+  std::string names;
+  for (const ExtractRow& row : kRules) {
+    if (!names.empty()) names += &row == &kRules.back() ? " or " : ", ";
+    names += row.name;
+    if (row.name == kFirstOption) names += "(LETTERS)";
+  }
+  return names;
+}
 
 bool parse_extract(std::string_view text, ExtractRule* rule) {
   *rule = {};
-  if (text == "none") return true;
-  if (text == "first_capital") rule->kind = ExtractKind::kFirstCapital;
-  if (text == "last_number") rule->kind = ExtractKind::kLastNumber;
-  if (text == "first_line") rule->kind = ExtractKind::kFirstLine;
-  if (text == "squad") rule->kind = ExtractKind::kSquad;
-  constexpr std::string_view kOption = "first_option(";
-  if (text.starts_with(kOption) && text.ends_with(")")) {
-    rule->options = std::string(text.substr(kOption.size(), text.size() - kOption.size() - 1));
-    std::sort(rule->options.begin(), rule->options.end());
-    const bool letters = !rule->options.empty() && std::all_of(rule->options.begin(), rule->options.end(),
-                                                               [](char c) { return c >= 'A' && c <= 'Z'; });
-    if (!letters) return false;
-    rule->kind = ExtractKind::kFirstOption;
-  }
-  return rule->kind != ExtractKind::kNone;
+  const size_t bracket = text.ends_with(")") ? text.find('(') : std::string_view::npos;
+  const std::string_view name = text.substr(0, bracket);
+  const auto row = std::find_if(kRules.begin(), kRules.end(), [&](const auto& r) { return r.name == name; });
+  const bool lettered = bracket != std::string_view::npos;
+  if (row == kRules.end() || lettered != (name == kFirstOption)) return false;
+  rule->kind = static_cast<ExtractKind>(row - kRules.begin());
+  if (!lettered) return true;
+  rule->options = std::string(text.substr(bracket + 1, text.size() - bracket - 2));
+  std::sort(rule->options.begin(), rule->options.end());
+  return !rule->options.empty() &&
+         std::all_of(rule->options.begin(), rule->options.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
 }
 
 std::string extract_answer(const ExtractRule& rule, std::string_view text) {
-  switch (rule.kind) {
-    case ExtractKind::kNone:
-      return strip(text);
-    case ExtractKind::kFirstCapital:
-      return first_capital(text);
-    case ExtractKind::kLastNumber:
-      return last_number(text);
-    case ExtractKind::kFirstLine:
-      return first_line(text);
-    case ExtractKind::kSquad:
-      return squad_answer(text);
-    case ExtractKind::kFirstOption:
-      return OptionFinder(plain_separators(text), rule.options).find();
-  }
-  return "";
+  return kRules.at(static_cast<size_t>(rule.kind)).answer(rule, text);
 }
 
 std::string strip(std::string_view text) {

@@ -2,6 +2,8 @@
 // (first capital letter, first option, last number, ...) and of the plain one.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,8 +16,17 @@ struct ExtractRule {
   std::string options;                    // kFirstOption: the letters, ascending
 };
 
-// "none", "first_capital", "first_option(ABC)", "last_number", "first_line", "squad". False if there is no
-// such rule.
+// A row of the table of rules.
+struct ExtractRow {
+  std::string_view name;  // first_option is written with its letters: first_option(ABC)
+  std::string_view words;
+  std::string (*answer)(const ExtractRule& rule, std::string_view text) = nullptr;
+};
+
+std::span<const ExtractRow> extract_rules();  // in the order of the enum
+// None, first_capital, first_option(LETTERS), ...: what a task file may say.
+std::string extract_rule_names();
+// False if there is no such rule.
 bool parse_extract(std::string_view text, ExtractRule* rule);
 
 // The answer; "" (last_number: "NULL") when there is none.

@@ -1,6 +1,7 @@
 #include "loaders/metric.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -11,19 +12,6 @@
 namespace eep {
 namespace {
 
-const std::vector<std::pair<std::string, Metric>>& table() {
-  static const std::vector<std::pair<std::string, Metric>> names{{"acc", Metric::kAcc},
-                                                                 {"acc_norm", Metric::kAccNorm},
-                                                                 {"exact_match", Metric::kExactMatch},
-                                                                 {"f1", Metric::kF1},
-                                                                 {"contains", Metric::kContains},
-                                                                 {"em_contains", Metric::kEmContains},
-                                                                 {"squad_contains", Metric::kSquadContains},
-                                                                 {"number_equal", Metric::kNumberEqual},
-                                                                 {"squad_exact", Metric::kSquadExact}};
-  return names;
-}
-
 std::map<std::string, int> tokens_of(std::string_view text) {
   std::map<std::string, int> counts;
   std::istringstream words(official_normalise(text));
@@ -32,7 +20,7 @@ std::map<std::string, int> tokens_of(std::string_view text) {
   return counts;
 }
 
-double f1(std::string_view answer, std::string_view reference) {
+double f1(const std::string& answer, const std::string& reference) {
   const auto a = tokens_of(answer), b = tokens_of(reference);
   int common = 0, size_a = 0, size_b = 0;
   for (const auto& [word, count] : a) {
@@ -51,36 +39,40 @@ std::optional<double> number(const std::string& text) {
   return value;
 }
 
-double score_one(Metric metric, const std::string& answer, const std::string& reference) {
-  const auto contains = [](const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos ? 1.0 : 0.0;
-  };
-  switch (metric) {
-    case Metric::kExactMatch:
-      return strip(answer) == strip(reference) ? 1 : 0;
-    case Metric::kF1:
-      return f1(answer, reference);
-    case Metric::kContains:
-      return contains(answer, reference);
-    case Metric::kEmContains: {
-      const std::string normal = general_normalise(answer);
-      return std::max(contains(normal, general_normalise(reference)), contains(normal, reference));
-    }
-    case Metric::kSquadContains:
-      return contains(general_normalise(answer), lower_case(squad_normalise(reference)));
-    case Metric::kNumberEqual: {
-      if (answer == reference) return 1;
-      const auto a = number(answer), b = number(reference);
-      return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
-    }
-    case Metric::kSquadExact:
-      return official_normalise(answer) == official_normalise(reference) ? 1 : 0;
-    case Metric::kAcc:
-    case Metric::kAccNorm:
-      return 0;
-  }
-  return 0;
+double contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos ? 1 : 0;
 }
+double exact_match(const std::string& answer, const std::string& reference) {
+  return strip(answer) == strip(reference) ? 1 : 0;
+}
+double em_contains(const std::string& answer, const std::string& reference) {
+  const std::string normal = general_normalise(answer);
+  return std::max(contains(normal, general_normalise(reference)), contains(normal, reference));
+}
+double squad_contains(const std::string& answer, const std::string& reference) {
+  return contains(general_normalise(answer), lower_case(squad_normalise(reference)));
+}
+double number_equal(const std::string& answer, const std::string& reference) {
+  if (answer == reference) return 1;
+  const auto a = number(answer), b = number(reference);
+  return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
+}
+double squad_exact(const std::string& answer, const std::string& reference) {
+  return official_normalise(answer) == official_normalise(reference) ? 1 : 0;
+}
+
+// In the order of the enum.
+constexpr std::array kMetrics{
+    MetricRow{"acc", "arg-max of the choices' log-likelihoods"},
+    MetricRow{"acc_norm", "the same, per character of the choice"},
+    MetricRow{"exact_match", "the answer equals a reference, white space at the ends apart", exact_match},
+    MetricRow{"f1", "best token F1 over the references, as SQuAD's own script", f1, /*binary=*/false},
+    MetricRow{"contains", "a reference is a substring of the answer", contains},
+    MetricRow{"em_contains", "the paper's for DROP and ReCoRD: normalised, substring", em_contains},
+    MetricRow{"squad_contains", "the paper's for SQuAD", squad_contains},
+    MetricRow{"number_equal", "the paper's for GSM8K: equal text, or numbers within 1e-6", number_equal},
+    MetricRow{"squad_exact", "equal after SQuAD's own normalisation", squad_exact},
+};
 
 // exact_match on the plain text: decided wrong once no reference begins with it. The right answer may still
 // be spoilt by more text.
@@ -123,34 +115,31 @@ std::optional<double> first_line_verdict(Metric metric, const ExtractRule& rule,
 
 }  // namespace
 
+std::span<const MetricRow> metrics() { return kMetrics; }
+const MetricRow& metric_row(Metric metric) { return kMetrics.at(static_cast<size_t>(metric)); }
+
 std::optional<Metric> parse_metric(std::string_view name) {
-  for (const auto& [known, metric] : table()) {
-    if (known == name) return metric;
+  for (size_t i = 0; i < kMetrics.size(); ++i) {
+    if (kMetrics[i].name == name) return static_cast<Metric>(i);
   }
   return std::nullopt;
 }
 
-const char* metric_name(Metric metric) {
-  for (const auto& [name, known] : table()) {
-    if (known == metric) return name.c_str();
-  }
-  return "?";
-}
+std::string metric_name(Metric metric) { return std::string(metric_row(metric).name); }
 
-const std::vector<std::string>& metric_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> list;
-    for (const auto& [name, metric] : table()) list.push_back(name);
-    return list;
-  }();
+std::vector<std::string> metric_names() {
+  std::vector<std::string> names;
+  for (const MetricRow& row : kMetrics) names.emplace_back(row.name);
   return names;
 }
 
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,
                   const std::vector<std::string>& references) {
+  const MetricRow& row = metric_row(metric);
+  if (row.score == nullptr) return 0;
   const std::string answer = extract_answer(rule, text);
   double best = 0;
-  for (const std::string& reference : references) best = std::max(best, score_one(metric, answer, reference));
+  for (const std::string& reference : references) best = std::max(best, row.score(answer, reference));
   return best;
 }
 

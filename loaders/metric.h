@@ -1,7 +1,9 @@
 // Metrics of one item, and the lossless early verdict: whether the metric can still change with more text.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,23 +13,33 @@
 namespace eep {
 
 enum class Metric : uint8_t {
-  kAcc,            // arg-max of the choices' log-likelihoods
-  kAccNorm,        // the same, per character of the choice
-  kExactMatch,     // the answer equals a reference, white space at the ends apart
-  kF1,             // best token F1 over the references, as SQuAD's own script
-  kContains,       // a reference is a substring of the answer
-  kEmContains,     // the paper's DROP and ReCoRD metric: normalised, substring
-  kSquadContains,  // the paper's SQuAD metric
-  kNumberEqual,    // the paper's GSM8K metric: equal text, or equal numbers within 1e-6
-  kSquadExact,     // equal after SQuAD's own normalisation
+  kAcc,
+  kAccNorm,
+  kExactMatch,
+  kF1,
+  kContains,
+  kEmContains,
+  kSquadContains,
+  kNumberEqual,
+  kSquadExact,
 };
 
+// A row of the table of metrics.
+struct MetricRow {
+  std::string_view name;
+  std::string_view words;
+  // Of an extracted answer against one reference; the best over the references counts. Null: of choices.
+  double (*score)(const std::string& answer, const std::string& reference) = nullptr;
+  bool binary = true;  // 0 or 1 for every item (paired exact test), else a fraction
+};
+
+std::span<const MetricRow> metrics();  // in the order of the enum
+const MetricRow& metric_row(Metric metric);
 std::optional<Metric> parse_metric(std::string_view name);
-const char* metric_name(Metric metric);
-const std::vector<std::string>& metric_names();
-inline bool is_choice_metric(Metric metric) { return metric == Metric::kAcc || metric == Metric::kAccNorm; }
-// 0 or 1 for every item (paired exact test), or a fraction.
-inline bool is_binary(Metric metric) { return metric != Metric::kF1; }
+std::string metric_name(Metric metric);
+std::vector<std::string> metric_names();
+inline bool is_choice_metric(Metric metric) { return metric_row(metric).score == nullptr; }
+inline bool is_binary(Metric metric) { return metric_row(metric).binary; }
 
 // Score of a generated text, which has been cut at the stop strings.
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,

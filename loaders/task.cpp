@@ -75,8 +75,7 @@ void read_fields(const YamlView& view, Task* task) {
       }
     }
     if (generate.has("extract") && !parse_extract(generate.at("extract").as_string(), &task->extract)) {
-      generate.at("extract").fail_expected(
-          "none, first_capital, first_option(LETTERS), last_number, first_line or squad");
+      generate.at("extract").fail_expected(extract_rule_names());
     }
   }
 }

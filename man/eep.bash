@@ -5,21 +5,25 @@ _eep() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
-      "run eval inspect logits generate tokenize calibrate select export verify import-coefficients convert doctor \
+      "run eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
+      doctor \
       --version --help" -- "$word")
     return
   fi
   case $previous in
-    --device) mapfile -t COMPREPLY < <(compgen -W "auto cpu" -- "$word") && return ;;
+    --device) mapfile -t COMPREPLY < <(compgen -W "auto cpu cuda simt" -- "$word") && return ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") && return ;;
     --router-space) mapfile -t COMPREPLY < <(compgen -W "logits probabilities" -- "$word") && return ;;
     --protocol) mapfile -t COMPREPLY < <(compgen -W "harness eep" -- "$word") && return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W "hf native" -- "$word") && return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 bf16" -- "$word") && return ;;
     --template) mapfile -t COMPREPLY < <(compgen -W "mistral-v1 chatml none" -- "$word") && return ;;
+    --parity) mapfile -t COMPREPLY < <(compgen -W "none hf eep" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --method)
-      mapfile -t COMPREPLY < <(compgen -W "random frequency soft_activation ean reap naee" -- "$word")
+      mapfile -t COMPREPLY < <(compgen -W \
+        "random frequency soft_activation soft_activation_selected soft_activation_all ean wean man msan reap \
+        reap_probability reap_l2 max_activation naee" -- "$word")
       return ;;
   esac
   case $command in
@@ -36,6 +40,10 @@ _eep() {
     import-coefficients) options="--layers --top-k --out" ;;
     convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;
   esac
+  if [ "$command $COMP_CWORD" = "list 2" ]; then
+    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria metrics extraction schema" -- "$word")
+    return
+  fi
   case $word in
     -*) mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$word") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$word") && compopt -o filenames 2>/dev/null ;;

@@ -2,7 +2,7 @@
 // the same run.
 //
 //   bench_device [--device cuda|cpu|simt] [--filter TEXT]... [--seconds S] [--csv FILE] [--markdown FILE]
-//   [--tiny] [--threads N] [--list]
+//                [--tiny] [--threads N] [--list]
 //
 // --filter keeps cases whose "id op shape" contains the text; several are gone through in their order.
 // --seconds: of samples a case. --csv: a row is appended as it is measured; ceilings that the file holds are

@@ -58,7 +58,7 @@ std::string archive_of_search(Family family, DType dtype) {
   space.top_k = static_cast<int32_t>(config.top_k);
   space.layers = split_layers(config.sparse, 2);
   space.kept = {3, 3};
-  SearchConfig search_config = default_search_config(FitnessKind::kMetricThenLoglik);
+  SearchConfig search_config{.fitness = FitnessKind::kMetricThenLoglik};
   search_config.population = 8;
   search_config.prune.evaluations = 24;
   search_config.merge.evaluations = 40;

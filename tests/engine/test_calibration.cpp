@@ -36,13 +36,14 @@ TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
     CHECK(first.layers.size() == static_cast<size_t>(config.sparse_layers()));
     for (const LayerStatistics& layer : first.layers) {
       double count = 0, gate = 0, probability = 0;
-      for (size_t e = 0; e < layer.count.size(); ++e) {
-        count += layer.count[e];
-        gate += layer.gate[e];
-        probability += layer.probability[e];
-        CHECK(layer.squared_norm[e] * layer.count[e] >=
-              layer.norm[e] * layer.norm[e] * (1 - 1e-9));  // Cauchy-Schwarz
-        CHECK(layer.max_activation[e] <= std::sqrt(layer.squared_norm[e]) * (1 + 1e-6));
+      for (size_t e = 0; e < layer[ExpertSum::kCount].size(); ++e) {
+        count += layer[ExpertSum::kCount][e];
+        gate += layer[ExpertSum::kGate][e];
+        probability += layer[ExpertSum::kProbability][e];
+        CHECK(layer[ExpertSum::kSquaredNorm][e] * layer[ExpertSum::kCount][e] >=
+              layer[ExpertSum::kNorm][e] * layer[ExpertSum::kNorm][e] * (1 - 1e-9));  // Cauchy-Schwarz
+        CHECK(layer[ExpertSum::kMaxActivation][e] <=
+              std::sqrt(layer[ExpertSum::kSquaredNorm][e]) * (1 + 1e-6));
       }
       const double rows = static_cast<double>(prompts.rows());
       CHECK(count == rows * static_cast<double>(config.top_k));
@@ -56,9 +57,9 @@ TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
     for (const ExpertStatistics& again : {calibrate(weights, cpu_ops(), threads, 0, prompts, options),
                                           calibrate(weights, cpu_ops(), Device{}, least, prompts, options)}) {
       for (size_t l = 0; l < first.layers.size(); ++l) {
-        CHECK(again.layers[l].gate_norm == first.layers[l].gate_norm);
-        CHECK(again.layers[l].probability_norm == first.layers[l].probability_norm);
-        CHECK(again.layers[l].gate_squared_norm == first.layers[l].gate_squared_norm);
+        CHECK(again.layers[l][ExpertSum::kGateNorm] == first.layers[l][ExpertSum::kGateNorm]);
+        CHECK(again.layers[l][ExpertSum::kProbabilityNorm] == first.layers[l][ExpertSum::kProbabilityNorm]);
+        CHECK(again.layers[l][ExpertSum::kGateSquaredNorm] == first.layers[l][ExpertSum::kGateSquaredNorm]);
         CHECK(again.layers[l].subset_errors[1].error == first.layers[l].subset_errors[1].error);
       }
     }

@@ -225,10 +225,10 @@ TEST_CASE("gpu backend: calibration counts as the CPU does") {
   // agree within a few roundings to 16 bits each.
   const LayerStatistics &a = cpu.layers[0], &b = gpu.layers[0];
   double total = 0;
-  for (size_t e = 0; e < a.count.size(); ++e) {
-    total += b.count[e];
-    CHECK(b.probability[e] == doctest::Approx(a.probability[e]).epsilon(8 * kBf16));
-    CHECK(std::fabs(b.count[e] - a.count[e]) <= 1);
+  for (size_t e = 0; e < a[ExpertSum::kCount].size(); ++e) {
+    total += b[ExpertSum::kCount][e];
+    CHECK(b[ExpertSum::kProbability][e] == doctest::Approx(a[ExpertSum::kProbability][e]).epsilon(8 * kBf16));
+    CHECK(std::fabs(b[ExpertSum::kCount][e] - a[ExpertSum::kCount][e]) <= 1);
   }
   CHECK(total == static_cast<double>(gpu.tokens * config.top_k));
   for (size_t s = 0; s < a.subset_errors[0].error.size(); ++s) {

@@ -93,7 +93,8 @@ Answers ask(const Weights& weights, const Device& device, size_t budget) {
   calibration.subset_batch = 8;
   const ExpertStatistics statistics = calibrate(weights, simt_ops(), device, budget, prompts, calibration);
   for (const LayerStatistics& layer : statistics.layers) {
-    answers.errors.insert(answers.errors.end(), layer.gate.begin(), layer.gate.end());
+    answers.errors.insert(answers.errors.end(), layer[ExpertSum::kGate].begin(),
+                          layer[ExpertSum::kGate].end());
     for (const SubsetErrors& errors : layer.subset_errors)
       answers.errors.insert(answers.errors.end(), errors.error.begin(), errors.error.end());
   }

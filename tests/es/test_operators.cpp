@@ -53,7 +53,7 @@ TEST_CASE("official constants are the defaults") {
   CHECK(p.mutation_window_points == 3.0);
   CHECK(p.crossover_window_points == 1.0);
   CHECK(p.crossover_window_minimum == 6);
-  CHECK(p.parent_rule == ParentRule::kWindow);
+  CHECK(p.parent_rule == ParentRule::kAuto);
   const SearchConfig config;
   CHECK(config.seed == 11450);
   CHECK(config.prune.evaluations == 101);
@@ -307,9 +307,10 @@ TEST_CASE("children: a tenth is normalised, W_RM never; crossover children get n
 TEST_CASE("parameters out of range are refused") {
   const auto refused = [](auto change) {
     OperatorParameters p;
-    CHECK_NOTHROW(check_parameters(p, "search.merge"));
+    ParameterCheck check("search.merge");
+    CHECK_NOTHROW(visit(check, p));
     change(p);
-    CHECK_THROWS_AS(check_parameters(p, "search.merge"), Error);
+    CHECK_THROWS_AS(visit(check, p), Error);
   };
   refused([](OperatorParameters& p) { p.flag_probability = 0.0; });
   refused([](OperatorParameters& p) { p.row_probability = 1.5; });

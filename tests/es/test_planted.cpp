@@ -21,7 +21,7 @@ constexpr uint64_t kSeeds = 20;
 constexpr int32_t kNeeded = 19;
 
 SearchConfig config_of(const std::string& algorithm, FitnessKind kind, int32_t population, uint64_t seed) {
-  SearchConfig config = default_search_config(kind);
+  SearchConfig config{.fitness = kind};
   config.seed = seed;
   config.population = population;
   config.prune.algorithm = config.merge.algorithm = algorithm;

@@ -6,6 +6,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "es/algorithms.h"
 #include "es/search.h"
 #include "kernels/error.h"
 #include "tests/es/support.h"
@@ -21,7 +22,7 @@ using eep::test::make_space;
 namespace {
 
 SearchConfig config_of(const std::string& algorithm, int32_t population, int64_t prune, int64_t merge) {
-  SearchConfig config = default_search_config(FitnessKind::kMetricThenLoglik);
+  SearchConfig config{.fitness = FitnessKind::kMetricThenLoglik};
   config.population = population;
   config.prune.algorithm = config.merge.algorithm = algorithm;
   config.prune.evaluations = prune;
@@ -33,7 +34,7 @@ SearchConfig config_of(const std::string& algorithm, int32_t population, int64_t
 
 TEST_CASE("every algorithm: exact budgets, order, answers, and the same bytes in any chunks") {
   const GenomeSpace space = make_space(8, {4, 4, 4});
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     for (const int32_t population : {1, 7, 32, 500}) {
       CAPTURE(name);
       CAPTURE(population);
@@ -146,7 +147,7 @@ TEST_CASE("the archive is the same file on every machine and compiler") {
 
 TEST_CASE("all experts kept: merging alone, from the identity") {
   const GenomeSpace space = make_space(8, {8, 8});
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     CAPTURE(name);
     Search search(space, config_of(std::string(name), 8, 101, 40), {{"reap", identity_genome(space)}});
     CHECK(search.total_evaluations() == 40);
@@ -170,7 +171,7 @@ TEST_CASE("warm starts take the place of the first initials; dense ones open the
   const Genome reap = one_hot_genome(space, {{4, 5, 6, 7}, {0, 1, 2, 3}});
   Genome dense = reap;
   dense.groups[1].w_em[0] = 0.5f;
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     CAPTURE(name);
     Search search(space, config_of(std::string(name), 8, 101, 301),
                   {{"frequency", frequency}, {"merged", dense}, {"reap", reap}, {"same", frequency}});
@@ -334,4 +335,52 @@ TEST_CASE("an evaluator that gives the wrong number of results is an error") {
   Search search(make_space(8, {4}), config_of("eep", 8, 40, 0));
   CHECK_THROWS_AS(search.step([](std::span<const Genome>) { return std::vector<Evaluation>(3); }), Error);
   CHECK(search.archive().empty());
+}
+
+namespace {
+
+struct OwnNumbers {
+  double step = 0.5;
+  int32_t directions = 48;
+  bool memory = false;
+
+  bool operator==(const OwnNumbers&) const = default;
+};
+
+void visit(ParameterVisitor& v, OwnNumbers& p) {
+  v.number("step", p.step, 0, 1);
+  v.integer("directions", p.directions, 1, 100);
+  v.flag("memory", p.memory);
+}
+
+}  // namespace
+
+TEST_CASE("parameters of an algorithm's own: copied, compared and checked by value") {
+  const Parameters defaults = Parameters::of(OwnNumbers{});
+  Parameters changed = defaults;
+  CHECK(changed == defaults);
+  CHECK(!(changed == Parameters()));
+  CHECK(Parameters() == Parameters());
+  changed.as<OwnNumbers>().directions = 12;
+  CHECK(!(changed == defaults));
+  CHECK(defaults.as<OwnNumbers>().directions == 48);
+  ParameterCheck check("search.merge.own");
+  CHECK_NOTHROW(changed.walk(check));
+  changed.as<OwnNumbers>().directions = 0;
+  CHECK_THROWS_WITH_AS(changed.walk(check),
+                       "search.merge.own.directions: value out of range (expected 1..100, got 0)", Error);
+}
+
+TEST_CASE("every algorithm's row is complete, and its defaults are in range") {
+  std::set<std::string_view> names;
+  for (const AlgorithmRow& row : algorithms()) {
+    CAPTURE(row.name);
+    CHECK(names.insert(row.name).second);
+    CHECK(!row.words.empty());
+    CHECK((row.prunes || row.merges));
+    SearchConfig config;
+    if (row.prunes) config.prune.algorithm = row.name;
+    if (row.merges) config.merge.algorithm = row.name;
+    CHECK_NOTHROW(check_search_config(config));
+  }
 }

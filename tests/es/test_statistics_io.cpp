@@ -22,11 +22,12 @@ StatisticsFile sample() {
     LayerStatistics layer;
     layer.layer = number;
     const double third = 1.0 / 3.0;
-    layer.count = {4, 2, 0};
-    layer.gate = {third, 1e-17, 5e300};
+    layer[ExpertSum::kCount] = {4, 2, 0};
+    layer[ExpertSum::kGate] = {third, 1e-17, 5e300};
     for (auto* values :
-         {&layer.selected_probability, &layer.probability, &layer.norm, &layer.squared_norm, &layer.gate_norm,
-          &layer.probability_norm, &layer.gate_squared_norm, &layer.max_activation}) {
+         {&layer[ExpertSum::kSelectedProbability], &layer[ExpertSum::kProbability], &layer[ExpertSum::kNorm],
+          &layer[ExpertSum::kSquaredNorm], &layer[ExpertSum::kGateNorm], &layer[ExpertSum::kProbabilityNorm],
+          &layer[ExpertSum::kGateSquaredNorm], &layer[ExpertSum::kMaxActivation]}) {
       *values = {third * number, 0.1, 2};
     }
     layer.subset_errors = {{2, true, {{0, 1}, {0, 2}, {1, 2}}, {0.1, third, 7}}, {1, false, {{2}}, {3}}};
@@ -68,8 +69,8 @@ TEST_CASE("statistics files go there and back, every double the same") {
   REQUIRE(back.statistics.layers.size() == 2);
   const LayerStatistics& layer = back.statistics.layers[1];
   CHECK(layer.layer == 4);
-  CHECK(layer.gate == file.statistics.layers[1].gate);
-  CHECK(layer.max_activation == file.statistics.layers[1].max_activation);
+  CHECK(layer[ExpertSum::kGate] == file.statistics.layers[1][ExpertSum::kGate]);
+  CHECK(layer[ExpertSum::kMaxActivation] == file.statistics.layers[1][ExpertSum::kMaxActivation]);
   REQUIRE(layer.subset_errors.size() == 2);
   CHECK(layer.subset_errors[0].subsets == file.statistics.layers[1].subset_errors[0].subsets);
   CHECK(layer.subset_errors[0].error == file.statistics.layers[1].subset_errors[0].error);

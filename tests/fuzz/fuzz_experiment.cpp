@@ -1,5 +1,5 @@
 // Experiment files: what is accepted resolves to a file that reads back as the same experiment.
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

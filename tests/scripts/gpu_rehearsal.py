@@ -71,7 +71,7 @@ def check_whole(scratch):
     folder = results / "stand-in-80gb"
     page = (folder / "README.md").read_text()
     check("## What failed\n\nNothing." in page, "the page names failures")
-    for part in ("| B3 | expert_ffn (wgmma) |", "| B1 |", "| B6 |", "## Models", "| memcheck | ok |", "| profile: wgmma | ok |"):
+    for part in ("| B3 | expert_ffn (mma) |", "| B1 |", "| B6 |", "## Models", "| memcheck | ok |", "| profile: grouped experts | ok |"):
         check(part in page, f"the page lacks {part}")
     steps = steps_of(folder)
     check(len(steps) > 40 and all(step["rc"] in (0, 77) for step in steps.values()), f"steps: {steps}")

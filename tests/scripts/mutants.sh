@@ -89,6 +89,7 @@ mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\
 mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
 mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
 mutant expert_merge expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
+mutant expert_merge expert_merge 'a row block is refilled while it is read' 's/__syncthreads\(\);( *\/\/ the row block is)/\1/'
 mutant expert_merge expert_merge 'no barrier before rows are staged' 's/__syncthreads\(\);( *\/\/ nobody reads the rows)/\1/'
 mutant expert_merge expert_merge 'staged rows read before they are complete' 's/__syncthreads\(\);( *\/\/ the staged rows)/\1/'
 mutant expert_merge expert_merge 'the coefficients of the same rows again' 's/chunk_of\(min\(round \+ 1, rounds - 1\)\)/chunk_of(round)/'

@@ -29,7 +29,10 @@ RULES = [
     (r"dense<|gate_up<|down<", r"STS(?!\.128)", 0, 0),
     (r"merge_few<|merge_many<", r"STG\.E\.128", 4, 99),
     (r"round_pieces<", r"STG\.E\.128", 1, 1),
-    (r"attend<", r"STS\.128", 8, 99),  # split keys and values
+    (r"attend_wide<|attend_few<", r"HMMA\.16816", 48, 999),
+    (r"attend_wide<", r"STS\.128", 2, 999),  # split keys and values
+    (r"merge_resident<", r"HMMA\.16816", 64, 128),  # a row block of 64 columns
+    (r"merge_resident<", r"LDSM\.16\.MT88\.4", 16, 32),  # base experts, once
 ]
 
 

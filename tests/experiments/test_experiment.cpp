@@ -1,7 +1,7 @@
 // The experiment file: defaults, strictness, overrides, sweeps, the resolved file and the schema.
 #include <doctest/doctest.h>
 
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 #include "tests/loaders/scratch.h"
@@ -31,16 +31,16 @@ std::string refusal(const std::string& text, const Overrides& overrides = {}) {
 
 TEST_CASE("experiment: the defaults are the official constants") {
   const Experiment e = parse(kSmall);
-  CHECK(e.seed == 11450);
-  CHECK(e.prune.evaluations == 101);
-  CHECK(e.merge.evaluations == 301);
-  CHECK(e.merge.initial == 31);
-  CHECK(e.merge.sigma == 0.065);
-  CHECK(e.merge.flag_probability == 0.25);
-  CHECK(e.prune.row_probability == 0.15);
-  CHECK(e.merge.crossover_probability == 0.3);
-  CHECK(e.merge.mutation_window_points == 3.0);
-  CHECK(e.fitness == "metric_then_loglik");
+  CHECK(e.search.seed == 11450);
+  CHECK(e.search.prune.evaluations == 101);
+  CHECK(e.search.merge.evaluations == 301);
+  CHECK(e.search.merge.parameters.initial == 31);
+  CHECK(e.search.merge.parameters.sigma == 0.065);
+  CHECK(e.search.merge.parameters.flag_probability == 0.25);
+  CHECK(e.search.prune.parameters.row_probability == 0.15);
+  CHECK(e.search.merge.parameters.crossover_probability == 0.3);
+  CHECK(e.search.merge.parameters.mutation_window_points == 3.0);
+  CHECK(e.search.fitness == FitnessKind::kMetricThenLoglik);
   CHECK(e.warm_start);
 }
 
@@ -75,10 +75,14 @@ TEST_CASE("experiment: mistakes are named with their place") {
   CHECK(refusal(small + "search: {merge: {sigam: 1}}\n").find("unknown key search.merge.sigam") !=
         std::string::npos);
   CHECK(refusal(small + "search: {merge: {sigma: many}}\n")
-            .find("search.merge.sigma: wrong value (expected a number in 0..100, got many)") !=
+            .find("search.merge.sigma: wrong value (expected a number in 0..10, got many)") !=
         std::string::npos);
   CHECK(refusal(small + "search: {population: 0}\n")
             .find("search.population: wrong value (expected a whole number in 1..100000, got 0)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {prune: {evaluations: 0}}\n").find("in 1..10000000, got 0)") !=
+        std::string::npos);
+  CHECK(refusal(small + "search: {merge: {flag_probability: 0}}\n").find("in 0.001..1, got 0)") !=
         std::string::npos);
   CHECK(refusal(small + "search: {fitness: accuracy}\n").find("search.fitness: unknown value") !=
         std::string::npos);
@@ -100,7 +104,7 @@ TEST_CASE("experiment: mistakes are named with their place") {
 TEST_CASE("experiment: overrides win") {
   const Experiment e = parse(kSmall, {"plan.experts=2", "search.merge.sigma=0.1", "baselines=[full, reap]"});
   CHECK(e.experts == 2);
-  CHECK(e.merge.sigma == 0.1);
+  CHECK(e.search.merge.parameters.sigma == 0.1);
   CHECK(e.baselines == std::vector<std::string>{"full", "reap"});
 }
 
@@ -123,7 +127,7 @@ TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
   const Scratch scratch;
   const std::string file = scratch.path("sweep.yaml");
   write_file_atomic(file,
-                    "model: {path: m}\ntask: {name: x}\nplan: {experts: 1}\nsweep: {task.name: [recall, "
+                    "model: {path: m}\ntask: {name: x}\nplan: {experts: 2}\nsweep: {task.name: [recall, "
                     "sort], plan.experts: [4, 2]}\n");
   const std::vector<Combination> all = expand_sweep(file);
   REQUIRE(all.size() == 4);
@@ -166,12 +170,25 @@ TEST_CASE("experiment: what may be swept") {
   CHECK(beside[0].experiment.task == scratch.path("own/b.yaml"));
   CHECK(beside[1].experiment.task == "c");
 
+  // An override takes the place of the list, and says so.
+  std::vector<std::string> notes;
+  const std::string swept = scratch.write("s.yaml", small + "sweep: {plan.experts: [4, 2], seed: [1, 2]}\n");
+  const auto three = expand_sweep(swept, {"plan.experts=3", "seed=1"}, &notes);
+  REQUIRE(three.size() == 1);
+  CHECK(three[0].name == "plan.experts=3,seed=1");
+  CHECK(three[0].experiment.experts == 3);
+  CHECK(notes == std::vector<std::string>{"plan.experts: 3 in place of the sweep's values",
+                                          "seed: 1 in place of the sweep's values"});
+  check_error(ExitCode::kConfig, "in 1..512, got 999", [&] { expand_sweep(swept, {"plan.experts=999"}); });
+
   const auto refuse = [&](const std::string& sweep, const std::string& part) {
     check_error(ExitCode::kConfig, part, [&] { expand(small + "sweep: " + sweep + "\n"); });
   };
   refuse("{seed: 3}", "e.yaml:4:15: sweep.seed: wrong value (expected a list, got 3)");
   refuse("{plan.expert: [3]}", "e.yaml:4:22: unknown key plan.expert");
   refuse("{plan.experts: [4, 0]}", "plan.experts: wrong value (expected a whole number in 1..512, got 0)");
+  refuse("{plan.experts: [3, 2]}",
+         "e.yaml:3:17: plan.experts: beside a sweep that does not have it (expected one of 3, 2, got 4)");
   refuse("{seed: [[1]]}", "expected a single value");
   refuse("{name: [\"a=b\"]}", "a swept value names a directory");
   refuse("{sweep.seed: [1]}", "a sweep cannot be swept");

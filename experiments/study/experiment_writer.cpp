@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "loaders/experiment_fields.h"
+#include "experiments/study/experiment_fields.h"
 
 namespace eep {
 namespace {
@@ -20,8 +20,15 @@ class Writer {
     --depth_;
   }
   void text(const char* name, std::string& value, bool) { line(name, yaml_string(value)); }
-  void choice(const char* name, std::string& value, const std::vector<std::string>&) { line(name, value); }
-  void integer(const char* name, int64_t& value, int64_t, int64_t) { line(name, std::to_string(value)); }
+  void word(const char* name, std::string& value, const std::vector<std::string>&) { line(name, value); }
+  void choice(const char* name, uint8_t& value, std::span<const std::string_view> names) {
+    line(name, std::string(names[value]));
+  }
+  template <typename Integer>
+  void integer(const char* name, Integer& value, int64_t, int64_t) {
+    line(name, std::to_string(value));
+  }
+  bool holds(std::string_view, bool used) const { return used; }
   void required_integer(const char* name, int64_t& value, int64_t, int64_t) {
     line(name, std::to_string(value));
   }
@@ -67,10 +74,15 @@ class SchemaWriter {
     set(name, field);
     if (required) require(name);
   }
-  void choice(const char* name, std::string& value, const std::vector<std::string>& allowed) {
+  void word(const char* name, std::string& value, const std::vector<std::string>& allowed) {
     set(name, {{"enum", allowed}, {"default", value}});
   }
-  void integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
+  void choice(const char* name, uint8_t& value, std::span<const std::string_view> names) {
+    set(name, {{"enum", names}, {"default", names[value]}});
+  }
+  bool holds(std::string_view, bool) const { return true; }
+  template <typename Integer>
+  void integer(const char* name, Integer& value, int64_t smallest, int64_t largest) {
     set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
   }
   void required_integer(const char* name, int64_t&, int64_t smallest, int64_t largest) {

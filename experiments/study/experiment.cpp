@@ -1,5 +1,5 @@
 // Reading experiment files: fields, overrides, sweeps, paths.
-#include "loaders/experiment.h"
+#include "experiments/study/experiment.h"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <set>
 
-#include "loaders/experiment_fields.h"
+#include "experiments/study/experiment_fields.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 
@@ -65,14 +65,23 @@ class Reader {
       if (value.empty()) at.fail_expected("text");
     }
   }
-  void choice(const char* name, std::string& value, const std::vector<std::string>& allowed) {
+  void word(const char* name, std::string& value, const std::vector<std::string>& allowed) {
     note(name);
     if (views_.back().has(name)) value = views_.back().at(name).as_choice(allowed);
   }
-  void integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
-    note(name);
-    if (views_.back().has(name)) value = views_.back().at(name).as_int(smallest, largest);
+  void choice(const char* name, uint8_t& value, std::span<const std::string_view> names) {
+    std::string text(names[value]);
+    word(name, text, strings(names));
+    value = static_cast<uint8_t>(std::find(names.begin(), names.end(), text) - names.begin());
   }
+  template <typename Integer>
+  void integer(const char* name, Integer& value, int64_t smallest, int64_t largest) {
+    note(name);
+    if (views_.back().has(name)) {
+      value = static_cast<Integer>(views_.back().at(name).as_int(smallest, largest));
+    }
+  }
+  bool holds(std::string_view, bool) const { return true; }
   void required_integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
     note(name);
     value = views_.back().at(name).as_int(smallest, largest);
@@ -190,6 +199,54 @@ std::string task_beside(const YamlValue& root, const Combination& combination, c
   return "";
 }
 
+// Overrides of swept fields, in place of their lists.
+void override_sweep(YamlValue* root, const Overrides& overrides, std::vector<std::string>* notes) {
+  for (const std::string& text : overrides) {
+    const size_t equals = text.find('=');
+    const std::string key = text.substr(0, equals), value = text.substr(equals + 1);
+    const YamlValue* sweep = root->find("sweep");
+    if (sweep == nullptr || sweep->kind != YamlValue::Kind::kMap || sweep->find(key) == nullptr) continue;
+    set_yaml(root, std::vector<std::string>{"sweep", key}, "[" + value + "]", "--set " + printable(key));
+    if (notes != nullptr) notes->push_back(fmt::format("{}: {} in place of the sweep's values", key, value));
+  }
+}
+
+const YamlValue* find_path(const YamlValue& root, const std::string& path) {
+  const YamlValue* value = &root;
+  for (size_t begin = 0; value != nullptr && begin <= path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    if (value->kind != YamlValue::Kind::kMap) return nullptr;
+    value = value->find(std::string_view(path).substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return value;
+}
+
+// The same text, or the same number: 5e-2 is 0.05.
+bool same_scalar(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  char *end_a = nullptr, *end_b = nullptr;
+  const double x = std::strtod(a.c_str(), &end_a), y = std::strtod(b.c_str(), &end_b);
+  return !a.empty() && !b.empty() && *end_a == 0 && *end_b == 0 && x == y;
+}
+
+// A value beside a sweep that does not have it would be ignored. Paths are spelt in many ways, and task.name
+// may say where the swept ones lie.
+void refuse_ignored(const YamlValue& root, const YamlValue& sweep) {
+  for (const auto& [key, values] : sweep.entries) {
+    const YamlValue* value = find_path(root, key);
+    if (key == "task.name" || key == "model.path" || value == nullptr) continue;
+    if (value->kind != YamlValue::Kind::kScalar || values.kind != YamlValue::Kind::kSequence) continue;
+    std::vector<std::string> swept;
+    for (const YamlValue& item : values.items) swept.push_back(item.scalar);
+    const auto equal = [&](const std::string& item) { return same_scalar(item, value->scalar); };
+    if (std::any_of(swept.begin(), swept.end(), equal)) continue;
+    throw Error(ExitCode::kConfig, value->where,
+                fmt::format("{}: beside a sweep that does not have it (expected one of {}, got {})", key,
+                            fmt::join(swept, ", "), printable(value->scalar)));
+  }
+}
+
 std::string directory_of(const std::string& path) {
   return fs::absolute(fs::path(path)).lexically_normal().parent_path().string();
 }
@@ -205,11 +262,14 @@ Experiment load_experiment(const std::string& path, const Overrides& overrides) 
   return read(tree_of(read_file(path), path, overrides), fs::path(path).stem().string(), directory_of(path));
 }
 
-std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides) {
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides,
+                                      std::vector<std::string>* notes) {
   YamlValue root = tree_of(read_file(path), path, overrides);
+  override_sweep(&root, overrides, notes);
   const std::string stem = fs::path(path).stem().string(), directory = directory_of(path);
   const YamlValue* found = root.find("sweep");
   const YamlValue sweep = found == nullptr ? YamlValue{} : *found;
+  refuse_ignored(root, sweep);
   // Swept keys need no value of their own; the first stands in while the sweep itself is read.
   YamlValue probe = root;
   for (const auto& [key, values] : sweep.entries) {

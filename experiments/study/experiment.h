@@ -1,5 +1,5 @@
-// The experiment file: model, task, plan, search, baselines, sweep. Strict; every default is stated here and
-// nowhere else.
+// The experiment file: model, task, plan, search, baselines, sweep. Strict; every default is stated here or
+// in the types of es/ that it holds (es/search_config.h), and nowhere else.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "es/search_config.h"
 #include "loaders/yaml.h"
 
 namespace eep {
@@ -18,34 +19,11 @@ struct SplitUse {
   bool operator==(const SplitUse&) const = default;
 };
 
-// One phase of the search. Operator constants are those of the released search code (docs/method.md).
-struct PhaseSettings {
-  std::string algorithm = "eep";
-  int64_t evaluations = 0;
-  int64_t initial = 31;
-  double flag_probability = 0.25;
-  double row_probability = 0.15;
-  double element_probability = 0.25;
-  double sigma = 0.065;
-  double normalise_probability = 0.1;
-  double crossover_probability = 0.3;
-  double crossover_first_parent = 0.6;
-  double mutation_window_points = 3.0;
-  double crossover_window_points = 1.0;
-  int64_t crossover_window_minimum = 6;
-  std::string parent_rule = "auto";  // by the fitness
-  int64_t mutation_rank = 16;
-  int64_t crossover_rank = 8;
-
-  bool operator==(const PhaseSettings&) const = default;
-};
-
 struct Experiment {
   std::string name = "experiment";
-  int64_t seed = 11450;
 
   std::string model_path;
-  std::string model_dtype = "auto";
+  std::string model_dtype = "auto";   // else a checkpoint of another one is refused
   std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
 
   std::string task;  // name, or path of a task file
@@ -57,15 +35,15 @@ struct Experiment {
   std::string groups = "4";  // a number, or per_layer
   std::string router_space = "logits";
 
-  int64_t population = 32;
-  std::string fitness = "metric_then_loglik";
+  SearchConfig search;  // its seed is that of everything
   int64_t dev_count = 20;
   bool warm_start = true;
-  PhaseSettings prune{.evaluations = 101};
-  PhaseSettings merge{.evaluations = 301};
 
   std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
   int64_t random_draws = 30;
+  // Searches beside the main one, at its number of evaluations: prune_only, random, eep (the paper's
+  // merging).
+  std::vector<std::string> controls;
 
   int64_t calibration_limit = 0;  // train items, 0: all that the search uses
   int64_t subset_tokens = 2048;   // tokens for reconstruction errors (NAEE)
@@ -100,8 +78,11 @@ struct Combination {
   Experiment experiment;
 };
 // In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
-// is also looked for beside the file that task.name names.
-std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {});
+// is also looked for beside the file that task.name names. An override of a swept field takes the place of
+// its list, which a line of `notes` says; a value in the file beside a sweep that does not have it is
+// refused.
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {},
+                                      std::vector<std::string>* notes = nullptr);
 
 // JSON Schema (draft 2020-12) of the file.
 std::string experiment_schema();

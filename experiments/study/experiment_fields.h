@@ -1,0 +1,117 @@
+// The fields of an experiment file, stated once: the reader, the writer of resolved files and the JSON Schema
+// all walk them.
+#pragma once
+
+#include "es/algorithms.h"
+#include "es/criteria.h"
+#include "experiments/study/experiment.h"
+
+namespace eep {
+
+inline std::vector<std::string> strings(std::span<const std::string_view> names) {
+  return {names.begin(), names.end()};
+}
+
+// Visitor: section(name, body), text(name, value, required), word(name, value, allowed), integer(name, value,
+// smallest, largest), number(name, value, smallest, largest), flag(name, value), choice(name, value, names),
+// words(name, list, allowed), groups(name, value); holds(section, used): whether the file has the section of
+// an algorithm's own parameters.
+
+// Parameters of es/ as fields.
+template <typename Visitor>
+class ParameterFields final : public ParameterVisitor {
+ public:
+  explicit ParameterFields(Visitor& v) : v_(v) {}
+
+  void number(const char* name, double& value, double smallest, double largest) override {
+    v_.number(name, value, smallest, largest);
+  }
+  void integer(const char* name, int32_t& value, int32_t smallest, int32_t largest) override {
+    v_.integer(name, value, smallest, largest);
+  }
+  void flag(const char* name, bool& value) override { v_.flag(name, value); }
+  void choice(const char* name, uint8_t& value, std::span<const std::string_view> names) override {
+    v_.choice(name, value, names);
+  }
+  void constant(const char*, double&, double, double) override {}
+
+ private:
+  Visitor& v_;
+};
+
+// shards: of the train split, or null.
+template <typename Visitor>
+void visit_split(Visitor& v, const char* name, SplitUse& use, ShardConfig* shards = nullptr) {
+  v.section(name, [&] {
+    v.text("split", use.split, false);
+    v.integer("limit", use.limit, 0, 1000000000);
+    if (shards == nullptr) return;
+    if (v.holds("shard", shards->shard != 0)) v.integer("shard", shards->shard, 0, kMaxShardItems);
+    if (v.holds("fixed", shards->fixed != 0)) v.integer("fixed", shards->fixed, 0, kMaxShardItems);
+  });
+}
+
+template <typename Visitor>
+void visit_phase(Visitor& v, PhaseConfig& config, Phase phase) {
+  v.section(to_string(phase), [&] {
+    v.word("algorithm", config.algorithm, strings(algorithm_names(phase)));
+    v.integer("evaluations", config.evaluations, phase == Phase::kPrune ? 1 : 0, kMaxEvaluations);
+    ParameterFields<Visitor> fields(v);
+    visit(fields, config.parameters);
+    for (size_t i = 0; i < algorithms().size(); ++i) {
+      const AlgorithmRow& row = algorithms()[i];
+      Parameters& own = config.own.at(i);
+      // A resolved file holds those that the search reads or that were set: a new algorithm changes no file.
+      const bool used = row.name == config.algorithm || !(own == row.own);
+      if (own.empty() || !v.holds(row.name, used)) continue;
+      v.section(std::string(row.name).c_str(), [&] { own.walk(fields); });
+    }
+  });
+}
+
+template <typename Visitor>
+void visit_experiment(Visitor& v, Experiment& e) {
+  v.text("name", e.name, false);
+  v.integer("seed", e.search.seed, 0, INT64_MAX);
+  v.section("model", [&] {
+    v.text("path", e.model_path, true);
+    v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
+    v.word("parity", e.model_parity, {"none", "hf", "eep"});
+  });
+  v.section("task", [&] {
+    v.text("name", e.task, true);
+    visit_split(v, "train", e.train, &e.search.shards);
+    visit_split(v, "dev", e.dev);
+    visit_split(v, "test", e.test);
+    v.word("protocol", e.protocol, {"harness", "eep"});
+  });
+  v.section("plan", [&] {
+    v.required_integer("experts", e.experts, 1, 512);
+    v.integer("top_k", e.top_k, 0, 16);
+    v.groups("groups", e.groups);
+    v.word("router_space", e.router_space, {"logits", "probabilities"});
+  });
+  v.section("search", [&] {
+    v.integer("population", e.search.population, 1, kMaxPopulation);
+    ParameterFields<Visitor> fields(v);
+    visit_choice(fields, "fitness", e.search.fitness, fitness_names());
+    v.integer("dev_count", e.dev_count, 1, 100000);
+    v.flag("warm_start", e.warm_start);
+    visit_phase(v, e.search.prune, Phase::kPrune);
+    visit_phase(v, e.search.merge, Phase::kMerge);
+  });
+  std::vector<std::string> methods{"full"};
+  for (const std::string_view name : criterion_names()) methods.emplace_back(name);
+  v.words("baselines", e.baselines, methods);
+  v.integer("random_draws", e.random_draws, 1, 10000);
+  if (v.holds("controls", !e.controls.empty()))
+    v.words("controls", e.controls, {"prune_only", "random", "eep"});
+  v.section("calibration", [&] {
+    v.integer("limit", e.calibration_limit, 0, 1000000000);
+    v.integer("subset_tokens", e.subset_tokens, 1, 1000000000);
+    v.integer("sampled_subsets", e.sampled_subsets, 1, 10000);
+  });
+  v.section("export", [&] { v.word("format", e.export_format, {"none", "hf"}); });
+}
+
+}  // namespace eep
