@@ -110,7 +110,7 @@ path() { EEP_CUDA_PATH=$1 "${@:2}"; }
 ops='gemm expert_ffn: expert_merge attention router dispatch score expert_stats twins'
 # One case of an op: for the rehearsal, and for tools that make everything a hundred times slower.
 declare -A short=([gemm]='gpu gemm: gathered*' [expert_ffn:]='gpu expert_ffn: rows at odd*' [expert_merge]='gpu expert_merge: one-hot*'
-  [attention]='gpu attention: many runs*' [router]='gpu router: sums near*' [dispatch]='gpu dispatch: several*'
+  [attention]='gpu attention: many runs*' [router]='gpu router: sums near*' [dispatch]='gpu dispatch: equals*'
   [score]='gpu score: without*' [expert_stats]='gpu expert_stats*')
 # The cases of an op.
 of() { if [ $TINY -eq 1 ]; then echo "${short[$1]}"; else echo "gpu $1*"; fi; }

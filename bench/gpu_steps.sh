@@ -79,7 +79,8 @@ streamed() {
 # A search, shorter than the demo's, twice the same archive.
 search() {
   local again task=sum small=(--set search.prune.evaluations=48 --set search.merge.evaluations=64)
-  [ "${TINY:-0}" = 1 ] && task=sort small=(--set task.train.limit=2 --set task.dev.limit=1 --set task.test.limit=1 --set search.population=2
+  [ "${TINY:-0}" = 1 ] && task=sort small=(--set task.train.limit=2 --set task.train.shard=2 --set task.train.fixed=2
+    --set search.merge.algorithm=eep --set 'controls=[]' --set task.dev.limit=1 --set task.test.limit=1 --set search.population=2
     --set search.dev_count=1 --set search.prune.evaluations=2 --set search.merge.evaluations=3 --set 'baselines=[full]')
   for again in 1 2; do
     "$bundle/eep" run "$bundle/experiments/demo/demo.yaml" --set "sweep.task.name=[$task]" --set 'sweep.plan.experts=[4]' \

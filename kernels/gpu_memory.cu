@@ -312,11 +312,13 @@ void release_simt(void* memory, const Device& device) {
 }
 
 void upload_simt(void* to, const void* from, size_t bytes, const Device& device) {
+  if (bytes == 0) return;  // of nowhere, perhaps
   in_order(device, [=] { std::memcpy(to, from, bytes); });
   synchronize_simt(device);
 }
 
 void download_simt(void* to, const void* from, size_t bytes, const Device& device) {
+  if (bytes == 0) return;  // of nowhere, perhaps
   in_order(device, [=] { std::memcpy(to, from, bytes); });
   synchronize_simt(device);
 }

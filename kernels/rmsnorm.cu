@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = lane; i < dim; i += kVirtualLanes) squares = fmaf(x[i], x[i], squares);
   const float mean = sum_virtual_lanes(squares) / static_cast<float>(args.dim);
   const float scale = 1.0f / sqrtf(mean + args.eps);
+  __syncwarp();  // in place, a lane writes what others have read
 
   float* const out = args.out == nullptr ? nullptr : args.out + row * args.dim;
   uint16_t* const out16 = args.out16 == nullptr ? nullptr : args.out16 + row * row_stride_16bit(args.dim);

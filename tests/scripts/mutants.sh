@@ -82,7 +82,6 @@ mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is announced before its rows are
 mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' wgmma_tile.h
 mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' wgmma_tile.h
 mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'rows beyond k' 's/min\(16, 2 \* \(k - at - 8 \* piece\)\)/16/' wgmma_tile.h
 mutant expert_ffn_sm90 expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
 mutant expert_ffn_sm90 expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
 mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' wgmma_tile.h
