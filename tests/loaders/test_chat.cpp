@@ -1,7 +1,7 @@
 // Chat templates of released models rendered as Jinja renders them, and what is refused.
 #include <doctest/doctest.h>
 
-#include "loaders/chat_template.h"
+#include "loaders/text/chat_template.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

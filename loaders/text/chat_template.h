@@ -1,0 +1,36 @@
+// Chat templates: the Jinja text that a model's files carry, rendered within the subset that released models
+// use: text, {{ expression }}, {% if / elif / else %}, {% for x in list %} with loop.index, index0, first,
+// last, {% set %}, {# comments #}, blanks as transformers sets them (trim_blocks, lstrip_blocks, the dashes).
+// What lies outside is refused by its name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "loaders/text/chat_expression.h"
+
+namespace eep {
+
+struct ChatMessage {
+  std::string role;     // system, user, assistant
+  std::string content;  // UTF-8
+};
+
+struct ChatTemplate {
+  std::string text;  // Jinja
+  std::string bos_token, eos_token;
+  std::string origin;  // the file, or the name of a built-in template
+};
+
+// The template of a model directory: chat_template.jinja, else tokenizer_config.json. Throws Error(kUsage)
+// if the model has none, kData if a file is malformed.
+ChatTemplate find_chat_template(const std::string& directory);
+
+// "mistral-v1", "chatml" or "none" (the contents, one after the other) with the model's own special tokens.
+// Throws Error(kUsage) for other names.
+ChatTemplate built_in_chat_template(const std::string& name, const std::string& directory);
+
+// The prompt, ready to be encoded without adding special tokens. The assistant is to speak next.
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages);
+
+}  // namespace eep
