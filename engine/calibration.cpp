@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "engine/observe.h"
+#include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/subsets.h"
 
@@ -42,14 +43,6 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
   }
   for (Choice& choice : *chosen) choice.weight /= sum;
 }
-
-// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
-// into blocks.
-struct PendingRows {
-  std::vector<float> x;       // [rows, hidden]
-  std::vector<float> logits;  // [rows, experts]
-  int64_t taken = 0;          // rows so far, full batches included
-};
 
 class Calibrator : public MixtureObserver {
  public:
@@ -115,17 +108,40 @@ class Calibrator : public MixtureObserver {
   ExpertStatistics finish() {
     for (size_t slot = 0; slot < pending_.size(); ++slot) {
       if (!options_.subset_kept.empty()) measure_batch(static_cast<int32_t>(slot));
-      LayerStatistics& layer = statistics_.layers[slot];
-      const double* sums = sums_.as<double>() + static_cast<int64_t>(slot) * kFields * config_.num_experts;
+    }
+    download_sums(&statistics_);
+    return std::move(statistics_);
+  }
+
+  CalibrationState state(int64_t rows) const {
+    CalibrationState state{rows, statistics_, pending_};
+    download_sums(&state.statistics);
+    return state;
+  }
+
+  void go_on_from(CalibrationState state) {
+    statistics_ = std::move(state.statistics);
+    pending_ = std::move(state.pending);
+    double* sums = sums_.as<double>();
+    for (const LayerStatistics& layer : statistics_.layers) {
+      for (const std::vector<double>& sum : layer.sums) {
+        ops_.upload(sums, sum.data(), sum.size() * sizeof(double), device_);
+        sums += config_.num_experts;
+      }
+    }
+  }
+
+ private:
+  void download_sums(ExpertStatistics* statistics) const {
+    const double* sums = sums_.as<double>();
+    for (LayerStatistics& layer : statistics->layers) {
       for (std::vector<double>& sum : layer.sums) {
         ops_.download(sum.data(), sums, sum.size() * sizeof(double), device_);
         sums += config_.num_experts;
       }
     }
-    return std::move(statistics_);
   }
 
- private:
   LayerStatistics empty_layer(int32_t index) const {
     const std::vector<double> zero(static_cast<size_t>(config_.num_experts), 0.0);
     LayerStatistics layer;
@@ -206,6 +222,7 @@ class Calibrator : public MixtureObserver {
     const int64_t hidden = config_.hidden_size, rows = static_cast<int64_t>(pending.x.size()) / hidden;
     const int32_t experts = statistics_.experts;
     if (rows == 0) return;
+    check_interrupted();
     const std::vector<float> outputs = every_expert(layer.layer, pending.x, rows);
 
     // Z - Z_S is a combination of at most 2k expert outputs, so its norm follows from their inner products.
@@ -290,7 +307,16 @@ class Calibrator : public MixtureObserver {
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options) {
   Calibrator calibrator(weights, ops, device, options);
-  observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator);
+  int64_t first_row = 0;
+  if (options.begin) {
+    CalibrationState state = calibrator.state(0);
+    options.begin(&state);
+    first_row = state.rows;
+    calibrator.go_on_from(std::move(state));
+  }
+  observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
+    if (options.keep) options.keep([&] { return calibrator.state(rows); });
+  });
   return calibrator.finish();
 }
 

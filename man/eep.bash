@@ -27,7 +27,7 @@ _eep() {
       return ;;
   esac
   case $command in
-    run) options="--set --output --resume --dry-run --json" ;;
+    run) options="--set --output --resume --resume-if-there --ranks-per-run --share-device --dry-run --json" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;

@@ -8,6 +8,8 @@
 #include "es/statistics_io.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
+#include "experiments/study/calibration_progress.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/model_context.h"
 #include "loaders/formats/file.h"
@@ -43,6 +45,7 @@ std::vector<int32_t> subset_counts(const Arguments& arguments, int32_t experts) 
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   const Task task = load_task(find_task(arguments.task, "."));
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
@@ -61,8 +64,13 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, arguments.sampled_subsets, static_cast<uint64_t>(kept));
       };
-  file.statistics = calibrate(model.weights(), model.ops(), context.options.device, context.options.memory,
-                              requests.prompts(), options);
+  // What is kept between chunks belongs to this model, text and these subsets.
+  const std::string identity =
+      fmt::format("{} {} {} {} {} [{}]", file.model, file.data, context.options.parity,
+                  arguments.subset_tokens, arguments.sampled_subsets, fmt::join(options.subset_kept, ","));
+  file.statistics =
+      calibrate_resumably(model.weights(), model.ops(), context.options.device, context.options.memory,
+                          requests.prompts(), options, arguments.out + ".state", identity);
   write_file_atomic(arguments.out, statistics_json(file));
   context.messages.info(fmt::format("{} tokens, {} layers: {}", file.statistics.tokens,
                                     file.statistics.layers.size(), arguments.out));

@@ -5,6 +5,7 @@
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/evaluator.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/samples.h"
@@ -30,6 +31,7 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
 }
 
 int eval(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   const Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);

@@ -5,6 +5,7 @@
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/version.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
@@ -18,6 +19,7 @@ struct Arguments {
 };
 
 int run_export(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   ExportOptions options;
   options.format = arguments.format == "native" ? ExportFormat::kNative : ExportFormat::kHf;
   if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);

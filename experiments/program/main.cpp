@@ -6,6 +6,7 @@
 
 #include "experiments/program/mapped_fault.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 
 namespace {
 
@@ -28,7 +29,9 @@ void spin_briefly(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  eep::hold_signals();
   spin_briefly(argv);
+  eep::catch_signals();
   eep::report_mapped_faults();
   return eep::run_program(argc, argv, std::cout, std::cerr);
 }

@@ -2,32 +2,54 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
 
-// A signal handler can reach nothing else.
-std::atomic<bool> g_stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
+constexpr int kExitCode = 130;
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+
+std::atomic<bool> g_working{false};
 
 extern "C" void on_signal(int) {
-  if (g_stop.exchange(true)) _exit(130);
+  if (!g_working.load() || interrupt_requested()) _exit(kExitCode);
+  request_interrupt();
+}
+
+sigset_t signal_set() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : kSignals) sigaddset(&set, signal);
+  return set;
 }
 
 }  // namespace
 
-StopSignal::StopSignal() {
-  g_stop = false;
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+void hold_signals() {
+  const sigset_t set = signal_set();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
 }
 
-StopSignal::~StopSignal() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+void catch_signals() {
+  for (const int signal : kSignals) {
+    struct sigaction before {};
+    if (signal == SIGHUP && ::sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN)
+      continue;
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    ::sigaction(signal, &action, nullptr);
+  }
+  const sigset_t set = signal_set();
+  sigprocmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-const std::atomic<bool>& StopSignal::requested() const { return g_stop; }
+StopSignal::StopSignal() { g_working = true; }
+StopSignal::~StopSignal() { g_working = false; }
 
 }  // namespace eep

@@ -1,19 +1,21 @@
-// Ctrl-C: the first SIGINT or SIGTERM asks the run to stop at the next checkpoint, the second ends the
-// process at once with 130.
+// INT, TERM, HUP, USR1 and USR2 mean "checkpoint and leave": the first one asks the work to stop at its next
+// checkpoint (kernels/common/interrupt.h), the second ends the process at once; both with 130. Before there
+// is work that could be kept, the first ends it at once as well. HUP stays ignored where it was (nohup).
 #pragma once
-
-#include <atomic>
 
 namespace eep {
 
+// For main(): holds the signals back, also over exec, until catch_signals() installs the handlers.
+void hold_signals();
+void catch_signals();
+
+// While one lives, there is work that keeps checkpoints.
 class StopSignal {
  public:
   StopSignal();
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-
-  const std::atomic<bool>& requested() const;
 };
 
 }  // namespace eep

@@ -12,6 +12,7 @@
 #include "es/search.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/samples.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
 
@@ -67,10 +68,6 @@ int64_t CombinationRun::planned_evaluations() const {
   return (prunes ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
-void CombinationRun::check_stop() const {
-  if (hooks_.stop != nullptr && hooks_.stop->load()) throw Interrupted{};
-}
-
 void CombinationRun::make_baselines() {
   const ModelConfig& config = model_.config();
   const int32_t experts = static_cast<int32_t>(config.num_experts);
@@ -92,7 +89,7 @@ void CombinationRun::make_baselines() {
   }
   if (!prunes) return;
   for (const std::string& name : experiment_.baselines) {
-    check_stop();
+    check_interrupted();
     if (name == "full") continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
@@ -140,7 +137,7 @@ void CombinationRun::final_scores() {
   if (task_.has_dev()) splits.push_back(Split::kDev);
   splits.push_back(Split::kTest);
   for (Split split : splits) {
-    check_stop();
+    check_interrupted();
     hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
                : split == Split::kDev ? "evaluation on the dev split"
                                       : "evaluation on the train split");
@@ -205,6 +202,8 @@ void CombinationRun::make_directory(const std::string& path) {
 
 Json CombinationRun::run() {
   for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
+  journal_ = std::make_unique<EvaluationJournal>(path("checkpoints/evaluations.journal"));
+  const TaskContext::Journaled journaled(task_, journal_.get());
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";
@@ -226,6 +225,7 @@ Json CombinationRun::run() {
               {"name", experiment_.name},
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
+              {"ranks", hooks_.ranks},
               {"weights", dtype_name(model_.dtype())},
               {"task",
                {{"name", task_.task().name},
@@ -234,6 +234,7 @@ Json CombinationRun::run() {
               {"methods", methods},
               {"search", search_json_}};
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  journal_->remove();
   return result;
 }
 

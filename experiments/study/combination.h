@@ -2,27 +2,25 @@
 // directory holds.
 #pragma once
 
-#include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "es/search.h"
+#include "experiments/study/evaluation_journal.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
 
 namespace eep {
 
-// How a run talks and is stopped.
+// How a run talks. It is stopped by kernels/common/interrupt.h.
 struct RunHooks {
   std::function<void(const std::string&)> say;  // a line for people
   std::function<void(const std::string& what, int64_t done, int64_t total, const std::string& best)> progress;
-  const std::atomic<bool>* stop = nullptr;
+  int ranks = 1;  // that compute
 };
-
-// Thrown between steps when hooks.stop is set: a checkpoint is written.
-struct Interrupted {};
 
 class CombinationRun {
  public:
@@ -31,7 +29,8 @@ class CombinationRun {
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
-  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one,
+  // and within an evaluation from its journal. Throws Interrupted.
   Json run();
 
   // The number of evaluations and tokens that run() will need, for --dry-run.
@@ -58,7 +57,6 @@ class CombinationRun {
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
-  void check_stop() const;
   std::string path(const std::string& file) const { return directory_ + "/" + file; }
 
   ModelContext& model_;
@@ -72,6 +70,7 @@ class CombinationRun {
   std::vector<std::vector<int32_t>> groups_;
   std::vector<Method> methods_;
   Json search_json_;
+  std::unique_ptr<EvaluationJournal> journal_;  // while run() works
 };
 
 }  // namespace eep

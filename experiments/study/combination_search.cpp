@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "es/search.h"
 #include "experiments/study/combination.h"
+#include "kernels/common/interrupt.h"
+#include "loaders/formats/append_file.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
@@ -33,13 +34,6 @@ struct Spent {
             json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
   }
 };
-
-void append_line(const std::string& file, const std::string& text) {
-  std::ofstream stream(file, std::ios::app | std::ios::binary);
-  stream << text;
-  stream.flush();
-  if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
-}
 
 // What each item decided by: the tokens of its right answer, or its choices.
 Decisions decisions_of(const SplitResult& result) {
@@ -124,14 +118,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   write_file_atomic(archive_file, lines);
   keep_metrics(metrics_file, search->archive().size());
 
-  SplitEvaluator& fixed = task_.evaluator(Split::kTrain);
-  SplitEvaluator& fresh = task_.fresh_evaluator();
-  const auto work = [&] {
-    WorkCounts counts = fixed.work();
-    if (&fresh != &fixed) counts += fresh.work();
-    return counts;
-  };
-  const WorkCounts before = work();
+  const WorkCounts before = task_.search_work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
   const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
@@ -152,7 +139,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     }
     if (plans.empty()) return evaluations;
     const std::vector<SplitResult> results =
-        request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
+        task_.score(request.items.empty() ? Split::kTrain : Split::kFresh, plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {
       const SplitResult& result = results[i];
       evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
@@ -165,7 +152,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const double seconds = std::chrono::duration<double>(now - clock).count();
     clock = now;
     (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
-    const WorkCounts done = work();
+    const WorkCounts done = task_.search_work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
     const ArchiveEntry& best = search->archive()[progress.best];
@@ -177,18 +164,19 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
                        {"best_tiebreak", best.result.tiebreak},
                        {"generation_best", search->archive()[progress.generation_best].result.fitness},
                        {"wall_s", spent.prune + spent.merge}};
-    append_line(metrics_file, metrics.dump() + "\n");
+    append_to_file(metrics_file, metrics.dump() + "\n");
     write_file_atomic(times_file, spent.json().dump() + "\n");
     write_file_atomic(state_file, search->state());
+    journal_->clear();  // the state has these evaluations
     std::string fresh_lines;
     for (int64_t i = progress.first; i < progress.end; ++i)
       fresh_lines += archive_line(search->archive()[i], kind) + "\n";
-    append_line(archive_file, fresh_lines);
+    append_to_file(archive_file, fresh_lines);
     hooks_.progress(
         to_string(progress.phase), progress.end, progress.total,
         fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
   };
-  const SearchResult result = search->run(evaluate, on_generation, hooks_.stop);
+  const SearchResult result = search->run(evaluate, on_generation, &interrupt_flag());
   if (!result.finished) throw Interrupted{};
   return run;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/forward.h"
+#include "experiments/study/evaluation_journal.h"
 #include "loaders/tasks/requests.h"
 
 namespace eep {
@@ -19,6 +20,7 @@ struct SplitResult {
   std::vector<ItemScore> items;  // [n]
 
   std::vector<double> metrics() const;  // [n]
+  void sum_up();                        // n and the means, of the items
 };
 
 class SplitEvaluator {
@@ -31,6 +33,9 @@ class SplitEvaluator {
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans);
   // The same on the given items of the split.
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, std::span<const int32_t> items);
+  // The identities of plans' evaluations on those items; empty: all.
+  std::vector<EvaluationJournal::Key> keys(std::span<const ExpertPlan> plans,
+                                           std::span<const int32_t> items) const;
   // Every item generated to its end (stop string, end of sequence, limit), for samples: the text of each.
   std::vector<std::string> texts(const ExpertPlan& plan);
 
@@ -39,16 +44,24 @@ class SplitEvaluator {
     return forward_.memory_plan(plans, requests_.prompts());
   }
   const WorkCounts& work() const { return forward_.work(); }
+  // Where evaluations are kept as they are made, and looked up; or null. It outlives its use.
+  void set_journal(EvaluationJournal* journal) { journal_ = journal; }
 
  private:
+  class Keeper;
+  Requests chosen(std::span<const int32_t> items) const;
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests);
-  void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
+  void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests, const Keeper& keeper,
                         std::vector<SplitResult>* results);
 
   const Tokenizer& tokenizer_;
   const ModelConfig& config_;
   Requests requests_;
   PopulationForward forward_;
+  EvaluationJournal* journal_ = nullptr;
 };
+
+// Bytes that are equal for equal plans.
+std::string plan_key(const ExpertPlan& plan);
 
 }  // namespace eep

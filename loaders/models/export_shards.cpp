@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -49,6 +50,7 @@ void write_shards(const std::string& directory, const std::string& stem,
     SafetensorsWriter writer(join_path(directory, names[begin]), specs);
     for (; begin < end; ++begin) {
       tensors[begin].produce([&](const void* data, size_t bytes) {
+        check_interrupted();
         writer.append(data, bytes);
         done += bytes;
         if (progress) progress(done, total);

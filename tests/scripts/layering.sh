@@ -17,8 +17,10 @@ may_include() {
     loaders/text) echo 'loaders/formats/' ;;
     loaders/models) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
     loaders/tasks) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
-    experiments/study) echo 'es/|loaders/|engine/|kernels/' ;;
-    experiments/program) echo 'experiments/study/|es/|loaders/|engine/|kernels/' ;;
+    experiments/ranks/mpi) echo 'experiments/ranks/' ;;
+    experiments/ranks) echo 'es/bytes\.h"' ;;
+    experiments/study) echo 'experiments/ranks/|es/|loaders/|engine/|kernels/' ;;
+    experiments/program) echo 'experiments/(study|ranks)/|es/|loaders/|engine/|kernels/' ;;
     *) return 1 ;;
   esac
 }
