@@ -42,6 +42,8 @@ class Requests {
   const std::vector<Item>& items() const { return items_; }
   const Prompts& prompts() const { return prompts_; }
   int64_t truncated() const { return truncated_; }
+  size_t sequences() const { return sequence_count_; }
+  int64_t max_positions() const { return max_positions_; }
 
   // One candidate's scores of prompts().scores -> one ItemScore an item.
   std::vector<ItemScore> judge(std::span<const TokenScore> scores) const;
