@@ -23,7 +23,10 @@ Family read_family(const JsonView& root) {
     if (type.as_string() == family_name(family)) return family;
   }
   type.fail("architecture not supported (expected mixtral, qwen2_moe or qwen3_moe, got " +
-            printable(type.as_string()) + ")");
+            printable(type.as_string()) + ")" +
+            (root.has_value("text_config")
+                 ? "; the text model's fields stand under text_config: save the text model on its own"
+                 : ""));
 }
 
 DType read_dtype(const JsonView& root) {
