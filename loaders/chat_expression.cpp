@@ -2,8 +2,13 @@
 // not taken) is read with alive_ = false; the value before an `if` is read first and forgotten if need be.
 #include "loaders/chat_expression.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <utility>
+
+#include "loaders/extract.h"
+#include "loaders/unicode.h"
 
 namespace eep {
 
@@ -14,15 +19,92 @@ constexpr size_t kMaxText = size_t{1} << 24;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ExitCode::kData, "chat template", what); }
 
+// What Jinja calls undefined is not none: no other value is of this type.
+Json undefined() { return Json::binary({}); }
+bool is_undefined(const Json& value) { return value.is_binary(); }
+
+std::vector<std::string> characters(const std::string& text) {
+  std::vector<std::string> points;
+  for (size_t at = 0; at < text.size(); at += points.back().size())
+    points.push_back(text.substr(at, decode_utf8(text, at).bytes));
+  return points;
+}
+
+std::string joined_part(const std::vector<std::string>& points, size_t begin, size_t end) {
+  std::string text;
+  for (size_t i = begin; i < end; ++i) text += points[i];
+  return text;
+}
+
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-std::string strip(const std::string& text, bool left, bool right) {
-  const char* blanks = " \t\r\n\f\v";
-  const size_t begin = left ? text.find_first_not_of(blanks) : 0;
-  if (begin == std::string::npos) return {};
-  const size_t end = right ? text.find_last_not_of(blanks) + 1 : text.size();
-  return end > begin ? text.substr(begin, end - begin) : std::string();
+// White space, or the characters of `signs`, off the ends.
+std::string strip(const std::string& text, bool left, bool right, const std::string* signs = nullptr) {
+  std::vector<std::string> points = characters(text);
+  const auto goes = [&](const std::string& point) {
+    return signs == nullptr ? eep::strip(point).empty() : signs->find(point) != std::string::npos;
+  };
+  size_t begin = 0, end = points.size();
+  while (left && begin < end && goes(points[begin])) ++begin;
+  while (right && end > begin && goes(points[end - 1])) --end;
+  return joined_part(points, begin, end);
+}
+
+// Letters that Python turns into several, or by their place in the word, are refused.
+std::string cased(const std::string& text, bool upper) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = decode_utf8(text, at);
+    const uint32_t value = point.value;
+    const bool special =
+        upper ? value == 0xdf || value == 0x149 || value == 0x1f0 || value == 0x390 || value == 0x3b0 ||
+                    value == 0x587 || (value >= 0x1e96 && value <= 0x1e9a) ||
+                    (value >= 0x1f50 && value <= 0x1ffc) || (value >= 0xfb00 && value <= 0xfb17)
+              : value == 0x130 || value == 0x3a3;
+    if (special) refuse("the case of a letter that has several: " + text.substr(at, point.bytes));
+    if (value == kInvalidCodePoint) {
+      out += text.substr(at, point.bytes);
+    } else {
+      const auto sign = static_cast<utf8proc_int32_t>(value);
+      append_utf8(out, static_cast<uint32_t>(upper ? utf8proc_toupper(sign) : utf8proc_tolower(sign)));
+    }
+    at += point.bytes;
+  }
+  return out;
+}
+
+std::string replaced(const std::string& text, const std::string& from, const std::string& to) {
+  if (from.empty()) refuse("replace of an empty text");
+  std::string out;
+  size_t begin = 0;
+  for (size_t at; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size()) {
+    out += text.substr(begin, at - begin) + to;
+    if (out.size() > kMaxText) refuse("text too long");
+  }
+  return out + text.substr(begin);
+}
+
+// As json.dumps writes it: ", " and ": ".
+std::string json_text(const Json& value) {
+  if (is_undefined(value)) refuse("tojson of an undefined value");
+  if (!value.is_structured()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string out = value.is_array() ? "[" : "{";
+  bool first = true;
+  for (const auto& [key, item] : value.items()) {
+    if (!std::exchange(first, false)) out += ", ";
+    if (value.is_object()) out += Json(key).dump(-1, ' ', false, Json::error_handler_t::replace) + ": ";
+    out += json_text(item);
+    if (out.size() > kMaxText) refuse("text too long");
+  }
+  return out + (value.is_array() ? "]" : "}");
+}
+
+// Python's ==: true is 1.
+bool equal(const Json& a, const Json& b) {
+  if (a.is_boolean() && b.is_number()) return Json(a.get<bool>() ? 1 : 0) == b;
+  if (b.is_boolean() && a.is_number()) return Json(b.get<bool>() ? 1 : 0) == a;
+  return a == b;
 }
 
 class Evaluator {
@@ -82,7 +164,7 @@ class Evaluator {
       const std::string after = std::exchange(pending_, before);
       const bool truth = chat_truth(alternatives());
       if (truth && pending_.empty()) pending_ = after;
-      Json other;
+      Json other = undefined();
       if (accept_name("else")) {
         const bool alive = std::exchange(alive_, alive_ && !truth);
         other = conditional();
@@ -127,57 +209,78 @@ class Evaluator {
   }
 
   Json comparison() {
-    Json left = sum();
-    for (;;) {
+    const Json left = sum();
+    Json result = left;
+    for (bool compared = false;; compared = true) {
       budget_.take(1);
-      if (accept("==")) {
-        left = left == sum();
-      } else if (accept("!=")) {
-        left = left != sum();
-      } else if (accept("<=")) {
-        left = number(left) <= number(sum());
-      } else if (accept(">=")) {
-        left = number(left) >= number(sum());
-      } else if (accept("<")) {
-        left = number(left) < number(sum());
-      } else if (accept(">")) {
-        left = number(left) > number(sum());
-      } else if (accept_name("in")) {
-        left = contains(sum(), left);
-      } else if (accept_name("is")) {
-        const bool inverse = accept_name("not");
-        left = test(left, name()) != inverse;
-      } else if (peek_name() == "not") {
-        accept_name("not");
-        if (!accept_name("in")) refuse("expected in after not");
-        left = !contains(sum(), left);
+      const std::string sign = comparison_sign();
+      if (sign.empty()) return result;
+      if (compared) refuse("comparisons in a chain");
+      const Json right = sum();
+      if (sign == "in" || sign == "not in") {
+        result = contains(right, left) == (sign == "in");
+      } else if (sign == "==" || sign == "!=") {
+        result = equal(left, right) == (sign == "==");
       } else {
-        return left;
+        const int order = compare(left, right);
+        result = sign == "<" ? order < 0 : sign == "<=" ? order <= 0 : sign == ">" ? order > 0 : order >= 0;
       }
     }
   }
-
-  static int64_t number(const Json& value) {
-    if (value.is_boolean()) return value.get<bool>();
-    if (!value.is_number_integer()) return 0;  // undefined, in a branch that is not taken
-    return value.get<int64_t>();
+  std::string comparison_sign() {
+    for (const char* sign : {"==", "!=", "<=", ">=", "<", ">"}) {
+      if (accept(sign)) return sign;
+    }
+    if (accept_name("in")) return "in";
+    if (!accept_name("not")) return "";
+    if (!accept_name("in")) refuse("expected in after not");
+    return "not in";
   }
-  static bool contains(const Json& whole, const Json& part) {
+
+  // Below 0, 0, above 0. Texts by their code points, which is the order of their bytes.
+  int compare(const Json& a, const Json& b) {
+    if (a.is_string() && b.is_string()) return a.get<std::string>().compare(b.get<std::string>());
+    if (!is_number(a) || !is_number(b)) {
+      raise("a comparison of values that have no order");
+      return 0;
+    }
+    const double left = a.is_boolean() ? a.get<bool>() : a.get<double>();
+    const double right = b.is_boolean() ? b.get<bool>() : b.get<double>();
+    return left < right ? -1 : left > right ? 1 : 0;
+  }
+  static bool is_number(const Json& value) { return value.is_boolean() || value.is_number(); }
+
+  int64_t number(const Json& value) {
+    if (value.is_boolean()) return value.get<bool>();
+    if (value.is_number_integer()) return value.get<int64_t>();
+    raise("a whole number is expected");
+    return 0;
+  }
+  bool contains(const Json& whole, const Json& part) {
     if (whole.is_string()) {
+      if (!part.is_string()) raise("in: something that is no text in a text");
       return part.is_string() &&
              whole.get_ref<const std::string&>().find(part.get<std::string>()) != std::string::npos;
     }
     if (whole.is_object()) return part.is_string() && whole.contains(part.get<std::string>());
-    return whole.is_array() && std::find(whole.begin(), whole.end(), part) != whole.end();
+    if (!whole.is_array() && !is_undefined(whole)) raise("in: neither a text nor a list nor a mapping");
+    return whole.is_array() &&
+           std::any_of(whole.begin(), whole.end(), [&](const Json& item) { return equal(item, part); });
   }
   static bool test(const Json& value, const std::string& name) {
-    if (name == "defined") return !value.is_null();
-    if (name == "none" || name == "undefined") return value.is_null();
+    if (name == "defined") return !is_undefined(value);
+    if (name == "undefined") return is_undefined(value);
+    if (name == "none") return value.is_null();
     if (name == "string") return value.is_string();
     if (name == "mapping") return value.is_object();
-    if (name == "iterable" || name == "sequence") return value.is_array() || value.is_string();
-    if (name == "true") return value == true;
-    if (name == "false") return value == false;
+    if (name == "iterable" || name == "sequence") {
+      return value.is_structured() || value.is_string() || is_undefined(value);
+    }
+    if (name == "true") return value.is_boolean() && value.get<bool>();
+    if (name == "false") return value.is_boolean() && !value.get<bool>();
+    if (name == "boolean") return value.is_boolean();
+    if (name == "number") return is_number(value);
+    if (name == "integer") return value.is_number_integer();
     refuse("test not known: is " + name);
   }
 
@@ -190,8 +293,10 @@ class Evaluator {
           value = bounded(number(value) + number(other));
         } else if (value.is_array() && other.is_array()) {
           for (const Json& item : other) value.push_back(item);
-        } else {
+        } else if (value.is_string() && other.is_string()) {
           value = joined(value, other);
+        } else {
+          raise("a sum of unlike values (~ joins texts)");
         }
       } else if (accept("~")) {
         value = joined(value, product());
@@ -235,29 +340,39 @@ class Evaluator {
     }
   }
 
+  // Filters and tests bind less than a sign, more than anything else.
   Json unary() {
-    if (!accept("-")) return postfix();
-    return -number(postfix());
-  }
-
-  Json postfix() {
-    Json value = primary();
+    Json value = accept("-") ? Json(-number(postfix())) : postfix();
     for (;;) {
-      if (accept(".")) {
-        const std::string member = name();
-        value = accept("(") ? method(value, member) : member_of(value, member);
-      } else if (accept("[")) {
-        value = element(value);
-      } else if (accept("|")) {
+      if (accept("|")) {
         value = filter(value, name());
+      } else if (accept_name("is")) {
+        const bool inverse = accept_name("not");
+        value = test(value, name()) != inverse;
+        if (accept("(")) refuse("a test with arguments");
       } else {
         return value;
       }
     }
   }
 
+  Json postfix() {
+    Json value = primary();
+    for (;;) {
+      const bool dot = accept(".");
+      if (!dot && !accept("[")) return value;
+      if (is_undefined(value)) raise("a member of an undefined value");
+      if (!dot) {
+        value = element(value);
+        continue;
+      }
+      const std::string member = name();
+      value = accept("(") ? method(value, member) : member_of(value, member);
+    }
+  }
+
   static Json member_of(const Json& value, const std::string& member) {
-    return value.is_object() && value.contains(member) ? value.at(member) : Json();
+    return value.is_object() && value.contains(member) ? value.at(member) : undefined();
   }
 
   Json element(const Json& value) {
@@ -269,8 +384,14 @@ class Evaluator {
       if (accept(":")) {  // [::-1]
         if (!accept("-1")) refuse("steps of slices not known (expected [::-1])");
         expect("]");
+        if (value.is_string()) {
+          std::vector<std::string> points = characters(value.get<std::string>());
+          std::reverse(points.begin(), points.end());
+          return joined_part(points, 0, points.size());
+        }
         Json reversed = value;
         if (value.is_array()) std::reverse(reversed.begin(), reversed.end());
+        if (!value.is_array()) raise("a slice of something that is no list");
         return reversed;
       }
       if (!accept("]")) {
@@ -281,9 +402,13 @@ class Evaluator {
       expect("]");
     }
     if (!slice && first.is_string()) return member_of(value, first.get<std::string>());
-    if (!value.is_array() && !value.is_string()) return {};
-    const std::string text = value.is_string() ? value.get<std::string>() : std::string();
-    const int64_t size = static_cast<int64_t>(value.is_string() ? text.size() : value.size());
+    if (!value.is_array() && !value.is_string()) {
+      if (slice) raise("a slice of something that is no list");
+      return undefined();
+    }
+    const std::vector<std::string> points =
+        value.is_string() ? characters(value.get<std::string>()) : std::vector<std::string>();
+    const int64_t size = static_cast<int64_t>(value.is_string() ? points.size() : value.size());
     const auto place = [&](const Json& index, int64_t fallback) {
       if (index.is_null()) return fallback;
       const int64_t at = number(index);
@@ -291,11 +416,12 @@ class Evaluator {
     };
     if (!slice) {
       const int64_t asked = number(first), index = asked < 0 ? asked + size : asked;
-      if (!value.is_array() || index < 0 || index >= size) return {};
+      if (index < 0 || index >= size) return undefined();
+      if (value.is_string()) return points[static_cast<size_t>(index)];
       return value[static_cast<size_t>(index)];
     }
     const int64_t begin = place(first, 0), end = std::max(place(second, size), begin);
-    if (value.is_string()) return text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    if (value.is_string()) return joined_part(points, static_cast<size_t>(begin), static_cast<size_t>(end));
     Json part = Json::array();
     for (int64_t i = begin; i < end; ++i) part.push_back(value[static_cast<size_t>(i)]);
     return part;
@@ -313,13 +439,31 @@ class Evaluator {
 
   Json method(const Json& value, const std::string& member) {
     const std::vector<Json> given = arguments();
-    const std::string text = value.is_string() ? value.get<std::string>() : std::string();
-    const std::string argument = !given.empty() && given[0].is_string() ? given[0].get<std::string>() : "";
-    if (given.empty() && member == "strip") return strip(text, true, true);
-    if (given.empty() && member == "lstrip") return strip(text, true, false);
-    if (given.empty() && member == "rstrip") return strip(text, false, true);
-    if (given.size() == 1 && member == "startswith") return text.rfind(argument, 0) == 0;
+    if (value.is_object() && member == "get" && (given.size() == 1 || given.size() == 2)) {
+      if (given[0].is_string() && value.contains(given[0].get<std::string>()))
+        return value.at(given[0].get<std::string>());
+      return given.size() == 2 ? given[1] : Json();
+    }
+    static constexpr std::string_view kMethods[] = {"strip", "lstrip", "rstrip", "startswith", "endswith",
+                                                    "split", "upper",  "lower",  "replace"};
+    if (std::find(std::begin(kMethods), std::end(kMethods), member) == std::end(kMethods))
+      refuse("method not known: " + member);
+    const bool texts =
+        std::all_of(given.begin(), given.end(), [](const Json& argument) { return argument.is_string(); });
+    if (!value.is_string() || !texts) {
+      raise("method " + member + " of or with something that is no text");
+      return undefined();
+    }
+    const std::string text = value.get<std::string>();
+    const std::string argument = given.empty() ? "" : given[0].get<std::string>();
+    if (given.size() < 2 && member.ends_with("strip")) {
+      return strip(text, member != "rstrip", member != "lstrip", given.empty() ? nullptr : &argument);
+    }
+    if (given.empty() && (member == "upper" || member == "lower")) return cased(text, member == "upper");
+    if (given.size() == 1 && member == "startswith") return text.starts_with(argument);
     if (given.size() == 1 && member == "endswith") return text.ends_with(argument);
+    if (given.size() == 2 && member == "replace")
+      return replaced(text, argument, given[1].get<std::string>());
     if (given.size() == 1 && member == "split" && !argument.empty()) {
       Json parts = Json::array();
       size_t begin = 0;
@@ -330,34 +474,52 @@ class Evaluator {
       parts.push_back(text.substr(begin));
       return parts;
     }
-    refuse("method not known: " + member);
+    refuse("method " + member + " with these arguments");
   }
 
   Json filter(const Json& value, const std::string& name) {
     const std::vector<Json> given = accept("(") ? arguments() : std::vector<Json>();
-    if (name == "trim") return strip(chat_text(value), true, true);
-    if (name == "length" || name == "count")
-      return value.is_string() ? value.get<std::string>().size() : value.size();
-    if (name == "tojson") return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (name == "first") return value.is_array() && !value.empty() ? value.front() : Json();
-    if (name == "last") return value.is_array() && !value.empty() ? value.back() : Json();
-    if (name == "default") return value.is_null() && !given.empty() ? given[0] : value;
-    if (name == "upper" || name == "lower") {
-      std::string text = chat_text(value);
-      for (char& c : text) {
-        if (name == "upper" && c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
-        if (name == "lower" && c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-      }
-      return text;
+    const auto most = [&](size_t count) {
+      if (given.size() > count) refuse("filter " + name + " with these arguments");
+    };
+    if (name == "default" || name == "d") {
+      most(2);
+      const bool falls =
+          is_undefined(value) || (given.size() == 2 && chat_truth(given[1]) && !chat_truth(value));
+      return falls ? (given.empty() ? Json("") : given[0]) : value;
     }
-    if (name == "join" && value.is_array()) {
+    if (name == "join") {
+      most(1);
+      if (!value.is_array()) refuse("join of something that is no list");
       std::string text;
-      for (const Json& item : value) {
-        if (!text.empty() && !given.empty()) text += chat_text(given[0]);
-        text += chat_text(item);
+      for (size_t i = 0; i < value.size(); ++i) {
+        if (i > 0 && !given.empty()) text += chat_text(given[0]);
+        text += chat_text(value[i]);
+        if (text.size() > kMaxText) refuse("text too long");
       }
       return text;
     }
+    if (name == "replace" && given.size() == 2)
+      return replaced(chat_text(value), chat_text(given[0]), chat_text(given[1]));
+    most(0);
+    if (name == "trim") return strip(chat_text(value), true, true);
+    if (name == "string") return chat_text(value);
+    if (name == "length" || name == "count") {
+      if (value.is_string()) return characters(value.get<std::string>()).size();
+      if (!value.is_structured() && !is_undefined(value)) raise("length of something that has none");
+      return is_undefined(value) ? size_t{0} : value.size();
+    }
+    if (name == "tojson") return json_text(value);
+    if (name == "first" || name == "last") {
+      if (value.is_string()) {
+        const std::vector<std::string> points = characters(value.get<std::string>());
+        return points.empty() ? undefined() : Json(name == "first" ? points.front() : points.back());
+      }
+      if (!value.is_array() && !is_undefined(value)) raise(name + " of something that is no list");
+      if (!value.is_array() || value.empty()) return undefined();
+      return name == "first" ? value.front() : value.back();
+    }
+    if (name == "upper" || name == "lower") return cased(chat_text(value), name == "upper");
     refuse("filter not known: " + name);
   }
 
@@ -369,7 +531,15 @@ class Evaluator {
         continue;
       }
       const char escaped = text_[++at_];
-      text += escaped == 'n' ? '\n' : escaped == 't' ? '\t' : escaped == 'r' ? '\r' : escaped;
+      static constexpr std::string_view kLetters = "ntrabfv\\'\"", kMeanings = "\n\t\r\a\b\f\v\\'\"";
+      if (const size_t letter = kLetters.find(escaped); letter != std::string_view::npos) {
+        text += kMeanings[letter];
+      } else if (is_digit(escaped) || escaped == 'x' || escaped == 'u' || escaped == 'U' || escaped == 'N') {
+        refuse(std::string("escape not known: \\") + escaped);
+      } else if (escaped != '\n') {  // Python keeps a backslash that escapes nothing
+        text += '\\';
+        text += escaped;
+      }
     }
     if (at_ == text_.size()) refuse("a text without its closing quote");
     ++at_;
@@ -391,7 +561,7 @@ class Evaluator {
     const std::vector<Json> given = arguments();
     if (function == "raise_exception") {
       raise(given.empty() ? "refuses these messages" : printable(chat_text(given[0])));
-      return {};
+      return undefined();
     }
     if (function == "range" && given.size() == 1) {
       Json list = Json::array();
@@ -436,7 +606,7 @@ class Evaluator {
     if (word == "none" || word == "None") return {};
     if (accept("(")) return call(word);
     const Json* variable = scopes_.find(word);
-    if (variable == nullptr) return {};
+    if (variable == nullptr) return undefined();
     budget_.take(static_cast<int64_t>(variable->size()));
     return *variable;
   }
@@ -478,14 +648,16 @@ bool chat_truth(const Json& value) {
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_number()) return value.get<double>() != 0;
   if (value.is_string()) return !value.get_ref<const std::string&>().empty();
-  return !value.empty();
+  return !is_undefined(value) && !value.empty();
 }
 
 std::string chat_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_null()) return {};
+  if (is_undefined(value)) return {};
+  if (value.is_null()) return "None";
   if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (value.is_structured()) refuse("a list or a mapping as text (expected tojson)");
+  return value.dump();
 }
 
 }  // namespace eep

@@ -1,8 +1,9 @@
 // Expressions of chat templates: the part of Jinja that templates of released models use. Literals, names,
 // members, indices and slices, + - ~ * // %, comparisons, in, is (not) defined / none / string / mapping,
-// and, or, not, x if y else z, lists; filters trim, length, join, tojson, first, last, upper, lower, default;
-// methods strip, lstrip, rstrip, startswith, endswith, split; raise_exception, namespace, range. Anything
-// else is refused by its name.
+// and, or, not, x if y else z, lists; filters trim, length, join, tojson, first, last, upper, lower, default,
+// replace, string; methods strip, lstrip, rstrip, startswith, endswith, split, replace, upper, lower, get;
+// raise_exception, namespace, range. Anything else is refused by its name, and so is what Jinja refuses: a
+// member of an undefined value, a sum of a text and a number.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 
 namespace eep {
 
-// Variables, innermost scope last. A name that is not there is null.
+// Variables, innermost scope last. A name that is not there is undefined.
 class ChatScopes {
  public:
   ChatScopes() : scopes_(1) {}

@@ -120,9 +120,12 @@ class Renderer {
       list.push_back({{"role", message.role}, {"content", message.content}});
     }
     scopes_.set("messages", std::move(list));
-    scopes_.set("bos_token", chat.bos_token);
-    scopes_.set("eos_token", chat.eos_token);
+    if (!chat.bos_token.empty()) scopes_.set("bos_token", chat.bos_token);
+    if (!chat.eos_token.empty()) scopes_.set("eos_token", chat.eos_token);
+    scopes_.set("tools", nullptr);  // none, as transformers passes them
+    scopes_.set("documents", nullptr);
     scopes_.set("add_generation_prompt", true);
+    for (const auto& [name, value] : chat.variables) scopes_.set(name, value);
   }
 
   std::string render() {
@@ -212,11 +215,19 @@ class Renderer {
     for (size_t i = 0; i < list.size(); ++i) {
       scopes_.push();
       scopes_.set(variable, list[i]);
-      scopes_.set("loop", {{"index0", i},
-                           {"index", i + 1},
-                           {"first", i == 0},
-                           {"last", i + 1 == list.size()},
-                           {"length", list.size()}});
+      Json place{{"index0", i},
+                 {"index", i + 1},
+                 {"revindex0", list.size() - i - 1},
+                 {"revindex", list.size() - i},
+                 {"first", i == 0},
+                 {"last", i + 1 == list.size()},
+                 {"length", list.size()},
+                 {"depth0", 0},
+                 {"depth", 1}};
+      if (i > 0) place["previtem"] = list[i - 1];
+      if (i + 1 < list.size()) place["nextitem"] = list[i + 1];
+      budget_.take(static_cast<int64_t>(place.size()));
+      scopes_.set("loop", std::move(place));
       block(tags[0] + 1, tags[1], depth + 1);
       scopes_.pop();
     }
@@ -243,6 +254,10 @@ ChatTemplate read_special_tokens(const std::string& directory) {
   const JsonView root = document.root().as_object();
   chat.bos_token = special_token(root, "bos_token");
   chat.eos_token = special_token(root, "eos_token");
+  for (const char* key : {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    const std::string token = special_token(root, key);
+    if (!token.empty()) chat.variables[key] = token;
+  }
   if (!root.has_value("chat_template")) return chat;
   chat.origin = config;
   const JsonView stored = root.at("chat_template");
@@ -289,6 +304,24 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
   if (name == "mistral-v1" && chat.bos_token.empty()) chat.bos_token = "<s>";
   if (name == "mistral-v1" && chat.eos_token.empty()) chat.eos_token = "</s>";
   return chat;
+}
+
+void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
+  const size_t equals = assignment.find('=');
+  const std::string name = assignment.substr(0, equals);
+  if (equals == std::string::npos || !is_name(name) || (name[0] >= '0' && name[0] <= '9') ||
+      name == "messages") {
+    throw Error(ExitCode::kUsage, "--chat-set",
+                "not a variable and its value (expected NAME=VALUE, got " + printable(assignment) + ")");
+  }
+  const std::string value = assignment.substr(equals + 1);
+  Json& variable = chat->variables[name];
+  if (value == "true" || value == "false") {
+    variable = value == "true";
+    return;
+  }
+  const Json number = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  variable = number.is_number() && number.dump() == value ? number : Json(value);
 }
 
 std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {

@@ -68,7 +68,7 @@ TEST_CASE("chat: a template with a loop over the rest, sets, a namespace and bla
         {{- " " + message.content + eos_token}}
     {%- endif %}
 {%- endfor %}
-{{- " " + ns.last if ns.last >= 0 else raise_exception("no user") }}
+{{- " " ~ ns.last if ns.last >= 0 else raise_exception("no user") }}
 )";
   CHECK(render(text, kTalk) == "<s>[INST] a[/INST] b</s>[INST] c[/INST] 2");
   CHECK(render(text, {{"system", " S "}, {"user", "x"}}) == "<s>[INST] S\nx[/INST] 0");
@@ -84,7 +84,7 @@ TEST_CASE("chat: expressions") {
   CHECK(value("'x' if not none and true or false else 'y'") == "x");
   CHECK(value("messages|length > 1 or messages[-1].role == 'user'") == "True");
   CHECK(value("messages[5] is defined") == "False");
-  CHECK(value("nothing.at.all is not defined") == "True");
+  CHECK(value("nothing is not defined") == "True");
   CHECK(value("['a', 'b'][::-1]|join(', ')") == "b, a");
   CHECK(value("'  a '.strip() + 'abc'.split('b')[1]") == "ac");
   CHECK(value("'abc'.startswith('ab') and 'b' in 'abc' and 'z' not in 'abc'") == "True");
@@ -92,6 +92,48 @@ TEST_CASE("chat: expressions") {
   CHECK(value("missing|default('d')") == "d");
   CHECK(render("a{# note {{ #}b\n  {% if true %}\nc\n  {% endif %}\nd") == "ab\nc\nd");
   CHECK(render("{{ '}}' }}{") == "}}{");
+}
+
+TEST_CASE("chat: expressions have Jinja's values, or none") {
+  const auto value = [](const std::string& expression) { return render("{{ " + expression + " }}"); };
+  CHECK(value("'' | default('z', true)") == "z");
+  CHECK(value("none | default('z')") == "None");
+  CHECK(value("messages | tojson") == R"([{"role": "user", "content": "Hi"}])");
+  CHECK(render("{% set x = none %}{{ x is defined }} {{ x is none }} {{ x }}") == "True True None");
+  CHECK(value("missing ~ 'a'") == "a");
+  CHECK(value("tools is defined and tools is none") == "True");
+  CHECK(value("'a' < 'b'") == "True");
+  CHECK(value("'é' > 'z'") == "True");
+  CHECK(value("'héé'[1:2] ~ 'héé'|length ~ 'hé'[::-1] ~ 'hé'[-1]") == "é3éhé");
+  CHECK(value("'hé'|upper") == "HÉ");
+  CHECK(value("['', 'a']|join(',')") == ",a");
+  CHECK(value("-3|string") == "-3");
+  CHECK(value("1 == true") == "True");
+  CHECK(value("2 == messages|length is number") == "False");
+  CHECK(value("'xxaxx'.strip('x') ~ 'a.b'.replace('.', '!') ~ 'q\\d'") == "aa!bq\\d");
+  CHECK(render("{% for m in [1, 2, 3] %}{{ loop.revindex }}{{ loop.nextitem }}{% endfor %}") == "32231");
+  const auto refuse = [&](const std::string& expression, const std::string& part) {
+    CAPTURE(expression);
+    check_error(ExitCode::kData, part, [&] { value(expression); });
+  };
+  refuse("missing.role", "a member of an undefined value");
+  refuse("'a' + 1", "a sum of unlike values");
+  refuse("'a' < 1", "no order");
+  refuse("1 < 2 < 3", "in a chain");
+  refuse("messages", "a list or a mapping as text");
+  refuse("messages|tojson(4)", "filter tojson with these arguments");
+  refuse("'ß'|upper", "has several");
+  refuse("'a' * 3", "a whole number is expected");
+  refuse("'\\x41'", "escape not known");
+  CHECK(value("missing.role if missing is defined else 'n'") == "n");
+}
+
+TEST_CASE("chat: variables of the template") {
+  ChatTemplate chat{"{{ think is false }} {{ n + 1 }} {{ name }} {{ bos_token is defined }}", "", "", "test"};
+  for (const char* assignment : {"think=false", "n=2", "name=Ann=1"}) set_chat_variable(assignment, &chat);
+  CHECK(render_chat(chat, kTalk) == "True 3 Ann=1 False");
+  for (const char* wrong : {"think", "=1", "a b=1", "messages=x"})
+    check_error(ExitCode::kUsage, "--chat-set", [&] { set_chat_variable(wrong, &chat); });
 }
 
 TEST_CASE("chat: what is not known is refused by name") {
