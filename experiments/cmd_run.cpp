@@ -21,6 +21,7 @@ namespace {
 
 struct Arguments {
   std::string file, output, resume;
+  bool resume_if_there = false;
   Overrides overrides;
   bool dry_run = false, json = false;
 };
@@ -90,7 +91,9 @@ class Runner {
     Overrides overrides = arguments_.overrides;
     if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
-    combinations_ = expand_sweep(file, overrides);
+    std::vector<std::string> notes;
+    combinations_ = expand_sweep(file, overrides, &notes);
+    for (const std::string& note : notes) context_.messages.info(note);
     // The sweep itself, for the resolved file.
     Experiment whole = combinations_[0].experiment;
     std::map<std::string, std::vector<std::string>> values;
@@ -113,11 +116,13 @@ class Runner {
                              : !arguments_.output.empty() ? arguments_.output
                                                           : default_run_path(whole.name, config);
     if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
-    if (!arguments_.resume.empty()) check_same(path + "/config.resolved.yaml", config);
+    const bool resumes = !arguments_.resume.empty() || goes_on();
+    if (resumes) check_same(path + "/config.resolved.yaml", config);
+    if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
     RunDirectory directory(path);
-    if (arguments_.resume.empty() && file_exists(directory.file("config.resolved.yaml"))) {
+    if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
       throw Error(ExitCode::kRuntime, path, "a run is here already",
-                  "use --resume " + path + ", or another --output");
+                  "use --resume " + path + ", --resume-if-there, or another --output");
     }
     write_file_atomic(directory.file("config.resolved.yaml"), config);
     context_.messages.log_to(directory.file("log.txt"));
@@ -130,6 +135,10 @@ class Runner {
   }
 
  private:
+  bool goes_on() const {
+    return arguments_.resume_if_there && file_exists(arguments_.output + "/config.resolved.yaml");
+  }
+
   // What can be known to be wrong before any work is done.
   void check_inputs() {
     for (const Combination& combination : combinations_) {
@@ -139,7 +148,7 @@ class Runner {
           {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
       for (const auto& [name, use] : uses) {
         if (task.data.count(use->split) != 0) {
-          data_file(task, use->split);  // exists; the test split is not read before the end
+          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
         } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
           throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
                       fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
@@ -215,6 +224,9 @@ class Runner {
   }
 
   int dry_run(const std::string& config) {
+    for (const auto& [key, task] : tasks_) {
+      for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
+    }
     int64_t evaluations = 0, tokens = 0;
     double seconds = 0;
     std::string memory;
@@ -273,6 +285,7 @@ class Runner {
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
+      for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory.file("checkpoints"));
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
@@ -310,8 +323,10 @@ class Runner {
                     fmt::format("{} has changed (expected {}, got {})", what, before, now));
     };
     same("the model", manifest.at("model").at("hash").as_string(), model);
-    for (const auto& [split, hash] : data.items())
+    for (const auto& [split, hash] : data.items()) {
+      if (!manifest.at("data").has(split)) continue;
       same("the " + split + " split", manifest.at("data").at(split).as_string(), hash.get<std::string>());
+    }
     // another path may give other bits
     if (manifest.at("device").as_string() == context_.options.ops->name) {
       same(kUnconfirmedSetting, manifest.at("unconfirmed").as_string(), unconfirmed_setting());
@@ -328,12 +343,22 @@ class Runner {
     return text;
   }
 
+  // Of those that change the full model or what it is asked.
+  static std::string label_of_full(const Combination& combination) {
+    Combination changes = combination;
+    std::erase_if(changes.values, [](const auto& value) {
+      return !value.first.starts_with("model.") && !value.first.starts_with("task.");
+    });
+    return label(changes, false);
+  }
+
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const bool sweep = combinations_.size() > 1 || !combinations_[0].name.empty();
     std::vector<RunRow> rows;
     bool several_seeds = false;
     for (size_t i = 0; i < results.size(); ++i) {
-      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false)});
+      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false),
+                      label_of_full(combinations_[i])});
       several_seeds |= combinations_[i].experiment.search.seed != combinations_[0].experiment.search.seed;
     }
     std::string table = result_table(rows);
@@ -370,6 +395,9 @@ int run(const Arguments& arguments, CommandContext& context) {
   if (!arguments.resume.empty() && !arguments.output.empty()) {
     throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
   }
+  if (arguments.resume_if_there && arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "--resume-if-there", "says what to do with --output DIR, which is missing");
+  }
   return Runner(arguments, context).run();
 }
 
@@ -384,6 +412,8 @@ void register_run(CommandLine& line) {
   command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
   command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
   command.option("--resume", arguments->resume, "go on in this run directory");
+  command.flag("--resume-if-there", arguments->resume_if_there,
+               "with --output: go on if a run is there, start it if not");
   command.flag("--dry-run", arguments->dry_run,
                "print the resolved configuration, the memory plan, the work and an estimated time");
   command.flag("--json", arguments->json, "machine-readable result on stdout");

@@ -4,6 +4,8 @@
 
 #include <sstream>
 
+#include "loaders/checkpoint.h"
+#include "loaders/finite.h"
 #include "loaders/json.h"
 #include "loaders/plan_io.h"
 
@@ -17,6 +19,7 @@ Parity parity_named(const std::string& name) {
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
                                          const std::string& parity) {
   const CommonOptions& options = context.options;
+  require_finite(load_checkpoint(path));
   auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory,
                                               parity_named(parity));
   if (model->dtype() != model->config().dtype) {
@@ -86,6 +89,12 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
       plan, info, config, [&] { return model.hash(); }, path);
   check_plan(plan, config.sparse, static_cast<int32_t>(config.num_experts), path.c_str());
   return plan;
+}
+
+std::string truncation_line(const Requests& requests, const std::string& split) {
+  if (requests.truncated() == 0) return {};
+  return fmt::format("split {}: {} of {} sequences were cut from the left to fit the model's {} positions",
+                     split, requests.truncated(), requests.sequences(), requests.max_positions());
 }
 
 void require_original(const RawModel& model, const std::string& path) {

@@ -9,6 +9,7 @@
 #include "engine/expert_plan.h"
 #include "experiments/model_context.h"
 #include "experiments/program.h"
+#include "loaders/requests.h"
 
 namespace eep {
 
@@ -31,5 +32,8 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model);
 
 // Throws Error(kUsage) if the model is a native export: its router belongs to one plan.
 void require_original(const RawModel& model, const std::string& path);
+
+// What is to be said of items that were cut to fit the model; "" where none was.
+std::string truncation_line(const Requests& requests, const std::string& split);
 
 }  // namespace eep

@@ -40,12 +40,15 @@ RunDirectory::~RunDirectory() {
 std::string default_run_path(const std::string& name, const std::string& resolved_config) {
   const std::time_t now = std::time(nullptr);
   const XXH64_hash_t hash = XXH3_64bits(resolved_config.data(), resolved_config.size());
-  std::string path =
+  const std::string first =
       fmt::format("runs/{:%Y%m%dT%H%M%SZ}-{}-{:08x}", fmt::gmtime(now), name, static_cast<uint32_t>(hash));
-  for (int i = 2; std::filesystem::exists(path); ++i) {
-    path = fmt::format("runs/{:%Y%m%dT%H%M%SZ}-{}-{:08x}-{}", fmt::gmtime(now), name,
-                       static_cast<uint32_t>(hash), i);
-  }
+  std::error_code error;
+  std::filesystem::create_directories("runs", error);
+  std::string path = first;
+  // Making it takes it: another run may start in the same second.
+  for (int i = 2; !error && !std::filesystem::create_directory(path, error) && !error; ++i)
+    path = fmt::format("{}-{}", first, i);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
   return path;
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "es/criteria.h"
+#include "experiments/command_inputs.h"
 
 namespace eep {
 
@@ -26,7 +27,9 @@ std::string plan_key(const ExpertPlan& plan) {
 }
 
 std::string TaskContext::key(const Experiment& e) {
-  std::string key = find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity;
+  const std::string file = find_task(e.task, e.directory);
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
+  if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
@@ -41,11 +44,68 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
       memory_(memory),
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
-  evaluators_[Split::kTrain] = make_evaluator(experiment_.train, experiment_.train.limit);
-  train_hash_ = items_hash(evaluators_[Split::kTrain]->requests().items());
-  if (has_dev()) evaluators_[Split::kDev] = make_evaluator(experiment_.dev, experiment_.dev.limit);
-  if (task_.data.count(experiment_.test.split) == 0)
-    load_items(task_, experiment_.test.split, 1);  // says what is missing
+  task_.few_shot.seed = experiment_.search.seed;
+  for (const auto& [name, split] : splits()) evaluator(split);
+  train_hash_ = items_hash(evaluator(Split::kTrain).requests().items());
+  find_overlaps();
+}
+
+std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
+  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
+  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  all.emplace_back("test", Split::kTest);
+  return all;
+}
+
+// A score on items that the search has seen is no estimate: the fitted number would be published.
+void TaskContext::find_overlaps() {
+  const auto all = splits();
+  for (size_t second = 1; second < all.size(); ++second) {
+    for (size_t first = 0; first < second; ++first) {
+      std::map<std::string, const Item*> known;
+      for (const Item& item : evaluator(all[first].second).requests().items())
+        known.emplace(item.identity, &item);
+      Overlap overlap{all[first].first, all[second].first, 0, {}};
+      const std::vector<Item>& items = evaluator(all[second].second).requests().items();
+      for (const Item& item : items) {
+        const auto found = known.find(item.identity);
+        if (found == known.end()) continue;
+        if (overlap.items++ == 0) overlap.text = item.where + " = " + found->second->where;
+      }
+      if (overlap.items == 0) continue;
+      overlap.text = fmt::format("{} of {} items of the {} split are in the {} split too (the first: {})",
+                                 overlap.items, items.size(), overlap.second, overlap.first, overlap.text);
+      if (!experiment_.allow_overlap) {
+        throw Error(ExitCode::kData, task_.file, overlap.text,
+                    "take other items, or say task: {allow_overlap: true}");
+      }
+      overlaps_.push_back(std::move(overlap));
+    }
+  }
+}
+
+Json TaskContext::truncated() {
+  Json counts = Json::object();
+  for (const auto& [name, split] : splits()) counts[name] = evaluator(split).requests().truncated();
+  return counts;
+}
+
+Json TaskContext::overlaps() const {
+  Json list = Json::array();
+  for (const Overlap& overlap : overlaps_)
+    list.push_back({{"splits", {overlap.first, overlap.second}}, {"items", overlap.items}});
+  return list;
+}
+
+std::vector<std::string> TaskContext::warnings() {
+  std::vector<std::string> lines;
+  for (const Overlap& overlap : overlaps_) lines.push_back("task " + task_.name + ": " + overlap.text);
+  for (const auto& [name, split] : splits()) {
+    const Requests& requests = evaluator(split).requests();
+    const std::string line = truncation_line(requests, name);
+    if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
+  }
+  return lines;
 }
 
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
@@ -56,6 +116,7 @@ std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use,
 Json TaskContext::hashes() {
   Json hashes{{"train", train_hash_}};
   if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
+  hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
   return hashes;
 }
 

@@ -186,6 +186,24 @@ YamlValue tree_of(const std::string& text, const std::string& where, const Overr
   return root;
 }
 
+void set_instead_of_sweep(YamlValue* root, const Overrides& overrides, std::vector<std::string>* notes) {
+  const auto sweep = std::find_if(root->entries.begin(), root->entries.end(),
+                                  [](const auto& entry) { return entry.first == "sweep"; });
+  if (sweep == root->entries.end()) return;
+  YamlValue& map = sweep->second;
+  for (const std::string& text : overrides) {
+    const std::string key = text.substr(0, text.find('='));
+    for (size_t i = 0; i < map.entries.size(); ++i) {
+      if (map.entries[i].first != key) continue;
+      if (notes != nullptr)
+        notes->push_back(key + " is set to " + text.substr(key.size() + 1) + " and not swept");
+      map.entries.erase(map.entries.begin() + static_cast<std::ptrdiff_t>(i));
+      map.key_where.erase(map.key_where.begin() + static_cast<std::ptrdiff_t>(i));
+      break;
+    }
+  }
+}
+
 // Of a swept task name: NAME.yaml in the directory of the file that the unswept task.name names, or "".
 std::string task_beside(const YamlValue& root, const Combination& combination, const std::string& directory) {
   const YamlValue* task = root.find("task");
@@ -214,8 +232,10 @@ Experiment load_experiment(const std::string& path, const Overrides& overrides) 
   return read(tree_of(read_file(path), path, overrides), fs::path(path).stem().string(), directory_of(path));
 }
 
-std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides) {
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides,
+                                      std::vector<std::string>* notes) {
   YamlValue root = tree_of(read_file(path), path, overrides);
+  set_instead_of_sweep(&root, overrides, notes);
   const std::string stem = fs::path(path).stem().string(), directory = directory_of(path);
   const YamlValue* found = root.find("sweep");
   const YamlValue sweep = found == nullptr ? YamlValue{} : *found;

@@ -29,6 +29,7 @@ struct Experiment {
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";
   SplitUse train{"train", 0}, dev{"dev", 0}, test{"test", 0};
+  bool allow_overlap = false;  // items that two splits have in common are a warning
 
   int64_t experts = 0;       // kept in every layer
   int64_t top_k = 0;         // 0: the model's
@@ -76,7 +77,9 @@ struct Combination {
 };
 // In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
 // is also looked for beside the file that task.name names.
-std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {});
+// An override of a swept field replaces its list; notes: a line for each.
+std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {},
+                                      std::vector<std::string>* notes = nullptr);
 
 // JSON Schema (draft 2020-12) of the file.
 std::string experiment_schema();

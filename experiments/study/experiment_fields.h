@@ -80,6 +80,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
     visit_split(v, "dev", e.dev);
     visit_split(v, "test", e.test);
     v.word("protocol", e.protocol, {"harness", "eep"});
+    v.flag("allow_overlap", e.allow_overlap);
   });
   v.section("plan", [&] {
     v.required_integer("experts", e.experts, 1, 512);
