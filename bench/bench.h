@@ -25,8 +25,9 @@ struct Case {
   std::string baseline_name;
 };
 
-// Command line: [--filter TEXT] [--samples N] [--seconds S] [--threads N] [--hot] [--csv FILE] [--compare
-// FILE] Compare reads a CSV of an earlier run: a case slower by more than the noise of both prints FAIL, and
+// Command line:
+//   [--filter TEXT] [--samples N] [--seconds S] [--threads N] [--hot] [--csv FILE] [--compare FILE]
+// Compare reads a CSV of an earlier run: a case slower by more than the noise of both prints FAIL, and
 // the program ends with 1.
 class Bench {
  public:

@@ -95,16 +95,18 @@ class Calibrator : public MixtureObserver {
       return DeviceBuffer(ops_, device_, static_cast<size_t>(elements) * sizeof(float));
     };
     batch_x_ = take(batch * config_.hidden_size);
+    if (ops_.round_rows != nullptr) batch_x16_ = take(batch * row_stride_16bit(config_.hidden_size) / 2);
     batch_order_ = take(slots);
     batch_offset_ = take(config_.num_experts + 1);
-    batch_activation_ = take(slots * config_.expert_intermediate_size);
+    batch_activation_ =
+        DeviceBuffer(ops_, device_, expert_ffn_scratch_bytes(slots, config_.expert_intermediate_size));
     batch_out_ = take(slots * config_.hidden_size);
   }
 
   size_t memory() const override {
     size_t bytes = sums_.bytes();
     for (const DeviceBuffer* buffer :
-         {&batch_x_, &batch_order_, &batch_offset_, &batch_activation_, &batch_out_}) {
+         {&batch_x_, &batch_x16_, &batch_order_, &batch_offset_, &batch_activation_, &batch_out_}) {
       bytes += buffer->bytes();
     }
     return bytes;
@@ -201,6 +203,11 @@ class Calibrator : public MixtureObserver {
     upload(batch_offset_, offset);
     ExpertFfnArgs args;
     args.x = batch_x_.as<float>();
+    if (ops_.round_rows != nullptr) {
+      args.x16 = batch_x16_.as<uint16_t>();
+      const DType dtype = weights_.layer(layer).experts[0].gate.dtype;
+      ops_.round_rows({args.x, rows, hidden, dtype, batch_x16_.as<uint16_t>()}, device_);
+    }
     args.slots = experts;
     args.order = batch_order_.as<int32_t>();
     args.offset = batch_offset_.as<int32_t>();
@@ -291,6 +298,7 @@ class Calibrator : public MixtureObserver {
   DeviceBuffer batch_x_;           // [batch, hidden]
   DeviceBuffer batch_order_;       // [batch * experts]
   DeviceBuffer batch_offset_;      // [experts + 1]
+  DeviceBuffer batch_x16_;         // [batch, row_stride_16bit(hidden)], where products read 16 bits
   DeviceBuffer batch_activation_;  // [batch * experts, intermediate]
   DeviceBuffer batch_out_;         // [batch * experts, hidden]
   ExpertStatistics statistics_;

@@ -26,15 +26,30 @@ void expand(const AttentionLayout& layout, int64_t count, int64_t key_rows, int6
   }
 }
 
-template <typename T>
-std::vector<T> repeat(const std::vector<T>& values, int64_t count, T step) {
-  std::vector<T> out;
-  out.reserve(values.size() * static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) {
-    for (const T& value : values) out.push_back(value + static_cast<T>(i) * step);
+// Distinct merged rows of whole variants, until one finds no room.
+class RowsToMerge {
+ public:
+  RowsToMerge(int64_t room, int64_t experts) : room_(room), experts_(experts) {}
+  bool add(const LayerVariant& variant) {
+    std::vector<MergedRow> fresh;
+    for (size_t row = 0; row < variant.merged_id.size(); ++row) {
+      const int32_t id = variant.merged_id[row];
+      if (id < 0 || seen_.count(id) != 0) continue;
+      seen_.insert(id);
+      fresh.push_back({id, variant.merging + static_cast<int64_t>(row) * experts_});
+    }
+    full_ = full_ || static_cast<int64_t>(rows_.size() + fresh.size()) > room_;
+    if (!full_) rows_.insert(rows_.end(), fresh.begin(), fresh.end());
+    return !full_;
   }
-  return out;
-}
+  const std::vector<MergedRow>& list() const { return rows_; }
+
+ private:
+  int64_t room_, experts_;
+  std::vector<MergedRow> rows_;
+  std::set<int32_t> seen_;
+  bool full_ = false;
+};
 
 }  // namespace
 
@@ -135,26 +150,22 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
 }
 
 void ChunkPass::begin_merging(int64_t layer) {
-  std::vector<const float*> rows;
-  std::set<int32_t> seen;
-  int64_t wanted = 0;
-  const auto add = [&](int32_t variant) {  // false: beyond the room
-    if (!seen.insert(variant).second) return true;
-    const LayerVariant& setting = variants_.at(layer, variant);
-    wanted += setting.merged_rows();
-    if (wanted > merged_.slots()) return false;
-    for (int32_t row = 0; row < setting.map.kept; ++row) {
-      if (setting.base_expert[static_cast<size_t>(row)] >= 0) continue;
-      rows.push_back(setting.merging + static_cast<int64_t>(row) * config_.num_experts);
-    }
-    return true;
-  };
   // In the order in which split() makes streams and mixture() takes them.
-  bool room = true;
+  RowsToMerge rows(merged_.slots(), config_.num_experts);
   for (const Stream& stream : streams_) {
-    for (size_t candidate : stream.candidates) room = room && add(variants_.index(layer, candidate));
+    for (size_t candidate : stream.candidates) {
+      if (!rows.add(variants_.at(layer, variants_.index(layer, candidate)))) break;
+    }
   }
-  if (!rows.empty()) merged_.begin(layer, rows);
+  if (!rows.list().empty()) merged_.begin(layer, rows.list());
+}
+
+void ChunkPass::merge_ahead(int64_t layer, const Split& split, int64_t first) {
+  RowsToMerge rows(merged_.slots(), config_.num_experts);
+  for (size_t stream = static_cast<size_t>(first); stream < split.variant.size(); ++stream) {
+    if (!rows.add(variants_.at(layer, split.variant[stream]))) break;
+  }
+  merged_.merge(layer, rows.list());
 }
 
 // Splits every stream by the variant that its candidates have in this layer.
@@ -226,6 +237,11 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const Split& split, Mixture
       block.source_row = source_row_.data();
       block.sources = static_cast<int32_t>(parents * rows);
     }
+    const bool held = std::all_of(variants.begin(), variants.end(), [&](const LayerVariant* variant) {
+      return std::all_of(variant->merged_id.begin(), variant->merged_id.end(),
+                         [&](int32_t id) { return id < 0 || merged_.holds(layer, id); });
+    });
+    if (!held) merge_ahead(layer, split, first);
     layers_.mixture(layer, block, merged_, observer);
     first += count;
   }

@@ -51,6 +51,11 @@ class ChunkPass {
   int64_t computed_row_layers() const { return computed_row_layers_; }
 
  private:
+  // Where the streams of a layer's second half come from.
+  struct Split {
+    std::vector<int32_t> variant;  // [streams]
+    std::vector<int32_t> parent;   // [streams] stream before the split
+  };
   template <typename Body>
   void for_blocks(int64_t rows, const Body& body);
   void run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer);
@@ -58,11 +63,9 @@ class ChunkPass {
   // Merging reads memory and attention multiplies: where the backend can, the experts of the mixture's first
   // block, and as many more as there is room for, are merged beside the layer's attention.
   void begin_merging(int64_t layer);
-  // Where the streams of a layer's second half come from.
-  struct Split {
-    std::vector<int32_t> variant;  // [streams]
-    std::vector<int32_t> parent;   // [streams] stream before the split
-  };
+  // The same between the blocks: what the streams from `first` on need, as far as there is room, in one read
+  // of the base experts.
+  void merge_ahead(int64_t layer, const Split& split, int64_t first);
   Split split(int64_t layer, int64_t rows);
   void mixture(int64_t layer, int64_t rows, const Split& split, MixtureObserver* observer);
 

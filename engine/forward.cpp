@@ -38,10 +38,18 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   tokens_computed += other.tokens_computed;
   tokens_asked += other.tokens_asked;
   merged_experts += other.merged_experts;
+  merge_bytes += other.merge_bytes;
+  expert_bytes += other.expert_bytes;
   decode_steps += other.decode_steps;
   router.tiny_sums += other.router.tiny_sums;
   router.negative_sums += other.router.negative_sums;
   return *this;
+}
+
+void PopulationForward::State::count_weights(const LayerPass& layers, const MergeBuffer& merged) {
+  work.merged_experts += merged.counts().experts;
+  work.merge_bytes += merged.counts().read_bytes + merged.counts().written_bytes;
+  work.expert_bytes += layers.expert_bytes();
 }
 
 PopulationForward::PopulationForward(const Weights& weights, const Ops& ops, const Device& device,
@@ -94,20 +102,23 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
     for (const PromptChunk& chunk : cut_prompts(prompts, plan.chunk_rows)) {
       if (chunk.scores == 0) continue;
       pass.run(chunk, candidates, nullptr);
-      const int64_t wanted = static_cast<int64_t>(chunk.wanted.size());
-      scores.resize(static_cast<size_t>(chunk.scores));
-      for (size_t stream = 0; stream < pass.streams().size(); ++stream) {
-        layers.score(pass.residual() + static_cast<int64_t>(stream) * wanted * state.config.hidden_size,
-                     wanted, chunk.wanted_of_score, chunk.targets, scores.data());
-        for (size_t candidate : pass.streams()[stream].candidates) {
-          std::copy(scores.begin(), scores.end(), result[candidate].begin() + chunk.score_begin);
-        }
+      // The rows of all streams lie one stream after the other.
+      const int64_t streams = static_cast<int64_t>(pass.streams().size());
+      const std::vector<int32_t> rows =
+          repeat(chunk.wanted_of_score, streams, static_cast<int32_t>(chunk.wanted.size()));
+      scores.resize(rows.size());
+      layers.score(pass.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
+      auto from = scores.begin();
+      for (const Stream& stream : pass.streams()) {
+        for (size_t candidate : stream.candidates)
+          std::copy_n(from, chunk.scores, result[candidate].begin() + chunk.score_begin);
+        from += chunk.scores;
       }
     }
   }
   state.work.tokens_computed += pass.computed_row_layers() / state.config.num_layers;
   state.work.tokens_asked += static_cast<int64_t>(plans.size()) * prompts.tokens_without_sharing;
-  state.work.merged_experts += merged.merged_count();
+  state.count_weights(layers, merged);
   return result;
 }
 

@@ -23,6 +23,9 @@ struct WorkCounts {
   int64_t tokens_computed = 0;  // token-layers / layers
   int64_t tokens_asked = 0;     // candidates x tokens of their sequences, nothing shared
   int64_t merged_experts = 0;   // experts materialised
+  int64_t merge_bytes = 0;      // that merging read (all base experts of a layer, once for what is merged
+                                // together) and wrote
+  int64_t expert_bytes = 0;     // weights of experts that a block's rows may choose, once a block
   int64_t decode_steps = 0;
   RouterCounts router;  // sums of selected weights near zero or negative
 

@@ -53,7 +53,8 @@ class Decoder {
   }
 
   int64_t block_rows() const { return block_rows_; }
-  int64_t merged_count() const { return merged_.merged_count(); }
+  const LayerPass& layers() const { return layers_; }
+  const MergeBuffer& merged() const { return merged_; }
 
   // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers; appends the arg-max
   // to the lanes whose prediction is due.
@@ -116,14 +117,16 @@ class Decoder {
   }
 
   void store(int64_t layer, const std::vector<Piece>& pieces) {
-    int64_t row = 0;
+    places_.clear();
     for (const Piece& piece : pieces) {
-      const size_t bytes = piece.count * static_cast<size_t>(kv_width_) * sizeof(float);
-      const int64_t at = static_cast<int64_t>(piece.begin) * kv_width_;
-      ops_.copy(cache_of(*piece.lane, layer, 0) + at, k_.as<float>() + row * kv_width_, bytes, device_);
-      ops_.copy(cache_of(*piece.lane, layer, 1) + at, v_.as<float>() + row * kv_width_, bytes, device_);
-      row += static_cast<int64_t>(piece.count);
+      for (size_t position = piece.begin; position < piece.begin + piece.count; ++position) {
+        const int64_t at = static_cast<int64_t>(position) * kv_width_;
+        places_.push_back({cache_of(*piece.lane, layer, 0) + at, cache_of(*piece.lane, layer, 1) + at});
+      }
     }
+    ops_.kv_scatter(
+        {k_.as<float>(), v_.as<float>(), places_.data(), static_cast<int64_t>(places_.size()), kv_width_},
+        device_);
   }
 
   void attention_runs(int64_t layer, const std::vector<Piece>& pieces, bool only_wanted) {
@@ -181,7 +184,7 @@ class Decoder {
     std::vector<int32_t> index(count), target(count, -1);
     for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
     scores_.resize(count);
-    layers_.score(compact, static_cast<int64_t>(count), index, target, scores_.data());
+    layers_.score(compact, index, target, scores_.data());
     size_t next = 0;
     for (Piece& piece : pieces) {
       if (!piece.predicts()) continue;
@@ -203,8 +206,57 @@ class Decoder {
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
+  std::vector<KvPlace> places_;
   std::vector<TokenScore> scores_;
 };
+
+struct DecodePlan {
+  MemoryPlan memory;
+  size_t cache_bytes;  // for keys and values of the lanes that run together
+};
+
+// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in,
+// and merged experts of all layers, then of one, may have half of what is left, or all that the lanes' caches
+// do not need.
+DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
+                         int32_t candidates, const std::vector<Lane>& lanes, size_t row_cache) {
+  const ModelConfig& config = weights.config();
+  size_t longest = 0, caches = 0;
+  int64_t prompt_rows = 0;
+  for (const Lane& lane : lanes) {
+    longest = std::max(longest, lane.capacity);
+    caches += row_cache * lane.capacity;
+    prompt_rows += static_cast<int64_t>(lane.prompt_size);
+  }
+  const size_t least_cache = row_cache * longest;
+  MemoryRequest request;
+  request.slots = variants.slots();
+  request.weights = weights.plan();
+  request.positions = static_cast<int64_t>(longest);
+  if (budget != 0) request.budget = budget > least_cache ? budget - least_cache : 1;
+
+  const int64_t dense = request.dense_experts = variants.most_merged_rows();
+  const auto plan = [&](int64_t rows, int64_t merged) {
+    request.rows = request.largest_tree = rows;
+    request.merged_slots = merged;
+    const MemoryPlan memory = plan_memory(config, ops, request);
+    return DecodePlan{memory, budget == 0 ? SIZE_MAX : budget - memory.total()};
+  };
+  const int64_t most_rows = ops.block_rows(config.num_experts, config.top_k);
+  int64_t rows = 16;
+  while (rows < std::min(most_rows, prompt_rows)) rows *= 2;
+  for (; rows >= 16; rows /= 2) {
+    for (const int64_t merged : {dense * config.sparse_layers() * candidates, dense * candidates, dense}) {
+      try {
+        const DecodePlan decode = plan(rows, merged);
+        const size_t taken = decode.memory.total() - decode.memory.weights;
+        if (decode.cache_bytes >= std::min(caches, taken)) return decode;
+      } catch (const Error&) {  // does not fit
+      }
+    }
+  }
+  return plan(16, dense);
+}
 
 }  // namespace
 
@@ -239,34 +291,9 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   const LayerVariants variants(config, plans);
   const size_t row_cache =
       static_cast<size_t>(config.num_layers * 2 * config.num_kv_heads * config.head_dim) * sizeof(float);
-  // The largest lane alone must fit beside one block; the rest of the budget takes more lanes.
-  MemoryRequest request;
-  request.candidates = 1;
-  request.slots = variants.slots();
-  request.dense_experts = variants.most_merged_rows();
-  request.weights = state.weights.plan();
-  request.positions = static_cast<int64_t>(longest);
-  request.rows = request.largest_tree = 16;
-  const size_t cache_floor = row_cache * longest;
-  if (state.memory_budget != 0) {
-    request.budget = state.memory_budget > cache_floor ? state.memory_budget - cache_floor : 1;
-  }
-  MemoryPlan memory = plan_memory(config, state.ops, request);
-  for (int64_t rows = 2048; rows > 16; rows /= 2) {
-    request.rows = request.largest_tree = rows;
-    try {
-      memory = plan_memory(config, state.ops, request);
-      break;
-    } catch (const Error&) {  // does not fit: half of it
-    }
-  }
-  const size_t cache_budget =
-      state.memory_budget == 0 ? SIZE_MAX : cache_floor + (request.budget - memory.total());
-  if (state.memory_budget == 0) {
-    memory.merged_experts = static_cast<int64_t>(variants.most_merged_rows()) * config.sparse_layers() *
-                            static_cast<int64_t>(plans.size());
-    memory.limits.groups = config.num_experts + memory.merged_experts;
-  }
+  const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
+                                          static_cast<int32_t>(plans.size()), lanes, row_cache);
+  const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
                   state.work);
 
@@ -284,7 +311,8 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   for (size_t begin = 0; begin < lanes.size();) {
     std::vector<Lane*> live;
     size_t end = begin, used = 0;
-    while (end < lanes.size() && (end == begin || used + row_cache * lanes[end].capacity <= cache_budget)) {
+    while (end < lanes.size() &&
+           (end == begin || used + row_cache * lanes[end].capacity <= decode.cache_bytes)) {
       used += row_cache * lanes[end].capacity;
       lanes[end].cache = DeviceBuffer(state.ops, state.device, row_cache * lanes[end].capacity);
       live.push_back(&lanes[end++]);
@@ -316,7 +344,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     }
     begin = end;
   }
-  state.work.merged_experts += decoder.merged_count();
+  state.count_weights(decoder.layers(), decoder.merged());
   return result;
 }
 

@@ -15,6 +15,7 @@ struct LayerLimits {
   int64_t positions = 0;    // rope table
   int64_t groups = 0;       // base and merged experts of one block
   int64_t first_slots = 0;  // sources x groups of a block in which rows share one
+  bool rows_16bit = false;  // products read 16-bit copies of their rows (Ops::round_rows)
 };
 
 // Bytes that LayerPass takes when it is made.

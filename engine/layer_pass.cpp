@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <unordered_map>
 
 namespace eep {
@@ -31,10 +30,14 @@ class Cutter {
 size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t* base, LayerScratch* at) {
   const int64_t rows = limits.block_rows, slots = limits.slots, hidden = config.hidden_size;
   const int64_t q_width = config.num_heads * config.head_dim;
-  const int64_t width = std::max({slots * config.expert_intermediate_size, config.dense_intermediate_size,
-                                  config.shared_intermediate_size});
+  const size_t activation_bytes =
+      std::max({expert_ffn_scratch_bytes(rows * slots, config.expert_intermediate_size),
+                expert_ffn_scratch_bytes(rows, config.dense_intermediate_size),
+                expert_ffn_scratch_bytes(rows, config.shared_intermediate_size)});
   Cutter cutter(base);
   at->normed = cutter.cut<float>(rows * hidden);
+  if (limits.rows_16bit)
+    at->rounded = cutter.cut<uint16_t>(rows * row_stride_16bit(std::max(hidden, q_width)));
   at->q = cutter.cut<float>(rows * q_width);
   at->attended = cutter.cut<float>(rows * q_width);
   at->router_logits = cutter.cut<float>(rows * std::max<int64_t>(config.num_experts, 1));
@@ -42,7 +45,7 @@ size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t
   at->expert = cutter.cut<int32_t>(rows * slots);
   at->order = cutter.cut<int32_t>(rows * slots);
   at->slot_row = cutter.cut<int32_t>(rows * slots);
-  at->activation = cutter.cut<float>(rows * width);
+  at->activation = cutter.cut<float>(static_cast<int64_t>(activation_bytes + 3) / 4);
   at->slot_out = cutter.cut<float>(rows * slots * hidden);
   at->shared_out = cutter.cut<float>(rows * hidden);
   at->shared_gate = cutter.cut<float>(rows);
@@ -94,10 +97,34 @@ const int32_t* LayerPass::offset_of_all(int64_t rows) {
   return at_.all_rows;
 }
 
+void LayerPass::round(int64_t layer, const float* x, int64_t rows, int64_t width) {
+  if (!limits_.rows_16bit) return;
+  rounded_from_ = x;
+  rounded_dtype_ = weights_.layer(layer).q.dtype;
+  ops_.round_rows({x, rows, width, rounded_dtype_, at_.rounded}, device_);
+}
+
+void LayerPass::normalise(int64_t layer, const float* residual, int64_t rows, const float* weight,
+                          bool in_f32) {
+  RmsNormArgs args{residual, rows, config_.hidden_size, weight, config_.rms_norm_eps, at_.normed};
+  if (limits_.rows_16bit) {
+    rounded_from_ = at_.normed;
+    args.dtype16 = rounded_dtype_ = weights_.layer(layer).q.dtype;
+    args.out16 = at_.rounded;
+    if (!in_f32) args.out = nullptr;
+  }
+  ops_.rmsnorm(args, device_);
+}
+
+const uint16_t* LayerPass::rounded(const float* x, DType dtype) const {
+  return limits_.rows_16bit && x == rounded_from_ && dtype == rounded_dtype_ ? at_.rounded : nullptr;
+}
+
 void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index,
                      int64_t rows, float* out, bool accumulate) {
   GemmArgs args;
   args.x = x;
+  args.x16 = rounded(x, w.dtype);
   args.x_index = x_index;
   args.rows = rows;
   args.w = w;
@@ -112,14 +139,12 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
                             float* k, float* v) {
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_kv_heads, head_dim = config_.head_dim;
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.input_norm, config_.rms_norm_eps, at_.normed},
-               device_);
+  const bool one_dtype = weights.q.dtype == weights.k.dtype && weights.q.dtype == weights.v.dtype;
+  normalise(layer, residual, rows, weights.input_norm, /*in_f32=*/taps_ != nullptr || !one_dtype);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
-  if (weights.k_norm != nullptr) {
-    ops_.rmsnorm({k, rows * heads, head_dim, weights.k_norm, config_.rms_norm_eps, k}, device_);
-  }
-  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
+  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.k_norm, config_.rms_norm_eps},
+            device_);
   tap("attention.input", layer, at_.normed, rows, config_.hidden_size);
   tap("attention.keys", layer, k, rows, heads * head_dim);
   tap("attention.values", layer, v, rows, heads * head_dim);
@@ -130,10 +155,9 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_heads, head_dim = config_.head_dim;
   gemm(weights.q, weights.q_bias, at_.normed, wanted, rows, at_.q);
-  if (weights.q_norm != nullptr) {
-    ops_.rmsnorm({at_.q, rows * heads, head_dim, weights.q_norm, config_.rms_norm_eps, at_.q}, device_);
-  }
-  ops_.rope({at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine}, device_);
+  ops_.rope(
+      {at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.q_norm, config_.rms_norm_eps},
+      device_);
   AttentionArgs args;
   args.q = at_.q;
   args.runs = runs.data();
@@ -146,6 +170,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   args.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   args.out = at_.attended;
   ops_.attention(args, device_);
+  round(layer, at_.attended, rows, heads * head_dim);
   tap("attention.queries", layer, at_.q, rows, heads * head_dim);
   tap("attention.output", layer, at_.attended, rows, heads * head_dim);
   gemm(weights.o, nullptr, at_.attended, nullptr, rows, residual, /*accumulate=*/true);
@@ -155,6 +180,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
 void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   ExpertFfnArgs args;
   args.x = at_.normed;
+  args.x16 = rounded(at_.normed, weights.shared.gate.dtype);
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.shared;
@@ -175,8 +201,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   // Groups of the dispatch: the base experts, shared by every candidate, then the merged rows of this block,
   // each once.
   std::vector<ExpertMatrices> groups = weights.experts;
-  std::vector<const float*> merged_rows;
-  std::unordered_map<std::string, int32_t> group_of_row;
+  std::vector<MergedRow> merged_rows;
+  std::unordered_map<int32_t, int32_t> group_of_id;
   int32_t stride = 1, slots = 1;
   for (const LayerVariant* variant : block.variants) {
     stride = std::max(stride, variant->map.kept);
@@ -190,12 +216,10 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
     for (int32_t row = 0; row < variant.map.kept; ++row) {
       int32_t group = variant.base_expert[static_cast<size_t>(row)];
       if (group < 0) {
-        const float* coefficients = variant.merging + static_cast<int64_t>(row) * experts;
-        const std::string key(reinterpret_cast<const char*>(coefficients),
-                              static_cast<size_t>(experts) * sizeof(float));
+        const int32_t id = variant.merged_id[static_cast<size_t>(row)];
         const auto [entry, inserted] =
-            group_of_row.try_emplace(key, experts + static_cast<int32_t>(merged_rows.size()));
-        if (inserted) merged_rows.push_back(coefficients);
+            group_of_id.try_emplace(id, experts + static_cast<int32_t>(merged_rows.size()));
+        if (inserted) merged_rows.push_back({id, variant.merging + int64_t{row} * experts});
         group = entry->second;
       }
       group_of[index * static_cast<size_t>(stride) + static_cast<size_t>(row)] = group;
@@ -206,8 +230,14 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
     groups.insert(groups.end(), fresh.begin(), fresh.end());
   }
 
-  ops_.rmsnorm({block.residual, block.rows, hidden, weights.post_norm, config_.rms_norm_eps, at_.normed},
-               device_);
+  std::vector<uint8_t> reachable(groups.size(), 0);
+  for (int32_t group : group_of) {
+    if (group >= 0) reachable[static_cast<size_t>(group)] = 1;
+  }
+  expert_bytes_ += std::count(reachable.begin(), reachable.end(), 1) *
+                   static_cast<int64_t>(MergeBuffer::slot_bytes(config_, ops_));
+
+  normalise(layer, block.residual, block.rows, weights.post_norm, /*in_f32=*/true);
 
   RouterArgs router;
   router.x = at_.normed;
@@ -248,6 +278,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
   ExpertFfnArgs ffn;
   ffn.x = at_.normed;
+  ffn.x16 = rounded(at_.normed, groups[0].gate.dtype);
   ffn.slots = slots;
   ffn.order = at_.order;
   ffn.offset = at_.offset;
@@ -284,10 +315,10 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
 
 void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   const LayerWeights& weights = weights_.layer(layer);
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights.post_norm, config_.rms_norm_eps, at_.normed},
-               device_);
+  normalise(layer, residual, rows, weights.post_norm, /*in_f32=*/true);
   ExpertFfnArgs args;
   args.x = at_.normed;
+  args.x16 = rounded(at_.normed, weights.dense.gate.dtype);
   args.offset = offset_of_all(rows);
   args.groups = 1;
   args.experts = &weights.dense;
@@ -305,26 +336,39 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   tap("dense.residual", layer, residual, rows, config_.hidden_size);
 }
 
-void LayerPass::score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
+// The final norm's rows are not rounded: score reads f32, and so do the full logits.
+void LayerPass::score(const float* residual, std::span<const int32_t> row_of_score,
                       std::span<const int32_t> target, TokenScore* out) {
-  ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
-               device_);
+  rounded_from_ = nullptr;
   ScoreArgs args;
   args.x = at_.normed;
   args.vocabulary = weights_.vocabulary();
   args.out = at_.scores;
-  for (size_t begin = 0; begin < row_of_score.size(); begin += static_cast<size_t>(limits_.block_rows)) {
-    const size_t count = std::min(row_of_score.size() - begin, static_cast<size_t>(limits_.block_rows));
-    args.x_index = row_of_score.data() + begin;
+  std::vector<int32_t> index;
+  for (size_t begin = 0; begin < row_of_score.size();) {
+    // As many scores and rows as fit.
+    const int32_t first = row_of_score[begin];
+    index.clear();
+    size_t end = begin;
+    for (; end < row_of_score.size() && end - begin < static_cast<size_t>(limits_.block_rows); ++end) {
+      if (row_of_score[end] - first >= limits_.block_rows) break;
+      index.push_back(row_of_score[end] - first);
+    }
+    ops_.rmsnorm({residual + first * config_.hidden_size, index.back() + 1, config_.hidden_size,
+                  weights_.final_norm(), config_.rms_norm_eps, at_.normed},
+                 device_);
+    args.x_index = index.data();
     args.target = target.data() + begin;
-    args.count = static_cast<int64_t>(count);
+    args.count = static_cast<int64_t>(end - begin);
     ops_.score(args, device_);
-    ops_.download(out + begin, at_.scores, count * sizeof(TokenScore), device_);
+    ops_.download(out + begin, at_.scores, (end - begin) * sizeof(TokenScore), device_);
+    begin = end;
   }
 }
 
 void LayerPass::logits(const float* residual, int64_t rows, float* out) {
   logits_.reserve(ops_, device_, logits_bytes(config_));
+  rounded_from_ = nullptr;
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);
   tap("final.norm", -1, at_.normed, rows, config_.hidden_size);

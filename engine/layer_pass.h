@@ -61,6 +61,7 @@ void in_layer(int64_t layer, const Body& body) {
 // Intermediates of one layer over a block, cut from one allocation.
 struct LayerScratch {
   float* normed = nullptr;         // [block_rows, hidden]
+  uint16_t* rounded = nullptr;     // [block_rows, row_stride_16bit of the wider of normed and attended]
   float* q = nullptr;              // [block_rows, heads * head_dim]
   float* attended = nullptr;       // [block_rows, heads * head_dim]
   float* router_logits = nullptr;  // [block_rows, experts]
@@ -120,16 +121,32 @@ class LayerPass {
 
   // What the routers counted since the last call.
   RouterCounts take_counts();
+  // Bytes of the experts that the mixtures so far could choose, each once a block.
+  int64_t expert_bytes() const { return expert_bytes_; }
 
   // Scores of rows after the last layer: final norm, then the vocabulary at wanted positions; in host memory.
-  void score(const float* residual, int64_t rows, std::span<const int32_t> row_of_score,
-             std::span<const int32_t> target, TokenScore* out);
+  void score(const float* residual,                  // [rows, hidden]
+             std::span<const int32_t> row_of_score,  // [scores] ascending
+             std::span<const int32_t> target,        // [scores]
+             TokenScore* out);                       // [scores]
   // Full logits [rows, vocab], in host memory.
   void logits(const float* residual, int64_t rows, float* out);
 
  private:
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
+  // The norm of rows into at_.normed, and in 16 bits where products want it so; in_f32: others read it too.
+  void normalise(int64_t layer,
+                 const float* residual,  // [rows, hidden]
+                 int64_t rows,
+                 const float* weight,  // [hidden]
+                 bool in_f32);
+  // Rows that the products to come read, in 16 bits where they want it so; what was rounded last is at hand
+  // until then.
+  void round(int64_t layer,
+             const float* x,  // [rows, width]
+             int64_t rows, int64_t width);
+  const uint16_t* rounded(const float* x, DType dtype) const;  // or null
   void gemm(const PackedMatrix& w, const float* bias, const float* x, const int32_t* x_index, int64_t rows,
             float* out, bool accumulate = false);
 
@@ -143,6 +160,9 @@ class LayerPass {
   LayerScratch at_;
   DeviceBuffer logits_;  // [kLogitRows, vocab], taken by the first call of logits()
   int64_t offset_rows_ = -1;
+  const float* rounded_from_ = nullptr;
+  DType rounded_dtype_ = DType::kBF16;
+  int64_t expert_bytes_ = 0;
 };
 
 }  // namespace eep

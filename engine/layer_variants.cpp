@@ -1,6 +1,8 @@
 #include "engine/layer_variants.h"
 
 #include <algorithm>
+#include <string>
+#include <unordered_map>
 
 #include "kernels/float16.h"
 
@@ -35,6 +37,22 @@ LayerVariant make_variant(const Setting& setting) {
   return variant;
 }
 
+// Rows of W_EM are told apart by their bytes here, once for a population; the passes compare numbers.
+void number_merged_rows(std::vector<LayerVariant>& variants, int32_t experts) {
+  std::unordered_map<std::string, int32_t> id_of;
+  for (LayerVariant& variant : variants) {
+    for (int32_t row = 0; row < variant.map.kept; ++row) {
+      if (variant.base_expert[static_cast<size_t>(row)] >= 0) {
+        variant.merged_id.push_back(-1);
+        continue;
+      }
+      const std::string key(reinterpret_cast<const char*>(variant.merging + int64_t{row} * experts),
+                            static_cast<size_t>(experts) * sizeof(float));
+      variant.merged_id.push_back(id_of.try_emplace(key, static_cast<int32_t>(id_of.size())).first->second);
+    }
+  }
+}
+
 float rounded_to(float value, DType dtype) {
   if (dtype == DType::kBF16) return bf16_to_f32(f32_to_bf16(value));
   if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
@@ -67,6 +85,7 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
       most_merged_rows_ = std::max(most_merged_rows_, variant.merged_rows());
       variants_[layer].push_back(std::move(variant));
     }
+    number_merged_rows(variants_[layer], static_cast<int32_t>(config.num_experts));
     // Only now: the vectors no longer move.
     for (size_t i = 0; i < settings.size(); ++i) {
       LayerVariant& variant = variants_[layer][i];

@@ -14,10 +14,11 @@ namespace eep {
 
 struct LayerVariant {
   RouterMap map;  // points into kept_experts, router_mapping or the plan's W_RM
-  std::vector<float>
-      router_mapping;  // [kept, experts] W_RM rounded to the gate's dtype (Parity::kEep, probabilities)
+  // [kept, experts] W_RM rounded to the gate's dtype (Parity::kEep, probabilities)
+  std::vector<float> router_mapping;
   std::vector<int32_t> kept_experts;  // [kept] when W_RM is one-hot
   std::vector<int32_t> base_expert;   // [kept] base expert of a one-hot row of W_EM, -1: the row is merged
+  std::vector<int32_t> merged_id;     // [kept] of merged rows: equal in a layer iff the rows are; else -1
   const float* merging = nullptr;     // [kept, experts] W_EM of the plan
 
   int32_t merged_rows() const {

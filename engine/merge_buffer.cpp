@@ -1,7 +1,6 @@
 #include "engine/merge_buffer.h"
 
-#include <array>
-#include <set>
+#include <algorithm>
 
 #include "kernels/error.h"
 
@@ -12,21 +11,15 @@ size_t rounded(size_t bytes) {
   return (bytes + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
 }
 
-std::string key_of(int64_t layer, const float* row, int64_t experts) {
-  std::string key(reinterpret_cast<const char*>(&layer), sizeof layer);
-  key.append(reinterpret_cast<const char*>(row), static_cast<size_t>(experts) * sizeof(float));
-  return key;
-}
-
 }  // namespace
 
 MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots)
     : weights_(weights), ops_(ops), device_(device), slots_(slots) {
   const ModelConfig& config = weights.config();
   gate_bytes_ = ops.packed_bytes(config.expert_intermediate_size, config.hidden_size, config.dtype);
-  down_bytes_ = ops.packed_bytes(config.hidden_size, config.expert_intermediate_size, config.dtype);
   slot_bytes_ = slot_bytes(config, ops);
   storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
+  slot_of_.resize(static_cast<size_t>(config.num_layers));
 }
 
 size_t MergeBuffer::slot_bytes(const ModelConfig& config, const Ops& ops) {
@@ -59,60 +52,77 @@ void MergeBuffer::join() {
   beside_ = false;
 }
 
-void MergeBuffer::begin(int64_t layer, std::span<const float* const> rows) {
+void MergeBuffer::begin(int64_t layer, std::span<const MergedRow> rows) {
   join();
   weights_.layer(layer);  // where it is streamed, its copy is waited for before the fork
   beside_ = true;
   fill(layer, rows, ops_.fork_beside(device_));
 }
 
-std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const float* const> rows) {
+std::vector<ExpertMatrices> MergeBuffer::merge(int64_t layer, std::span<const MergedRow> rows) {
   join();
   return fill(layer, rows, device_);
 }
 
-std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const float* const> rows,
+bool MergeBuffer::holds(int64_t layer, int32_t id) const {
+  const std::vector<int64_t>& slots = slot_of_[static_cast<size_t>(layer)];
+  return static_cast<size_t>(id) < slots.size() && slots[static_cast<size_t>(id)] >= 0;
+}
+
+int64_t& MergeBuffer::slot_of(int64_t layer, int32_t id) {
+  std::vector<int64_t>& slots = slot_of_[static_cast<size_t>(layer)];
+  if (static_cast<size_t>(id) >= slots.size()) slots.resize(static_cast<size_t>(id) + 1, -1);
+  return slots[static_cast<size_t>(id)];
+}
+
+std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const MergedRow> rows,
                                               const Device& device) {
   const int64_t experts = weights_.config().num_experts;
-  std::vector<std::string> keys;
-  std::set<std::string> missing;
-  for (const float* row : rows) {
-    keys.push_back(key_of(layer, row, experts));
-    if (slot_of_.count(keys.back()) == 0) missing.insert(keys.back());
+  std::vector<int32_t> missing;
+  for (const MergedRow& row : rows) {
+    if (!holds(layer, row.id)) missing.push_back(row.id);
   }
-  if (slot_of_.size() + missing.size() > static_cast<size_t>(slots_)) slot_of_.clear();
+  std::sort(missing.begin(), missing.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  if (used_ + static_cast<int64_t>(missing.size()) > slots_) {
+    for (std::vector<int64_t>& slots : slot_of_) slots.clear();
+    used_ = 0;
+  }
 
   std::vector<ExpertMatrices> result;
   std::vector<float> coefficients;
   std::vector<ExpertMatrices> targets;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const auto [entry, inserted] = slot_of_.try_emplace(keys[i], static_cast<int64_t>(slot_of_.size()));
-    result.push_back(slot(entry->second));
-    if (!inserted) continue;
+  for (const MergedRow& row : rows) {
+    int64_t& at = slot_of(layer, row.id);
+    const bool fresh = at < 0;
+    if (fresh) at = used_++;
+    result.push_back(slot(at));
+    if (!fresh) continue;
     targets.push_back(result.back());
-    coefficients.insert(coefficients.end(), rows[i], rows[i] + experts);
+    coefficients.insert(coefficients.end(), row.coefficient, row.coefficient + experts);
   }
   if (targets.empty()) return result;
 
-  const LayerWeights& weights = weights_.layer(layer);
-  for (const auto member : std::array{&ExpertMatrices::gate, &ExpertMatrices::up, &ExpertMatrices::down}) {
-    std::vector<const void*> base;
-    std::vector<void*> merged;
-    for (const ExpertMatrices& expert : weights.experts) base.push_back((expert.*member).data);
-    for (const ExpertMatrices& target : targets) merged.push_back((target.*member).data);
-    ExpertMergeArgs args;
-    args.base = base.data();
-    args.experts = static_cast<int32_t>(experts);
-    args.dtype = (targets[0].*member).dtype;
-    args.elements = static_cast<int64_t>((member == &ExpertMatrices::down ? down_bytes_ : gate_bytes_) /
-                                         dtype_size(args.dtype));  // padding included
-    args.coefficient = coefficients.data();
-    args.rows = static_cast<int32_t>(targets.size());
-    args.eep_rounding = weights_.config().parity == Parity::kEep;
-    args.merged = merged.data();
-    ops_.expert_merge(args, device);
-  }
-  merged_count_ += static_cast<int64_t>(targets.size());
+  // A merged expert lies as a base expert does, gate, up and down with the same gaps, so all three are one
+  // op.
+  std::vector<const void*> base;
+  std::vector<void*> merged;
+  for (const ExpertMatrices& expert : weights_.layer(layer).experts) base.push_back(expert.gate.data);
+  for (const ExpertMatrices& target : targets) merged.push_back(target.gate.data);
+  ExpertMergeArgs args;
+  args.base = base.data();
+  args.experts = static_cast<int32_t>(experts);
+  args.dtype = targets[0].gate.dtype;
+  args.elements = static_cast<int64_t>(slot_bytes_ / dtype_size(args.dtype));
+  args.coefficient = coefficients.data();
+  args.rows = static_cast<int32_t>(targets.size());
+  args.eep_rounding = weights_.config().parity == Parity::kEep;
+  args.merged = merged.data();
+  ops_.expert_merge(args, device);
+  const int64_t made = static_cast<int64_t>(targets.size());
+  counts_.experts += made;
+  counts_.read_bytes += experts * static_cast<int64_t>(slot_bytes_);
+  counts_.written_bytes += made * static_cast<int64_t>(slot_bytes_);
   return result;
 }
 

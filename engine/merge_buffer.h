@@ -4,14 +4,24 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/ops.h"
 #include "engine/weights.h"
 
 namespace eep {
+
+// A row of W_EM and its number among the distinct ones of its layer (LayerVariant::merged_id).
+struct MergedRow {
+  int32_t id;
+  const float* coefficient;  // [experts]
+};
+
+// What merging moved.
+struct MergeCounts {
+  int64_t experts = 0;  // made
+  int64_t read_bytes = 0, written_bytes = 0;
+};
 
 class MergeBuffer {
  public:
@@ -24,28 +34,31 @@ class MergeBuffer {
   // Bytes of one merged expert.
   static size_t slot_bytes(const ModelConfig& config, const Ops& ops);
   int64_t slots() const { return slots_; }
-  // Merged experts of a layer for the given rows of W_EM ([experts] each), at most slots() distinct ones.
-  // The result is valid until the next call.
-  std::vector<ExpertMatrices> merge(int64_t layer, std::span<const float* const> rows);
+  // Merged experts of a layer for the given rows of W_EM, at most slots() distinct ones; what is missing is
+  // made in one read of the base experts. The result is valid until the next call.
+  std::vector<ExpertMatrices> merge(int64_t layer, std::span<const MergedRow> rows);
   // Begins to merge rows of the same kind beside what the device is given until merge() or the next begin(),
   // which must not use merged experts. For backends that can (Ops::fork_beside).
-  void begin(int64_t layer, std::span<const float* const> rows);
-  int64_t merged_count() const { return merged_count_; }
+  void begin(int64_t layer, std::span<const MergedRow> rows);
+  bool holds(int64_t layer, int32_t id) const;
+  const MergeCounts& counts() const { return counts_; }
 
  private:
   ExpertMatrices slot(int64_t index) const;
   // Slots for rows; those that are not merged yet are, on `device`.
-  std::vector<ExpertMatrices> fill(int64_t layer, std::span<const float* const> rows, const Device& device);
+  std::vector<ExpertMatrices> fill(int64_t layer, std::span<const MergedRow> rows, const Device& device);
+  int64_t& slot_of(int64_t layer, int32_t id);
   void join();
 
   const Weights& weights_;
   const Ops& ops_;
   Device device_;
   int64_t slots_;
-  size_t gate_bytes_, down_bytes_, slot_bytes_;
+  size_t gate_bytes_, slot_bytes_;
   DeviceBuffer storage_;
-  std::unordered_map<std::string, int64_t> slot_of_;  // (layer, bytes of the row) -> slot
-  int64_t merged_count_ = 0;
+  std::vector<std::vector<int64_t>> slot_of_;  // [layer][id], -1: not merged
+  int64_t used_ = 0;                           // slots
+  MergeCounts counts_;
   bool beside_ = false;  // work of begin() may be under way
 };
 

@@ -26,6 +26,7 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   MemoryRequest request;
   request.budget = memory_budget;
   request.rows = prompts.rows();
+  request.most_block_rows = 4096;  // observers take blocks to the host
   request.largest_tree = largest_tree_rows(prompts);
   request.positions = longest;
   request.weights = weights.plan();

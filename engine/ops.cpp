@@ -1,7 +1,9 @@
 // The rows of the backend table.
 #include "engine/ops.h"
 
-#include "engine/unconfirmed.h"
+#include <algorithm>
+
+#include "engine/kernel_path.h"
 #include "kernels/cpu_memory.h"
 #include "kernels/error.h"
 #include "kernels/gpu_memory.h"
@@ -14,6 +16,24 @@ PackedMatrix pack_cpu(const void* source, int64_t n, int64_t k, int64_t row_stri
                       DType dtype, void* destination, const Device&) {
   return gemm_pack_cpu(source, n, k, row_stride, column_stride, dtype, destination);
 }
+
+// A matrix whose rows of x come in 16 bits goes to the one, another (of another dtype than the layers') to
+// the other: always the same for a matrix.
+template <typename Args, void (*kFrom16Bit)(const Args&, const Device&),
+          void (*kFromF32)(const Args&, const Device&)>
+void by_rows_16bit(const Args& args, const Device& device) {
+  (args.x16 != nullptr ? kFrom16Bit : kFromF32)(args, device);
+}
+
+// Rows that fill the expert GEMMs (about 64 a base expert) without pushing the block's intermediates out of
+// the caches.
+int64_t block_rows_cpu(int64_t experts, int64_t top_k) {
+  return std::clamp<int64_t>(64 * std::max<int64_t>(experts, 1) / std::max<int64_t>(top_k, 1), 2048, 4096);
+}
+
+// Every block reads all experts and every chunk merges all experts again: at 32768 rows Qwen3-30B-A3B
+// multiplies for 2048 rows an expert, fifty times as long as an H100 reads it.
+int64_t block_rows_gpu(int64_t, int64_t) { return 32768; }
 
 }  // namespace
 
@@ -28,6 +48,7 @@ const Ops& cpu_ops() {
       .copy = copy_cpu,
       .clear = clear_cpu,
       .memory = [](const Device&) { return DeviceMemory{}; },
+      .block_rows = block_rows_cpu,
       .allocate_host = nullptr,
       .release_host = nullptr,
       .upload_ahead = nullptr,
@@ -38,10 +59,12 @@ const Ops& cpu_ops() {
       .packed_bytes = gemm_packed_bytes,
       .pack = pack_cpu,
       .pack_host = nullptr,
+      .round_rows = nullptr,
       .embed = embed_cpu,
       .rmsnorm = rmsnorm_cpu,
       .gemm = gemm_cpu,
       .rope = rope_cpu,
+      .kv_scatter = kv_scatter_cpu,
       .attention = attention_cpu,
       .router = router_cpu,
       .dispatch = dispatch_cpu,
@@ -61,11 +84,12 @@ const Ops& cpu_ops() {
   {                                                                                                         \
     .name = #row, .host_memory = false, .allocate = allocate_##row, .release = release_##row,               \
     .upload = upload_##row, .download = download_##row, .copy = copy_##row, .clear = clear_##row,           \
-    .memory = memory_##row, .allocate_host = allocate_host_##row, .release_host = release_host_##row,       \
-    .upload_ahead = upload_ahead_##row, .await_upload = await_upload_##row,                                 \
-    .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, .weight_dtype = gpu_weight_dtype,   \
-    .packed_bytes = gpu_packed_bytes, .pack = pack_##row, .pack_host = gpu_pack_host, .embed = embed_##row, \
-    .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row, .attention = attention_##row,         \
+    .memory = memory_##row, .block_rows = block_rows_gpu, .allocate_host = allocate_host_##row,             \
+    .release_host = release_host_##row, .upload_ahead = upload_ahead_##row,                                 \
+    .await_upload = await_upload_##row, .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, \
+    .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,                 \
+    .pack_host = gpu_pack_host, .round_rows = nullptr, .embed = embed_##row, .rmsnorm = rmsnorm_##row,      \
+    .gemm = gemm_##row, .rope = rope_##row, .kv_scatter = kv_scatter_##row, .attention = attention_##row,   \
     .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
     .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
     .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
@@ -74,7 +98,11 @@ const Ops& cpu_ops() {
 const Ops& simt_ops() {
   static const Ops ops = [] {
     Ops row EEP_GPU_ROW(simt);
-    if (unconfirmed_chosen("wgmma")) row.expert_ffn = expert_ffn_sm90_simt;
+    if (wgmma_chosen(/*supported=*/true, /*automatic=*/false)) {
+      row.round_rows = round_rows_simt;
+      row.expert_ffn = by_rows_16bit<ExpertFfnArgs, expert_ffn_sm90_simt, expert_ffn_simt>;
+      row.gemm = by_rows_16bit<GemmArgs, gemm_sm90_simt, gemm_simt>;
+    }
     return row;
   }();
   return ops;
@@ -88,10 +116,10 @@ Device open_device_cuda(int index) { return open_cuda(index); }
 const Ops& cuda_ops() {
   static const Ops ops = [] {
     Ops row EEP_GPU_ROW(cuda);
-    if (unconfirmed_chosen("wgmma")) {
-      row.expert_ffn = [](const ExpertFfnArgs& args, const Device& device) {
-        (expert_ffn_sm90_supported_cuda(device) ? expert_ffn_sm90_cuda : expert_ffn_cuda)(args, device);
-      };
+    if (wgmma_chosen(wgmma_supported_cuda(), /*automatic=*/true)) {
+      row.round_rows = round_rows_cuda;
+      row.expert_ffn = by_rows_16bit<ExpertFfnArgs, expert_ffn_sm90_cuda, expert_ffn_cuda>;
+      row.gemm = by_rows_16bit<GemmArgs, gemm_sm90_cuda, gemm_cuda>;
     }
     return row;
   }();

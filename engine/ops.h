@@ -17,9 +17,11 @@
 #include "kernels/gpu_beside.h"
 #include "kernels/gpu_memory.h"
 #include "kernels/gpu_timer.h"
+#include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
+#include "kernels/round_rows.h"
 #include "kernels/router.h"
 #include "kernels/score.h"
 
@@ -38,6 +40,9 @@ struct Ops {
   void (*copy)(void* to, const void* from, size_t bytes, const Device&);  // within the device
   void (*clear)(void* memory, size_t bytes, const Device&);
   DeviceMemory (*memory)(const Device&);  // zeros: the host's
+  // Rows that an op should see at once where memory allows it (memory_plan.h): on the CPU what its caches
+  // hold, on a GPU so many that weights are read, and merged, for as many rows as can be.
+  int64_t (*block_rows)(int64_t experts, int64_t top_k);
 
   // Weights that do not fit the device wait in such host memory and are copied while earlier layers compute
   // (gpu_memory.h); null where the device's memory is the host's.
@@ -59,10 +64,13 @@ struct Ops {
   PackedMatrix (*pack_host)(const void* source, int64_t n, int64_t k, int64_t row_stride,
                             int64_t column_stride, DType dtype, void* destination);
 
+  // Rows as products read them, where these want 16 bits (GemmArgs::x16); else null.
+  void (*round_rows)(const RoundRowsArgs&, const Device&);
   void (*embed)(const EmbedArgs&, const Device&);
   void (*rmsnorm)(const RmsNormArgs&, const Device&);
   void (*gemm)(const GemmArgs&, const Device&);
   void (*rope)(const RopeArgs&, const Device&);
+  void (*kv_scatter)(const KvScatterArgs&, const Device&);
   void (*attention)(const AttentionArgs&, const Device&);
   void (*router)(const RouterArgs&, const Device&);
   void (*dispatch)(const DispatchArgs&, const Device&);

@@ -92,6 +92,15 @@ PromptChunk make_chunk(const Prompts& prompts, size_t first_node, size_t end_nod
 
 }  // namespace
 
+std::vector<int32_t> repeat(const std::vector<int32_t>& values, int64_t count, int32_t step) {
+  std::vector<int32_t> out;
+  out.reserve(values.size() * static_cast<size_t>(count));
+  for (int32_t i = 0; i < static_cast<int32_t>(count); ++i) {
+    for (int32_t value : values) out.push_back(value + i * step);
+  }
+  return out;
+}
+
 int64_t largest_tree_rows(const Prompts& prompts) {
   int64_t largest = 0;
   for (const auto& [first, end] : trees_of(prompts)) {

@@ -33,14 +33,17 @@ struct PromptChunk {
   int32_t score_begin = 0, scores = 0;  // range in Prompts::scores
   std::vector<int32_t> tokens;          // [rows]
   std::vector<int32_t> positions;       // [rows]
-  std::vector<int32_t>
-      wanted;  // rows (within the chunk) that are scored, ascending: all that the last layer must finish
+  // Rows (within the chunk) that are scored, ascending: all that the last layer must finish.
+  std::vector<int32_t> wanted;
   std::vector<int32_t> wanted_positions;  // [wanted]
   std::vector<int32_t> wanted_of_score;   // [scores] index into wanted
   std::vector<int32_t> targets;           // [scores]
   AttentionLayout all;                    // queries are all rows
   AttentionLayout last;                   // queries are the wanted rows
 };
+
+// A list of one stream for `count` streams that lie one after the other, `step` apart.
+std::vector<int32_t> repeat(const std::vector<int32_t>& values, int64_t count, int32_t step);
 
 // Rows of the largest tree: no chunk can be smaller.
 int64_t largest_tree_rows(const Prompts& prompts);

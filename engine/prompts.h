@@ -43,8 +43,8 @@ class PromptBuilder {
   int32_t add(std::span<const int32_t> tokens, int32_t scored_from, bool predict_next = false);
 
   struct Sequence {
-    std::vector<int32_t>
-        scores;  // indices into Prompts::scores: the scored tokens in order, then the prediction if wanted
+    // Indices into Prompts::scores: the scored tokens in order, then the prediction if wanted.
+    std::vector<int32_t> scores;
     int32_t last_row = 0;  // row of the last token that is read
   };
   // Builds the trie. Which sequences are there decides the rows; a row's bits depend on its own sequence

@@ -15,7 +15,7 @@ namespace {
 // What a pass over a small population works with, merged experts of one layer of one candidate included.
 size_t usual_work(const ModelConfig& config, const Ops& ops) {
   MemoryRequest request;
-  request.rows = 2048;
+  request.rows = request.most_block_rows = 2048;
   request.largest_tree = 512;
   request.positions = std::min<int64_t>(config.max_positions, 4096);
   request.candidates = 8;

@@ -22,6 +22,25 @@ struct Candidate {
   std::string origin;
 };
 
+// What an algorithm may know of its phase from the beginning.
+struct PhaseSetting {
+  GenomeSpace space;
+  Phase phase = Phase::kPrune;
+  int64_t phase_begin = 0;        // first evaluation of this phase
+  int64_t evaluations = 0;        // of this phase
+  std::vector<Candidate> starts;  // given first candidates of this phase, in order
+  uint64_t seed = 0;
+  int64_t shard = 0;        // items of a generation, as a rule; 0: every generation sees the same ones
+  int64_t train_items = 0;  // in the stream of fresh items
+};
+
+// How an algorithm wants to be asked.
+struct AlgorithmNeeds {
+  bool own_generations = false;  // generations of a size of its own, not of the search's population
+  bool fresh_items = false;      // compares candidates of one generation alone
+  bool decisions = false;        // reads Evaluation::decisions
+};
+
 struct AskContext {
   const GenomeSpace& space;
   const Archive& archive;
@@ -36,10 +55,17 @@ struct AskContext {
 class Algorithm {
  public:
   virtual ~Algorithm() = default;
+  // Called once, before all others.
+  virtual void begin(PhaseSetting /*setting*/) {}
+  virtual AlgorithmNeeds needs() const { return {}; }
+  // Items of the next generation, where they are fresh: 1 to setting.train_items.
+  virtual int64_t shard(const Archive& /*archive*/) const { return 0; }
   // 1 to context.count candidates, all made from the same archive.
   virtual std::vector<Candidate> ask(const AskContext& context) const = 0;
   // Evaluations [begin, end) of the archive, one generation, have arrived.
   virtual void tell(const Archive& /*archive*/, int64_t /*begin*/, int64_t /*end*/) {}
+  // The evaluation that it hands over as its result (the mean of a distribution); -1: the archive's best.
+  virtual int64_t result() const { return -1; }
 };
 
 // A row of the table of algorithms (es/algorithms.h).

@@ -13,13 +13,13 @@ AlgorithmRow eep_algorithm();
 AlgorithmRow eep_released_algorithm();
 AlgorithmRow hill_climb_algorithm();
 AlgorithmRow random_algorithm();
+AlgorithmRow rsgn_algorithm();
+AlgorithmRow snes_algorithm();
 
 inline std::span<const AlgorithmRow> algorithms() {
   static const std::array rows{
-      eep_algorithm(),
-      eep_released_algorithm(),
-      hill_climb_algorithm(),
-      random_algorithm(),
+      eep_algorithm(),    eep_released_algorithm(), hill_climb_algorithm(),
+      random_algorithm(), rsgn_algorithm(),         snes_algorithm(),
   };
   return rows;
 }

@@ -38,8 +38,8 @@ std::span<const std::string_view> fitness_names() {
 
 const char* to_string(Phase phase) { return phase == Phase::kPrune ? "prune" : "merge"; }
 
-int64_t Archive::find(const GenomeHash& hash) const {
-  const auto found = first_.find(hash);
+int64_t Archive::find(const GenomeHash& hash, int64_t shard) const {
+  const auto found = first_.find({hash, shard});
   return found == first_.end() ? -1 : found->second;
 }
 
@@ -47,7 +47,11 @@ void Archive::append(ArchiveEntry entry) {
   entry.evaluation = size();
   entry.result.fitness = finite_or_nan(entry.result.fitness);
   entry.result.tiebreak = finite_or_nan(entry.result.tiebreak);
-  first_.try_emplace(entry.hash, entry.evaluation);
+  for (; with_decisions_ < entries_.size(); ++with_decisions_) {
+    if (entries_[with_decisions_].generation == entry.generation) break;
+    entries_[with_decisions_].result.decisions = {};
+  }
+  first_.try_emplace({entry.hash, entry.shard}, entry.evaluation);
   entries_.push_back(std::move(entry));
 }
 
@@ -57,18 +61,29 @@ int Archive::compare(const Evaluation& a, const Evaluation& b) const {
   return compare_values(a.tiebreak, b.tiebreak);
 }
 
+int64_t Archive::compared_shard(int64_t begin, int64_t end) const {
+  for (int64_t i = begin; i < end; ++i) {
+    if ((*this)[i].shard < 0) return -1;
+  }
+  return begin < end ? (*this)[end - 1].shard : -1;
+}
+
 int64_t Archive::best(int64_t begin, int64_t end) const {
-  if (begin >= end) return -1;
-  int64_t best = begin;
-  for (int64_t i = begin + 1; i < end; ++i) {
-    if (compare((*this)[i].result, (*this)[best].result) > 0) best = i;
+  const int64_t shard = compared_shard(begin, end);
+  int64_t best = -1;
+  for (int64_t i = begin; i < end; ++i) {
+    if ((*this)[i].shard != shard) continue;
+    if (best < 0 || compare((*this)[i].result, (*this)[best].result) > 0) best = i;
   }
   return best;
 }
 
 std::vector<int64_t> Archive::best_unique(int64_t begin, int64_t end, int64_t count) const {
+  const int64_t shard = compared_shard(begin, end);
   std::vector<int64_t> order;
-  for (int64_t i = begin; i < end; ++i) order.push_back(i);
+  for (int64_t i = begin; i < end; ++i) {
+    if ((*this)[i].shard == shard) order.push_back(i);
+  }
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return compare((*this)[a].result, (*this)[b].result) > 0; });
   std::vector<int64_t> chosen;
@@ -91,6 +106,7 @@ std::string archive_line(const ArchiveEntry& entry, FitnessKind kind) {
   line += ", \"fitness\": " + decimal(entry.result.fitness);
   if (kind == FitnessKind::kMetricThenLoglik) line += ", \"tiebreak\": " + decimal(entry.result.tiebreak);
   line += ", \"n\": " + std::to_string(entry.result.n);
+  if (entry.shard >= 0) line += ", \"shard\": " + std::to_string(entry.shard);
   line += std::string(", \"cached\": ") + (entry.cached ? "true" : "false") + "}";
   return line;
 }

@@ -22,11 +22,24 @@ enum class FitnessKind : uint8_t { kMetric = 0, kMetricThenLoglik = 1, kLoglik =
 // metric, metric_then_loglik, loglik
 std::span<const std::string_view> fitness_names();
 
+// Log-probabilities of the decisions of one candidate, item by item: of each token of a right answer, its end
+// included, or of every choice.
+struct Decisions {
+  std::vector<float> values;
+  std::vector<int32_t> item_end;  // [items] end of each item's values
+  std::vector<int32_t> right;     // [items] the right choice among an item's values; -1: tokens
+
+  bool empty() const { return item_end.empty(); }
+  bool operator==(const Decisions&) const = default;
+};
+
 // One candidate's result. A value that is not finite counts as NaN, which ranks last.
 struct Evaluation {
-  double fitness = 0.0;   // a fraction for metrics, not percent
-  double tiebreak = 0.0;  // read for kMetricThenLoglik alone
+  double fitness = 0.0;  // a fraction for metrics, not percent
+  // Mean log-likelihood of the right answers: read by kMetricThenLoglik, and by algorithms that rank by it.
+  double tiebreak = 0.0;
   int32_t n = 0;          // items
+  Decisions decisions{};  // where the algorithm asks for them
 
   bool operator==(const Evaluation&) const = default;
 };
@@ -38,8 +51,9 @@ struct ArchiveEntry {
   std::string origin;  // random, a baseline's name, mutation, crossover
   Genome genome;
   GenomeHash hash;
-  Evaluation result;
-  bool cached = false;  // answered from an equal genome
+  Evaluation result;    // decisions: of the last generation alone
+  bool cached = false;  // answered from an equal genome on the same items
+  int64_t shard = -1;   // first item in the stream of fresh items (es/shards.h); -1: the fixed items
 };
 
 class Archive {
@@ -55,35 +69,49 @@ class Archive {
   const std::vector<ArchiveEntry>& entries() const { return entries_; }
   int64_t unique() const { return static_cast<int64_t>(first_.size()); }
 
-  // Earliest evaluation of an equal genome, or -1.
-  int64_t find(const GenomeHash& hash) const;
+  // Earliest evaluation of an equal genome on the same items, or -1.
+  int64_t find(const GenomeHash& hash, int64_t shard = -1) const;
 
-  // entry.evaluation is set to the next number; a value that is not finite becomes NaN.
+  // entry.evaluation is set to the next number; a value that is not finite becomes NaN. Decisions of earlier
+  // generations are let go: what an algorithm made of them is in the next generation's genomes.
   void append(ArchiveEntry entry);
 
   // Is a better than b: fitness, then the tie-break where the kind has one; NaN below everything. 1, 0, -1.
   int compare(const Evaluation& a, const Evaluation& b) const;
 
-  // The best of evaluations [begin, end), the earliest of equal ones; -1 if the range is empty.
+  // Scores on different items do not compare. The best of evaluations [begin, end) on the fixed items, or
+  // where there are none, on the last shard; the earliest of equal ones; -1 if the range is empty.
   int64_t best(int64_t begin, int64_t end) const;
   int64_t best() const { return best(0, size()); }
 
-  // The best `count` different genomes of [begin, end), best first, the earliest of equal ones first.
+  // The best `count` different genomes among the same evaluations, best first, the earliest of equal ones
+  // first.
   std::vector<int64_t> best_unique(int64_t begin, int64_t end, int64_t count) const;
 
  private:
-  struct Hasher {
-    size_t operator()(const GenomeHash& hash) const { return static_cast<size_t>(hash.low); }
+  struct Key {
+    GenomeHash genome;
+    int64_t shard = -1;
+
+    bool operator==(const Key&) const = default;
   };
+  struct Hasher {
+    size_t operator()(const Key& key) const {
+      return static_cast<size_t>(key.genome.low ^ static_cast<uint64_t>(key.shard));
+    }
+  };
+  // The items on which evaluations [begin, end) compare.
+  int64_t compared_shard(int64_t begin, int64_t end) const;
 
   FitnessKind kind_;
   std::vector<ArchiveEntry> entries_;
-  std::unordered_map<GenomeHash, int64_t, Hasher> first_;
+  std::unordered_map<Key, int64_t, Hasher> first_;
+  size_t with_decisions_ = 0;  // entries from here on may have decisions
 };
 
 // One line of archive.jsonl without the line feed. Numbers are the shortest decimal that reads back as the
 // same double (so equal lines are equal doubles); NaN is null. `tiebreak` is there for kMetricThenLoglik
-// alone.
+// alone, `shard` for evaluations on fresh items.
 std::string archive_line(const ArchiveEntry& entry, FitnessKind kind);
 
 }  // namespace eep

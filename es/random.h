@@ -31,6 +31,9 @@ enum class Purpose : uint8_t {
   kNormalise = 14,
   kBaselineRandom = 15,  // individual: draw; group: layer group
   kSubset = 16,          // row: attempt; individual: subset
+  kShard = 17,           // generation: epoch; row: place in the permutation
+  kDirection = 18,       // generation: basis; row; group, column: coordinate
+  kSample = 19,          // individual: pair; group, row, column: coordinate
 };
 
 struct Address {

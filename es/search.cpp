@@ -12,6 +12,8 @@
 namespace eep {
 namespace {
 
+constexpr int64_t kMostIndividuals = int64_t{1} << 20;  // of a generation have addresses
+
 void check_start(const GenomeSpace& space, const WarmStart& start) {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::kConfig, "warm start " + start.name, what);
@@ -43,6 +45,7 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
     : space_(std::move(space)), config_(resolved(config)), archive_(config_.fitness) {
   check_space(space_);
   check_search_config(config_);
+  check_shards(config_.shards);
   const bool prunes = !space_.keeps_all();
   std::vector<Candidate> one_hot;
   std::vector<Candidate> dense;
@@ -65,6 +68,12 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
   if (phases_.empty()) {
     throw Error(ExitCode::kConfig, "search.merge.evaluations",
                 "nothing to search: all experts stay (expected 1 or more, got 0)");
+  }
+  int64_t begin = 0;
+  for (PhaseRun& phase : phases_) {
+    phase.algorithm->begin({space_, phase.phase, begin, phase.evaluations, phase.starts, config_.seed,
+                            config_.shards.shard, config_.shards.items});
+    begin += phase.evaluations;
   }
 }
 
@@ -115,7 +124,27 @@ void Search::told(int64_t begin, int64_t end) {
   for (PhaseRun& phase : phases_) phase.algorithm->tell(archive_, begin, end);
 }
 
+std::pair<int64_t, int64_t> Search::next_shard(const Algorithm& algorithm) const {
+  if (config_.shards.shard == 0 || !algorithm.needs().fresh_items) return {-1, 0};
+  int64_t at = 0;  // behind the last shard
+  if (!archive_.empty()) {
+    const ArchiveEntry& last = archive_[archive_.size() - 1];
+    if (last.shard >= 0) at = last.shard + last.result.n;
+  }
+  const int64_t count = algorithm.shard(archive_);
+  return {shard_begin(config_.shards, at, count), count};
+}
+
 SearchProgress Search::step(const Evaluate& evaluate) {
+  return step(EvaluateItems([&](const EvaluationRequest& request) {
+    if (!request.items.empty() || request.decisions) {
+      throw Error(ExitCode::kConfig, "search", "the evaluator has neither fresh items nor decisions");
+    }
+    return evaluate(request.genomes);
+  }));
+}
+
+SearchProgress Search::step(const EvaluateItems& evaluate) {
   const size_t index = phase_index();
   const PhaseRun& phase = phases_.at(index);
   const int64_t phase_begin = index == 0 ? 0 : phases_[0].evaluations;
@@ -123,9 +152,12 @@ SearchProgress Search::step(const Evaluate& evaluate) {
   const int64_t left = phase_begin + phase.evaluations - begin;
   const uint32_t generation = archive_.empty() ? 0 : archive_[begin - 1].generation + 1;
 
+  const AlgorithmNeeds needs = phase.algorithm->needs();
+  const auto [shard, shard_size] = next_shard(*phase.algorithm);
+  const int64_t most = needs.own_generations ? kMostIndividuals : config_.population;
   std::vector<Candidate> candidates =
       phase.algorithm->ask({space_, archive_, phase.phase, phase_begin, phase.starts, config_.seed,
-                            generation, static_cast<int32_t>(std::min<int64_t>(config_.population, left))});
+                            generation, static_cast<int32_t>(std::min(most, left))});
 
   // New genomes once each, in order of appearance.
   std::vector<GenomeHash> hashes;
@@ -136,7 +168,7 @@ SearchProgress Search::step(const Evaluate& evaluate) {
   std::vector<GenomeHash> genome_hashes;
   for (size_t i = 0; i < candidates.size(); ++i) {
     hashes.push_back(canonical_hash(candidates[i].genome, space_.experts));
-    if (archive_.find(hashes[i]) >= 0) continue;
+    if (archive_.find(hashes[i], shard) >= 0) continue;
     std::vector<size_t>& known = places[hashes[i].low];
     const auto same = [&](size_t at) { return genome_hashes[at] == hashes[i]; };
     const auto found = std::find_if(known.begin(), known.end(), same);
@@ -151,15 +183,18 @@ SearchProgress Search::step(const Evaluate& evaluate) {
     genomes.push_back(canonical(candidates[i].genome, space_.experts));
   }
   std::vector<Evaluation> results;
-  if (!genomes.empty()) results = evaluate(genomes);
+  std::vector<int32_t> items;
+  if (shard >= 0) items = shard_items(config_.shards, config_.seed, shard, shard_size);
+  if (!genomes.empty()) results = evaluate({genomes, items, needs.decisions});
   if (results.size() != genomes.size()) {
     throw Error(ExitCode::kRuntime, "search",
                 "wrong number of results (expected " + std::to_string(genomes.size()) + ", got " +
                     std::to_string(results.size()) + ")");
   }
   for (size_t i = 0; i < candidates.size(); ++i) {
-    const int64_t known = archive_.find(hashes[i]);
+    const int64_t known = archive_.find(hashes[i], shard);
     ArchiveEntry entry;
+    entry.shard = shard;
     entry.phase = phase.phase;
     entry.generation = generation;
     entry.origin = std::move(candidates[i].origin);
@@ -180,7 +215,7 @@ SearchProgress Search::step(const Evaluate& evaluate) {
   progress.phase_done = archive_.size() - phase_begin;
   progress.phase_total = phase.evaluations;
   progress.evaluated = static_cast<int64_t>(genomes.size());
-  progress.best = archive_.best();
+  progress.best = handed_over() >= 0 ? handed_over() : archive_.best();
   progress.generation_best = archive_.best(begin, archive_.size());
   progress.phase_ended = progress.phase_done == progress.phase_total;
   progress.ended = done();
@@ -197,19 +232,45 @@ SearchResult Search::run(const Evaluate& evaluate,
   return result();
 }
 
+SearchResult Search::run(const EvaluateItems& evaluate,
+                         const std::function<void(const SearchProgress&)>& on_generation,
+                         const std::atomic<bool>* stop) {
+  while (!done() && (stop == nullptr || !stop->load())) {
+    const SearchProgress progress = step(evaluate);
+    if (on_generation) on_generation(progress);
+  }
+  return result();
+}
+
 SearchResult Search::result() const {
   SearchResult result;
   result.finished = done();
   if (phases_[0].phase == Phase::kPrune && archive_.size() >= phases_[0].evaluations) {
     result.prune_best = archive_.best(0, prune_end());
   }
-  result.best = archive_.best();
+  result.best = handed_over() >= 0 ? handed_over() : archive_.best();
   result.evaluations = archive_.size();
   result.unique = archive_.unique();
   return result;
 }
 
+int64_t Search::handed_over() const { return phases_.back().algorithm->result(); }
+
 std::vector<int64_t> Search::leaders(int64_t count, bool prune_only) const {
+  if (!prune_only && handed_over() >= 0) {
+    // The last generation of more than the mean.
+    int64_t end = archive_.size();
+    int64_t begin = end - 1;
+    const auto same = [&](int64_t a, int64_t b) { return archive_[a].generation == archive_[b].generation; };
+    for (;;) {
+      while (begin > prune_end() && same(begin - 1, begin)) --begin;
+      if (end - begin > 1 || begin <= prune_end()) break;
+      end = begin--;
+    }
+    const int64_t best = archive_.best(begin, end);
+    if (archive_[best].hash == archive_[handed_over()].hash) return {handed_over()};
+    return {handed_over(), best};
+  }
   return archive_.best_unique(0, prune_only ? prune_end() : archive_.size(), count);
 }
 

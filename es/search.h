@@ -30,6 +30,14 @@ struct WarmStart {
 // order. It may throw: the search then stands where it stood before the generation.
 using Evaluate = std::function<std::vector<Evaluation>(std::span<const Genome> genomes)>;
 
+// The same on the items that a generation is scored on.
+struct EvaluationRequest {
+  std::span<const Genome> genomes;
+  std::span<const int32_t> items;  // empty: the fixed ones
+  bool decisions = false;          // Evaluation::decisions are read
+};
+using EvaluateItems = std::function<std::vector<Evaluation>(const EvaluationRequest& request)>;
+
 // After every generation.
 struct SearchProgress {
   Phase phase = Phase::kPrune;
@@ -65,8 +73,13 @@ class Search {
 
   bool done() const;
   // One generation.
+  SearchProgress step(const EvaluateItems& evaluate);
+  // Throws Error(kConfig) where a phase's algorithm reads decisions or there are fresh items.
   SearchProgress step(const Evaluate& evaluate);
   // Generations until done or *stop, which is looked at between generations.
+  SearchResult run(const EvaluateItems& evaluate,
+                   const std::function<void(const SearchProgress&)>& on_generation = {},
+                   const std::atomic<bool>* stop = nullptr);
   SearchResult run(const Evaluate& evaluate,
                    const std::function<void(const SearchProgress&)>& on_generation = {},
                    const std::atomic<bool>* stop = nullptr);
@@ -83,7 +96,8 @@ class Search {
   SearchResult result() const;
   // The plan of one evaluation.
   ExpertPlan plan(int64_t evaluation) const { return to_plan(space_, archive_[evaluation].genome); }
-  // The best `count` different genomes for dev selection: of the prune phase alone, or of everything.
+  // The best `count` different genomes for dev selection: of the prune phase alone, or of everything. Of a
+  // merge phase that hands a result over: that and the best of its last generation.
   std::vector<int64_t> leaders(int64_t count, bool prune_only) const;
 
  private:
@@ -97,6 +111,9 @@ class Search {
   size_t phase_index() const;  // of the phase that the next generation belongs to; phases_.size() when done
   uint64_t fingerprint() const;
   void told(int64_t begin, int64_t end);
+  int64_t handed_over() const;  // by the last phase's algorithm, or -1
+  // Where the next generation's items begin in the stream, and how many they are; {-1, 0}: the fixed ones.
+  std::pair<int64_t, int64_t> next_shard(const Algorithm& algorithm) const;
 
   GenomeSpace space_;
   SearchConfig config_;

@@ -11,6 +11,7 @@
 #include "es/archive.h"
 #include "es/operators.h"
 #include "es/parameters.h"
+#include "es/shards.h"
 
 namespace eep {
 
@@ -35,6 +36,7 @@ struct SearchConfig {
   FitnessKind fitness = FitnessKind::kMetricThenLoglik;
   PhaseConfig prune{.evaluations = 101};
   PhaseConfig merge{.evaluations = 301};
+  ShardConfig shards{};
 
   bool operator==(const SearchConfig&) const = default;
 };

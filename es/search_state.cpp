@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kMagic = "eep-search\n";
 constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersionShards = 2;  // with items and decisions an entry
 constexpr size_t kMaxOrigin = 0xffff;
 
 void put_text(std::string_view text, std::string& out) {
@@ -56,6 +57,34 @@ void put_phase(PhaseConfig config, Phase phase, std::string& out) {
   throw Error(ExitCode::kData, where, "damaged checkpoint: " + what);
 }
 
+bool has_more(const ArchiveEntry& entry) { return entry.shard >= 0 || !entry.result.decisions.empty(); }
+
+void put_decisions(const Decisions& decisions, std::string& out) {
+  put(static_cast<uint32_t>(decisions.item_end.size()), out);
+  for (size_t item = 0; item < decisions.item_end.size(); ++item) {
+    put(decisions.item_end[item], out);
+    put(decisions.right[item], out);
+  }
+  for (const float value : decisions.values) put(value, out);
+}
+
+Decisions take_decisions(std::string_view& bytes, const char* where) {
+  Decisions decisions;
+  const auto items = take<uint32_t>(bytes, where);
+  int32_t end = 0;
+  for (uint32_t item = 0; item < items; ++item) {
+    const auto next = take<int32_t>(bytes, where);
+    const auto right = take<int32_t>(bytes, where);
+    if (next <= end || right < -1 || right >= next - end) damaged(where, "decisions of no item");
+    decisions.item_end.push_back(next);
+    decisions.right.push_back(right);
+    end = next;
+  }
+  if (static_cast<size_t>(end) * sizeof(float) > bytes.size()) damaged(where, "too few decisions");
+  for (int32_t i = 0; i < end; ++i) decisions.values.push_back(take<float>(bytes, where));
+  return decisions;
+}
+
 }  // namespace
 
 uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config,
@@ -75,6 +104,10 @@ uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config
     put(static_cast<uint32_t>(space.layers[group].size()), bytes);
     for (const int32_t layer : space.layers[group]) put(layer, bytes);
   }
+  if (config.shards.shard > 0) {
+    for (const int64_t value : {config.shards.items, config.shards.shard, config.shards.fixed})
+      put(value, bytes);
+  }
   for (const WarmStart& start : starts) {
     put_text(start.name, bytes);
     write_genome(start.genome, space.experts, bytes);
@@ -84,7 +117,8 @@ uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config
 
 std::string write_search_state(const GenomeSpace& space, uint64_t fingerprint, const Archive& archive) {
   std::string out(kMagic);
-  put(kVersion, out);
+  const bool shards = std::any_of(archive.entries().begin(), archive.entries().end(), has_more);
+  put(shards ? kVersionShards : kVersion, out);
   put(fingerprint, out);
   put(static_cast<uint64_t>(archive.size()), out);
   for (const ArchiveEntry& entry : archive.entries()) {
@@ -96,6 +130,9 @@ std::string write_search_state(const GenomeSpace& space, uint64_t fingerprint, c
     put(entry.result.tiebreak, out);
     put(entry.result.n, out);
     put(static_cast<uint8_t>(entry.cached), out);
+    if (!shards) continue;
+    put(entry.shard, out);
+    put_decisions(entry.result.decisions, out);
   }
   put(static_cast<uint64_t>(XXH3_64bits(out.data(), out.size())), out);
   return out;
@@ -114,10 +151,10 @@ std::vector<ArchiveEntry> read_search_state(const GenomeSpace& space, uint64_t f
   }
   bytes.remove_prefix(kMagic.size());
   const auto version = take<uint32_t>(bytes, where);
-  if (version != kVersion) {
+  if (version != kVersion && version != kVersionShards) {
     throw Error(ExitCode::kData, where,
-                "unknown version of the checkpoint (expected " + std::to_string(kVersion) + ", got " +
-                    std::to_string(version) + ")");
+                "unknown version of the checkpoint (expected " + std::to_string(kVersion) + " or " +
+                    std::to_string(kVersionShards) + ", got " + std::to_string(version) + ")");
   }
   if (take<uint64_t>(bytes, where) != fingerprint) {
     throw Error(ExitCode::kConfig, where, "the checkpoint belongs to another search",
@@ -138,6 +175,10 @@ std::vector<ArchiveEntry> read_search_state(const GenomeSpace& space, uint64_t f
     entry.result.tiebreak = take<double>(bytes, where);
     entry.result.n = take<int32_t>(bytes, where);
     entry.cached = take<uint8_t>(bytes, where) != 0;
+    if (version == kVersionShards) {
+      entry.shard = take<int64_t>(bytes, where);
+      entry.result.decisions = take_decisions(bytes, where);
+    }
     entries.push_back(std::move(entry));
   }
   if (!bytes.empty()) damaged(where, std::to_string(bytes.size()) + " bytes too many");

@@ -1,9 +1,10 @@
 // search_state: a search between generations as bytes: the archive and a fingerprint of what it belongs to.
 //
 //   "eep-search\n"  u32 version  u64 fingerprint  u64 count
-//   count x { u8 phase  u32 generation  u16 length, origin  genome (genome_io)  f64 fitness  f64 tiebreak i32
-//   n
-//             u8 cached }
+//   count x { u8 phase  u32 generation  u16 length, origin  genome (genome_io)
+//             f64 fitness  f64 tiebreak  i32 n  u8 cached
+//             version 2, where a search has fresh items or reads decisions:
+//             i64 shard  u32 items  items x { i32 end  i32 right }  f32 log-probabilities }
 //   u64 XXH3-64 of all before
 // Little-endian.
 #pragma once

@@ -2,9 +2,12 @@
 //
 //   {"format": "eep-statistics", "version": 1, "model": "xxh3:...", "data": "xxh3:...", "task": ...,
 //    "experts": E, "top_k": k, "tokens": T,
-//    "layers": [{"layer": l, "count": [E], "gate": [E], ..., "subset_errors": [{"kept": K, "exhaustive":
-//    true,
-//                "subsets": [[K], ...], "error": [...]}, ...]}, ...]}
+//    "layers": [{"layer": l, "count": [E], "gate": [E], ...,
+//                "subset_errors": [{"kept": K, "exhaustive": true, "subsets": [[K], ...], "error": [...]},
+//                                  ...]},
+//               ...]}
+//
+// The sums' names are those of engine/expert_statistics.h.
 #pragma once
 
 #include <string>

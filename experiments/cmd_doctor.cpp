@@ -10,8 +10,8 @@
 #include <set>
 #include <sstream>
 
+#include "engine/kernel_path.h"
 #include "engine/ops.h"
-#include "engine/unconfirmed.h"
 #include "experiments/program.h"
 #include "experiments/version.h"
 #include "kernels/cpu_target.h"
@@ -60,20 +60,8 @@ std::vector<std::string> gpus() {
   return names;
 }
 
-// Paths that no GPU has run yet, as bench/results/PENDING.md lists them.
-constexpr const char* kUnconfirmed =
-    "every CUDA kernel: none has run on a GPU, all but the wgmma kernel of expert_ffn run on the host with "
-    "--device simt";
-
-// "wgmma (chosen): expert_ffn by ..." of the paths that EEP_CUDA_UNCONFIRMED can choose.
-std::vector<std::string> unconfirmed_settings() {
-  std::vector<std::string> lines;
-  for (const UnconfirmedPath& path : unconfirmed_paths()) {
-    lines.push_back(
-        fmt::format("{}{}: {}", path.name, unconfirmed_chosen(path.name) ? " (chosen)" : "", path.what));
-  }
-  return lines;
-}
+// Where the CUDA kernels have run, as bench/results says.
+constexpr const char* kConfirmed = "NVIDIA H100 80GB HBM3; no other GPU yet";
 
 // Whether the CUDA backend can be used here, and if not, why.
 std::string cuda_state() {
@@ -128,8 +116,8 @@ int doctor(bool as_json, CommandContext& context) {
                       {"memory", memory}}},
                     {"gpus", cards},
                     {"cuda_built", cuda_built()},
-                    {"unconfirmed", kUnconfirmed},
-                    {"unconfirmed_settings", unconfirmed_settings()},
+                    {"cuda_confirmed", kConfirmed},
+                    {"kernel_path", kernel_path_setting()},
                     {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
                     {"libraries", libraries},
                     {"disabled",
@@ -154,8 +142,9 @@ int doctor(bool as_json, CommandContext& context) {
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
   line("gpu",
        fmt::format("{}: {}", cards.empty() ? "none" : fmt::format("{}", fmt::join(cards, ", ")), cuda));
-  line("unconfirmed", kUnconfirmed);
-  line("opt-in", fmt::format("{}={}", kUnconfirmedSetting, fmt::join(unconfirmed_settings(), "; ")));
+  line("confirmed on", kConfirmed);
+  line("kernel path", fmt::format("{}={} (auto: wgmma on compute capability 9.0, else mma)",
+                                  kKernelPathSetting, kernel_path_setting()));
   line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
   return 0;

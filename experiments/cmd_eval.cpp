@@ -7,6 +7,7 @@
 #include "experiments/evaluator.h"
 #include "experiments/program.h"
 #include "experiments/study/experiment.h"
+#include "experiments/study/samples.h"
 #include "loaders/file.h"
 #include "loaders/json.h"
 #include "loaders/statistics.h"
@@ -21,27 +22,11 @@ struct Arguments {
 };
 
 std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const SplitResult& result) {
-  const Requests& requests = evaluator.requests();
-  const bool generates = requests.task().kind == TaskKind::kGenerate;
-  std::vector<std::string> texts;
-  if (generates) texts = evaluator.texts(plan);
-  std::string lines;
-  for (size_t i = 0; i < result.items.size(); ++i) {
-    const Item& item = requests.items()[i];
-    Json line{{"item", i}, {"prompt", item.prompt}};
-    if (generates) {
-      line["target"] = item.references;
-      line["output"] = texts[i];
-      line["answer"] = extract_answer(requests.task().extract, texts[i]);
-    } else {
-      line["target"] = item.choices[static_cast<size_t>(item.label)];
-      line["prediction"] = item.choices[static_cast<size_t>(result.items[i].prediction)];
-    }
-    line["score"] = result.items[i].metric;
-    line["right_loglik"] = result.items[i].right_loglik;
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (evaluator.requests().task().kind != TaskKind::kGenerate) {
+    return samples_lines(evaluator.requests(), result);
   }
-  return lines;
+  const std::vector<std::string> texts = evaluator.texts(plan);
+  return samples_lines(evaluator.requests(), result, &texts);
 }
 
 int eval(const Arguments& arguments, CommandContext& context) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "engine/memory_plan.h"
 #include "experiments/model_context.h"
@@ -25,14 +26,24 @@ std::string tokenizer_text(const std::string& path) {
   }
 }
 
-// Of one prompt of 512 tokens, or as many as the limit allows.
-MemoryPlan plan_for(const ModelConfig& config, const Ops& ops, const char* name, size_t budget) {
+struct Load {
+  int32_t candidates = 1;
+  int64_t rows = 512;  // of the prompts of one
+  int32_t merged = 0;  // experts of a layer of each
+};
+
+// Of prompts of 512 tokens, or as many as the limit allows.
+MemoryPlan plan_for(const ModelConfig& config, const Ops& ops, const char* name, size_t budget,
+                    const Load& load = {}) {
   MemoryRequest request;
   request.slots = static_cast<int32_t>(config.top_k);
   request.budget = budget;
+  request.candidates = load.candidates;
+  request.dense_experts = load.merged;
   request.weights = plan_weights(config, ops, budget);
   for (int64_t rows = std::min<int64_t>(config.max_positions, 512);; rows /= 2) {
-    request.rows = request.largest_tree = request.positions = rows;
+    request.largest_tree = request.positions = rows;
+    request.rows = std::max(load.rows / rows, int64_t{1}) * rows;
     try {
       MemoryPlan plan = plan_memory(config, ops, request);
       plan.device = name;  // sizes on CUDA are those of its twin on the host
@@ -48,6 +59,11 @@ Json plan_json(const MemoryPlan& plan) {
           {"weights", plan.weights},
           {"activations", plan.activations},
           {"scratch", plan.scratch},
+          {"candidates", plan.candidates},
+          {"chunk_rows", plan.chunk_rows},
+          {"block_rows", plan.block_rows},
+          {"merged_experts", plan.merged_experts},
+          {"merged_at_once", plan.merged_at_once},
           {"streamed_layers", plan.layers.streamed_layers()},
           {"host", plan.layers.host}};
 }
@@ -61,6 +77,15 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   const size_t memory = context.options.memory;
   const MemoryPlan cpu = plan_for(config, cpu_ops(), "cpu", on_cpu ? memory : 0);
   const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
+  // What a search merges: a small population that keeps half of the experts, all rows merged.
+  const Load search{8, 32768, static_cast<int32_t>((config.num_experts + 1) / 2)};
+  std::optional<MemoryPlan> merging;
+  std::string refused;
+  try {
+    merging = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory, search);
+  } catch (const Error& error) {
+    refused = error.what();
+  }
   const std::string tokenizer = tokenizer_text(arguments.model);
   if (arguments.json) {
     const Json json{
@@ -77,7 +102,10 @@ int inspect(const Arguments& arguments, CommandContext& context) {
         {"parameters", {{"total", counts.total}, {"active", counts.active}, {"experts", counts.experts}}},
         {"bytes", raw.bytes},
         {"tokenizer", tokenizer},
-        {"memory", {{"cpu", plan_json(cpu)}, {"cuda", plan_json(cuda)}}}};
+        {"memory",
+         {{"cpu", plan_json(cpu)},
+          {"cuda", plan_json(cuda)},
+          {"cuda_search", merging ? plan_json(*merging) : Json(nullptr)}}}};
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -98,6 +126,7 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   line("tokenizer", tokenizer);
   line("cpu", describe(cpu));
   line("cuda", describe(cuda));
+  line("cuda, search", merging ? describe(*merging) : refused);
   return 0;
 }
 

@@ -7,13 +7,16 @@
 #include <memory>
 #include <set>
 
-#include "engine/unconfirmed.h"
+#include "engine/kernel_path.h"
+#include "es/algorithm.h"
 #include "experiments/combination.h"
 #include "experiments/command_inputs.h"
 #include "experiments/estimate.h"
 #include "experiments/program.h"
 #include "experiments/run_directory.h"
 #include "experiments/signals.h"
+#include "experiments/study/run_config.h"
+#include "experiments/study/run_report.h"
 #include "loaders/file.h"
 
 namespace eep {
@@ -25,61 +28,6 @@ struct Arguments {
   Overrides overrides;
   bool dry_run = false, json = false;
 };
-
-// The resolved configuration of the whole run: the first combination's fields, and the sweep.
-std::string resolved_config(const Experiment& first, const Experiment& with_sweep) {
-  std::string text = resolved_yaml(first);
-  if (with_sweep.sweep.empty()) return text;
-  text += "sweep:\n";
-  for (const auto& [key, values] : with_sweep.sweep) {
-    std::vector<std::string> quoted;
-    for (const std::string& value : values) {
-      const bool plain = value.find_first_not_of("0123456789.-+eE") == std::string::npos;
-      quoted.push_back(plain ? value : yaml_string(value));
-    }
-    text += fmt::format("  {}: [{}]\n", key, fmt::join(quoted, ", "));
-  }
-  return text;
-}
-
-void check_same(const std::string& file, const std::string& wanted) {
-  const std::string found = read_file(file);
-  if (found == wanted) return;
-  size_t line = 1, at = 0;
-  while (at < std::min(found.size(), wanted.size()) && found[at] == wanted[at]) line += found[at++] == '\n';
-  const auto line_of = [&](const std::string& text) {
-    const size_t begin = at == 0                                         ? 0
-                         : text.rfind('\n', at - 1) == std::string::npos ? 0
-                                                                         : text.rfind('\n', at - 1) + 1;
-    return strip(text.substr(std::min(begin, text.size()), text.find('\n', at) - begin));
-  };
-  throw Error(
-      ExitCode::kConfig, fmt::format("{}:{}", file, line),
-      fmt::format("the configuration has changed (expected {}, got {})", line_of(found), line_of(wanted)),
-      "start a new run, or resume with the configuration it began with");
-}
-
-// A finished run's result, with what the tables read.
-Json read_result(const std::string& file) {
-  const JsonDocument document = JsonDocument::read(file);
-  const JsonView root = document.root().as_object();
-  if (root.at("format").as_string() != "eep-result") root.at("format").fail_expected("eep-result");
-  root.at("task").at("name").as_string();
-  root.at("seed").as_int(INT64_MIN, INT64_MAX);
-  const JsonView methods = root.at("methods").as_array();
-  for (size_t i = 0; i < methods.size(); ++i) {
-    const JsonView method = methods.at(i);
-    method.at("name").as_string();
-    for (const char* key : {"experts", "parameters", "evaluations", "seconds"}) method.at(key).as_number();
-    if (!method.at("test").is_null()) {
-      method.at("test").at("score").as_number();
-      const JsonView interval = method.at("test").at("ci95").as_array();
-      for (size_t end : {0, 1}) interval.at(end).as_number();
-      if (!method.at("test").at("p_vs_full").is_null()) method.at("test").at("p_vs_full").as_number();
-    }
-  }
-  return root.value();
-}
 
 class Runner {
  public:
@@ -94,30 +42,19 @@ class Runner {
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
     for (const std::string& note : notes) context_.messages.info(note);
-    // The sweep itself, for the resolved file.
-    Experiment whole = combinations_[0].experiment;
-    std::map<std::string, std::vector<std::string>> values;
-    for (const Combination& combination : combinations_) {
-      for (const auto& [key, value] : combination.values) {
-        auto entry = std::find_if(whole.sweep.begin(), whole.sweep.end(),
-                                  [&name = key](const auto& e) { return e.first == name; });
-        if (entry == whole.sweep.end()) entry = whole.sweep.insert(whole.sweep.end(), {key, {}});
-        if (std::find(entry->second.begin(), entry->second.end(), value) == entry->second.end())
-          entry->second.push_back(value);
-      }
-    }
-    const std::string config = resolved_config(combinations_[0].experiment, whole);
-    context_.messages.info(fmt::format("{}: {} {}", whole.name, combinations_.size(),
-                                       combinations_.size() == 1 ? "run" : "runs"));
+    const std::string& name = combinations_[0].experiment.name;
+    const std::string config = resolved_config(combinations_);
+    context_.messages.info(
+        fmt::format("{}: {} {}", name, combinations_.size(), combinations_.size() == 1 ? "run" : "runs"));
     check_inputs();
     if (arguments_.dry_run) return dry_run(config);
 
     const std::string path = !arguments_.resume.empty()   ? arguments_.resume
                              : !arguments_.output.empty() ? arguments_.output
-                                                          : default_run_path(whole.name, config);
+                                                          : default_run_path(name, config);
     if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
     const bool resumes = !arguments_.resume.empty() || goes_on();
-    if (resumes) check_same(path + "/config.resolved.yaml", config);
+    if (resumes) check_same_config(path + "/config.resolved.yaml", config);
     if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
     RunDirectory directory(path);
     if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
@@ -237,10 +174,19 @@ class Runner {
       const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
       const int64_t pruned = count - e.search.merge.evaluations;
       evaluations += count;
-      tokens += count * task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing;
+      // Candidates on fresh items see a shard, others the fixed items, which are measured.
+      const ShardConfig shards = task.shards();
+      const bool fresh =
+          shards.shard > 0 && make_algorithm(e.search.merge, Phase::kMerge)->needs().fresh_items;
+      const double share =
+          fresh ? static_cast<double>(shards.shard) / static_cast<double>(shards.fixed) : 1.0;
+      const double merged = static_cast<double>(e.search.merge.evaluations) * share;
+      tokens += static_cast<int64_t>(
+          (static_cast<double>(pruned) + merged) *
+          static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
       memory = describe(population_memory(e));
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
-                 static_cast<double>(e.search.merge.evaluations) * seconds_per_candidate(e, true);
+                 merged * seconds_per_candidate(e, true);
     }
     if (arguments_.json) {
       context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
@@ -274,11 +220,12 @@ class Runner {
       if (!combination.name.empty()) {
         make_directory(path);
         const std::string config = resolved_yaml(e);
-        if (file_exists(path + "/config.resolved.yaml")) check_same(path + "/config.resolved.yaml", config);
+        if (file_exists(path + "/config.resolved.yaml"))
+          check_same_config(path + "/config.resolved.yaml", config);
         write_file_atomic(path + "/config.resolved.yaml", config);
         context_.messages.info(fmt::format("[{}/{}] {}", i + 1, combinations_.size(), combination.name));
       }
-      check_manifest(path, e);
+      keep_manifest(path + "/manifest.json", manifest(e));
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
@@ -300,79 +247,21 @@ class Runner {
     if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
   }
 
-  void check_manifest(const std::string& path, const Experiment& e) {
-    const std::string file = path + "/manifest.json";
-    const Json data = task_of(e).hashes();
-    const std::string& model = model_of(e).hash();
-    if (!file_exists(file)) {
-      Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
-                                    model_of(e).path(), model);
-      manifest["data"] = data;
-      manifest["device"] = context_.options.ops->name;
-      manifest["unconfirmed"] = unconfirmed_setting();
-      if (context_.options.device.kind == DeviceKind::kCuda)
-        manifest["gpu"] = cuda_device_text(context_.options.device.index);
-      write_file_atomic(file, manifest.dump(2) + "\n");
-      return;
-    }
-    const JsonDocument document = JsonDocument::read(file);
-    const JsonView manifest = document.root();
-    const auto same = [&](const std::string& what, const std::string& before, const std::string& now) {
-      if (before != now)
-        throw Error(ExitCode::kData, file,
-                    fmt::format("{} has changed (expected {}, got {})", what, before, now));
-    };
-    same("the model", manifest.at("model").at("hash").as_string(), model);
-    for (const auto& [split, hash] : data.items()) {
-      if (!manifest.at("data").has(split)) continue;
-      same("the " + split + " split", manifest.at("data").at(split).as_string(), hash.get<std::string>());
-    }
-    // another path may give other bits
-    if (manifest.at("device").as_string() == context_.options.ops->name) {
-      same(kUnconfirmedSetting, manifest.at("unconfirmed").as_string(), unconfirmed_setting());
-    }
-  }
-
-  // `key=value,...` of the swept fields that a table has no column for.
-  static std::string label(const Combination& combination, bool with_seed) {
-    std::string text;
-    for (const auto& [key, value] : combination.values) {
-      if (key == "task.name" || key == "plan.experts" || (key == "seed" && !with_seed)) continue;
-      text += (text.empty() ? "" : ",") + key + "=" + value;
-    }
-    return text;
-  }
-
-  // Of those that change the full model or what it is asked.
-  static std::string label_of_full(const Combination& combination) {
-    Combination changes = combination;
-    std::erase_if(changes.values, [](const auto& value) {
-      return !value.first.starts_with("model.") && !value.first.starts_with("task.");
-    });
-    return label(changes, false);
+  Json manifest(const Experiment& e) {
+    Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
+                                  model_of(e).path(), model_of(e).hash());
+    manifest["data"] = task_of(e).hashes();
+    manifest["device"] = context_.options.ops->name;
+    manifest["kernel_path"] = kernel_path_setting();
+    if (context_.options.device.kind == DeviceKind::kCuda)
+      manifest["gpu"] = cuda_device_text(context_.options.device.index);
+    return manifest;
   }
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
-    const bool sweep = combinations_.size() > 1 || !combinations_[0].name.empty();
-    std::vector<RunRow> rows;
-    bool several_seeds = false;
-    for (size_t i = 0; i < results.size(); ++i) {
-      rows.push_back({results[i], label(combinations_[i], true), label(combinations_[i], false),
-                      label_of_full(combinations_[i])});
-      several_seeds |= combinations_[i].experiment.search.seed != combinations_[0].experiment.search.seed;
-    }
-    std::string table = result_table(rows);
-    if (sweep) {
-      const Json seeds = seeds_summary(rows);
-      Json summary{{"format", "eep-summary"}, {"version", 1}, {"runs", Json::array()}, {"over_seeds", seeds}};
-      for (size_t i = 0; i < results.size(); ++i)
-        summary["runs"].push_back({{"directory", combinations_[i].name}, {"result", results[i]}});
-      write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
-      if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
-    }
-    write_file_atomic(directory.file("table.txt"), table);
+    const std::string table = write_report(directory, combinations_, results);
     if (arguments_.json) {
-      context_.out << (sweep ? Json(results) : results[0]).dump(2) << "\n";
+      context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }

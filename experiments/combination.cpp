@@ -12,6 +12,7 @@
 #include "es/search.h"
 #include "experiments/command_inputs.h"
 #include "experiments/run_export.h"
+#include "experiments/study/samples.h"
 #include "loaders/file.h"
 #include "loaders/plan_io.h"
 
@@ -27,6 +28,11 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
       hooks_(hooks) {
   const ModelConfig& config = model_.config();
   require_original(model_.raw(), experiment_.model_path);
+  if (experiment_.model_dtype != "auto" && experiment_.model_dtype != dtype_name(config.dtype)) {
+    throw Error(ExitCode::kConfig, "model.dtype",
+                fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
+                            dtype_name(config.dtype)));
+  }
   if (experiment_.experts > config.num_experts) {
     throw Error(ExitCode::kConfig, "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,
@@ -38,7 +44,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
-  Search(genome_space(), experiment_.search);  // refuses now what it would refuse after the baselines
+  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
 }
 
 GenomeSpace CombinationRun::genome_space() const {
@@ -49,6 +55,12 @@ GenomeSpace CombinationRun::genome_space() const {
   space.top_k = top_k_;
   space.router_space = space_;
   return space;
+}
+
+SearchConfig CombinationRun::search_config() const {
+  SearchConfig config = experiment_.search;
+  config.shards = task_.shards();
+  return config;
 }
 
 int64_t CombinationRun::planned_evaluations() const {
@@ -144,6 +156,13 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    const SplitResult* pruned = nullptr;
+    for (size_t at = 0; at < plans.size(); ++at) {
+      const auto is_pruned = [&](const Method& method) {
+        return method.result.name == "eep_prune" && method.plan == plans[at];
+      };
+      if (std::any_of(methods_.begin(), methods_.end(), is_pruned)) pruned = results[at];
+    }
     for (Method& method : methods_) {
       std::optional<SplitScore> score;
       if (!method.draws.empty()) {
@@ -152,6 +171,8 @@ void CombinationRun::final_scores() {
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
+          score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
         ++next;
       }
@@ -163,23 +184,7 @@ void CombinationRun::final_scores() {
 }
 
 void CombinationRun::write_samples(const std::string& name, const SplitResult& result) {
-  const Requests& requests = task_.evaluator(Split::kTest).requests();
-  std::string lines;
-  for (size_t i = 0; i < result.items.size(); ++i) {
-    const Item& item = requests.items()[i];
-    const ItemScore& score = result.items[i];
-    Json line{{"item", i}, {"prompt", item.prompt}};
-    if (requests.task().kind == TaskKind::kMultipleChoice) {
-      line["target"] = item.choices[static_cast<size_t>(item.label)];
-      line["prediction"] = item.choices[static_cast<size_t>(score.prediction)];
-    } else {
-      line["target"] = item.references;
-      line["output"] = requests.output_text(score.output);  // as far as it was needed to decide the item
-    }
-    line["score"] = score.metric;
-    line["right_loglik"] = score.right_loglik;
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  }
+  const std::string lines = samples_lines(task_.evaluator(Split::kTest).requests(), result);
   write_file_atomic(path("samples/" + name + ".jsonl"), lines);
 }
 
@@ -193,12 +198,14 @@ void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& 
   write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
 }
 
+void CombinationRun::make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+}
+
 Json CombinationRun::run() {
-  for (const char* folder : {"checkpoints", "samples", "plans"}) {
-    std::error_code error;
-    std::filesystem::create_directories(path(folder), error);
-    if (error) throw Error(ExitCode::kIo, path(folder), "cannot create the directory: " + error.message());
-  }
+  for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";

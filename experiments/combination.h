@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "es/genome.h"
+#include "es/search.h"
 #include "experiments/methods.h"
 #include "experiments/study/experiment.h"
 #include "experiments/task_context.h"
@@ -45,8 +45,15 @@ class CombinationRun {
   };
 
   GenomeSpace genome_space() const;
+  SearchConfig search_config() const;
   void make_baselines();
+  struct Searched;  // a finished search and what it took
   void search();
+  Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
+  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
+                    double seconds);
+  static void make_directory(const std::string& path);
   int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);

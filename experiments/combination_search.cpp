@@ -41,6 +41,18 @@ void append_line(const std::string& file, const std::string& text) {
   if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
 }
 
+// What each item decided by: the tokens of its right answer, or its choices.
+Decisions decisions_of(const SplitResult& result) {
+  Decisions decisions;
+  for (const ItemScore& item : result.items) {
+    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
+                            item.log_probabilities.end());
+    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
+    decisions.right.push_back(item.right);
+  }
+  return decisions;
+}
+
 // Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
 // within a line, left lines that are to be made again. One whole line a generation remains.
 void keep_metrics(const std::string& file, int64_t evaluations) {
@@ -58,10 +70,31 @@ void keep_metrics(const std::string& file, int64_t evaluations) {
   if (end != text.size()) write_file_atomic(file, std::string_view(text).substr(0, end));
 }
 
+// What a control's search is told: the same budget, spent in another way.
+SearchConfig control_config(const std::string& control, SearchConfig config) {
+  if (control == "prune_only") {
+    config.prune.evaluations += config.merge.evaluations;
+    config.merge.evaluations = 0;
+  } else if (control == "random") {
+    config.prune.algorithm = config.merge.algorithm = "random";
+  } else {
+    config.merge.algorithm = control;
+  }
+  return config;
+}
+
 }  // namespace
 
-void CombinationRun::search() {
-  const FitnessKind kind = experiment_.search.fitness;
+struct CombinationRun::Searched {
+  std::unique_ptr<Search> search;
+  Spent spent;
+};
+
+// folder: of its files, "" or ending in /. known: an earlier search's archive, whose evaluations on the fixed
+// items are not made again; or null.
+CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, const std::string& folder,
+                                                    const Archive* known) {
+  const FitnessKind kind = config.fitness;
   const GenomeSpace space = genome_space();
   std::vector<WarmStart> starts;
   if (experiment_.warm_start) {
@@ -71,34 +104,59 @@ void CombinationRun::search() {
     }
   }
 
-  Spent spent;
-  std::unique_ptr<Search> search;
-  if (file_exists(path(kStateFile))) {
-    search =
-        std::make_unique<Search>(space, experiment_.search, starts, read_file(path(kStateFile)), kStateFile);
-    if (file_exists(path(kTimesFile))) spent = Spent::read(path(kTimesFile));
+  const std::string state_file = path(folder + kStateFile), times_file = path(folder + kTimesFile);
+  const std::string archive_file = path(folder + "archive.jsonl"),
+                    metrics_file = path(folder + "metrics.jsonl");
+  Searched run;
+  Spent& spent = run.spent;
+  std::unique_ptr<Search>& search = run.search;
+  if (file_exists(state_file)) {
+    search = std::make_unique<Search>(space, config, starts, read_file(state_file), kStateFile);
+    if (file_exists(times_file)) spent = Spent::read(times_file);
     hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
                            search->total_evaluations()));
   } else {
-    search = std::make_unique<Search>(space, experiment_.search, starts);
+    search = std::make_unique<Search>(space, config, starts);
   }
   // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
   std::string lines;
   for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
-  write_file_atomic(path("archive.jsonl"), lines);
-  keep_metrics(path("metrics.jsonl"), search->archive().size());
+  write_file_atomic(archive_file, lines);
+  keep_metrics(metrics_file, search->archive().size());
 
-  SplitEvaluator& evaluator = task_.evaluator(Split::kTrain);
-  const WorkCounts before = evaluator.work();
+  SplitEvaluator& fixed = task_.evaluator(Split::kTrain);
+  SplitEvaluator& fresh = task_.fresh_evaluator();
+  const auto work = [&] {
+    WorkCounts counts = fixed.work();
+    if (&fresh != &fixed) counts += fresh.work();
+    return counts;
+  };
+  const WorkCounts before = work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
-  const Evaluate evaluate = [&](std::span<const Genome> genomes) {
+  const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
+    std::vector<Evaluation> evaluations(request.genomes.size());
     std::vector<ExpertPlan> plans;
-    for (const Genome& genome : genomes) plans.push_back(to_plan(space, genome));
-    std::vector<Evaluation> evaluations;
-    for (const SplitResult& result : evaluator.evaluate(plans)) {
-      evaluations.push_back(
-          {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik, result.n});
+    std::vector<size_t> places;
+    for (size_t i = 0; i < request.genomes.size(); ++i) {
+      if (known != nullptr && request.items.empty() && !request.decisions) {
+        const int64_t at = known->find(canonical_hash(request.genomes[i], space.experts));
+        if (at >= 0) {
+          evaluations[i] = (*known)[at].result;
+          evaluations[i].decisions = {};
+          continue;
+        }
+      }
+      plans.push_back(to_plan(space, request.genomes[i]));
+      places.push_back(i);
+    }
+    if (plans.empty()) return evaluations;
+    const std::vector<SplitResult> results =
+        request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
+    for (size_t i = 0; i < results.size(); ++i) {
+      const SplitResult& result = results[i];
+      evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
+                                result.n, request.decisions ? decisions_of(result) : Decisions{}};
     }
     return evaluations;
   };
@@ -107,8 +165,9 @@ void CombinationRun::search() {
     const double seconds = std::chrono::duration<double>(now - clock).count();
     clock = now;
     (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
-    spent.computed = spent_before.computed + evaluator.work().tokens_computed - before.tokens_computed;
-    spent.asked = spent_before.asked + evaluator.work().tokens_asked - before.tokens_asked;
+    const WorkCounts done = work();
+    spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
+    spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
@@ -118,57 +177,84 @@ void CombinationRun::search() {
                        {"best_tiebreak", best.result.tiebreak},
                        {"generation_best", search->archive()[progress.generation_best].result.fitness},
                        {"wall_s", spent.prune + spent.merge}};
-    append_line(path("metrics.jsonl"), metrics.dump() + "\n");
-    write_file_atomic(path(kTimesFile), spent.json().dump() + "\n");
-    write_file_atomic(path(kStateFile), search->state());
-    std::string fresh;
+    append_line(metrics_file, metrics.dump() + "\n");
+    write_file_atomic(times_file, spent.json().dump() + "\n");
+    write_file_atomic(state_file, search->state());
+    std::string fresh_lines;
     for (int64_t i = progress.first; i < progress.end; ++i)
-      fresh += archive_line(search->archive()[i], kind) + "\n";
-    append_line(path("archive.jsonl"), fresh);
+      fresh_lines += archive_line(search->archive()[i], kind) + "\n";
+    append_line(archive_file, fresh_lines);
     hooks_.progress(
         to_string(progress.phase), progress.end, progress.total,
         fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
   };
   const SearchResult result = search->run(evaluate, on_generation, hooks_.stop);
   if (!result.finished) throw Interrupted{};
+  return run;
+}
 
-  const auto plan_of = [&](int64_t evaluation) { return search->plan(evaluation); };
-  int64_t pruned = -1;  // the choice of the prune phase
-  const auto chosen = [&](bool prune_only) {
-    std::vector<int64_t> leaders = search->leaders(experiment_.dev_count, prune_only);
-    // The merge phase may fill the list with plans that fit the train split alone.
-    if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
-      leaders.push_back(pruned);
-    return choose(leaders, plan_of);
-  };
-  const auto add = [&](const char* name, const char* file, int64_t evaluation, int64_t evaluations,
-                       double seconds) {
-    Method method;
-    method.result.name = name;
-    method.result.experts = kept_;
-    method.result.top_k = std::min(top_k_, kept_);
-    method.result.evaluations = evaluations;
-    method.result.seconds = seconds;
-    method.result.plan = std::string("plans/") + name + ".json";
-    method.plan = search->plan(evaluation);
-    write_plan_file(method.result.plan, method.plan, name);
-    write_plan_file(file, method.plan, name);
-    methods_.push_back(std::move(method));
-  };
+// The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
+// for choice too: the merge phase may fill the list with plans that fit the train split alone.
+int64_t CombinationRun::chosen(const Search& search, bool prune_only, int64_t pruned) {
+  std::vector<int64_t> leaders = search.leaders(experiment_.dev_count, prune_only);
+  if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
+    leaders.push_back(pruned);
+  return choose(leaders, [&](int64_t evaluation) { return search.plan(evaluation); });
+}
+
+void CombinationRun::add_searched(const std::string& name, const Search& search, int64_t evaluation,
+                                  int64_t evaluations, double seconds) {
+  Method method;
+  method.result.name = name;
+  method.result.experts = kept_;
+  method.result.top_k = std::min(top_k_, kept_);
+  method.result.evaluations = evaluations;
+  method.result.seconds = seconds;
+  method.result.plan = "plans/" + name + ".json";
+  method.plan = search.plan(evaluation);
+  write_plan_file(method.result.plan, method.plan, name);
+  methods_.push_back(std::move(method));
+}
+
+void CombinationRun::search() {
+  const Searched main = run_search(search_config(), "", nullptr);
+  const Search& search = *main.search;
+  const Spent& spent = main.spent;
+  std::vector<std::pair<std::string, Searched>> controls;
+  for (const std::string& control : experiment_.controls) {
+    // All experts stay: nothing to prune.
+    if (control == "prune_only" && kept_ == model_.config().num_experts) continue;
+    hooks_.say("control " + control);
+    const std::string folder = "controls/" + control + "/";
+    make_directory(path(folder + "checkpoints"));
+    controls.emplace_back(control,
+                          run_search(control_config(control, search_config()), folder, &search.archive()));
+  }
+
   hooks_.say("choosing on the dev split");
-  if (search->prune_end() > 0) {
-    pruned = chosen(true);
-    add("eep_prune", "plan.prune.json", pruned, search->prune_end(), spent.prune);
+  for (const auto& [control, run] : controls) {
+    const int64_t own = run.search->prune_end() > 0 ? chosen(*run.search, true, -1) : -1;
+    add_searched("control_" + control, *run.search, chosen(*run.search, false, own),
+                 run.search->archive().size(), run.spent.prune + run.spent.merge);
   }
-  if (search->archive().size() > search->prune_end()) {
-    add("eep_merge", "plan.json", chosen(false), search->archive().size(), spent.prune + spent.merge);
-  } else {
-    write_plan_file("plan.json", methods_.back().plan, "eep_prune");
+  // The last method is the plan of plan.json.
+  int64_t pruned = -1;
+  if (search.prune_end() > 0) {
+    pruned = chosen(search, true, -1);
+    add_searched("eep_prune", search, pruned, search.prune_end(), spent.prune);
+    write_plan_file("plan.prune.json", methods_.back().plan, "eep_prune");
   }
+  if (search.archive().size() > search.prune_end()) {
+    add_searched("eep_merge", search, chosen(search, false, pruned), search.archive().size(),
+                 spent.prune + spent.merge);
+  }
+  write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
+  const SearchResult result = search.result();
   const double seconds = spent.prune + spent.merge;
   search_json_ = {
       {"evaluations", result.evaluations},
       {"unique", result.unique},
+      {"algorithm", experiment_.search.merge.algorithm},
       {"seconds", seconds},
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},

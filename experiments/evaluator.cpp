@@ -10,14 +10,28 @@ std::vector<double> SplitResult::metrics() const {
 
 SplitEvaluator::SplitEvaluator(const Weights& weights, const Ops& ops, const Device& device, size_t memory,
                                const Task& task, std::vector<Item> items, const Tokenizer& tokenizer)
-    : requests_(task, std::move(items), tokenizer, weights.config()),
+    : tokenizer_(tokenizer),
+      config_(weights.config()),
+      requests_(task, std::move(items), tokenizer, weights.config()),
       forward_(weights, ops, device, memory) {}
 
 std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans) {
-  const auto scores = forward_.score(plans, requests_.prompts());
+  return evaluate(plans, requests_);
+}
+
+std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans,
+                                                  std::span<const int32_t> items) {
+  std::vector<Item> chosen;
+  for (const int32_t item : items) chosen.push_back(requests_.items()[static_cast<size_t>(item)]);
+  return evaluate(plans, Requests(requests_.task(), std::move(chosen), tokenizer_, config_));
+}
+
+std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans,
+                                                  const Requests& requests) {
+  const auto scores = forward_.score(plans, requests.prompts());
   std::vector<SplitResult> results(plans.size());
-  for (size_t plan = 0; plan < plans.size(); ++plan) results[plan].items = requests_.judge(scores[plan]);
-  decode_undecided(plans, &results);
+  for (size_t plan = 0; plan < plans.size(); ++plan) results[plan].items = requests.judge(scores[plan]);
+  decode_undecided(plans, requests, &results);
   for (SplitResult& result : results) {
     result.n = static_cast<int32_t>(result.items.size());
     for (const ItemScore& item : result.items) {
@@ -30,7 +44,8 @@ std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> pl
   return results;
 }
 
-void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, std::vector<SplitResult>* results) {
+void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
+                                      std::vector<SplitResult>* results) {
   std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
   std::vector<std::vector<size_t>> items(plans.size());
   bool any = false;
@@ -38,7 +53,7 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, std::ve
     for (size_t item = 0; item < (*results)[plan].items.size(); ++item) {
       const ItemScore& score = (*results)[plan].items[item];
       if (score.decided) continue;
-      std::vector<int32_t> tokens = requests_.prompt_tokens(item);
+      std::vector<int32_t> tokens = requests.prompt_tokens(item);
       tokens.insert(tokens.end(), score.output.begin(), score.output.end());
       prompts[plan].push_back(std::move(tokens));
       items[plan].push_back(item);
@@ -47,7 +62,7 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, std::ve
   }
   if (!any) return;
   GenerateOptions options;
-  options.max_new = requests_.max_new();
+  options.max_new = requests.max_new();
   const auto whole = [&](int32_t plan, int32_t sequence, std::span<const int32_t> generated) {
     std::vector<int32_t> output = (*results)[static_cast<size_t>(plan)]
                                       .items[items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)]]
@@ -57,9 +72,9 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, std::ve
   };
   const auto settled = [&](int32_t plan, int32_t sequence, std::span<const int32_t> generated) {
     const std::vector<int32_t> output = whole(plan, sequence, generated);
-    const bool ended = static_cast<int32_t>(output.size()) >= requests_.max_new();
+    const bool ended = static_cast<int32_t>(output.size()) >= requests.max_new();
     return ended ||
-           requests_.verdict(items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)], output, false)
+           requests.verdict(items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)], output, false)
                .has_value();
   };
   const auto generated = forward_.generate(plans, prompts, options, settled);
@@ -71,8 +86,8 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, std::ve
           whole(static_cast<int32_t>(plan), static_cast<int32_t>(sequence), generated[plan][sequence]);
       // An open verdict means that generation ended by itself: at its limit, at the end of sequence, or at
       // the model's last position.
-      const auto verdict = requests_.verdict(item, score.output, false);
-      score.metric = verdict ? *verdict : *requests_.verdict(item, score.output, true);
+      const auto verdict = requests.verdict(item, score.output, false);
+      score.metric = verdict ? *verdict : *requests.verdict(item, score.output, true);
       score.decided = true;
     }
   }

@@ -29,6 +29,8 @@ class SplitEvaluator {
 
   // One result a plan. Its bits do not depend on the other plans.
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans);
+  // The same on the given items of the split.
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, std::span<const int32_t> items);
   // Every item generated to its end (stop string, end of sequence, limit), for samples: the text of each.
   std::vector<std::string> texts(const ExpertPlan& plan);
 
@@ -39,8 +41,12 @@ class SplitEvaluator {
   const WorkCounts& work() const { return forward_.work(); }
 
  private:
-  void decode_undecided(std::span<const ExpertPlan> plans, std::vector<SplitResult>* results);
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests);
+  void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
+                        std::vector<SplitResult>* results);
 
+  const Tokenizer& tokenizer_;
+  const ModelConfig& config_;
   Requests requests_;
   PopulationForward forward_;
 };

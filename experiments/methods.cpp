@@ -18,6 +18,7 @@ Json score_json(const std::optional<SplitScore>& score, bool test) {
     json["stderr"] = score->stderr_;
     json["ci95"] = {score->ci95.low, score->ci95.high};
     json["p_vs_full"] = score->p_vs_full ? Json(*score->p_vs_full) : Json(nullptr);
+    if (score->p_vs_prune) json["p_vs_prune"] = *score->p_vs_prune;
   }
   if (score->stddev) json["stddev"] = *score->stddev;
   if (score->best) json["best"] = *score->best;
@@ -41,16 +42,8 @@ std::string test_text(const Json& method) {
   return text;
 }
 
-// The two-sided 95% point of Student's t; a little wide between the tabulated degrees of freedom.
-double student_quantile(size_t freedom) {
-  static constexpr double kTable[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-                                      2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086};
-  if (freedom == 0) return 0;
-  if (freedom <= std::size(kTable)) return kTable[freedom - 1];
-  return freedom < 30 ? kTable[std::size(kTable) - 1] : freedom < 60 ? 2.042 : freedom < 120 ? 2.000 : 1.980;
-}
+}  // namespace
 
-// Columns aligned by their widest cell; the first `left` to the left.
 std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left) {
   std::vector<size_t> width(rows[0].size(), 0);
   for (const auto& row : rows) {
@@ -71,7 +64,10 @@ std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t le
   return out;
 }
 
-}  // namespace
+double paired_p(Metric metric, const SplitResult& result, const SplitResult& other, uint64_t seed) {
+  const std::vector<double> values = result.metrics(), others = other.metrics();
+  return is_binary(metric) ? mcnemar_exact(values, others) : paired_permutation(values, others, seed);
+}
 
 SplitScore make_score(Metric metric, const SplitResult& result, const SplitResult* full, uint64_t seed) {
   const std::vector<double> values = result.metrics();
@@ -81,11 +77,7 @@ SplitScore make_score(Metric metric, const SplitResult& result, const SplitResul
   score.stderr_ = standard_error(values);
   score.ci95 = is_binary(metric) ? wilson_interval(result.score * result.n, result.n)
                                  : normal_interval(result.score, score.stderr_);
-  if (full != nullptr) {
-    const std::vector<double> others = full->metrics();
-    score.p_vs_full =
-        is_binary(metric) ? mcnemar_exact(values, others) : paired_permutation(values, others, seed);
-  }
+  if (full != nullptr) score.p_vs_full = paired_p(metric, result, *full, seed);
   return score;
 }
 
@@ -148,62 +140,6 @@ std::string result_table(std::span<const RunRow> runs) {
                              fmt::format("{:.1f}", method.at("seconds").get<double>())});
       rows.push_back(std::move(row));
     }
-  }
-  return aligned(rows, labelled ? 3 : 2);
-}
-
-Json seeds_summary(std::span<const RunRow> runs) {
-  struct Cell {
-    Json row;
-    std::vector<double> scores;
-  };
-  std::vector<Cell> cells;
-  for (const RunRow& run : runs) {
-    for (const Json& method : run.result.at("methods")) {
-      if (method.at("test").is_null()) continue;
-      const Json row{{"task", run.result.at("task").at("name")},
-                     {"run", run.label_without_seed},
-                     {"method", method.at("name")},
-                     {"experts", method.at("experts")}};
-      auto cell =
-          std::find_if(cells.begin(), cells.end(), [&](const Cell& known) { return known.row == row; });
-      if (cell == cells.end()) cell = cells.insert(cells.end(), {row, {}});
-      cell->scores.push_back(method.at("test").at("score").get<double>());
-    }
-  }
-  Json summary = Json::array();
-  for (Cell& cell : cells) {
-    const size_t n = cell.scores.size();
-    const double middle = mean(cell.scores);
-    const double half = standard_error(cell.scores) * student_quantile(n - 1);
-    cell.row["seeds"] = n;
-    cell.row["mean"] = middle;
-    cell.row["ci95"] =
-        n < 2 ? Json(nullptr) : Json{std::max(0.0, middle - half), std::min(1.0, middle + half)};
-    summary.push_back(std::move(cell.row));
-  }
-  return summary;
-}
-
-std::string seeds_table(const Json& summary) {
-  const bool labelled =
-      std::any_of(summary.begin(), summary.end(), [](const Json& row) { return row.at("run") != ""; });
-  std::vector<std::vector<std::string>> rows{{"task"}};
-  if (labelled) rows[0].push_back("run");
-  for (const char* column : {"method", "experts", "seeds", "mean test % [95% interval]"})
-    rows[0].push_back(column);
-  for (const Json& cell : summary) {
-    std::vector<std::string> row{cell.at("task").get<std::string>()};
-    if (labelled) row.push_back(cell.at("run").get<std::string>());
-    std::string score = fmt::format("{:.1f}", 100 * cell.at("mean").get<double>());
-    if (!cell.at("ci95").is_null()) {
-      score += fmt::format(" [{:.1f}, {:.1f}]", 100 * cell.at("ci95")[0].get<double>(),
-                           100 * cell.at("ci95")[1].get<double>());
-    }
-    row.insert(row.end(),
-               {cell.at("method").get<std::string>(), std::to_string(cell.at("experts").get<int64_t>()),
-                std::to_string(cell.at("seeds").get<int64_t>()), score});
-    rows.push_back(std::move(row));
   }
   return aligned(rows, labelled ? 3 : 2);
 }

@@ -21,6 +21,7 @@ struct SplitScore {
   double stderr_ = 0;
   Interval ci95;
   std::optional<double> p_vs_full;
+  std::optional<double> p_vs_prune;    // of a searched plan against the pruned one
   std::optional<double> stddev, best;  // over draws
 };
 
@@ -39,6 +40,8 @@ struct MethodResult {
 // 95% interval by Wilson for 0/1 metrics, by the normal approximation otherwise; p against `full` on the same
 // items, null for full itself.
 SplitScore make_score(Metric metric, const SplitResult& result, const SplitResult* full, uint64_t seed);
+// Two-sided, of the same items: McNemar's exact test for 0/1 metrics, sign flips otherwise.
+double paired_p(Metric metric, const SplitResult& result, const SplitResult& other, uint64_t seed);
 // The mean over draws of a random method.
 SplitScore make_draws_score(std::span<const SplitResult* const> draws);
 
@@ -53,15 +56,15 @@ struct RunRow {
   Json result;
   std::string label;
   std::string label_without_seed;
+  std::string directory{};      // where its samples/ lie, or ""
   std::string label_of_full{};  // of what tells the full model from others
 };
 
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
 // seconds.
 std::string result_table(std::span<const RunRow> runs);
-// Mean over seeds with Student's 95% interval: one object a (task, run, experts, method), in order of
-// appearance.
-Json seeds_summary(std::span<const RunRow> runs);
-std::string seeds_table(const Json& summary);
+// Cells as lines, columns aligned by their widest cell; the first `left` to the left, the others to the
+// right.
+std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left);
 
 }  // namespace eep

@@ -14,9 +14,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/kernel_path.h"
 #include "experiments/version.h"
 #include "kernels/cpu_target.h"
 #include "kernels/error.h"
+#include "loaders/file.h"
 
 namespace eep {
 
@@ -76,6 +78,30 @@ Json make_manifest(const std::string& command_line, int threads, uint64_t seed, 
           {"system", std::string(system.sysname) + " " + system.release + " " + system.machine},
           {"compiler", __VERSION__},
           {"model", {{"path", model_path}, {"hash", model_hash}}}};
+}
+
+void keep_manifest(const std::string& file, const Json& manifest) {
+  if (!file_exists(file)) {
+    write_file_atomic(file, manifest.dump(2) + "\n");
+    return;
+  }
+  const JsonDocument document = JsonDocument::read(file);
+  const JsonView before = document.root();
+  const auto same = [&](const std::string& what, const std::string& then, const std::string& now) {
+    if (then != now)
+      throw Error(ExitCode::kData, file,
+                  fmt::format("{} has changed (expected {}, got {})", what, then, now));
+  };
+  same("the model", before.at("model").at("hash").as_string(), manifest["model"]["hash"]);
+  for (const auto& [split, hash] : manifest["data"].items()) {
+    if (before.at("data").has(split))  // runs of earlier versions have no hash of the test split
+      same("the " + split + " split", before.at("data").at(split).as_string(), hash.get<std::string>());
+  }
+  // another path may give other bits
+  if (before.at("device").as_string() == manifest["device"].get<std::string>()) {
+    const bool known = before.has("kernel_path");  // runs from before there was a choice
+    same(kKernelPathSetting, known ? before.at("kernel_path").as_string() : "auto", manifest["kernel_path"]);
+  }
 }
 
 }  // namespace eep

@@ -32,4 +32,8 @@ std::string default_run_path(const std::string& name, const std::string& resolve
 Json make_manifest(const std::string& command_line, int threads, uint64_t seed, const std::string& model_path,
                    const std::string& model_hash);
 
+// Writes the manifest, or, where the run has one, throws Error(kData) if the model, the data or (on the same
+// device) the choice of kernels has changed since.
+void keep_manifest(const std::string& file, const Json& manifest);
+
 }  // namespace eep

@@ -32,6 +32,7 @@ std::string TaskContext::key(const Experiment& e) {
   if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
+  key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
     key += "\n" + std::to_string(value);
   return key;
@@ -45,8 +46,18 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
   task_.few_shot.seed = experiment_.search.seed;
-  for (const auto& [name, split] : splits()) evaluator(split);
-  train_hash_ = items_hash(evaluator(Split::kTrain).requests().items());
+  if (experiment_.search.shards.shard > 0) {
+    fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
+    const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+    if (experiment_.search.shards.shard > items) {
+      throw Error(ExitCode::kConfig, "task.train.shard",
+                  fmt::format("more items than the split has (expected 1..{}, got {})", items,
+                              experiment_.search.shards.shard));
+    }
+    evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
+  }
+  for (const auto& [name, split] : splits()) requests(split);
+  train_hash_ = items_hash(requests(Split::kTrain).items());
   find_overlaps();
 }
 
@@ -57,16 +68,19 @@ std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
   return all;
 }
 
+const Requests& TaskContext::requests(Split split) {
+  return split == Split::kTrain ? fresh_evaluator().requests() : evaluator(split).requests();
+}
+
 // A score on items that the search has seen is no estimate: the fitted number would be published.
 void TaskContext::find_overlaps() {
   const auto all = splits();
   for (size_t second = 1; second < all.size(); ++second) {
     for (size_t first = 0; first < second; ++first) {
       std::map<std::string, const Item*> known;
-      for (const Item& item : evaluator(all[first].second).requests().items())
-        known.emplace(item.identity, &item);
+      for (const Item& item : requests(all[first].second).items()) known.emplace(item.identity, &item);
       Overlap overlap{all[first].first, all[second].first, 0, {}};
-      const std::vector<Item>& items = evaluator(all[second].second).requests().items();
+      const std::vector<Item>& items = requests(all[second].second).items();
       for (const Item& item : items) {
         const auto found = known.find(item.identity);
         if (found == known.end()) continue;
@@ -86,7 +100,7 @@ void TaskContext::find_overlaps() {
 
 Json TaskContext::truncated() {
   Json counts = Json::object();
-  for (const auto& [name, split] : splits()) counts[name] = evaluator(split).requests().truncated();
+  for (const auto& [name, split] : splits()) counts[name] = requests(split).truncated();
   return counts;
 }
 
@@ -101,8 +115,7 @@ std::vector<std::string> TaskContext::warnings() {
   std::vector<std::string> lines;
   for (const Overlap& overlap : overlaps_) lines.push_back("task " + task_.name + ": " + overlap.text);
   for (const auto& [name, split] : splits()) {
-    const Requests& requests = evaluator(split).requests();
-    const std::string line = truncation_line(requests, name);
+    const std::string line = truncation_line(requests(split), name);
     if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
   }
   return lines;
@@ -111,6 +124,14 @@ std::vector<std::string> TaskContext::warnings() {
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
   return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
                                           load_items(task_, use.split, limit), model_.tokenizer());
+}
+
+ShardConfig TaskContext::shards() const {
+  if (!fresh_) return {};
+  const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+  const int64_t fixed = experiment_.search.shards.fixed > 0 ? experiment_.search.shards.fixed
+                                                            : 4 * experiment_.search.shards.shard;
+  return {items, experiment_.search.shards.shard, std::min(items, fixed)};
 }
 
 Json TaskContext::hashes() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/calibration.h"
+#include "es/shards.h"
 #include "experiments/calibration_cache.h"
 #include "experiments/evaluator.h"
 #include "experiments/model_context.h"
@@ -29,7 +30,11 @@ class TaskContext {
 
   const Task& task() const { return task_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
+  // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
+  // All items of the train split that shards are made of.
+  SplitEvaluator& fresh_evaluator() { return fresh_ ? *fresh_ : evaluator(Split::kTrain); }
+  ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
   // One calibration pass over the train split, with subset errors for the given kept counts; read from the
@@ -60,6 +65,7 @@ class TaskContext {
 
   void find_overlaps();
   std::vector<std::pair<const char*, Split>> splits() const;
+  const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
   Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
 
@@ -72,6 +78,7 @@ class TaskContext {
   std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
+  std::unique_ptr<SplitEvaluator> fresh_;  // with shards
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
   std::map<std::vector<int32_t>, Calibration> statistics_;
 };

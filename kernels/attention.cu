@@ -6,420 +6,367 @@
 // absolute positions, ascending, with the online softmax. On tensor cores, but nearly as exact as f32: each
 // f32 value is split into two bf16 ones, hi + lo, and a product is lo hi + hi lo + hi hi, off by 3 * 2^-16 of
 // its magnitude. Sums, softmax and rescaling are f32.
-//   scores       one chain of mma over head_dim
-//   sum          of a block's 64 probabilities: four groups of 16 keys in a lane, then four lanes; a fixed
-//   tree values       out * rescale, then one chain of mma over the block's keys
-// Two tiles: wide, 64 vectors, 16 for each warp, and few, up to 16 vectors, where the four warps share the
-// keys of the scores and the columns of the values. Chains and trees are the same, so the bits of a row
+//   scores  one chain of mma over head_dim
+//   sum     of a block's 64 probabilities: four groups of 16 keys in a lane, then four lanes; a fixed tree
+//   values  out * rescale, then one chain of mma over the block's keys
+// Two tiles. Wide, 32 vectors for each of 8 or 4 warps: bound by the tensor cores. Keys and values are copied
+// as f32, by cp.async while the products before them run, and split once for all warps. Few, up to 16
+// vectors: bound by memory. The four warps share the keys of the scores and the columns of the values; each
+// copies what it alone reads, and splits it in registers. Chains and trees are the same, so the bits of a row
 // depend on its position, q, keys and values alone.
 //
 // A key that a vector must not see has probability 0. As 0 * infinity is not 0, values that are not finite
-// lie as 0 in shared memory, and a vector that sees such a key becomes NaN.
+// are multiplied as 0, and a vector that sees such a key becomes NaN.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
-#include "kernels/attention.h"
+#include "kernels/attention_tile.h"
+#include "kernels/attention_wide.h"
 #include "kernels/error.h"
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/ptx.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/mma_tile.h"
 
 namespace eep {
 namespace EEP_GPU_NS {
 namespace {
 
-constexpr int kKeys = 64;  // of a block of keys
-constexpr int kWarps = 4;
-constexpr int kThreads = 32 * kWarps;
-constexpr int kFewVectors = 16;            // of a few tile
-constexpr int kWideVectors = 16 * kWarps;  // of a wide tile
 constexpr int kMaxHeadDimGpu = 256;
-constexpr int kMaxWideHeadDim = 128;  // beyond, 16 rows of out do not fit a warp's registers: few tiles only
+constexpr int kMaxWideHeadDim = 128;  // beyond, 32 rows of out do not fit a warp's registers: few tiles only
+constexpr int kMaxGroup = 64;         // heads for a kv head, with wide tiles
 
-struct Run {
-  int64_t query_begin, query_rows, first_position, span_begin;
-  int32_t tile_begin;  // tiles of earlier runs
-};
+// ---- few tile ---------------------------------------------------------------------------------------------
 
-struct Args {
-  const float* q;       // [rows, heads, head_dim]
-  const Run* runs;      // [run_count]
-  const KvSpan* spans;  // [...]
-  float* out;           // [rows, heads, head_dim]
-  int32_t run_count, heads, kv_heads, head_dim;
-  int32_t tile_rows;  // query rows of a tile
-  int64_t window;
-  float scale;
-  bool vectors;  // rows of q, k and v start at 16 bytes
-};
+constexpr int kFewWarps = 4;
+constexpr int kFewVectors = 16;
 
-// The row of k and v of a position of the run, for one kv head.
-struct KeyRow {
-  const float* k;
-  const float* v;
-};
-__device__ KeyRow key_row(const Args& args, const Run& run, int64_t position, int kv_head) {
-  const KvSpan* span = args.spans + run.span_begin;
-  while (position >= span->rows) position -= (span++)->rows;
-  const int64_t at = (position * args.kv_heads + kv_head) * args.head_dim;
-  return {span->k + at, span->v + at};
-}
-
-// Rows of kDim bf16, hi or lo, in shared memory; ldmatrix and the stores touch all banks.
 template <int kDim>
-__device__ int place(int row, int piece) {
-  return row * kDim + 8 * (piece ^ row % 8);
-}
-
-// Shared memory of a block. What exchange and frames are for only few tiles use.
-template <bool kFew, int kDim>
-struct Shared {
-  static constexpr int kVectors = kFew ? kFewVectors : kWideVectors;
-  uint16_t q[2][kVectors * kDim];  // hi, lo
-  uint16_t k[2][kKeys * kDim];
-  uint16_t v[2][kKeys * kDim];
-  const float* rows[2][2][kKeys];     // of two blocks: k, v
-  unsigned bad[2][2];                 // of two blocks: keys whose values are not all finite
-  float maxima[kWarps][kFewVectors];  // of a warp's 16 keys
-  float sums[kWarps][2][32];          // of a lane's keys of the warp's 16
-  uint4 fragments[kWarps][2][32];     // probabilities of the warp's 16 keys as fragment A: hi, lo
+struct FewShared {
+  float k[kKeys * kDim];                 // a warp copies and reads 16 rows
+  float v[kKeys * kDim];                 // a warp copies and reads a quarter of the columns
+  KeyRows rows[2];                       // of two blocks
+  unsigned bad[2][2];                    // of two blocks: keys whose values are not all finite
+  float maxima[kFewWarps][kFewVectors];  // of a warp's 16 keys
+  float sums[kFewWarps][2][32];          // of a lane's keys of the warp's 16
+  uint4 fragments[kFewWarps][2][32];     // probabilities of the warp's 16 keys as fragment A: hi, lo
 };
 
-__device__ bool finite(float v) { return (__float_as_uint(v) & 0x7f800000u) != 0x7f800000u; }
-
-// hi + lo = the values, but for 2^-16 of them; words of two columns.
-struct Split {
-  uint32_t hi, lo;
-};
-__device__ Split split(float a, float b) {
-  const uint32_t hi = Bf16::pack(a, b);
-  return {hi, Bf16::pack(a - Bf16::low(hi), b - Bf16::high(hi))};
+// Where column `column` of a row of k or v lies, so that the lanes of a fragment touch all banks: they have
+// 8 columns of four rows next to each other in k, two apart in v.
+template <int kDim>
+__device__ int key_place(int row, int column) {
+  return row * kDim + (column ^ row % 4 * 8);
+}
+template <int kDim>
+__device__ int value_place(int row, int column) {
+  return row * kDim + (column ^ row / 2 % 4 * 8);
 }
 
-// Splits `rows` rows of head_dim floats into to[0], to[1], with zeros up to kDim and for rows that row_at has
-// not. Values that are not finite become 0 and are marked in `bad`, if that is given. By the whole block.
-template <int kDim, class RowAt>
-__device__ void split_rows(uint16_t* hi, uint16_t* lo, int rows, const Args& args, unsigned* bad,
-                           const RowAt& row_at) {
-  constexpr int kPieces = kDim / 8;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < rows * kPieces; i += kThreads) {
-    const int row = i / kPieces, piece = i % kPieces;
-    float values[8];
-    load_eight(row_at(row), 8 * piece, args.head_dim, args.vectors, values);
-    if (bad != nullptr) {
-      bool good = true;
-#pragma unroll
-      for (float& value : values) {
-        good = good && finite(value);
-        value = finite(value) ? value : 0.0f;
-      }
-      if (!good) atomicOr(&bad[row / 32], 1u << row % 32);
-    }
-    const Split a = split(values[0], values[1]), b = split(values[2], values[3]);
-    const Split c = split(values[4], values[5]), d = split(values[6], values[7]);
-    store_vector(hi + place<kDim>(row, piece), uint4{a.hi, b.hi, c.hi, d.hi});
-    store_vector(lo + place<kDim>(row, piece), uint4{a.lo, b.lo, c.lo, d.lo});
-  }
-}
+// block: 128 threads; grid: (tiles of all runs, kv_heads).
+template <int kDim>  // head_dim, up to 64, 128 or 256
+__global__ void __launch_bounds__(32 * kFewWarps, kDim > 128 ? 1 : 3)
+    attend_few(const __grid_constant__ Args args) {
+  constexpr int kColumns = kDim / kFewWarps;  // of the values, of a warp
+  FewShared<kDim>& shared = *dynamic_shared<FewShared<kDim>>();
+  const Tile tile = find_tile(args);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int first_key = 16 * warp, first_column = kColumns * warp;
 
-// d += a b with split operands, the small products first.
-__device__ void multiply_split(float (&d)[4], const uint32_t (&a)[2][4], const uint32_t (&b_hi)[2],
-                               const uint32_t (&b_lo)[2]) {
-  mma_bf16(d, a[1], b_hi);
-  mma_bf16(d, a[0], b_lo);
-  mma_bf16(d, a[0], b_hi);
-}
-
-__device__ float max_over_quad(float v) {  // of 4 lanes, in each of them
-  v = fmaxf(v, __shfl_xor_sync(~0u, v, 1));
-  return fmaxf(v, __shfl_xor_sync(~0u, v, 2));
-}
-__device__ float sum_over_quad(float v) {  // of 4 lanes, in each of them the same bits
-  v += __shfl_xor_sync(~0u, v, 1);
-  return v + __shfl_xor_sync(~0u, v, 2);
-}
-
-// One of the two rows, g and g + 8, of the warp's 16 that a lane has a part of.
-struct RowState {
-  int64_t begin, end;  // positions that it sees; none if the row does not exist
-  float maximum, sum;
-};
-
-// block: kThreads; grid: (tiles of all runs, kv_heads). Each warp holds, of its 16 rows, the scores of
-// kKeyGroups times 16 keys and kColumnBlocks times 8 columns of out.
-template <bool kFew, int kDim>  // kDim: head_dim, up to 64, 128 or 256
-__global__ void __launch_bounds__(kThreads, 2) attend(const __grid_constant__ Args args) {
-  constexpr int kKeyGroups = kFew ? 1 : 4;
-  constexpr int kColumnBlocks = kDim / 8 / (kFew ? kWarps : 1);
-  Shared<kFew, kDim>& shared = *dynamic_shared<Shared<kFew, kDim>>();
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y;
-  const int group = args.heads / args.kv_heads, head_dim = args.head_dim;
-  const int warp_row = kFew ? 0 : 16 * warp;  // first of the warp's vectors
-  const int first_group = kFew ? warp : 0;    // first of the warp's groups of 16 keys
-  const int first_column = kFew ? warp * kColumnBlocks * 8 : 0;
-
-  // Which run, and which of its rows.
-  int run_index = 0;
-  for (int step = 1 << 30; step > 0; step /= 2) {
-    const int next = run_index + step;
-    if (next < args.run_count && args.runs[next].tile_begin <= static_cast<int>(blockIdx.x)) run_index = next;
-  }
-  const Run run = args.runs[run_index];
-  const int64_t first_row = static_cast<int64_t>(blockIdx.x - run.tile_begin) * args.tile_rows;
-  const int rows = static_cast<int>(min(run.query_rows - first_row, static_cast<int64_t>(args.tile_rows)));
-  const int64_t first_position = run.first_position + first_row;
-  const auto first_seen = [&](int64_t position) {
-    return args.window > 0 ? max(static_cast<int64_t>(0), position - args.window + 1)
-                           : static_cast<int64_t>(0);
+  const auto copy_keys = [&](const KeyRows& rows) {
+    constexpr int kQuarters = kDim / 4;  // pieces of four floats
+    const auto key = [&](int i) { return first_key + (lane + 32 * i) / kQuarters; };
+    const auto column = [&](int i) { return (lane + 32 * i) % kQuarters * 4; };
+    copy_fours<16 * kQuarters / 32>(
+        args, [&](int i) { return rows.k[key(i)]; }, column,
+        [&](int i) { return shared.k + key_place<kDim>(key(i), column(i)); });
   };
-  const auto offset_of = [&](int vector) {
-    const int64_t row = run.query_begin + first_row + vector / group;
-    return (row * args.heads + kv_head * group + vector % group) * head_dim;
+  const auto copy_values = [&](const KeyRows& rows) {
+    constexpr int kQuarters = kColumns / 4;
+    const auto key = [&](int i) { return (lane + 32 * i) / kQuarters; };
+    const auto column = [&](int i) { return first_column + (lane + 32 * i) % kQuarters * 4; };
+    copy_fours<kKeys * kQuarters / 32>(
+        args, [&](int i) { return rows.v[key(i)]; }, column,
+        [&](int i) { return shared.v + value_place<kDim>(key(i), column(i)); });
   };
 
-  RowState state[2];
-  for (int h = 0; h < 2; ++h) {
-    const int vector = warp_row + lane / 4 + 8 * h;
-    const int64_t position = first_position + vector / group;
-    const bool exists = vector < rows * group;
-    state[h] = {exists ? first_seen(position) : 0, exists ? position + 1 : 0, -INFINITY, 0.0f};
-  }
-  float out[kColumnBlocks][4] = {};
-
-  const int64_t begin = first_seen(first_position) / kKeys * kKeys, end = first_position + rows;
-  const auto fill_rows = [&](int64_t block) {
-    if (threadIdx.x >= kKeys) return;
-    const int64_t position = block + threadIdx.x;
-    const KeyRow row = position < end ? key_row(args, run, position, kv_head) : KeyRow{nullptr, nullptr};
-    shared.rows[block / kKeys % 2][0][threadIdx.x] = row.k;
-    shared.rows[block / kKeys % 2][1][threadIdx.x] = row.v;
-  };
-  split_rows<kDim>(shared.q[0], shared.q[1], shared.kVectors, args, nullptr,
-                   [&](int vector) { return vector < rows * group ? args.q + offset_of(vector) : nullptr; });
-  fill_rows(begin);
+  fill_rows(args, tile, tile.begin, shared.rows[0]);
+  fill_rows(args, tile, tile.begin + kKeys, shared.rows[1]);
   if (threadIdx.x < 4) shared.bad[threadIdx.x / 2][threadIdx.x % 2] = 0;
+  __syncthreads();
+  copy_keys(shared.rows[0]);
+  copy_values(shared.rows[0]);
 
-  for (int64_t block = begin; block < end; block += kKeys) {
-    const int parity = static_cast<int>(block / kKeys % 2);
-    __syncthreads();  // the previous block's keys and values are done with, this one's rows are known
-    const float* const* const k_rows = shared.rows[parity][0];
-    const float* const* const v_rows = shared.rows[parity][1];
-    split_rows<kDim>(shared.k[0], shared.k[1], kKeys, args, nullptr,
-                     [k_rows](int key) { return k_rows[key]; });
-    split_rows<kDim>(shared.v[0], shared.v[1], kKeys, args, shared.bad[parity],
-                     [v_rows](int key) { return v_rows[key]; });
-    __syncthreads();
-    if (block + kKeys < end) fill_rows(block + kKeys);
-    if (threadIdx.x < 2) shared.bad[1 - parity][threadIdx.x] = 0;
-    const uint64_t bad = shared.bad[parity][0] | static_cast<uint64_t>(shared.bad[parity][1]) << 32;
-
-    // The keys of the block that each row sees: [low, high). A warp whose rows see none has nothing to do; in
-    // a few tile, where barriers follow, all warps have the same rows.
-    int low[2], high[2];
-    for (int h = 0; h < 2; ++h) {
-      low[h] = static_cast<int>(min(max(state[h].begin - block, static_cast<int64_t>(0)), int64_t{kKeys}));
-      high[h] = static_cast<int>(max(min(state[h].end - block, int64_t{kKeys}), static_cast<int64_t>(0)));
-    }
-    // Of the block's groups of 16 keys the warp takes those between the lowest and the highest key that a row
-    // of it sees; the others would add zeros.
-    const bool any[2] = {low[0] < high[0], low[1] < high[1]};
-    const int lowest = __reduce_min_sync(~0u, min(any[0] ? low[0] : kKeys, any[1] ? low[1] : kKeys));
-    const int past = __reduce_max_sync(~0u, max(any[0] ? high[0] : 0, any[1] ? high[1] : 0));
-    if (lowest >= past) continue;
-    const auto taken = [&](int key_group) { return 16 * key_group < past && 16 * key_group + 16 > lowest; };
-    const auto sees = [&](int h, int key) { return key >= low[h] && key < high[h]; };
-
-    // scores [16 rows, 16 kKeyGroups keys]
-    float score[2 * kKeyGroups][4] = {};
-    for (int d = 0; d < head_dim; d += 16) {
-      const int piece = d / 8;
-      uint32_t q[2][4];
-      for (int p = 0; p < 2; ++p) {
-        ldmatrix_x4(q[p], shared.q[p] + place<kDim>(warp_row + lane % 16, piece + lane / 16));
-      }
+  // Vectors beyond the tile's are zeros, do as its last one does, and are not stored.
+  uint32_t q[kDim / 16][2][4];  // fragments A: hi, lo
+  int row[2];                   // of the tile, of this lane's vectors
+  RowState state[2];
 #pragma unroll
-      for (int n = 0; n < kKeyGroups; ++n) {
-        if (!taken(first_group + n)) continue;
-        const int key = 16 * (first_group + n) + lane % 8 + lane / 16 * 8;
-        uint32_t hi[4], lo[4];
-        ldmatrix_x4(hi, shared.k[0] + place<kDim>(key, piece + lane / 8 % 2));
-        ldmatrix_x4(lo, shared.k[1] + place<kDim>(key, piece + lane / 8 % 2));
-        multiply_split(score[2 * n], q, {hi[0], hi[1]}, {lo[0], lo[1]});
-        multiply_split(score[2 * n + 1], q, {hi[2], hi[3]}, {lo[2], lo[3]});
-      }
-    }
-
-    // maximum of each row
-    float highest[2] = {-INFINITY, -INFINITY};
+  for (int h = 0; h < 2; ++h) {
+    const int vector = lane / 4 + 8 * h;
+    row[h] = min(vector, tile.vectors - 1) / tile.group;
+    state[h] = {-INFINITY, 0.0f};
+    const float* const from = args.q + tile.offset_of(args, min(vector, tile.vectors - 1));
 #pragma unroll
-    for (int n = 0; n < 2 * kKeyGroups; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int key = 16 * first_group + 8 * n + lane % 4 * 2 + e % 2;
-        score[n][e] = sees(e / 2, key) ? score[n][e] * args.scale : -INFINITY;
-        highest[e / 2] = fmaxf(highest[e / 2], score[n][e]);
-      }
-    }
-    for (int h = 0; h < 2; ++h) highest[h] = max_over_quad(highest[h]);
-    if constexpr (kFew) {
-      if (lane % 4 == 0) {
-        for (int h = 0; h < 2; ++h) shared.maxima[warp][lane / 4 + 8 * h] = highest[h];
-      }
-      __syncthreads();
-      for (int h = 0; h < 2; ++h) {
-        for (int w = 0; w < kWarps; ++w) highest[h] = fmaxf(highest[h], shared.maxima[w][lane / 4 + 8 * h]);
-      }
-    }
-    for (int h = 0; h < 2; ++h) highest[h] = fmaxf(highest[h], state[h].maximum);
-
-    // probabilities, and their sums over this lane's four keys of each group
-    float sum[2][kWarps];
-    uint32_t probability[kKeyGroups][2][4];  // as fragments A of 16 keys: hi, lo
-#pragma unroll
-    for (int n = 0; n < kKeyGroups; ++n) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float p[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int key = 16 * (first_group + n) + 8 * (i / 2) + lane % 4 * 2 + i % 2;
-          p[i] = sees(h, key) ? expf(score[2 * n + i / 2][2 * h + i % 2] - highest[h]) : 0.0f;
+    for (int i = 0; i < kDim / 8; ++i) {
+      const int column = 8 * i + lane % 4 * 2;
+      float2 values{};
+      if (vector < tile.vectors) {
+        if (args.vectors) {
+          if (column < args.head_dim) values = load_vector<float2>(from + column);
+        } else {
+          values.x = column < args.head_dim ? from[column] : 0.0f;
+          values.y = column + 1 < args.head_dim ? from[column + 1] : 0.0f;
         }
-        sum[h][n] = (p[0] + p[1]) + (p[2] + p[3]);
-        const Split left = split(p[0], p[1]), right = split(p[2], p[3]);
-        probability[n][0][h] = left.hi, probability[n][1][h] = left.lo;
-        probability[n][0][h + 2] = right.hi, probability[n][1][h + 2] = right.lo;
+      }
+      const Split parts = split(values.x, values.y);
+      q[i / 2][0][h + i % 2 * 2] = parts.hi;
+      q[i / 2][1][h + i % 2 * 2] = parts.lo;
+    }
+  }
+  float out[kColumns / 8][4] = {};
+
+  const auto mark_rows = [&](const unsigned(&bad_keys)[2], int64_t block) {
+    const uint64_t bad = bad_keys[0] | static_cast<uint64_t>(bad_keys[1]) << 32;
+    if (bad == 0) return;
+    const View view = view_of(args, tile, block);
+    for (int h = 0; h < 2; ++h) {
+      if (sees_bad(bad, view.low(row[h]), view.high(row[h]))) state[h].sum = NAN;
+    }
+  };
+
+  int parity = 0;
+  for (int64_t block = tile.begin; block < tile.end; block += kKeys, parity = 1 - parity) {
+    const bool more = block + kKeys < tile.end;
+    const View view = view_of(args, tile, block);
+    const Seen seen{{view.low(row[0]), view.low(row[1])}, {view.high(row[0]), view.high(row[1])}};
+
+    cp_async_wait<1>();  // the keys; the values may be under way
+    __syncwarp();
+    float score[2][4] = {};
+#pragma unroll
+    for (int d = 0; d < kDim / 16; ++d) {
+      uint32_t hi[2][2], lo[2][2];
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const int key = first_key + 8 * n + lane / 4, column = 16 * d + 8 * r + lane % 4 * 2;
+          const float2 keys = load_vector<float2>(shared.k + key_place<kDim>(key, column));
+          const Split parts = split(keys.x, keys.y);
+          hi[n][r] = parts.hi, lo[n][r] = parts.lo;
+        }
+      }
+#pragma unroll
+      for (int part = 0; part < 3; ++part) {
+#pragma unroll
+        for (int n = 0; n < 2; ++n) multiply_part(part, score[n], q[d], hi[n], lo[n]);
       }
     }
-    if constexpr (kFew) {
-      for (int h = 0; h < 2; ++h) shared.sums[warp][h][lane] = sum[h][0];
-      for (int part = 0; part < 2; ++part) {
-        const uint32_t(&p)[4] = probability[0][part];
-        shared.fragments[warp][part][lane] = uint4{p[0], p[1], p[2], p[3]};
-      }
-      __syncthreads();
-      for (int h = 0; h < 2; ++h) {
-        for (int w = 0; w < kWarps; ++w) sum[h][w] = shared.sums[w][h][lane];
-      }
+    float highest[2];
+    scale_scores(score, args.scale);
+    hide_scores(score, first_key, seen);
+    find_highest(score, highest);
+    if (lane % 4 == 0) {
+      for (int h = 0; h < 2; ++h) shared.maxima[warp][lane / 4 + 8 * h] = highest[h];
     }
+    __syncwarp();  // the warp's keys are done with
+    if (more) {
+      copy_keys(shared.rows[1 - parity]);
+    } else {
+      cp_async_commit();
+    }
+    __syncthreads();  // the maxima are known, the previous block's values and fragments are done with
+    fill_rows(args, tile, block + 2 * kKeys, shared.rows[parity]);
+    if (block > tile.begin) mark_rows(shared.bad[1 - parity], block - kKeys);
+
+    uint32_t probability[2][4];
+    float part[2];
+    for (int h = 0; h < 2; ++h) {
+      for (int w = 0; w < kFewWarps; ++w) highest[h] = fmaxf(highest[h], shared.maxima[w][lane / 4 + 8 * h]);
+      highest[h] = seen.any(h) ? fmaxf(highest[h], state[h].maximum) : 0.0f;
+    }
+    exponentiate(score[0], score[1], highest, probability, part);
+    for (int h = 0; h < 2; ++h) shared.sums[warp][h][lane] = part[h];
+    for (int p = 0; p < 2; ++p) {
+      const uint32_t(&words)[4] = probability[p];
+      st_shared_v4(&shared.fragments[warp][p][lane], uint4{words[0], words[1], words[2], words[3]});
+    }
+    __syncthreads();  // sums and fragments are there
+    if (threadIdx.x < 2) shared.bad[1 - parity][threadIdx.x] = 0;
     float rescale[2];
     for (int h = 0; h < 2; ++h) {
-      const float total = sum_over_quad((sum[h][0] + sum[h][1]) + (sum[h][2] + sum[h][3]));
-      rescale[h] = any[h] ? expf(state[h].maximum - highest[h]) : 1.0f;
-      if (any[h]) state[h].sum = fmaf(state[h].sum, rescale[h], total);
-      if (any[h]) state[h].maximum = highest[h];
-      if (any[h] && bad != 0 && (bad >> low[h]) << (kKeys - (high[h] - low[h])) != 0) state[h].sum = NAN;
+      float sum[kFewWarps];
+      for (int w = 0; w < kFewWarps; ++w) sum[w] = shared.sums[w][h][lane];
+      rescale[h] = update(state[h], seen.any(h), highest[h], sum);
     }
-
-    // values
 #pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n) {
+    for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) out[n][e] *= rescale[e / 2];
     }
+
+    cp_async_wait<1>();  // the values; the next keys may be under way
+    __syncwarp();
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
-      if (!taken(step)) continue;
-      uint32_t p[2][4];
+      float2 values[kColumns / 8][2];  // of two keys
+      float zero = 0.0f;               // or NaN, if a value is not finite
 #pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        if constexpr (kFew) {
-          const uint4 words = shared.fragments[step][part][lane];
-          p[part][0] = words.x, p[part][1] = words.y, p[part][2] = words.z, p[part][3] = words.w;
-        } else {
-          for (int i = 0; i < 4; ++i) p[part][i] = probability[step][part][i];
+      for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const int key = 16 * step + 8 * r + lane % 4 * 2, column = first_column + 8 * n + lane / 4;
+          float2& pair = values[n][r];
+          pair.x = shared.v[value_place<kDim>(key, column)];
+          pair.y = shared.v[value_place<kDim>(key + 1, column)];
+          zero = fmaf(pair.x, 0.0f, fmaf(pair.y, 0.0f, zero));
+        }
+      }
+      if (zero != 0.0f) {
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            const int key = 16 * step + 8 * r + lane % 4 * 2;
+            float2& pair = values[n][r];
+            if (!finite(pair.x)) atomicOr(&shared.bad[parity][key / 32], 1u << key % 32);
+            if (!finite(pair.y)) atomicOr(&shared.bad[parity][key / 32], 2u << key % 32);
+            pair = {finite(pair.x) ? pair.x : 0.0f, finite(pair.y) ? pair.y : 0.0f};
+          }
+        }
+      }
+      __syncwarp();
+      uint32_t hi[kColumns / 8][2], lo[kColumns / 8][2], p[2][4];
+#pragma unroll
+      for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const Split parts = split(values[n][r].x, values[n][r].y);
+          hi[n][r] = parts.hi, lo[n][r] = parts.lo;
         }
       }
 #pragma unroll
-      for (int n = 0; n < kColumnBlocks; n += 2) {
-        if (first_column + 8 * n >= head_dim) continue;
-        const int at = place<kDim>(16 * step + lane % 16, first_column / 8 + n + lane / 16);
-        uint32_t hi[4], lo[4];
-        ldmatrix_x4_trans(hi, shared.v[0] + at);
-        ldmatrix_x4_trans(lo, shared.v[1] + at);
-        multiply_split(out[n], p, {hi[0], hi[1]}, {lo[0], lo[1]});
-        multiply_split(out[n + 1], p, {hi[2], hi[3]}, {lo[2], lo[3]});
+      for (int part_of_p = 0; part_of_p < 2; ++part_of_p) {
+        const uint4 words = load_vector<uint4>(&shared.fragments[step][part_of_p][lane]);
+        p[part_of_p][0] = words.x, p[part_of_p][1] = words.y;
+        p[part_of_p][2] = words.z, p[part_of_p][3] = words.w;
+      }
+#pragma unroll
+      for (int product = 0; product < 3; ++product) {
+#pragma unroll
+        for (int n = 0; n < kColumns / 8; ++n) multiply_part(product, out[n], p, hi[n], lo[n]);
       }
     }
+    __syncwarp();  // the warp's values are done with
+    if (more) {
+      copy_values(shared.rows[1 - parity]);
+    } else {
+      cp_async_commit();
+    }
   }
+  cp_async_wait<0>();
+  __syncthreads();  // the last block's values have been looked at
+  mark_rows(shared.bad[1 - parity], (tile.end - 1) / kKeys * kKeys);
 
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int vector = warp_row + lane / 4 + 8 * h;
-    if (vector >= rows * group) continue;
-    float* const to = args.out + offset_of(vector);
+    const int vector = lane / 4 + 8 * h;
+    if (vector >= tile.vectors) continue;
+    float* const to = args.out + tile.offset_of(args, vector);
 #pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = first_column + 8 * n + lane % 4 * 2 + e;
-        // + 0 turns -0, which a zero that was added may or may not have turned already, into 0.
-        if (column < head_dim) to[column] = out[n][2 * h + e] / state[h].sum + 0.0f;
-      }
+    for (int n = 0; n < kColumns / 8; ++n) {
+      store_pair(to, first_column + 8 * n + lane % 4 * 2, args.head_dim, args.out_pairs,
+                 out[n][2 * h] / state[h].sum + 0.0f, out[n][2 * h + 1] / state[h].sum + 0.0f);
     }
   }
 }
 
 // ---- launcher ---------------------------------------------------------------------------------------------
 
-// Runs of one kind of tile, and their tiles.
-struct RunList {
-  int64_t vectors;  // of a tile
-  std::vector<Run> runs;
-  int64_t tiles = 0;
-};
+// Runs of one kind of tile.
+using RunList = std::vector<Run>;
 
-template <bool kFew, int kDim>
-void launch_attend(const Device& device, const Args& args, int64_t tiles) {
+bool starts_at_16(const float* rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
+
+// Shared memory that a block may have.
+size_t most_shared([[maybe_unused]] const Device& device) {
+#ifdef __CUDACC__
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index), "device");
+  return static_cast<size_t>(bytes);
+#else
+  return simt::kMaxSharedBytes;
+#endif
+}
+
+// Tiles of `vectors` vectors.
+int64_t divide(RunList& runs, int64_t vectors, Args& args) {
+  args.tile_rows = static_cast<int32_t>(vectors / (args.heads / args.kv_heads));
+  int64_t tiles = 0;
+  for (Run& run : runs) {
+    run.tile_begin = static_cast<int32_t>(tiles);
+    tiles += ceil_div(run.query_rows, args.tile_rows);
+  }
+  return tiles;
+}
+
+template <class Shared>
+void launch_tiles(const Device& device, Staging& staging, void (*kernel)(Args), int warps,
+                  const RunList& runs, int64_t tiles, Args args) {
+  args.runs = staging.put(runs.data(), static_cast<int64_t>(runs.size()));
+  args.run_count = static_cast<int32_t>(runs.size());
   launch(device,
          {"attention",
           dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(args.kv_heads)),
-          kThreads,
-          sizeof(Shared<kFew, kDim>),
+          dim3(static_cast<unsigned>(32 * warps)),
+          sizeof(Shared),
           {{"runs", args.run_count}, {"heads", args.heads}, {"head_dim", args.head_dim}}},
-         attend<kFew, kDim>, args);
+         kernel, args);
 }
 
-template <bool kFew>
-void launch_list(const Device& device, Staging& staging, const RunList& list, Args args) {
-  if (list.tiles == 0) return;
-  args.runs = staging.put(list.runs.data(), static_cast<int64_t>(list.runs.size()));
-  args.run_count = static_cast<int32_t>(list.runs.size());
-  args.tile_rows = static_cast<int32_t>(list.vectors / (args.heads / args.kv_heads));
-  if (args.head_dim <= 64) return launch_attend<kFew, 64>(device, args, list.tiles);
-  if (args.head_dim <= kMaxWideHeadDim) return launch_attend<kFew, 128>(device, args, list.tiles);
-  launch_attend<true, kMaxHeadDimGpu>(device, args, list.tiles);
+void launch_few(const Device& device, Staging& staging, RunList& runs, Args args) {
+  if (runs.empty()) return;
+  const int64_t tiles = divide(runs, kFewVectors, args);
+  const auto launch_dim = [&]<int kDim>() {
+    launch_tiles<FewShared<kDim>>(device, staging, attend_few<kDim>, kFewWarps, runs, tiles, args);
+  };
+  if (args.head_dim <= 64) return launch_dim.template operator()<64>();
+  if (args.head_dim <= 128) return launch_dim.template operator()<128>();
+  launch_dim.template operator()<kMaxHeadDimGpu>();
 }
 
-bool starts_at_16(const float* rows) { return reinterpret_cast<uintptr_t>(rows) % 16 == 0; }
+// Tiles of 8 warps, of 4 where those would leave half of the device idle or have no room.
+template <int kDim>
+void launch_wide(const Device& device, Staging& staging, RunList& runs, Args args) {
+  using Eight = WideShared<8, kDim>;
+  using Four = WideShared<4, kDim>;
+  int64_t tiles = divide(runs, 8 * kWarpVectors, args);
+  if (sizeof(Eight) <= most_shared(device) && 2 * tiles * args.kv_heads > multiprocessors(device)) {
+    return launch_tiles<Eight>(device, staging, attend_wide<8, kDim>, 8, runs, tiles, args);
+  }
+  tiles = divide(runs, 4 * kWarpVectors, args);
+  launch_tiles<Four>(device, staging, attend_wide<4, kDim>, 4, runs, tiles, args);
+}
 
 }  // namespace
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
   const int64_t group = args.kv_heads > 0 ? args.heads / args.kv_heads : 0;
-  const int64_t most = args.head_dim <= gpu::kMaxWideHeadDim ? gpu::kWideVectors : gpu::kFewVectors;
+  const int64_t most = args.head_dim <= gpu::kMaxWideHeadDim ? gpu::kMaxGroup : gpu::kFewVectors;
   if (args.head_dim > gpu::kMaxHeadDimGpu || group > most || args.kv_heads > 65535) {
     throw Error(ExitCode::kData, "attention",
                 "head_dim or heads per kv head too large for the GPU (expected at most " +
                     std::to_string(gpu::kMaxHeadDimGpu) + " and " + std::to_string(most) + ", got " +
                     std::to_string(args.head_dim) + " and " + std::to_string(group) + ")");
   }
-  gpu::RunList few{gpu::kFewVectors, {}}, wide{gpu::kWideVectors, {}};
+  gpu::RunList few, wide;
   int64_t span_end = 0;
   bool vectors = args.head_dim % 4 == 0 && gpu::starts_at_16(args.q);
   for (int64_t i = 0; i < args.run_count; ++i) {
     const AttentionRun& run = args.runs[i];
     if (run.query_rows == 0) continue;
     const bool is_few = run.query_rows * group <= gpu::kFewVectors || args.head_dim > gpu::kMaxWideHeadDim;
-    gpu::RunList& list = is_few ? few : wide;
-    list.runs.push_back({run.query_begin, run.query_rows, run.first_position, run.span_begin,
-                         static_cast<int32_t>(list.tiles)});
-    list.tiles += ceil_div(run.query_rows, list.vectors / group);
+    (is_few ? few : wide).push_back({run.query_begin, run.query_rows, run.first_position, run.span_begin, 0});
     span_end = std::max(span_end, run.span_begin + run.span_count);
     for (int64_t s = run.span_begin; s < run.span_begin + run.span_count; ++s) {
       vectors = vectors && gpu::starts_at_16(args.spans[s].k) && gpu::starts_at_16(args.spans[s].v);
@@ -437,8 +384,11 @@ void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
   kernel_args.window = args.window;
   kernel_args.scale = args.scale;
   kernel_args.vectors = vectors;
-  gpu::launch_list<true>(device, staging, few, kernel_args);
-  gpu::launch_list<false>(device, staging, wide, kernel_args);
+  kernel_args.out_pairs = gpu::rows_aligned(args.out, args.head_dim, 8);
+  gpu::launch_few(device, staging, few, kernel_args);
+  if (wide.empty()) return;
+  if (args.head_dim <= 64) return gpu::launch_wide<64>(device, staging, wide, kernel_args);
+  gpu::launch_wide<gpu::kMaxWideHeadDim>(device, staging, wide, kernel_args);
 }
 
 }  // namespace eep

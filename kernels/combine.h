@@ -9,11 +9,10 @@
 namespace eep {
 
 struct CombineArgs {
-  const float* slot_out = nullptr;  // [rows * slots, hidden]
-  const float* weight = nullptr;    // [rows, slots]
-  const int32_t* expert = nullptr;  // [rows, slots], -1: the slot is skipped
-  const int32_t* slot_row =
-      nullptr;  // [rows * slots] row of slot_out of each slot (dispatch.h), or null: its own
+  const float* slot_out = nullptr;    // [rows * slots, hidden]
+  const float* weight = nullptr;      // [rows, slots]
+  const int32_t* expert = nullptr;    // [rows, slots], -1: the slot is skipped
+  const int32_t* slot_row = nullptr;  // [rows * slots] row of slot_out (dispatch.h), or null: the slot's own
   int64_t rows = 0;
   int32_t slots = 0;
   int64_t hidden = 0;

@@ -23,8 +23,8 @@ struct DispatchArgs {
   int32_t groups = 0;
   int32_t* offset = nullptr;  // [groups + 1] first position of each group in order
   int32_t* order = nullptr;   // [rows * slots] slots sorted by group, ascending within a group
-  const int32_t* source_row =
-      nullptr;  // [rows] in [0, sources); equal sources have equal x; null: all rows differ
+  // [rows] in [0, sources); equal sources have equal x; null: all rows differ
+  const int32_t* source_row = nullptr;
   int32_t sources = 0;
   int32_t* slot_row = nullptr;    // [rows * slots], written if source_row is given
   int32_t* first_slot = nullptr;  // [sources * groups] scratch of the caller, if source_row is given

@@ -1,12 +1,15 @@
 // expert_ffn: out[slot] = down(silu(gate(x)) * up(x)) for the row of each slot, grouped by expert:
-//   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate],   y = h W_down^T   [rows of the
-//   group, hidden]
+//   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate]
+//   y = h W_down^T                      [rows of the group, hidden]
 // GEMM chains as in gemm.h. A dense FFN or a shared expert is one group with every row.
 #pragma once
+
+#include <algorithm>
 
 #include "kernels/device.h"
 #include "kernels/gemm.h"
 #include "kernels/tensor.h"
+#include "kernels/tile_schedule.h"
 
 namespace eep {
 
@@ -18,6 +21,7 @@ struct ExpertMatrices {
 
 struct ExpertFfnArgs {
   const float* x = nullptr;         // [rows, hidden]
+  const uint16_t* x16 = nullptr;    // of a GPU: x by round_rows in the weights' dtype, or null
   int32_t slots = 1;                // the row of slot s is s / slots
   const int32_t* order = nullptr;   // [total] slots sorted by group, or null: slot i at position i
   const int32_t* offset = nullptr;  // [groups + 1]
@@ -25,22 +29,26 @@ struct ExpertFfnArgs {
   const ExpertMatrices* experts = nullptr;  // [groups]
   int64_t hidden = 0;
   int64_t intermediate = 0;
-  float* activation =
-      nullptr;           // [total, intermediate] scratch of the caller, holds h afterwards (sorted order)
-  float* out = nullptr;  // [rows * slots, hidden], row s is the output of slot s
+  float* activation = nullptr;  // scratch, expert_ffn_scratch_bytes; begins with h [total, intermediate]
+  float* out = nullptr;         // [rows * slots, hidden], row s is the output of slot s
 };
+
+// Of `activation` on every backend, for `total` slots: h in f32, or in 16 bits.
+inline size_t expert_ffn_scratch_bytes(int64_t total, int64_t intermediate) {
+  return static_cast<size_t>(total * std::max(4 * intermediate, 2 * row_stride_16bit(intermediate)));
+}
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device);
 
 // On a GPU x, order, offset, activation, out and what the matrices point to are device memory, experts is
 // host memory. Weights are bf16 or f16, [n, k] by rows of row_stride_16bit(k) elements, aligned to 16 bytes.
-// x and h are rounded to that dtype where a product reads them; activation holds the rounded h.
+// x and h are rounded to that dtype where a product reads them; activation begins with the rounded h, in f32,
+// in sorted order.
 void expert_ffn_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_cuda(const ExpertFfnArgs& args, const Device& device);
 
-// The same with wgmma, for compute capability 9.0 alone. No GPU has confirmed it yet: opt-in. Its bits are
-// its own, so a run stays with one of the two.
-bool expert_ffn_sm90_supported_cuda(const Device& device);
+// The same with wgmma, for compute capability 9.0 alone; reads x16. Its bits are its own, so a run stays with
+// one of the two. activation begins with h in 16 bits, rows of row_stride_16bit(intermediate) elements.
 void expert_ffn_sm90_simt(const ExpertFfnArgs& args, const Device& device);
 void expert_ffn_sm90_cuda(const ExpertFfnArgs& args, const Device& device);
 

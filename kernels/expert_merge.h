@@ -11,8 +11,8 @@
 namespace eep {
 
 struct ExpertMergeArgs {
-  const void* const* base =
-      nullptr;  // [experts] `elements` values each, packed alike; may be null where every row has 0
+  // [experts] `elements` values each, packed alike; may be null where every row has 0
+  const void* const* base = nullptr;
   int32_t experts = 0;
   int64_t elements = 0;
   DType dtype = DType::kF32;
@@ -25,7 +25,7 @@ struct ExpertMergeArgs {
 void expert_merge_cpu(const ExpertMergeArgs& args, const Device& device);
 
 // On a GPU base, merged and coefficient are host memory; what base and merged point to is device memory,
-// aligned to 16 bytes. The dtype is bf16 or f16.
+// aligned to 16 bytes and readable up to the next multiple of 16. The dtype is bf16 or f16.
 void expert_merge_simt(const ExpertMergeArgs& args, const Device& device);
 void expert_merge_cuda(const ExpertMergeArgs& args, const Device& device);
 

@@ -45,6 +45,7 @@ void gemm_unpack_cpu(const PackedMatrix& matrix, void* destination);
 
 struct GemmArgs {
   const float* x = nullptr;          // [x_rows, k]
+  const uint16_t* x16 = nullptr;     // of a GPU: x by round_rows in w's dtype, or null
   const int32_t* x_index = nullptr;  // [rows] row of x for each output row, or null: row i of x
   int64_t rows = 0;
   PackedMatrix w;               // [n, k]
@@ -61,5 +62,10 @@ void gemm_cpu(const GemmArgs& args, const Device& device);
 // dtype where it is read, products are exact, and the chain over k is one of tensor-core steps of 16.
 void gemm_simt(const GemmArgs& args, const Device& device);
 void gemm_cuda(const GemmArgs& args, const Device& device);
+
+// The same with wgmma, for compute capability 9.0 alone; reads x16. Its bits are its own, so a matrix stays
+// with one of the two.
+void gemm_sm90_simt(const GemmArgs& args, const Device& device);
+void gemm_sm90_cuda(const GemmArgs& args, const Device& device);
 
 }  // namespace eep

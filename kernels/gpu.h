@@ -27,6 +27,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/simt/calls.h"
 #include "kernels/simt/cuda.h"
 #include "kernels/simt/stream.h"
 #define EEP_GPU_NS gpu_simt
@@ -69,9 +70,27 @@ template <typename Shapes>
 
 inline void check(cudaError_t status, const char* where) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // the failure is not the next call's
   const ExitCode code = ExitCode::kRuntime;
   throw Error(code, where, std::string("CUDA says \"") + cudaGetErrorString(status) + "\"");
 }
+
+// What no exception can report, since it happens where memory is given back: kept, and thrown by the next
+// launch or wait of the device under its own name.
+struct Unreported {
+  cudaError_t status = cudaSuccess;
+  const char* where = "";
+  void note(cudaError_t result, const char* place) {
+    if (result == cudaSuccess) return;
+    cudaGetLastError();  // the failure is not the next call's
+    if (status == cudaSuccess) status = result, where = place;
+  }
+  void report() {
+    const cudaError_t result = status;
+    status = cudaSuccess;
+    check(result, where);
+  }
+};
 
 // Pinned host memory and device memory of equal size, in segments that are used in turn. A segment is filled
 // again when the copies from it are over, for which an event stands; the stream's own order protects the
@@ -83,9 +102,23 @@ struct StagingRing {
   char* device = nullptr;
   cudaEvent_t copied[kSegments] = {};
   int segment = 0;
-  size_t used = 0;                    // of the segment
-  const char* last_launch = "no op";  // for messages
+  size_t used = 0;  // of the segment
+  size_t due_begin = 0,
+         due_end = 0;  // tables whose copy to the device is due: it goes before the next launch
+  const char* last_launch = nullptr;  // op, for messages
+  Unreported unreported;
 };
+
+inline void copy_tables(const Device& device) {
+  if (device.staging == nullptr) return;
+  StagingRing& ring = *static_cast<StagingRing*>(device.staging);
+  if (ring.due_begin == ring.due_end) return;
+  const size_t begin = ring.due_begin, bytes = ring.due_end - begin;
+  ring.due_begin = ring.due_end = 0;
+  check(cudaMemcpyAsync(ring.device + begin, ring.host + begin, bytes, cudaMemcpyHostToDevice,
+                        static_cast<cudaStream_t>(device.stream)),
+        "staging");
+}
 
 template <typename T>
 __device__ T* dynamic_shared() {
@@ -95,19 +128,37 @@ __device__ T* dynamic_shared() {
 
 template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->unreported.report();
+  copy_tables(device);
   if (launch.shared_bytes > 48 << 10) {
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(launch.shared_bytes));
-    if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+    if (status != cudaSuccess) {
+      cudaGetLastError();
+      fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+    }
   }
-  kernel<<<launch.blocks, launch.threads, launch.shared_bytes, static_cast<cudaStream_t>(device.stream)>>>(
-      args...);
-  const cudaError_t status = cudaGetLastError();
-  if (status != cudaSuccess) fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+  cudaLaunchConfig_t config{};
+  config.gridDim = launch.blocks;
+  config.blockDim = launch.threads;
+  config.dynamicSmemBytes = launch.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(device.stream);
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args...);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    fail_launch(launch, launch.shapes, cudaGetErrorString(status));
+  }
   if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->last_launch = launch.op;
 }
 
 #else
+
+// The tables of an op are one copy, counted before its first launch.
+inline bool tables_due = false;
+inline void copy_tables(const Device&) {
+  simt::calls.copies += tables_due;
+  tables_due = false;
+}
 
 template <typename T>
 T* dynamic_shared() {
@@ -116,6 +167,8 @@ T* dynamic_shared() {
 
 template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  copy_tables(device);
+  ++simt::calls.launches;
   const dim3 blocks = launch.blocks, threads = launch.threads;
   const size_t shared_bytes = launch.shared_bytes;
   const auto run = [=, op = launch.op, shapes = std::vector<Shape>(launch.shapes)] {
@@ -132,7 +185,9 @@ void launch(const Device& device, const Launch& launch, void (*kernel)(P...), co
 #endif
 
 // Takes small arrays of the host to the device: put() gives a device pointer that is good for the launches
-// made on this device's stream while the Staging lives. On the host a plain copy of exactly that size.
+// made on this device's stream while the Staging lives. What is put one after the other lies one after the
+// other and is one copy, given to the stream before the next launch. On the host executor a plain copy each,
+// of exactly that size.
 class Staging {
  public:
   explicit Staging(const Device& device) : device_(device) {}
@@ -168,22 +223,26 @@ class Staging {
                   "the tables of one op are too large (expected at most " + std::to_string(kScratchBytes) +
                       " bytes each, got " + std::to_string(bytes) + ")");
     if (ring.used + bytes > StagingRing::kSegmentBytes) {
+      copy_tables(device_);
       check(cudaEventRecord(ring.copied[ring.segment], static_cast<cudaStream_t>(device_.stream)), "staging");
       ring.segment = (ring.segment + 1) % StagingRing::kSegments;
       ring.used = 0;
       check(cudaEventSynchronize(ring.copied[ring.segment]), "staging");
     }
     const size_t at = static_cast<size_t>(ring.segment) * StagingRing::kSegmentBytes + ring.used;
-    ring.used += (bytes + 255) / 256 * 256;
+    ring.used += rounded(bytes);
     return at;
   }
+  static size_t rounded(size_t bytes) { return (bytes + 255) / 256 * 256; }
   const void* put_bytes(const void* values, size_t bytes) {
     StagingRing& ring = *static_cast<StagingRing*>(device_.staging);
     const size_t at = reserve(bytes);
     __builtin_memcpy(ring.host + at, values, bytes);
-    check(cudaMemcpyAsync(ring.device + at, ring.host + at, bytes, cudaMemcpyHostToDevice,
-                          static_cast<cudaStream_t>(device_.stream)),
-          "staging");
+    if (ring.due_begin == ring.due_end || rounded(ring.due_end) != at) {  // scratch lies between
+      copy_tables(device_);
+      ring.due_begin = at;
+    }
+    ring.due_end = at + bytes;
     return ring.device + at;
   }
   void* scratch_bytes(size_t bytes) {
@@ -200,8 +259,11 @@ class Staging {
 
  private:
   const void* put_bytes(const void* values, size_t bytes) {
+    if (scratch_last_) copy_tables(device_);
     void* const copy = scratch_bytes(bytes);
     std::memcpy(copy, values, bytes);
+    scratch_last_ = false;
+    tables_due = true;
     return copy;
   }
   void* scratch_bytes(size_t bytes) {
@@ -209,11 +271,13 @@ class Staging {
       throw Error(ExitCode::kRuntime, "staging", "the tables of one op are too large");
     copies_.push_back(std::shared_ptr<char[]>(new char[bytes]));
     std::memset(copies_.back().get(), 0xff, bytes);
+    scratch_last_ = true;
     return copies_.back().get();
   }
 
   const Device& device_;
-  std::vector<std::shared_ptr<char[]>> copies_;
+  std::vector<std::shared_ptr<char[]> > copies_;
+  bool scratch_last_ = false;
 #endif
 };
 

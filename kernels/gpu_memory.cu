@@ -46,11 +46,29 @@ gpu::StagingRing* new_ring(const Device& device) {
   return ring;
 }
 
-void delete_ring(gpu::StagingRing* ring, const Device& device) {
-  for (cudaEvent_t event : ring->copied) cudaEventDestroy(event);
+gpu::Unreported& unreported(const Device& device) {
+  return static_cast<gpu::StagingRing*>(device.staging)->unreported;
+}
+
+// Into `closing` what goes wrong, the ring's own unreported failure among it.
+void delete_ring(gpu::StagingRing* ring, const Device& device, gpu::Unreported& closing) {
+  for (cudaEvent_t event : ring->copied) closing.note(cudaEventDestroy(event), "staging");
   release_cuda(ring->device, device);
-  cudaFreeHost(ring->host);
+  closing.note(ring->unreported.status, ring->unreported.where);
+  closing.note(cudaFreeHost(ring->host), "staging");
   delete ring;
+}
+
+// The ops launched last, in the device's stream and in the one beside it.
+std::string last_launches(const Device& device) {
+  const auto last = [](const Device& of) {
+    const char* const op = static_cast<gpu::StagingRing*>(of.staging)->last_launch;
+    return std::string(op != nullptr ? op : "none");
+  };
+  std::string text = "the op launched last is " + last(device);
+  if (device.beside != nullptr)
+    text += ", beside it " + last(static_cast<gpu::BesideStream*>(device.beside)->device);
+  return text;
 }
 
 std::string gibibytes(size_t bytes) {
@@ -114,24 +132,34 @@ Device open_cuda(int index) {
   return device;
 }
 
+bool wgmma_supported_cuda() {
+  int index = 0, major = 0;
+  if (cudaGetDevice(&index) == cudaSuccess &&
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) == cudaSuccess) {
+    return major == 9;
+  }
+  cudaGetLastError();  // opening the device says what is wrong
+  return false;
+}
+
 void close_cuda(const Device& device) {
   if (device.staging == nullptr) return;
   auto* const beside = static_cast<gpu::BesideStream*>(device.beside);
-  cudaStreamSynchronize(stream_of(beside->device));
-  cudaStreamSynchronize(stream_of(device));
-  delete_ring(static_cast<gpu::StagingRing*>(beside->device.staging), device);
-  delete_ring(static_cast<gpu::StagingRing*>(device.staging), device);
-  cudaEventDestroy(beside->forked);
-  cudaEventDestroy(beside->joined);
-  cudaStreamDestroy(stream_of(beside->device));
-  delete beside;
   gpu::UploadStream& uploads = uploads_of(device);
-  cudaStreamSynchronize(uploads.stream);
-  for (cudaEvent_t event : uploads.arrived) cudaEventDestroy(event);
-  cudaEventDestroy(uploads.free_from);
-  cudaStreamDestroy(uploads.stream);
+  gpu::Unreported closing;
+  for (cudaStream_t stream : {stream_of(beside->device), stream_of(device), uploads.stream})
+    closing.note(cudaStreamSynchronize(stream), "closing the device");
+  delete_ring(static_cast<gpu::StagingRing*>(beside->device.staging), device, closing);
+  delete_ring(static_cast<gpu::StagingRing*>(device.staging), device, closing);
+  for (cudaEvent_t event : {beside->forked, beside->joined, uploads.free_from})
+    closing.note(cudaEventDestroy(event), "closing the device");
+  for (cudaEvent_t event : uploads.arrived) closing.note(cudaEventDestroy(event), "closing the device");
+  for (cudaStream_t stream : {stream_of(beside->device), uploads.stream, stream_of(device)})
+    closing.note(cudaStreamDestroy(stream), "closing the device");
+  delete beside;
   delete &uploads;
-  cudaStreamDestroy(stream_of(device));
+  if (closing.status == cudaSuccess) return;
+  std::fprintf(stderr, "eep: %s: CUDA says \"%s\"\n", closing.where, cudaGetErrorString(closing.status));
 }
 
 void* allocate_cuda(size_t bytes, const Device& device) {
@@ -154,24 +182,20 @@ void* allocate_cuda(size_t bytes, const Device& device) {
               "--memory sets a smaller limit");
 }
 
-void* allocate_shared_cuda(size_t bytes) {
-  void* memory = nullptr;
-  gpu::check(cudaMallocManaged(&memory, bytes > 0 ? bytes : 1), "device memory");
-  return memory;
-}
-
 // Returns at once where there is a pool: the memory goes back in the order of the stream, after the copies
 // that run beside it. cudaFree waits for both streams.
 void release_cuda(void* memory, const Device& device) {
   if (memory == nullptr) return;
+  gpu::Unreported& failed = unreported(device);
   if (!has_pool(device.index)) {
-    cudaFree(memory);
+    failed.note(cudaFree(memory), "release");
     return;
   }
   if (device.uploads != nullptr) {
-    for (cudaEvent_t event : uploads_of(device).arrived) cudaStreamWaitEvent(stream_of(device), event, 0);
+    for (cudaEvent_t event : uploads_of(device).arrived)
+      failed.note(cudaStreamWaitEvent(stream_of(device), event, 0), "release");
   }
-  cudaFreeAsync(memory, stream_of(device));
+  failed.note(cudaFreeAsync(memory, stream_of(device)), "release");
 }
 
 // Through the ring, so that nobody waits for the device: the host's memory is free again when its bytes are
@@ -198,8 +222,8 @@ void* allocate_host_cuda(size_t bytes, const Device&) {
 }
 
 void release_host_cuda(void* memory, const Device& device) {
-  cudaStreamSynchronize(uploads_of(device).stream);
-  cudaFreeHost(memory);
+  unreported(device).note(cudaStreamSynchronize(uploads_of(device).stream), "upload");
+  unreported(device).note(cudaFreeHost(memory), "release");
 }
 
 void upload_ahead_cuda(void* to, const void* from, size_t bytes, int slot, const Device& device) {
@@ -242,11 +266,11 @@ void clear_cuda(void* memory, size_t bytes, const Device& device) {
 
 void synchronize_cuda(const Device& device) {
   const cudaError_t status = cudaStreamSynchronize(stream_of(device));
-  if (status == cudaSuccess) return;
+  if (status == cudaSuccess) return unreported(device).report();
+  cudaGetLastError();
   throw Error(
       ExitCode::kRuntime, "a kernel failed",
-      std::string("CUDA says \"") + cudaGetErrorString(status) + "\" (the last one launched is " +
-          static_cast<gpu::StagingRing*>(device.staging)->last_launch + ")",
+      std::string("CUDA says \"") + cudaGetErrorString(status) + "\" (" + last_launches(device) + ")",
       "with CUDA_LAUNCH_BLOCKING=1 in the environment the message names the kernel, its shapes and its "
       "layer");
 }
@@ -258,6 +282,7 @@ namespace {
 // Runs now, or in the device's stream.
 template <typename Work>
 void in_order(const Device& device, const Work& work) {
+  ++simt::calls.copies;
   if (device.stream == nullptr) return work();
   static_cast<simt::Stream*>(device.stream)->add(work);
 }
@@ -287,11 +312,13 @@ void release_simt(void* memory, const Device& device) {
 }
 
 void upload_simt(void* to, const void* from, size_t bytes, const Device& device) {
+  if (bytes == 0) return;  // of nowhere, perhaps
   in_order(device, [=] { std::memcpy(to, from, bytes); });
   synchronize_simt(device);
 }
 
 void download_simt(void* to, const void* from, size_t bytes, const Device& device) {
+  if (bytes == 0) return;  // of nowhere, perhaps
   in_order(device, [=] { std::memcpy(to, from, bytes); });
   synchronize_simt(device);
 }
@@ -304,10 +331,9 @@ void release_host_simt(void* memory, const Device& device) {
 }
 
 void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const Device& device) {
-  if (device.uploads == nullptr) {
-    in_order(device, [=] { std::memcpy(to, from, bytes); });
-    return;
-  }
+  simt::calls.events += 3;
+  if (device.uploads == nullptr) return in_order(device, [=] { std::memcpy(to, from, bytes); });
+  ++simt::calls.copies;
   gpu::UploadStream& uploads = *static_cast<gpu::UploadStream*>(device.uploads);
   simt::Event free_from;
   if (device.stream != nullptr) free_from.record(*static_cast<simt::Stream*>(device.stream));
@@ -318,6 +344,7 @@ void upload_ahead_simt(void* to, const void* from, size_t bytes, int slot, const
 }
 
 void await_upload_simt(int slot, const Device& device) {
+  ++simt::calls.events;
   if (device.uploads == nullptr) return;
   const simt::Event& arrived = static_cast<gpu::UploadStream*>(device.uploads)->arrived[slot];
   if (arrived.stream == nullptr) return;

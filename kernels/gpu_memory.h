@@ -13,12 +13,12 @@ namespace eep {
 Device open_simt(int index);
 Device open_cuda(int index);
 void close_simt(const Device& device);
+bool wgmma_supported_cuda();  // by the device in use; no where there is none
 void close_cuda(const Device& device);
 
 // Memory of the device, aligned to 256 bytes; an Error says what was asked for and what was free.
 void* allocate_simt(size_t bytes, const Device& device);
 void* allocate_cuda(size_t bytes, const Device& device);
-void* allocate_shared_cuda(size_t bytes);  // that the host reaches too: for tests
 void release_simt(void* memory, const Device& device);
 void release_cuda(void* memory, const Device& device);
 

@@ -1,4 +1,5 @@
-// half_pair.h - the two 16-bit types in kernels, as pairs of bits in a 32-bit word, and vector accesses.
+// half_pair.h - the two 16-bit types in kernels, as pairs of bits in a 32-bit word, vector accesses, and an
+// exchange that makes them of fragments.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +50,24 @@ template <class Vector, class T>
 __device__ void store_vector(T* to, const Vector& value) {
   Vector& vector = *reinterpret_cast<Vector*>(to);
   vector = value;
+}
+
+// A square of words over four lanes: lane q has words q of blocks 0 .. 3, and gets words 0 .. 3 of block q.
+__device__ inline uint4 transpose_quad(uint32_t w0, uint32_t w1, uint32_t w2, uint32_t w3) {
+  const bool odd = threadIdx.x % 2 == 1, upper = threadIdx.x / 2 % 2 == 1;
+  const uint32_t a = __shfl_xor_sync(~0u, odd ? w0 : w1, 1), b = __shfl_xor_sync(~0u, odd ? w2 : w3, 1);
+  if (odd) {
+    w0 = a, w2 = b;
+  } else {
+    w1 = a, w3 = b;
+  }
+  const uint32_t c = __shfl_xor_sync(~0u, upper ? w0 : w2, 2), d = __shfl_xor_sync(~0u, upper ? w1 : w3, 2);
+  if (upper) {
+    w0 = c, w1 = d;
+  } else {
+    w2 = c, w3 = d;
+  }
+  return {w0, w1, w2, w3};
 }
 
 // values = row[at, at + 8), zeros beyond its `count` elements or without a row. vectors: rows start at 16

@@ -34,14 +34,14 @@ inline bool rows_aligned(const float* rows, int64_t stride, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(rows) % static_cast<size_t>(bytes) == 0 && stride * 4 % bytes == 0;
 }
 
-// A persistent grid has kBlocks of a tile for each; one on the host, so that every block walks many tiles.
+// A persistent grid has kBlocks of a tile for each.
 inline int multiprocessors([[maybe_unused]] const Device& device) {
 #ifdef __CUDACC__
   int count = 0;
   check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index), "device");
   return count;
 #else
-  return 1;
+  return simt::schedule.multiprocessors;
 #endif
 }
 
@@ -107,7 +107,6 @@ struct MmaProduct {
 
     uint16_t* const shared = gpu::dynamic_shared<uint16_t>();
     const int steps = (k + Tile::kDepth - 1) / Tile::kDepth;
-    uint4 staged[Size::kAShare];
     float values[Size::kAShare][8];
     const auto stage_at = [shared](int step) { return shared + step % Tile::kStages * Size::kStageElements; };
     const auto copy_b = [&](int step) {
@@ -128,9 +127,9 @@ struct MmaProduct {
       uint16_t* const tile = stage_at(step);
       for (int i = 0; i < Size::kAShare; ++i) {
         const float(&v)[8] = values[i];
-        staged[i] = {Half::pack(v[0], v[1]), Half::pack(v[2], v[3]), Half::pack(v[4], v[5]),
-                     Half::pack(v[6], v[7])};
-        store_vector(tile + 8 * swizzled_piece<Tile::kDepth>(first_row + i * kRowStep, piece), staged[i]);
+        st_shared_v4(
+            tile + 8 * swizzled_piece<Tile::kDepth>(first_row + i * kRowStep, piece),
+            {Half::pack(v[0], v[1]), Half::pack(v[2], v[3]), Half::pack(v[4], v[5]), Half::pack(v[6], v[7])});
       }
     };
 

@@ -1,6 +1,8 @@
 // rope: rotary position embedding in the half-split pairing, in place:
-//   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin), angle = position *
-//   inv_freq[i].
+//   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin)
+//   angle = position * inv_freq[i]
+// With a norm every head is normalised first, as rmsnorm does it over rows of head_dim (Qwen3's q and k): the
+// bits are those of rmsnorm in place and rope after it.
 #pragma once
 
 #include <vector>
@@ -38,11 +40,13 @@ struct RopeArgs {
   const int32_t* position = nullptr;  // [rows], each < positions
   const float* cosine = nullptr;      // [positions, head_dim / 2]
   const float* sine = nullptr;        // [positions, head_dim / 2]
+  const float* norm = nullptr;        // [head_dim] weight of the heads' norm, or null: none
+  float eps = 0;                      // of the norm
 };
 
 void rope_cpu(const RopeArgs& args, const Device& device);
 
-// On a GPU: x, cosine and sine are device memory, position is host memory; the bits are the CPU's.
+// On a GPU: x, cosine, sine and norm are device memory, position is host memory; the bits are the CPU's.
 void rope_simt(const RopeArgs& args, const Device& device);
 void rope_cuda(const RopeArgs& args, const Device& device);
 

@@ -5,6 +5,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/parallel.h"
+#include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 #include "kernels/simd.h"
 
@@ -41,6 +42,8 @@ namespace eep {
 HWY_EXPORT(rope_rows);
 
 void rope_cpu(const RopeArgs& args, const Device& device) {
+  if (args.norm != nullptr)
+    rmsnorm_cpu({args.x, args.rows * args.heads, args.head_dim, args.norm, args.eps, args.x}, device);
   const int64_t grain = 1 + 16384 / (args.heads * args.head_dim + 1);
   parallel_rows(device, args.rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(rope_rows)(args, begin, end);

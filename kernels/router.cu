@@ -1,108 +1,80 @@
-// router.cu - logits z = W_gate x, softmax, per-candidate map W_RM, top-k and weights, in one kernel:
+// router.cu - logits z = W_gate x, softmax, per-candidate map W_RM, top-k and weights:
 //   kLogits: g = softmax(W_RM z),  kProbabilities: g = W_RM softmax(z);  (expert, weight) = top-k of g
 //   (router.h).
 //
-// A block takes kRows rows. First all its threads compute the logits on CUDA cores, in f32 and in ascending
-// k, one fused multiply-add a step: a tensor core would round x, and near-ties in the logits decide which
-// experts run. Then each warp finishes one row after another in shared memory, with the reductions of the CPU
-// (gpu_math.h). FLOPs: 2 rows experts hidden; bytes: x once a column tile of kColumns experts, the gate once
-// a block.
+// Two kernels: the product (gate_logits.h), then a warp a row, which finishes it in shared memory with the
+// reductions of the CPU (gpu_math.h). The tables of dense maps lie transposed, so that lanes, which have a
+// kept row each, read neighbours.
 #include <algorithm>
 #include <climits>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "kernels/gate_logits.h"
 #include "kernels/gpu_math.h"
-#include "kernels/half_pair.h"
+#include "kernels/mma_tile.h"
 #include "kernels/router.h"
-#include "kernels/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {
 namespace {
 
+// ---- logits
+
+// block: kThreads of the tile; grid: row tiles, column tiles.
+template <class Tile, DType kDType>
+__global__ void __launch_bounds__(GateTileSize<Tile>::kThreads, Tile::kBlocks)
+    gate_logits(const __grid_constant__ LogitArgs args) {
+  GateTile<Tile, kDType>(args).run();
+}
+
+template <class Tile>
+int64_t gate_cycles(const LogitArgs& args, int64_t multiprocessors) {
+  const int64_t blocks = ceil_div(args.rows, Tile::kRows) * ceil_div(args.experts, Tile::kColumns);
+  return ceil_div(blocks, multiprocessors) * Tile::kCycles;
+}
+
+template <class Tile>
+void launch_gate(const Device& device, const LogitArgs& args, DType dtype) {
+  launch(device,
+         {.op = "router",
+          .blocks = dim3(static_cast<unsigned>(ceil_div(args.rows, Tile::kRows)),
+                         static_cast<unsigned>(ceil_div(args.experts, Tile::kColumns))),
+          .threads = GateTileSize<Tile>::kThreads,
+          .shared_bytes = GateTileSize<Tile>::kSharedBytes,
+          .shapes = {{"rows", args.rows}, {"experts", args.experts}, {"hidden", args.hidden}}},
+         dtype == DType::kBF16 ? gate_logits<Tile, DType::kBF16> : gate_logits<Tile, DType::kF16>, args);
+}
+
+// With the tile that takes least time by the cycles of its blocks: they share a multiprocessor evenly.
+void compute_gate_logits(const Device& device, const LogitArgs& args, DType dtype) {
+  const int64_t count = multiprocessors(device);
+  const int64_t wide = gate_cycles<WideGate>(args, count), square = gate_cycles<SquareGate>(args, count),
+                few = gate_cycles<FewGate>(args, count), narrow = gate_cycles<NarrowGate>(args, count);
+  const int64_t least = std::min({wide, square, few, narrow});
+  if (least == few || !args.vectors) return launch_gate<FewGate>(device, args, dtype);
+  if (least == wide) return launch_gate<WideGate>(device, args, dtype);
+  if (least == square) return launch_gate<SquareGate>(device, args, dtype);
+  launch_gate<NarrowGate>(device, args, dtype);
+}
+
+// ---- one row, by one warp; `values` and `mapped` are its own shared memory
+
 constexpr int kThreads = 256, kWarps = kThreads / 32;
-constexpr int kRows = 32, kColumns = 64, kDepth = 32;
-constexpr int kPitch = kDepth + 1;  // in floats: neighbouring rows lie in different banks
-constexpr size_t kTileBytes = sizeof(float) * (kRows + kColumns) * kPitch;
 
 struct RouteArgs {
-  const float* x;             // [rows, hidden]
-  const uint16_t* gate;       // [experts, row_stride_16bit(hidden)]
-  const RouterMap* maps;      // [map_count], pointing to device memory
+  const RouterMap* maps;      // [map_count], pointing to device memory, matrices [experts, kept]
   const int32_t* map_of_row;  // [rows] or null
   int32_t* expert;            // [rows, slots]
   float* weight;              // [rows, slots]
-  float* logits;              // [rows, experts]
+  const float* logits;        // [rows, experts]
   RouterCounts* counts;       // or null
-  int64_t rows, hidden;
+  int64_t rows;
   int32_t experts, slots;
   int32_t width;  // floats of a row's scratch: the largest of experts and kept
   bool renormalise, hf_rounding;
 };
-
-template <DType kDType>
-__device__ float widen_bits(uint16_t bits) {
-  if (kDType == DType::kBF16) return __uint_as_float(static_cast<uint32_t>(bits) << 16);
-  return __half2float(__ushort_as_half(bits));
-}
-
-// To the gate's dtype and back (hf_rounding).
-template <DType kDType>
-__device__ float rounded(float value) {
-  if (kDType == DType::kBF16) return Bf16::low(Bf16::pack(value, 0.0f));
-  return F16::low(F16::pack(value, 0.0f));
-}
-
-// logits[first, first + kRows) of the block, columns by tiles. Thread t owns rows 2 (t / 16) and the next of
-// the tile and columns t % 16 + 16 j: eight chains.
-template <DType kDType>
-__device__ void gate_logits(const RouteArgs& args, int64_t first) {
-  float* const x_tile = gpu::dynamic_shared<float>();  // [kRows, kPitch]
-  float* const gate_tile = x_tile + kRows * kPitch;    // [kColumns, kPitch]
-  const int t = threadIdx.x, row = t / 16 * 2, column = t % 16;
-  const int64_t stride = row_stride_16bit(args.hidden);
-  for (int32_t c0 = 0; c0 < args.experts; c0 += kColumns) {
-    float sum[2][4] = {};
-    for (int64_t k0 = 0; k0 < args.hidden; k0 += kDepth) {
-      const int depth = static_cast<int>(min(int64_t{kDepth}, args.hidden - k0));
-      __syncthreads();  // nobody reads the tiles of the last step any more
-      for (int i = t; i < kRows * kDepth; i += kThreads) {
-        const int r = i / kDepth, k = i % kDepth;
-        const bool inside = first + r < args.rows && k < depth;
-        x_tile[r * kPitch + k] = inside ? args.x[(first + r) * args.hidden + k0 + k] : 0.0f;
-      }
-      for (int i = t; i < kColumns * kDepth; i += kThreads) {
-        const int c = i / kDepth, k = i % kDepth;
-        const bool inside = c0 + c < args.experts && k < depth;
-        gate_tile[c * kPitch + k] = inside ? widen_bits<kDType>(args.gate[(c0 + c) * stride + k0 + k]) : 0.0f;
-      }
-      __syncthreads();
-      for (int k = 0; k < depth; ++k) {
-        const float x0 = x_tile[row * kPitch + k], x1 = x_tile[(row + 1) * kPitch + k];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float w = gate_tile[(column + 16 * j) * kPitch + k];
-          sum[0][j] = fmaf(x0, w, sum[0][j]);
-          sum[1][j] = fmaf(x1, w, sum[1][j]);
-        }
-      }
-    }
-    for (int i = 0; i < 2; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int c = c0 + column + 16 * j;
-        if (first + row + i < args.rows && c < args.experts) {
-          const float logit = args.hf_rounding ? rounded<kDType>(sum[i][j]) : sum[i][j];
-          args.logits[(first + row + i) * args.experts + c] = logit;
-        }
-      }
-    }
-  }
-}
-
-// ---- one row, by one warp; `values` and `mapped` are its own shared memory
 
 // values[i] = exp(values[i] - their maximum); the sum over 16 virtual lanes, in every lane.
 __device__ float exponentials(float* values, int count) {
@@ -124,9 +96,9 @@ __device__ void apply_map(const RouterMap& map, int experts, const float* values
       mapped[r] = values[map.kept_experts[r]];
       continue;
     }
-    const float* const coefficient = map.matrix + static_cast<int64_t>(r) * experts;
     float sum = 0;
-    for (int e = 0; e < experts; ++e) sum = fmaf(coefficient[e], values[e], sum);
+#pragma unroll 8
+    for (int e = 0; e < experts; ++e) sum = fmaf(map.matrix[e * map.kept + r], values[e], sum);
     mapped[r] = sum;
   }
   __syncwarp();
@@ -139,17 +111,24 @@ __device__ int order_key(float value) {
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
-// The index of the j-th largest value in lane j < k, largest first, ties to the lower index.
-__device__ int select_top(const float* values, int count, int k) {
+// The index of the j-th largest value in lane j < k, largest first, ties to the lower index. Of at most 32
+// kPerLane values; a lane has indices lane + 32 i.
+template <int kPerLane>
+__device__ int select_top_of(const float* values, int count, int k) {
   const int lane = threadIdx.x % 32;
+  int key[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i)
+    key[i] = lane + 32 * i < count ? order_key(values[lane + 32 * i]) : INT_MIN;
   unsigned taken = 0;  // bit i: index lane + 32 i is chosen already
-  static_assert(kMaxExperts <= 32 * 32, "a bit for each index of a lane");
+  static_assert(kPerLane <= 32, "a bit for each index of a lane");
   int chosen = -1;
   for (int j = 0; j < k; ++j) {
     int best = INT_MIN, index = INT_MAX;
-    for (int i = 0; lane + 32 * i < count; ++i) {
-      const int key = order_key(values[lane + 32 * i]);
-      if ((taken >> i & 1) == 0 && (index == INT_MAX || key > best)) best = key, index = lane + 32 * i;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const bool open = lane + 32 * i < count && (taken >> i & 1) == 0;
+      if (open && (index == INT_MAX || key[i] > best)) best = key[i], index = lane + 32 * i;
     }
     const int highest = __reduce_max_sync(~0u, best);
     const int lowest = __reduce_min_sync(~0u, best == highest ? index : INT_MAX);
@@ -157,6 +136,12 @@ __device__ int select_top(const float* values, int count, int k) {
     if (j == lane) chosen = lowest;
   }
   return chosen;
+}
+
+__device__ int select_top(const float* values, int count, int k) {
+  if (count <= 32) return select_top_of<1>(values, count, k);
+  if (count <= 128) return select_top_of<4>(values, count, k);
+  return select_top_of<kMaxExperts / 32>(values, count, k);
 }
 
 template <DType kDType>
@@ -194,40 +179,54 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
         atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
     }
   }
-  if (args.hf_rounding) weight = rounded<kDType>(weight);
+  if (args.hf_rounding) weight = rounded_to<kDType>(weight);
   if (lane < args.slots) {
     args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;
     args.weight[row * args.slots + lane] = lane < map.top_k ? weight : 0.0f;
   }
-  __syncwarp();  // the next row uses the same scratch
 }
 
-// block: kThreads; grid: rows / kRows, rounded up.
+// block: kThreads, a row a warp; grid: rows / kWarps, rounded up; shared: two rows of scratch a warp.
 template <DType kDType>
-__global__ void __launch_bounds__(kThreads) route_rows(const __grid_constant__ RouteArgs args) {
-  const int64_t first = int64_t{blockIdx.x} * kRows;
-  gate_logits<kDType>(args, first);
-  __syncthreads();  // the block's logits are written, and its tiles become scratch
+__global__ void __launch_bounds__(kThreads) finish_rows(const __grid_constant__ RouteArgs args) {
   const int warp = threadIdx.x / 32;
+  const int64_t row = int64_t{blockIdx.x} * kWarps + warp;
   float* const values = gpu::dynamic_shared<float>() + 2 * warp * args.width;
-  for (int r = warp; r < kRows && first + r < args.rows; r += kWarps) {
-    finish_row<kDType>(args, first + r, values, values + args.width);
+  if (row < args.rows) finish_row<kDType>(args, row, values, values + args.width);
+}
+
+// The transposed of matrix [kept, experts], a square of 16 at a time: both sides stay in the first cache.
+std::vector<float> transposed(const float* matrix, int64_t kept, int64_t experts) {
+  constexpr int64_t kSide = 16;
+  std::vector<float> out(static_cast<size_t>(kept * experts));
+  for (int64_t r0 = 0; r0 < kept; r0 += kSide) {
+    for (int64_t e0 = 0; e0 < experts; e0 += kSide) {
+      for (int64_t e = e0; e < std::min(e0 + kSide, experts); ++e) {
+        for (int64_t r = r0; r < std::min(r0 + kSide, kept); ++r)
+          out[static_cast<size_t>(e * kept + r)] = matrix[r * experts + e];
+      }
+    }
   }
+  return out;
 }
 
 // The maps in device memory; equal tables go there once.
 const RouterMap* stage_maps(const RouterArgs& args, int64_t count, Staging& staging) {
-  std::map<const void*, const void*> staged;
-  const auto once = [&](const auto* values, int64_t n) {
-    if (values == nullptr) return values;
-    const void*& place = staged[values];
-    if (place == nullptr) place = staging.put(values, n);
-    return static_cast<decltype(values)>(place);
-  };
+  std::map<const int32_t*, const int32_t*> lists;
+  std::map<const float*, const float*> matrices;
   std::vector<RouterMap> maps(args.maps, args.maps + count);
   for (RouterMap& map : maps) {
-    map.kept_experts = once(map.kept_experts, map.kept);
-    map.matrix = once(map.matrix, map.kept * args.gate.n);
+    if (map.kept_experts != nullptr) {
+      const int32_t*& list = lists[map.kept_experts];
+      if (list == nullptr) list = staging.put(map.kept_experts, map.kept);
+      map.kept_experts = list;
+    }
+    if (map.matrix != nullptr) {
+      const float*& matrix = matrices[map.matrix];
+      if (matrix == nullptr)
+        matrix = staging.put(transposed(map.matrix, map.kept, args.gate.n).data(), map.kept * args.gate.n);
+      map.matrix = matrix;
+    }
   }
   return staging.put(maps.data(), count);
 }
@@ -244,10 +243,19 @@ void route(const RouterArgs& args, const Device& device) {
                     std::to_string(kMaxTopK) + ", got " + std::to_string(width) + " and " +
                     std::to_string(args.slots) + ")");
   }
+  LogitArgs logits;
+  logits.x = args.x;
+  logits.gate = static_cast<const uint16_t*>(args.gate.data);
+  logits.logits = args.logits;
+  logits.rows = args.rows;
+  logits.hidden = static_cast<int32_t>(args.gate.k);
+  logits.experts = static_cast<int32_t>(args.gate.n);
+  logits.vectors = rows_aligned(args.x, args.gate.k, 16);
+  logits.hf_rounding = args.hf_rounding;
+  compute_gate_logits(device, logits, args.gate.dtype);
+
   Staging staging(device);
   RouteArgs staged;
-  staged.x = args.x;
-  staged.gate = static_cast<const uint16_t*>(args.gate.data);
   staged.maps = stage_maps(args, map_count, staging);
   staged.map_of_row = staging.put(args.map_of_row, args.rows);
   staged.expert = args.expert;
@@ -255,19 +263,18 @@ void route(const RouterArgs& args, const Device& device) {
   staged.logits = args.logits;
   staged.counts = args.counts;
   staged.rows = args.rows;
-  staged.hidden = args.gate.k;
-  staged.experts = static_cast<int32_t>(args.gate.n);
+  staged.experts = logits.experts;
   staged.slots = args.slots;
   staged.width = static_cast<int32_t>(width);
   staged.renormalise = args.renormalise;
   staged.hf_rounding = args.hf_rounding;
   launch(device,
          {.op = "router",
-          .blocks = blocks_for(args.rows, kRows),
+          .blocks = blocks_for(args.rows, kWarps),
           .threads = kThreads,
-          .shared_bytes = std::max(kTileBytes, sizeof(float) * 2 * kWarps * static_cast<size_t>(width)),
+          .shared_bytes = sizeof(float) * 2 * kWarps * static_cast<size_t>(width),
           .shapes = {{"rows", args.rows}, {"experts", args.gate.n}, {"hidden", args.gate.k}}},
-         args.gate.dtype == DType::kBF16 ? route_rows<DType::kBF16> : route_rows<DType::kF16>, staged);
+         args.gate.dtype == DType::kBF16 ? finish_rows<DType::kBF16> : finish_rows<DType::kF16>, staged);
 }
 
 }  // namespace

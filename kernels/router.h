@@ -1,13 +1,14 @@
 // router: gate logits, softmax, per-candidate mapping W_RM, top-k, renormalisation, fused (EEP, sections 3.1
 // and 3.2).
 //
-//   z = W_gate x                               logits, kept in f32
-//   kLogits:         g = softmax(W_RM z)       what an exported checkpoint computes: the map folds into the
-//   gate kProbabilities:  g = W_RM softmax(z)       the paper's map (weight, expert) = top-k of g, ties to
-//   the lower index (compared on W_RM z in kLogits); weight /= sum(weight) if renormalise
-//   hf_rounding:     z and the weights are rounded to the gate's dtype, as transformers does for a 16-bit
-//   checkpoint (Mixtral: up to version 4, later ones keep the weights in f32); then exact ties between
-//   experts are common
+//   z = W_gate x                          logits, kept in f32
+//   kLogits:         g = softmax(W_RM z)  what an exported checkpoint computes: the map folds into the gate
+//   kProbabilities:  g = W_RM softmax(z)  the paper's map
+//   (weight, expert) = top-k of g         ties to the lower index (compared on W_RM z in kLogits)
+//   weight /= sum(weight)                 if renormalise
+//   hf_rounding:                          z and the weights are rounded to the gate's dtype, as transformers
+//                                         does for a 16-bit checkpoint (Mixtral: up to version 4, later ones
+//                                         keep the weights in f32); then exact ties are common
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights

@@ -1,5 +1,6 @@
-// tensor_map.h - how TMA sees matrices of one shape that lie at several addresses: one three-dimensional
-// tensor, whose outermost coordinate chooses the matrix.
+// tensor_map.h - how TMA sees matrices of one shape that lie at several addresses: a three-dimensional
+// tensor, whose outermost coordinate chooses the matrix; two of them where the matrices lie in two
+// allocations.
 #pragma once
 
 #include <algorithm>
@@ -50,15 +51,47 @@ inline AddressSteps address_steps(const std::vector<const uint16_t*>& matrices, 
   }
   if (steps.step == 0) steps.step = plane_bytes;
   steps.count = furthest / steps.step + 1;
-  constexpr uint64_t kMostPlanes = uint64_t{1} << 31,
+  constexpr uint64_t kMostPlanes = uint64_t{1} << 30,
                      kMostBytes = uint64_t{1} << 40;  // of a coordinate, of a stride
   if (steps.count > kMostPlanes || steps.step >= kMostBytes) {
     throw Error(ExitCode::kRuntime, "expert_ffn",
-                "weights lie too far apart for one tensor map (expected at most 2^31 steps of less than 2^40 "
+                "weights lie too far apart for one tensor map (expected at most 2^30 steps of less than 2^40 "
                 "bytes, got " +
                     std::to_string(steps.count) + " of " + std::to_string(steps.step) + ")");
   }
   return steps;
+}
+
+// Matrices of at most two allocations (base experts, the merge buffer), which may lie anywhere: the addresses
+// are divided at the largest gap between them.
+struct AddressHalves {
+  AddressSteps half[2];
+  uintptr_t second = 0;  // the lowest address of the second half, or 0
+  // Plane and half of a matrix, as a kernel gets it: half in the lowest bit.
+  int32_t place(const void* matrix) const {
+    const bool late = second != 0 && reinterpret_cast<uintptr_t>(matrix) >= second;
+    return 2 * half[late ? 1 : 0].plane(matrix) + (late ? 1 : 0);
+  }
+};
+
+inline AddressHalves address_halves(std::vector<const uint16_t*> matrices, uint64_t plane_bytes) {
+  std::sort(matrices.begin(), matrices.end());
+  size_t cut = 0;
+  ptrdiff_t gap = 0;
+  for (size_t i = 1; i < matrices.size(); ++i) {
+    if (matrices[i] - matrices[i - 1] > gap) gap = matrices[i] - matrices[i - 1], cut = i;
+  }
+  AddressHalves halves;
+  if (cut == 0) {
+    halves.half[0] = halves.half[1] = address_steps(matrices, plane_bytes);
+    return halves;
+  }
+  halves.half[0] =
+      address_steps({matrices.begin(), matrices.begin() + static_cast<ptrdiff_t>(cut)}, plane_bytes);
+  halves.half[1] =
+      address_steps({matrices.begin() + static_cast<ptrdiff_t>(cut), matrices.end()}, plane_bytes);
+  halves.second = reinterpret_cast<uintptr_t>(matrices[cut]);
+  return halves;
 }
 
 // The tensor [count, n, k] of 16-bit matrices [n, row_stride_16bit(k)], copied in boxes of [1, rows, 64],

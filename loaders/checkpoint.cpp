@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "loaders/config_json.h"
+#include "loaders/families.h"
 #include "loaders/plan_io.h"
 #include "loaders/safetensors.h"
 
@@ -269,9 +270,8 @@ class Loader {
     }
     layer.post_norm = vector(prefix + "post_attention_layernorm.weight", hidden);
 
-    const bool old_mixtral =
-        config.family == Family::kMixtral && table_.has(prefix + "block_sparse_moe.gate.weight");
-    const std::string mlp = prefix + (old_mixtral ? "block_sparse_moe." : "mlp.");
+    const std::string own = prefix + family_row(config.family).mlp;
+    const std::string mlp = table_.has(own + "gate.weight") ? own : prefix + FamilyRow{}.mlp;
     if (!sparse) {
       layer.dense = ffn(mlp, config.dense_intermediate_size);
       return layer;
@@ -287,17 +287,14 @@ class Loader {
 
   RawFfn ffn(const std::string& prefix, int64_t inner) {
     const int64_t hidden = model_.config.hidden_size;
-    const auto any = [&](std::initializer_list<const char*> names) {
-      return std::any_of(names.begin(), names.end(),
-                         [&](const char* name) { return table_.has(prefix + name); });
+    const auto has = [&](const FamilyRow& row) {
+      return table_.has(prefix + row.gate) || table_.has(prefix + row.up) || table_.has(prefix + row.down);
     };
-    // Mixtral's own names: an error names a tensor as its file would.
-    const bool numbered = any({"w1.weight", "w2.weight", "w3.weight"}) ||
-                          (prefix.find(".block_sparse_moe.") != std::string::npos &&
-                           !any({"gate_proj.weight", "up_proj.weight", "down_proj.weight"}));
-    return {matrix(prefix + (numbered ? "w1.weight" : "gate_proj.weight"), inner, hidden),
-            matrix(prefix + (numbered ? "w3.weight" : "up_proj.weight"), inner, hidden),
-            matrix(prefix + (numbered ? "w2.weight" : "down_proj.weight"), hidden, inner)};
+    // An error names a tensor as its file would.
+    const FamilyRow &own = family_row(model_.config.family), stock{};
+    const FamilyRow& names = has(own) || !has(stock) ? own : stock;
+    return {matrix(prefix + names.gate, inner, hidden), matrix(prefix + names.up, inner, hidden),
+            matrix(prefix + names.down, hidden, inner)};
   }
 
   void load_experts(const std::string& prefix, int64_t stored, std::vector<RawFfn>& experts) {

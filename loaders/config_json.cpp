@@ -1,10 +1,13 @@
 // The keys of config.json, their defaults in transformers, and what no model can have.
 #include "loaders/config_json.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/router.h"
+#include "loaders/families.h"
 
 namespace eep {
 
@@ -19,14 +22,16 @@ constexpr int64_t kMaxPositions = int64_t{1} << 28;
 
 Family read_family(const JsonView& root) {
   const JsonView type = root.at("model_type");
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
-    if (type.as_string() == family_name(family)) return family;
+  std::vector<std::string> known;
+  for (const FamilyRow& row : families()) {
+    known.emplace_back(family_name(row.family));
+    if (type.as_string() == known.back()) return row.family;
   }
-  type.fail("architecture not supported (expected mixtral, qwen2_moe or qwen3_moe, got " +
-            printable(type.as_string()) + ")" +
-            (root.has_value("text_config")
-                 ? "; the text model's fields stand under text_config: save the text model on its own"
-                 : ""));
+  type.fail(fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
+                        printable(type.as_string()),
+                        root.has_value("text_config")
+                            ? "; the text model's fields stand under text_config: save the text model on its own"
+                            : ""));
 }
 
 DType read_dtype(const JsonView& root) {
@@ -62,7 +67,7 @@ void read_yarn(const JsonView& rope, RopeScaling& scaling, int64_t max_positions
 void read_rope(const JsonView& root, ModelConfig& config) {
   const bool v5 = root.has_value("rope_parameters");
   const char* key = v5 ? "rope_parameters" : "rope_scaling";
-  config.rope_theta = root.number_or("rope_theta", config.family == Family::kMixtral ? 1e6 : 1e4);
+  config.rope_theta = root.number_or("rope_theta", family_row(config.family).rope_theta);
   const char* partial = "partial_rotary_factor";
   if (root.number_or(partial, 1) != 1) root.at(partial).fail_expected("1");
 
@@ -104,12 +109,13 @@ void read_attention(const JsonView& root, ModelConfig& config) {
               ", got " + std::to_string(config.head_dim) + ")");
   }
 
-  config.qk_norm = config.family == Family::kQwen3Moe;
-  config.qkv_bias = config.family == Family::kQwen2Moe && root.bool_or("qkv_bias", true);
-  if (config.family != Family::kQwen2Moe && root.bool_or("attention_bias", false)) {
+  const FamilyRow& row = family_row(config.family);
+  config.qk_norm = row.qk_norm;
+  config.qkv_bias = row.bias_key != nullptr && root.bool_or(row.bias_key, true);
+  if (row.bias_key == nullptr && root.bool_or("attention_bias", false)) {
     root.at("attention_bias").fail("attention biases not supported (expected false)");
   }
-  if (config.family == Family::kMixtral) {
+  if (row.sliding_window) {
     config.sliding_window = root.int_or("sliding_window", 0, 1, kMaxPositions);
     return;
   }
@@ -125,9 +131,9 @@ void read_attention(const JsonView& root, ModelConfig& config) {
 }
 
 void read_experts(const JsonView& root, ModelConfig& config) {
-  const bool mixtral = config.family == Family::kMixtral;
-  const char* first = mixtral ? "num_local_experts" : "num_experts";
-  const char* second = mixtral ? "num_experts" : "num_local_experts";
+  const FamilyRow& row = family_row(config.family);
+  const std::string_view first = row.experts_key;
+  const std::string_view second = first == "num_experts" ? "num_local_experts" : "num_experts";
   const JsonView experts = root.at(root.has_value(first) || !root.has_value(second) ? first : second);
   config.num_experts = experts.as_int(1, kMaxExperts);
   if (root.has_value(first) && root.has_value(second) &&
@@ -135,16 +141,14 @@ void read_experts(const JsonView& root, ModelConfig& config) {
     root.at(second).fail_expected("the same as " + std::string(first));
   }
   config.top_k = root.at("num_experts_per_tok").as_int(1, std::min<int64_t>(config.num_experts, kMaxTopK));
-  config.norm_topk_prob = mixtral || root.bool_or("norm_topk_prob", false);
-  if (mixtral) {
-    config.expert_intermediate_size = root.at("intermediate_size").as_int(1, kMaxWidth);
+  config.norm_topk_prob = row.renormalises || root.bool_or("norm_topk_prob", false);
+  config.expert_intermediate_size = root.at(row.expert_width_key).as_int(1, kMaxWidth);
+  if (row.shared_width_key != nullptr) {
+    config.shared_intermediate_size = root.at(row.shared_width_key).as_int(1, kMaxWidth);
+  }
+  if (!row.dense_layers) {
     config.sparse.assign(static_cast<size_t>(config.num_layers), 1);
     return;
-  }
-
-  config.expert_intermediate_size = root.at("moe_intermediate_size").as_int(1, kMaxWidth);
-  if (config.family == Family::kQwen2Moe) {
-    config.shared_intermediate_size = root.at("shared_expert_intermediate_size").as_int(1, kMaxWidth);
   }
   const int64_t step = root.int_or("decoder_sparse_step", 1, 1, INT64_MAX);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
@@ -202,7 +206,7 @@ ModelConfig parse_config(const JsonDocument& document) {
   config.tie_word_embeddings = root.bool_or("tie_word_embeddings", false);
   config.dtype = read_dtype(root);
 
-  const double eps = root.number_or("rms_norm_eps", config.family == Family::kMixtral ? 1e-5 : 1e-6);
+  const double eps = root.number_or("rms_norm_eps", family_row(config.family).rms_norm_eps);
   config.rms_norm_eps = static_cast<float>(eps);
   if (!(config.rms_norm_eps > 0) || !std::isfinite(config.rms_norm_eps)) {
     root.at("rms_norm_eps").fail_expected("a number above 0");

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/expert_merge.h"
+#include "loaders/families.h"
 
 namespace eep {
 
@@ -152,8 +153,7 @@ class Lister {
     vector(attention + "q_norm.weight", layer.q_norm);
     vector(attention + "k_norm.weight", layer.k_norm);
     vector(prefix + "post_attention_layernorm.weight", layer.post_norm);
-    const std::string mlp =
-        prefix + (model_.config.family == Family::kMixtral ? "block_sparse_moe." : "mlp.");
+    const std::string mlp = prefix + family_row(model_.config.family).mlp;
     if (model_.config.sparse[static_cast<size_t>(index)] == 0) return ffn(mlp, layer.dense);
     const PlanGroup& group = group_of(index);
     router(mlp + "gate.weight", layer.router, group);
@@ -195,12 +195,11 @@ class Lister {
 
   void expert(const std::string& prefix, const std::vector<RawFfn>& experts, const PlanGroup& group,
               int32_t row) {
-    const bool numbered = model_.config.family == Family::kMixtral;
+    const FamilyRow& names = family_row(model_.config.family);
     const float* coefficient = group.expert_merging.data() + int64_t{row} * group.experts;
     const int32_t hot = one_hot_row(coefficient, group.experts);
-    for (const auto& [name, member] : {std::pair{numbered ? "w1.weight" : "gate_proj.weight", &RawFfn::gate},
-                                       {numbered ? "w3.weight" : "up_proj.weight", &RawFfn::up},
-                                       {numbered ? "w2.weight" : "down_proj.weight", &RawFfn::down}}) {
+    for (const auto& [name, member] :
+         {std::pair{names.gate, &RawFfn::gate}, {names.up, &RawFfn::up}, {names.down, &RawFfn::down}}) {
       if (hot >= 0) {
         matrix(prefix + name, experts[static_cast<size_t>(hot)].*member);
         continue;

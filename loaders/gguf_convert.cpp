@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/float16.h"
+#include "loaders/families.h"
 
 namespace eep {
 
@@ -39,6 +40,10 @@ int64_t stored_row(int64_t row, int64_t head_dim) {
   return head * head_dim + 2 * (within % half) + within / half;
 }
 
+// Llama without experts: GGUF has one architecture for it and Mixtral.
+constexpr FamilyRow kLlama{
+    .architecture = "LlamaForCausalLM", .gguf = "llama", .dense_layers = false, .gguf_pairs = true};
+
 class Converter {
  public:
   Converter(const GgufFile& file, DType dtype) : file_(file), dtype_(dtype) {}
@@ -49,13 +54,8 @@ class Converter {
                   "llama.cpp's gguf-split --merge joins them");
     }
     const std::string& architecture = file_.text("general.architecture");
-    if (architecture != "llama" && architecture != "qwen2moe" && architecture != "qwen3moe") {
-      throw Error(ExitCode::kData, file_.where,
-                  "architecture not supported (expected llama, qwen2moe or qwen3moe, got " +
-                      printable(architecture) + ")");
-    }
+    family_ = find_family(architecture);
     prefix_ = architecture + ".";
-    const bool llama = architecture == "llama";
     experts_ = file_.find_value(prefix_ + "expert_count") == nullptr ? 0 : integer("expert_count", 0, 512);
     layers_ = integer("block_count", 1, kMaxLayers);
     hidden_ = integer("embedding_length", 1, kMaxWidth);
@@ -67,9 +67,8 @@ class Converter {
       throw Error(ExitCode::kData, file_.where, "numbers of heads that do not fit together");
     }
     refuse_scaled_rope();
-    permute_ = llama;
-    mixtral_ = llama && experts_ > 0;
-    model_.dense_llama = llama && experts_ == 0;
+    model_.dense_llama = architecture == kLlama.gguf && experts_ == 0;
+    if (model_.dense_llama) family_ = kLlama;
     const GgufTensor& embedding = tensor("token_embd.weight");
     vocabulary_ = embedding.shape[0];
     add("model.embed_tokens.weight", "token_embd.weight", {vocabulary_, hidden_});
@@ -83,11 +82,22 @@ class Converter {
                     "tensor that is not known in architecture " + architecture);
       }
     }
-    model_.config = config(architecture);
+    model_.config = config();
     return std::move(model_);
   }
 
  private:
+  FamilyRow find_family(const std::string& architecture) const {
+    std::vector<std::string_view> known;
+    for (const FamilyRow& row : families()) {
+      if (row.gguf == architecture) return row;
+      known.push_back(row.gguf);
+    }
+    throw Error(ExitCode::kData, file_.where,
+                fmt::format("architecture not supported (expected one of {}, got {})", fmt::join(known, ", "),
+                            printable(architecture)));
+  }
+
   int64_t integer(const std::string& key, int64_t smallest, int64_t largest) const {
     return file_.integer(prefix_ + key, smallest, largest);
   }
@@ -157,8 +167,8 @@ class Converter {
     const std::string stored = layer_name(layer, std::string("attn_") + letter);
     const std::string name = fmt::format("model.layers.{}.self_attn.{}_proj", layer, letter);
     const int64_t rows = heads * head_dim_;
-    add(name + ".weight", stored + ".weight", {rows, hidden_}, {}, 0, permuted && permute_);
-    if (prefix_ == "qwen2moe.") add(name + ".bias", stored + ".bias", {rows});
+    add(name + ".weight", stored + ".weight", {rows, hidden_}, {}, 0, permuted && family_.gguf_pairs);
+    if (family_.bias_key != nullptr) add(name + ".bias", stored + ".bias", {rows});
   }
 
   void add_layer(int64_t layer) {
@@ -169,21 +179,22 @@ class Converter {
     add_projection(layer, "v", kv_heads_, false);
     add(name + "self_attn.o_proj.weight", layer_name(layer, "attn_output.weight"),
         {hidden_, heads_ * head_dim_});
-    if (prefix_ == "qwen3moe.") {
+    if (family_.qk_norm) {
       add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"), {head_dim_});
       add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"), {head_dim_});
     }
     add(name + "post_attention_layernorm.weight", layer_name(layer, "ffn_norm.weight"), {hidden_});
-    const std::string mlp = name + (mixtral_ ? "block_sparse_moe." : "mlp.");
+    const std::string mlp = name + family_.mlp;
     if (experts_ == 0 || file_.find(layer_name(layer, "ffn_gate_inp.weight")) == nullptr) {
-      if (mixtral_) tensor(layer_name(layer, "ffn_gate_inp.weight"));  // every layer has experts: missing
+      // Where every layer has experts, it is missing.
+      if (experts_ > 0 && !family_.dense_layers) tensor(layer_name(layer, "ffn_gate_inp.weight"));
       if (experts_ > 0) dense_layers_.push_back(layer);
       add_ffn(mlp, layer, "", &dense_width_);
       return;
     }
     add(mlp + "gate.weight", layer_name(layer, "ffn_gate_inp.weight"), {experts_, hidden_});
     add_experts(mlp + "experts.", layer);
-    if (prefix_ == "qwen2moe.") {
+    if (family_.shared_width_key != nullptr) {
       add_ffn(mlp + "shared_expert.", layer, "_shexp", &shared_width_);
       const GgufTensor& gate = tensor(layer_name(layer, "ffn_gate_inp_shexp.weight"));
       add(mlp + "shared_expert_gate.weight", gate.name, gate.shape, {1, hidden_});
@@ -211,7 +222,7 @@ class Converter {
 
   // One tensor for all experts of a layer, or (older Mixtral files) one an expert.
   void add_experts(const std::string& name, int64_t layer) {
-    if (mixtral_ && file_.find(layer_name(layer, "ffn_gate_exps.weight")) == nullptr &&
+    if (!family_.dense_layers && file_.find(layer_name(layer, "ffn_gate_exps.weight")) == nullptr &&
         file_.find(layer_name(layer, "ffn_gate.0.weight")) != nullptr) {
       return add_single_experts(name, layer);
     }
@@ -221,12 +232,9 @@ class Converter {
     const int64_t inner = width_of(stored("gate"), 1, &expert_width_);
     for (int64_t expert = 0; expert < experts_; ++expert) {
       const std::string own = name + std::to_string(expert) + ".";
-      add(own + (mixtral_ ? "w1" : "gate_proj") + ".weight", stored("gate"), {experts_, inner, hidden_},
-          {inner, hidden_}, expert * inner);
-      add(own + (mixtral_ ? "w3" : "up_proj") + ".weight", stored("up"), {experts_, inner, hidden_},
-          {inner, hidden_}, expert * inner);
-      add(own + (mixtral_ ? "w2" : "down_proj") + ".weight", stored("down"), {experts_, hidden_, inner},
-          {hidden_, inner}, expert * hidden_);
+      add(own + family_.gate, stored("gate"), {experts_, inner, hidden_}, {inner, hidden_}, expert * inner);
+      add(own + family_.up, stored("up"), {experts_, inner, hidden_}, {inner, hidden_}, expert * inner);
+      add(own + family_.down, stored("down"), {experts_, hidden_, inner}, {hidden_, inner}, expert * hidden_);
     }
   }
 
@@ -237,9 +245,9 @@ class Converter {
       };
       const int64_t inner = width_of(stored("gate"), 0, &expert_width_);
       const std::string own = name + std::to_string(expert) + ".";
-      add(own + "w1.weight", stored("gate"), {inner, hidden_});
-      add(own + "w3.weight", stored("up"), {inner, hidden_});
-      add(own + "w2.weight", stored("down"), {hidden_, inner});
+      add(own + family_.gate, stored("gate"), {inner, hidden_});
+      add(own + family_.up, stored("up"), {inner, hidden_});
+      add(own + family_.down, stored("down"), {hidden_, inner});
     }
   }
 
@@ -248,18 +256,13 @@ class Converter {
     return Json::parse(fmt::format("{}", static_cast<float>(file_.real(prefix_ + key))));
   }
 
-  Json config(const std::string& architecture) const {
-    const bool qwen2 = architecture == "qwen2moe", qwen3 = architecture == "qwen3moe";
-    const char* type = qwen2 ? "qwen2_moe" : qwen3 ? "qwen3_moe" : mixtral_ ? "mixtral" : "llama";
-    const char* classes = qwen2      ? "Qwen2MoeForCausalLM"
-                          : qwen3    ? "Qwen3MoeForCausalLM"
-                          : mixtral_ ? "MixtralForCausalLM"
-                                     : "LlamaForCausalLM";
-    Json config{{"architectures", {classes}},
-                {"model_type", type},
+  Json config() const {
+    const bool one_width = family_.expert_width_key == std::string_view("intermediate_size");
+    Json config{{"architectures", {family_.architecture}},
+                {"model_type", model_.dense_llama ? "llama" : family_name(family_.family)},
                 {"vocab_size", vocabulary_},
                 {"hidden_size", hidden_},
-                {"intermediate_size", mixtral_ ? expert_width_ : dense_width_},
+                {"intermediate_size", one_width ? expert_width_ : dense_width_},
                 {"num_hidden_layers", layers_},
                 {"num_attention_heads", heads_},
                 {"num_key_value_heads", kv_heads_},
@@ -273,7 +276,7 @@ class Converter {
                 {"torch_dtype", dtype_ == DType::kF32   ? "float32"
                                 : dtype_ == DType::kF16 ? "float16"
                                                         : "bfloat16"}};
-    if ((qwen2 || qwen3) && dense_width_ == 0) {
+    if (family_.dense_layers && dense_width_ == 0) {
       config["intermediate_size"] = optional_integer("feed_forward_length", expert_width_, 1, kMaxWidth);
     }
     for (const char* name : {"bos", "eos"}) {
@@ -283,26 +286,28 @@ class Converter {
       }
     }
     if (experts_ == 0) return config;
-    config[mixtral_ ? "num_local_experts" : "num_experts"] = experts_;
+    config[family_.experts_key] = experts_;
     config["num_experts_per_tok"] = integer("expert_used_count", 1, experts_);
-    if (mixtral_) {
-      config["sliding_window"] = nullptr;
-      return config;
-    }
-    config["moe_intermediate_size"] = expert_width_;
-    config["norm_topk_prob"] = qwen3;  // what llama.cpp computes for either architecture
+    if (family_.sliding_window) config["sliding_window"] = nullptr;
+    if (family_.dense_layers) add_dense_layers(config);
+    return config;
+  }
+
+  void add_dense_layers(Json& config) const {
+    config[family_.expert_width_key] = expert_width_;
+    config["norm_topk_prob"] = family_.gguf_renormalises;
     config["decoder_sparse_step"] = 1;
     config["mlp_only_layers"] = dense_layers_;
-    if (qwen2) config["shared_expert_intermediate_size"] = shared_width_;
-    return config;
+    if (family_.shared_width_key != nullptr) config[family_.shared_width_key] = shared_width_;
   }
 
   const GgufFile& file_;
   DType dtype_;
-  std::string prefix_;
+  std::string prefix_;  // of the keys: the architecture and a dot
+  FamilyRow family_;
   int64_t experts_ = 0, layers_ = 0, hidden_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, vocabulary_ = 0;
   int64_t dense_width_ = 0, expert_width_ = 0, shared_width_ = 0;
-  bool permute_ = false, mixtral_ = false, tied_ = false;
+  bool tied_ = false;
   std::vector<int64_t> dense_layers_;
   std::set<std::string> used_;
   ConvertedModel model_;
@@ -323,29 +328,30 @@ DType gguf_natural_dtype(const GgufFile& file) {
 ConvertedModel convert_gguf(const GgufFile& file, DType dtype) { return Converter(file, dtype).convert(); }
 
 void make_one_expert(ConvertedModel& model) {
-  model.config["architectures"] = {"MixtralForCausalLM"};
-  model.config["model_type"] = "mixtral";
-  model.config["num_local_experts"] = 1;
+  const FamilyRow& mixtral = family_row(Family::kMixtral);
+  model.config["architectures"] = {mixtral.architecture};
+  model.config["model_type"] = family_name(mixtral.family);
+  model.config[mixtral.experts_key] = 1;
   model.config["num_experts_per_tok"] = 1;
   model.config["sliding_window"] = nullptr;
   std::vector<StreamedTensor> tensors;
   for (StreamedTensor& tensor : model.tensors) {
     std::string& name = tensor.spec.name;
     for (const auto& [part, numbered] :
-         {std::pair{"gate_proj", "w1"}, {"up_proj", "w3"}, {"down_proj", "w2"}}) {
-      const std::string own = std::string(".mlp.") + part;
+         {std::pair{kLlama.gate, mixtral.gate}, {kLlama.up, mixtral.up}, {kLlama.down, mixtral.down}}) {
+      const std::string own = std::string(".") + kLlama.mlp + part;
       const size_t at = name.find(own);
       if (at == std::string::npos) continue;
       const std::string layer = name.substr(0, at);
-      if (std::string(part) == "gate_proj") {
+      if (part == kLlama.gate) {
         const SafetensorsSpec router{
-            layer + ".block_sparse_moe.gate.weight", tensor.spec.dtype, {1, tensor.spec.shape[1]}};
+            layer + "." + mixtral.mlp + "gate.weight", tensor.spec.dtype, {1, tensor.spec.shape[1]}};
         tensors.push_back({router, [bytes = tensor_bytes(router)](const ByteSink& sink) {
                              const std::vector<uint8_t> zeros(bytes, 0);
                              sink(zeros.data(), zeros.size());
                            }});
       }
-      name = layer + ".block_sparse_moe.experts.0." + numbered + ".weight";
+      name = layer + "." + mixtral.mlp + "experts.0." + numbered;
     }
     tensors.push_back(std::move(tensor));
   }

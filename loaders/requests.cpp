@@ -174,6 +174,8 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
     loglik.push_back(sum);
   }
   ItemScore result;
+  result.log_probabilities.assign(loglik.begin(), loglik.end());
+  result.right = item.label;
   double best = -INFINITY, largest = -INFINITY;
   for (size_t choice = 0; choice < loglik.size(); ++choice) {
     const std::string& scored = one_continuation(task_) ? item.prompt : item.choices[choice];
@@ -204,6 +206,7 @@ ItemScore Requests::judge_generation(size_t item, std::span<const TokenScore> sc
     const TokenScore& score = scores[static_cast<size_t>(indices[i])];
     const double value = static_cast<double>(score.log_probability);
     sum += value > kLeast ? value : kLeast;
+    result.log_probabilities.push_back(static_cast<float>(value > kLeast ? value : kLeast));
     if (parted || result.output.size() >= limit) continue;
     result.output.push_back(score.argmax);
     parted = score.argmax != right[i];

@@ -29,6 +29,9 @@ struct ItemScore {
   double right_loglik = 0;      // finite; its mean over items is the tie-break of a search
   int32_t prediction = -1;      // multiple choice: the chosen index
   std::vector<int32_t> output;  // generate: what was generated so far (exact greedy tokens)
+  // Generation: of each token of the right answer, its stop included. Multiple choice: of every choice.
+  std::vector<float> log_probabilities;
+  int32_t right = -1;  // multiple choice: the right choice
   bool decided = true;
 };
 

@@ -41,10 +41,13 @@ void experts_case(DeviceBench& bench, OpCase c, const ModelShape& model, int32_t
   const ExpertLayer layer(bench, model, groups);
   const DeviceBuffer x = bench.random(total / slots * model.hidden, DType::kF32);
   const DeviceBuffer order = bench.upload(scattered(total)), offsets = bench.upload(offset);
-  const DeviceBuffer activation = bench.empty(total * model.intermediate * 4),
+  const DeviceBuffer activation = bench.empty(
+                         static_cast<int64_t>(expert_ffn_scratch_bytes(total, model.intermediate))),
                      out = bench.empty(total * model.hidden * 4);
   ExpertFfnArgs args;
   args.x = x.as<float>();
+  const DeviceBuffer x16 = bench.rounded(x, total / slots, model.hidden);
+  args.x16 = x16.as<uint16_t>();
   args.slots = slots;
   args.order = order.as<int32_t>();
   args.offset = offsets.as<int32_t>();

@@ -131,11 +131,14 @@ void mixture_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t
   const Routing routing(bench, model, rows, kept, 1);
   const ExpertLayer layer(bench, model, model.experts);
   const int64_t slots = rows * model.top_k;
-  const DeviceBuffer activation = bench.empty(slots * model.intermediate * 4),
+  const DeviceBuffer activation = bench.empty(
+                         static_cast<int64_t>(expert_ffn_scratch_bytes(slots, model.intermediate))),
                      out = bench.empty(slots * model.hidden * 4);
   const DeviceBuffer residual = bench.random(rows * model.hidden, DType::kF32);
   ExpertFfnArgs ffn;
   ffn.x = routing.x.as<float>();
+  const DeviceBuffer x16 = bench.rounded(routing.x, rows, model.hidden);
+  ffn.x16 = x16.as<uint16_t>();
   ffn.slots = model.top_k;
   ffn.order = routing.order.as<int32_t>();
   ffn.offset = routing.offset.as<int32_t>();
@@ -161,6 +164,10 @@ void mixture_case(DeviceBench& bench, OpCase c, const ModelShape& model, int64_t
   c.out = &out;
   c.run = [&] {
     routing.run();
+    if (x16.data() != nullptr) {
+      bench.ops().round_rows({ffn.x, rows, model.hidden, bench.weights(), x16.as<uint16_t>()},
+                             bench.device());
+    }
     bench.ops().expert_ffn(ffn, bench.device());
     bench.ops().combine(combine, bench.device());
   };

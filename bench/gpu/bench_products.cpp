@@ -19,6 +19,8 @@ void product_case(DeviceBench& bench, OpCase c, int64_t rows, int64_t n, int64_t
   }
   GemmArgs args;
   args.x = x.as<float>();
+  const DeviceBuffer x_rounded = bench.rounded(x, rows, k);
+  args.x16 = x_rounded.as<uint16_t>();
   args.rows = rows;
   args.w = {w.data(), bench.weights(), n, k};
   args.out = out.as<float>();
@@ -34,11 +36,13 @@ void product_case(DeviceBench& bench, OpCase c, int64_t rows, int64_t n, int64_t
 void note_batches(DeviceBench& bench, const ModelShape& model) {
   if (!cublas_here(bench.device())) return;
   const int64_t n = model.hidden, k = model.heads * model.head_dim, rows = 4096;
-  const DeviceBuffer x = bench.random(rows * k, DType::kBF16), w = bench.random(n * k, DType::kBF16);
-  const DeviceBuffer out = bench.empty(2 * rows * n * 4);
-  bench.note(
-      fmt::format("cuBLASLt with one algorithm, {} {}x{}, rows in batches of 1 and 64 against 4096: {}.",
-                  model.name, n, k, cublas_batches(x.data(), w.data(), out.data(), n, k, bench.device())));
+  const std::string shape = fmt::format("{} {}x{}", model.name, n, k);
+  bench.note("B2", "cublasLt", shape, [&] {
+    const DeviceBuffer x = bench.random(rows * k, DType::kBF16), w = bench.random(n * k, DType::kBF16);
+    const DeviceBuffer out = bench.empty(2 * rows * n * 4);
+    return fmt::format("cuBLASLt with one algorithm, {}, rows in batches of 1 and 64 against 4096: {}.",
+                       shape, cublas_batches(x.data(), w.data(), out.data(), n, k, bench.device()));
+  });
 }
 
 }  // namespace

@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <fstream>
 #include <iostream>
 
-#include "bench/gpu/yardsticks.h"
+#include "bench/gpu/cublas_library.h"
 #include "experiments/options.h"
 #include "kernels/error.h"
 
@@ -21,11 +20,6 @@ constexpr int kMostSamples = 20;
 double quantile(std::vector<double> values, double q) {
   std::sort(values.begin(), values.end());
   return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
-}
-
-// "2.61 TB/s" and the like; "-" for nothing.
-std::string rate(double value, double unit, const char* name) {
-  return value > 0 ? fmt::format("{:.3g} {}", value / unit, name) : "-";
 }
 
 void write(const std::string& path, const std::vector<std::string>& lines) {
@@ -58,13 +52,17 @@ DeviceBench::DeviceBench(const BenchOptions& options) : options_(options) {
   common.resolve();
   ops_ = common.ops;
   device_ = common.device;
+  if (options_.list) return;
   device_text_ = device_.kind == DeviceKind::kCuda ? cuda_device_text(device_.index) : ops_->name;
-  evict_ = empty(tiny() || device_.kind == DeviceKind::kSimt ? 1 << 10 : 256 << 20);
-  measure_ceilings();
-  csv_.push_back(
-      "id,op,shape,median_us,iqr_percent,gflop,tflop_per_s,gb,gb_per_s,roof_us,roof_percent,"
-      "times_library,bitwise,target,device");
-  markdown_.push_back(heading());
+  evict_ = empty(small() ? 1 << 10 : 256 << 20);
+  const bool known = ResultTable::read_ceilings(options_.csv, device_text_, ceilings_);
+  table_ = std::make_unique<ResultTable>(options_.csv, device_text_);
+  if (!known) {
+    ceilings_ = measure_ceilings(*this, small());
+    table_->append(ceilings_);
+  }
+  if (device_.kind == DeviceKind::kCuda) std::cout << "cuBLAS: " << cublas_libraries().where << std::endl;
+  markdown_.push_back(ResultTable::markdown_heading(device_text_, ceilings_, small()));
   std::cout << markdown_.back() << std::endl;
 }
 
@@ -83,33 +81,17 @@ DeviceBuffer DeviceBench::random_matrix(int64_t n, int64_t k, float scale) {
   return random(static_cast<int64_t>(bytes / dtype_size(weights())), weights(), scale);
 }
 
+DeviceBuffer DeviceBench::rounded(const DeviceBuffer& x, int64_t rows, int64_t width) {
+  if (ops_->round_rows == nullptr) return {};
+  DeviceBuffer memory = empty(2 * rows * row_stride_16bit(width));
+  ops_->round_rows({x.as<float>(), rows, width, weights(), memory.as<uint16_t>()}, device_);
+  return memory;
+}
+
 DeviceBuffer DeviceBench::upload(const std::vector<int32_t>& values) const {
   DeviceBuffer memory = empty(static_cast<int64_t>(values.size()) * 4);
   ops_->upload(memory.data(), values.data(), values.size() * 4, device_);
   return memory;
-}
-
-void DeviceBench::measure_ceilings() {
-  const int64_t bytes = tiny() || device_.kind == DeviceKind::kSimt ? 1 << 12 : 512 << 20;
-  const DeviceBuffer from = random(bytes / 4, DType::kF32), to = empty(bytes);
-  const auto best = [&](const std::function<void()>& work) {
-    double seconds = 1e9;
-    for (int i = 0; i < 5; ++i) seconds = std::min(seconds, ops_->seconds(work, device_));
-    return seconds;
-  };
-  ceilings_.copy = 2.0 * static_cast<double>(bytes) /
-                   best([&] { ops_->copy(to.data(), from.data(), static_cast<size_t>(bytes), device_); });
-  const std::vector<char> host(static_cast<size_t>(bytes), 1);
-  ceilings_.upload_pageable =
-      static_cast<double>(bytes) / best([&] { ops_->upload(to.data(), host.data(), host.size(), device_); });
-  ceilings_.upload_pinned = pinned_upload_rate(to.data(), to.bytes(), device_);
-  if (!cublas_here(device_)) return;
-  constexpr int64_t kSize = 8192;
-  const DeviceBuffer x = random(kSize * kSize, DType::kBF16), w = random(kSize * kSize, DType::kBF16);
-  const DeviceBuffer out = empty(kSize * kSize * 4);
-  const auto times =
-      samples([&] { cublas_product(x.data(), w.data(), out.data(), kSize, kSize, kSize, device_); });
-  ceilings_.product = 2.0 * std::pow(static_cast<double>(kSize), 3) / quantile(times, 0.5);
 }
 
 double DeviceBench::sample(const std::function<void()>& work) {
@@ -119,7 +101,7 @@ double DeviceBench::sample(const std::function<void()>& work) {
 
 std::vector<double> DeviceBench::samples(const std::function<void()>& work) {
   std::vector<double> seconds;
-  if (tiny() || device_.kind == DeviceKind::kSimt) {
+  if (small()) {
     seconds.push_back(sample(work));
     return seconds;
   }
@@ -141,25 +123,31 @@ uint64_t DeviceBench::digest(const DeviceBuffer& memory) const {
   return hash;
 }
 
-std::string DeviceBench::heading() const {
-  std::string text = fmt::format("# {}\n\n", device_text_);
-  if (tiny() || device_.kind == DeviceKind::kSimt) {
-    text += "Small extents or the host executor: the code runs, times mean nothing.\n\n";
+bool DeviceBench::asked(const std::string& id, const std::string& op, const std::string& shape) {
+  const std::string name = id + " " + op + " " + shape;
+  return name.find(filter_) != std::string::npos && done_.insert(name).second;
+}
+
+void DeviceBench::run_filters(const std::function<void()>& all) {
+  for (const std::string& filter : options_.filters) {
+    filter_ = filter;
+    all();
   }
-  text += fmt::format(
-      "Ceilings of this run: copy {}, cuBLAS bf16 8192^3 {}, host to device {} pinned, {} pageable.\n\n",
-      rate(ceilings_.copy, 1e12, "TB/s"), rate(ceilings_.product, 1e12, "TFLOP/s"),
-      rate(ceilings_.upload_pinned, 1e9, "GB/s"), rate(ceilings_.upload_pageable, 1e9, "GB/s"));
-  text +=
-      "| id | op | shape | median us | IQR % | GFLOP | TFLOP/s | GB | GB/s | roof us | % of roof | x cuBLAS "
-      "| run to "
-      "run | target |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
-  return text;
+}
+
+void DeviceBench::add(const ResultRow& row) {
+  table_->append(row);
+  markdown_.push_back(ResultTable::markdown(row));
+  std::cout << markdown_.back() << std::endl;
 }
 
 void DeviceBench::attempt(const std::string& id, const std::string& op, const std::string& shape,
                           const std::function<void(OpCase)>& body) {
-  if ((id + " " + op + " " + shape).find(options_.filter) == std::string::npos) return;
+  if (!asked(id, op, shape)) return;
+  if (options_.list) {
+    std::cout << id << " " << op << " " << shape << "\n";
+    return;
+  }
   OpCase c;
   c.id = id;
   c.op = op;
@@ -167,9 +155,12 @@ void DeviceBench::attempt(const std::string& id, const std::string& op, const st
   try {
     body(std::move(c));
   } catch (const Error& error) {
-    markdown_.push_back(
-        fmt::format("| {} | {} | {} | not run: {} ||||||||||||", id, op, shape, error.what()));
-    std::cout << markdown_.back() << std::endl;
+    ResultRow row;
+    row.id = id;
+    row.op = op;
+    row.shape = shape;
+    row.note = std::string("not run: ") + error.what();
+    add(row);
   }
 }
 
@@ -179,38 +170,46 @@ void DeviceBench::run(const OpCase& c) {
   const std::vector<double> times = samples(c.run);
   const bool same = c.out == nullptr || digest(*c.out) == first;
   const double typical = quantile(times, 0.5);
-  const double noise = (quantile(times, 0.75) - quantile(times, 0.25)) / typical;
-  const double against = c.baseline ? quantile(samples(c.baseline), 0.5) / typical : 0;
+  ResultRow row;
+  row.id = c.id;
+  row.op = c.op;
+  row.shape = c.shape;
+  row.target = c.target;
+  row.median_us = typical * 1e6;
+  row.iqr_percent = (quantile(times, 0.75) - quantile(times, 0.25)) / typical * 100;
+  row.gflop = c.flops / 1e9;
+  row.tflop_per_s = c.flops / typical / 1e12;
+  row.gb = c.bytes / 1e9;
+  row.gb_per_s = c.bytes / typical / 1e9;
   double roof = c.bytes / ceilings_.copy;
-  if (ceilings_.product > 0) roof = std::max(roof, c.flops / ceilings_.product);
-  csv_.push_back(fmt::format(
-      "{},{},\"{}\",{:.2f},{:.1f},{:.4g},{:.4g},{:.4g},{:.4g},{:.2f},{:.1f},{:.3f},{},\"{}\",\"{}\"", c.id,
-      c.op, c.shape, typical * 1e6, noise * 100, c.flops / 1e9, c.flops / typical / 1e12, c.bytes / 1e9,
-      c.bytes / typical / 1e9, roof * 1e6, roof / typical * 100, against, same ? "same" : "DIFFERENT",
-      c.target, device_text_));
-  markdown_.push_back(fmt::format(
-      "| {} | {} | {} | {:.1f} | {:.0f} | {:.4g} | {} | {:.3g} | {:.4g} | {:.1f} | {:.0f} | {} | {} | {} |",
-      c.id, c.op, c.shape, typical * 1e6, noise * 100, c.flops / 1e9,
-      c.flops > 0 ? fmt::format("{:.4g}", c.flops / typical / 1e12) : "-", c.bytes / 1e9,
-      c.bytes / typical / 1e9, roof * 1e6, roof / typical * 100,
-      against > 0 ? fmt::format("{:.2f}", against) : "-",
-      c.out == nullptr ? "-"
-      : same           ? "same bits"
-                       : "DIFFERENT BITS",
-      c.target));
-  std::cout << markdown_.back() << std::endl;
+  if (ceilings_.products() > 0) roof = std::max(roof, c.flops / ceilings_.products());
+  row.roof_us = roof * 1e6;
+  row.roof_percent = roof / typical * 100;
+  if (c.baseline) {
+    c.baseline();  // its first call loads kernels
+    row.times_library = quantile(samples(c.baseline), 0.5) / typical;
+  }
+  if (c.out != nullptr) row.bitwise = same ? "same" : "DIFFERENT";
+  add(row);
   differed_ = differed_ || !same;
 }
 
-void DeviceBench::note(const std::string& text) { notes_.push_back(text); }
+void DeviceBench::note(const std::string& id, const std::string& op, const std::string& shape,
+                       const std::function<std::string()>& text) {
+  if (!asked(id, op, shape)) return;
+  ResultRow row;
+  row.id = "note";
+  row.op = op;
+  row.shape = shape;
+  row.note = text();
+  table_->append(row);
+  notes_.push_back(row.note);
+  std::cout << row.note << std::endl;
+}
 
 int DeviceBench::finish() const {
   std::vector<std::string> page = markdown_;
-  for (const std::string& line : notes_) {
-    page.push_back("\n" + line);
-    std::cout << page.back() << std::endl;
-  }
-  write(options_.csv, csv_);
+  for (const std::string& line : notes_) page.push_back("\n" + line);
   write(options_.markdown, page);
   if (differed_) std::cout << "two runs of a case differ" << std::endl;
   return differed_ ? 1 : 0;

@@ -2,27 +2,23 @@
 //
 // A sample is the device's own time (events on a GPU) for one call after the L2 cache was overwritten; the
 // median of the samples counts. Data is random: zeros draw less power and run faster. Ceilings are measured
-// in the same run: copy bandwidth within the device, host to device, and, where cuBLAS is linked, its bf16
-// product of 8192^3. The roof of a case is the larger of flops / product rate and bytes / copy rate.
+// in the same run (ceilings.h), or come from the CSV file that an earlier run of it began. The roof of a case
+// is the larger of flops / product rate and bytes / copy rate.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <optional>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "bench/gpu/ceilings.h"
+#include "bench/gpu/result_table.h"
 #include "engine/device_buffer.h"
 #include "engine/ops.h"
 
 namespace eep::bench {
-
-struct Ceilings {
-  double copy = 0;             // bytes read and written a second within the device
-  double upload_pageable = 0;  // bytes a second from ordinary host memory
-  double upload_pinned = 0;    // bytes a second from pinned host memory; 0: not measured
-  double product = 0;          // flops a second of cuBLAS at 8192^3; 0: not measured
-};
 
 struct OpCase {
   std::string id;  // B1 .. B6 of the plan of benchmarks
@@ -37,9 +33,11 @@ struct OpCase {
 };
 
 struct BenchOptions {
-  std::string device = "cpu", filter, csv, markdown;
-  double seconds = 0.3;  // a case at least, 20 samples at most
-  bool tiny = false;     // every extent small: the code runs, times mean nothing
+  std::string device = "cpu", csv, markdown;
+  std::vector<std::string> filters = {""};  // the order of the cases; each runs once
+  double seconds = 0.3;                     // a case at least, 20 samples at most
+  bool list = false;                        // name the cases, run none
+  bool tiny = false;                        // every extent small: the code runs, times mean nothing
   int threads = 1;
 };
 
@@ -60,23 +58,29 @@ class DeviceBench {
   // Arrays in device memory. Random ones differ from call to call and are the same in every process.
   DeviceBuffer empty(int64_t bytes) const;
   DeviceBuffer random(int64_t count, DType dtype, float scale = 1);
+  DeviceBuffer rounded(const DeviceBuffer& x, int64_t rows, int64_t width);  // as products read x, or nothing
   DeviceBuffer upload(const std::vector<int32_t>& values) const;
   DeviceBuffer random_matrix(int64_t n, int64_t k, float scale = 1);  // in the backend's layout of weights
 
+  // Runs `all`, which attempts every case, once for each filter.
+  void run_filters(const std::function<void()>& all);
   // Makes the data of a case and runs it, if the filter asks for it. What does not fit the memory becomes a
   // line of the table; two runs that differ are an error.
   void attempt(const std::string& id, const std::string& op, const std::string& shape,
                const std::function<void(OpCase)>& body);
   void run(const OpCase& c);
-  void note(const std::string& text);  // a line below the table
-  int finish() const;                  // writes the files; the exit status
+  // A line below the table, of the cases with that id and op, if the filter asks for it.
+  void note(const std::string& id, const std::string& op, const std::string& shape,
+            const std::function<std::string()>& text);
+  int finish() const;  // writes the Markdown file; the exit status
 
  private:
-  void measure_ceilings();
+  bool small() const { return tiny() || device_.kind == DeviceKind::kSimt; }
+  bool asked(const std::string& id, const std::string& op, const std::string& shape);
+  void add(const ResultRow& row);
   double sample(const std::function<void()>& work);
   std::vector<double> samples(const std::function<void()>& work);
   uint64_t digest(const DeviceBuffer& memory) const;
-  std::string heading() const;
 
   BenchOptions options_;
   const Ops* ops_ = nullptr;
@@ -85,8 +89,11 @@ class DeviceBench {
   Ceilings ceilings_;
   DeviceBuffer evict_;
   uint32_t next_stream_ = 1;
+  std::string filter_;
+  std::set<std::string> done_;
   bool differed_ = false;
-  std::vector<std::string> csv_, markdown_, notes_;
+  std::unique_ptr<ResultTable> table_;
+  std::vector<std::string> markdown_, notes_;
 };
 
 // Extents of the experts and the attention of released models.

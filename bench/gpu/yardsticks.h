@@ -1,5 +1,5 @@
-// Yardsticks of a GPU that are no part of the program: cuBLAS, and copies from pinned memory. Where CMake did
-// not find cuBLAS, or the backend is not CUDA, they say that they cannot be used.
+// Yardsticks of a GPU that are no part of the program: cuBLAS, and copies from pinned memory. Where cuBLAS is
+// not found (cublas_library.h), or the backend is not CUDA, they say that they cannot be used.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,9 @@ void cublas_product(const void* x, const void* w, void* out, int64_t rows, int64
                     const Device& device);
 
 // Whether a row of x w^T has the same bits in batches of 1, 64 and 4096 rows when cuBLASLt is held to the one
-// algorithm that its heuristic names for 4096 rows. "same bits", "other bits", "refused" by the algorithm, or
-// "-" without cuBLASLt. x: [4096, k], w: [n, k] bf16, out: [2, 4096, n] f32, all in device memory.
+// algorithm that its heuristic names for 4096 rows without split-k and reductions. "same bits", "other bits"
+// or "refused" by the algorithm, and in brackets its configuration, read back, in cuBLASLt's numbers; "-"
+// without it. x: [4096, k], w: [n, k] bf16, out: [2, 4096, n] f32, all in device memory.
 std::string cublas_batches(const void* x, const void* w, void* out, int64_t n, int64_t k,
                            const Device& device);
 

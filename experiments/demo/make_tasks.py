@@ -1,11 +1,16 @@
 """Makes the demo's tasks: text with questions that need different skills, and the tokenizer of the demo's models.
 
     python3 make_tasks.py            # writes data/<task>/{train,dev,test}.jsonl and tokenizer.json beside this file
+    python3 make_tasks.py --fresh 1 --out DIR    # new test splits of the shifted tasks, for a second look
 
 Standard library only; the same seed gives the same bytes. Every instance belongs to one split, chosen by a hash of its
 rendered prompt, so the splits train, dev and test, and the text that models are trained on ("pool"), share no prompt.
+
+The shifted tasks ask for a skill that models were trained on, in a form or of a difficulty that they never saw. An
+instance's split is that of the trained task's prompt that it is made from.
 """
 
+import argparse
 import hashlib
 import json
 import random
@@ -15,6 +20,7 @@ SEED = 20240700945
 # What the splits ask beyond training, so that errors are left to make: longer strings, words beside the cue of a sense.
 HARDER = {"sort": {"least": 10, "most": 14}, "reverse": {"least": 8, "most": 13}, "sense": {"distract": 0.6}}
 SIZES = {"train": 256, "dev": 256, "test": 600}
+SHIFTED_SIZES = {"train": 2048, "dev": 512, "test": 2000}
 HERE = Path(__file__).parent
 
 NAMES = "Ann Bob Cat Dan Eve Fay Gus Hal Ida Jon Kim Leo Mia Ned Ola Pam".split()
@@ -134,6 +140,30 @@ def conclude(people, about, rng):
     return rng.choice([t for t in TRAITS if t not in traits and opposite[t] not in traits]), label
 
 
+def entail_long(rng):
+    """Three people, six to eight traits."""
+    traits = [rng.choice(pair) for pair in rng.sample(OPPOSITES, rng.randint(6, 8))]
+    one, two = sorted(rng.sample(range(1, len(traits)), 2))
+    people = dict(zip(rng.sample(NAMES, 3), (traits[:one], traits[one:two], traits[two:])))
+    about = rng.choice(list(people))
+    claimed, label = conclude(people, about, rng)
+    premise = " ".join(is_(name, own) for name, own in people.items())
+    return {"premise": premise, "hypothesis": f"{about} is {claimed}", "label": label}
+
+
+def entail_two_labels(rng):
+    """What follows or is false: nothing that is left open."""
+    while True:
+        item = entail(rng)
+        if item["label"] < 2:
+            return item
+
+
+def letter_told(rng):
+    """With facts that have nothing to do with the question."""
+    return letter(rng) | {"told": tell(facts(rng, 2))}
+
+
 def entail(rng):
     one, two = rng.sample(NAMES, 2)
     traits = [rng.choice(pair) for pair in rng.sample(OPPOSITES, rng.randint(3, 5))]
@@ -213,6 +243,19 @@ TASKS = {
     "sort": (sort, "Sort: {letters}\nSorted:"),
     "reverse": (reverse, "Reverse: {letters}\nReversed:"),
 }
+# Shifted tasks by the name of their data: the trained task whose prompt decides the split, and how an item is made.
+# Two task files may ask the same items in different forms.
+SHIFTED = {
+    "sense": ("sense", lambda rng: sense(rng, **HARDER["sense"])),
+    "reverse": ("reverse", lambda rng: reverse(rng, **HARDER["reverse"])),
+    "sense_two": ("sense", lambda rng: sense(rng, distract=1.0)),
+    "sense_phrase": ("sense", lambda rng: sense(rng, distract=0.3)),
+    "sort_long": ("sort", lambda rng: sort(rng, least=15, most=17)),
+    "entail_yesno": ("entail", entail_two_labels),
+    "entail_long": ("entail", entail_long),
+    "yesno_form": ("yesno", yesno),  # yesno_phrase, yesno_truefalse
+    "letter_form": ("letter", letter_told),  # letter_pre, letter_before
+}
 CHOICES = {
     "yesno": [" no", " yes"], "sense": [" no", " yes"], "entail": [" true", " false", " neither"],
     "letter": [" A", " B", " C", " D"],
@@ -247,22 +290,47 @@ def pool_item(task, rng, **easier):
             return item
 
 
+def draw_splits(task, make, rng, sizes, seen):
+    """Items of every split in `sizes`, none of which asks a prompt of `seen` or another's."""
+    rows = {split: [] for split in sizes}
+    while any(len(rows[split]) < size for split, size in sizes.items()):
+        item = make(rng)
+        prompt, split = render(task, item), split_of(task, item)
+        if split not in rows or prompt in seen or len(rows[split]) == sizes[split]:
+            continue
+        seen.add(prompt)
+        rows[split].append(item)
+    return rows
+
+
+def write_splits(folder, rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, items in rows.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
 def write_data():
     for task, (make, _) in TASKS.items():
-        rng = random.Random(f"{SEED} {task}")
-        seen, rows = set(), {split: [] for split in SIZES}
-        while any(len(rows[split]) < size for split, size in SIZES.items()):
-            item = make(rng, **HARDER.get(task, {}))
-            prompt, split = render(task, item), split_of(task, item)
-            if split == "pool" or prompt in seen or len(rows[split]) == SIZES[split]:
-                continue
-            seen.add(prompt)
-            rows[split].append(item)
-        folder = HERE / "data" / task
-        folder.mkdir(parents=True, exist_ok=True)
-        for split, items in rows.items():
-            text = "".join(json.dumps(item) + "\n" for item in items)
-            (folder / f"{split}.jsonl").write_text(text)
+        if task in SHIFTED:
+            continue
+        harder = lambda rng, make=make, task=task: make(rng, **HARDER.get(task, {}))
+        write_splits(HERE / "data" / task, draw_splits(task, harder, random.Random(f"{SEED} {task}"), SIZES, set()))
+    for name, (task, make) in SHIFTED.items():
+        rng = random.Random(f"{SEED} {name}")
+        write_splits(HERE / "data" / name, draw_splits(task, make, rng, SHIFTED_SIZES, set()))
+
+
+def write_fresh(number, out):
+    """Test splits of new items, none in any split of data/ or in an earlier fresh one."""
+    for name, (task, make) in SHIFTED.items():
+        seen = set()
+        for split in SHIFTED_SIZES:
+            lines = (HERE / "data" / name / f"{split}.jsonl").read_text().splitlines()
+            seen.update(render(task, json.loads(line)) for line in lines)
+        for earlier in range(1, number + 1):
+            rng = random.Random(f"{SEED} {name} fresh {earlier}")
+            rows = draw_splits(task, make, rng, {"test": SHIFTED_SIZES["test"]}, seen)
+        write_splits(out / name, rows)
 
 
 # ---- tokenizer: byte-level BPE whose merges spell out the words of the tasks, one token a word
@@ -345,5 +413,12 @@ def write_tokenizer():
 
 
 if __name__ == "__main__":
-    write_data()
-    print(f"vocabulary {write_tokenizer()}")
+    parser = argparse.ArgumentParser(description="Makes the demo's tasks.")
+    parser.add_argument("--fresh", type=int, default=0, help="the number of a new draw of the shifted tasks' test splits")
+    parser.add_argument("--out", type=Path, help="where the new test splits go")
+    arguments = parser.parse_args()
+    if arguments.fresh:
+        write_fresh(arguments.fresh, arguments.out)
+    else:
+        write_data()
+        print(f"vocabulary {write_tokenizer()}")

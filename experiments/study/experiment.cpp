@@ -186,24 +186,6 @@ YamlValue tree_of(const std::string& text, const std::string& where, const Overr
   return root;
 }
 
-void set_instead_of_sweep(YamlValue* root, const Overrides& overrides, std::vector<std::string>* notes) {
-  const auto sweep = std::find_if(root->entries.begin(), root->entries.end(),
-                                  [](const auto& entry) { return entry.first == "sweep"; });
-  if (sweep == root->entries.end()) return;
-  YamlValue& map = sweep->second;
-  for (const std::string& text : overrides) {
-    const std::string key = text.substr(0, text.find('='));
-    for (size_t i = 0; i < map.entries.size(); ++i) {
-      if (map.entries[i].first != key) continue;
-      if (notes != nullptr)
-        notes->push_back(key + " is set to " + text.substr(key.size() + 1) + " and not swept");
-      map.entries.erase(map.entries.begin() + static_cast<std::ptrdiff_t>(i));
-      map.key_where.erase(map.key_where.begin() + static_cast<std::ptrdiff_t>(i));
-      break;
-    }
-  }
-}
-
 // Of a swept task name: NAME.yaml in the directory of the file that the unswept task.name names, or "".
 std::string task_beside(const YamlValue& root, const Combination& combination, const std::string& directory) {
   const YamlValue* task = root.find("task");
@@ -215,6 +197,54 @@ std::string task_beside(const YamlValue& root, const Combination& combination, c
     if (file_exists(file.string())) return file.string();
   }
   return "";
+}
+
+// Overrides of swept fields, in place of their lists.
+void override_sweep(YamlValue* root, const Overrides& overrides, std::vector<std::string>* notes) {
+  for (const std::string& text : overrides) {
+    const size_t equals = text.find('=');
+    const std::string key = text.substr(0, equals), value = text.substr(equals + 1);
+    const YamlValue* sweep = root->find("sweep");
+    if (sweep == nullptr || sweep->kind != YamlValue::Kind::kMap || sweep->find(key) == nullptr) continue;
+    set_yaml(root, std::vector<std::string>{"sweep", key}, "[" + value + "]", "--set " + printable(key));
+    if (notes != nullptr) notes->push_back(fmt::format("{}: {} in place of the sweep's values", key, value));
+  }
+}
+
+const YamlValue* find_path(const YamlValue& root, const std::string& path) {
+  const YamlValue* value = &root;
+  for (size_t begin = 0; value != nullptr && begin <= path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    if (value->kind != YamlValue::Kind::kMap) return nullptr;
+    value = value->find(std::string_view(path).substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return value;
+}
+
+// The same text, or the same number: 5e-2 is 0.05.
+bool same_scalar(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  char *end_a = nullptr, *end_b = nullptr;
+  const double x = std::strtod(a.c_str(), &end_a), y = std::strtod(b.c_str(), &end_b);
+  return !a.empty() && !b.empty() && *end_a == 0 && *end_b == 0 && x == y;
+}
+
+// A value beside a sweep that does not have it would be ignored. Paths are spelt in many ways, and task.name
+// may say where the swept ones lie.
+void refuse_ignored(const YamlValue& root, const YamlValue& sweep) {
+  for (const auto& [key, values] : sweep.entries) {
+    const YamlValue* value = find_path(root, key);
+    if (key == "task.name" || key == "model.path" || value == nullptr) continue;
+    if (value->kind != YamlValue::Kind::kScalar || values.kind != YamlValue::Kind::kSequence) continue;
+    std::vector<std::string> swept;
+    for (const YamlValue& item : values.items) swept.push_back(item.scalar);
+    const auto equal = [&](const std::string& item) { return same_scalar(item, value->scalar); };
+    if (std::any_of(swept.begin(), swept.end(), equal)) continue;
+    throw Error(ExitCode::kConfig, value->where,
+                fmt::format("{}: beside a sweep that does not have it (expected one of {}, got {})", key,
+                            fmt::join(swept, ", "), printable(value->scalar)));
+  }
 }
 
 std::string directory_of(const std::string& path) {
@@ -235,10 +265,11 @@ Experiment load_experiment(const std::string& path, const Overrides& overrides) 
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides,
                                       std::vector<std::string>* notes) {
   YamlValue root = tree_of(read_file(path), path, overrides);
-  set_instead_of_sweep(&root, overrides, notes);
+  override_sweep(&root, overrides, notes);
   const std::string stem = fs::path(path).stem().string(), directory = directory_of(path);
   const YamlValue* found = root.find("sweep");
   const YamlValue sweep = found == nullptr ? YamlValue{} : *found;
+  refuse_ignored(root, sweep);
   // Swept keys need no value of their own; the first stands in while the sweep itself is read.
   YamlValue probe = root;
   for (const auto& [key, values] : sweep.entries) {

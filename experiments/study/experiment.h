@@ -23,7 +23,7 @@ struct Experiment {
   std::string name = "experiment";
 
   std::string model_path;
-  std::string model_dtype = "auto";
+  std::string model_dtype = "auto";   // else a checkpoint of another one is refused
   std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
 
   std::string task;  // name, or path of a task file
@@ -42,6 +42,9 @@ struct Experiment {
 
   std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
   int64_t random_draws = 30;
+  // Searches beside the main one, at its number of evaluations: prune_only, random, eep (the paper's
+  // merging).
+  std::vector<std::string> controls;
 
   int64_t calibration_limit = 0;  // train items, 0: all that the search uses
   int64_t subset_tokens = 2048;   // tokens for reconstruction errors (NAEE)
@@ -76,8 +79,9 @@ struct Combination {
   Experiment experiment;
 };
 // In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
-// is also looked for beside the file that task.name names.
-// An override of a swept field replaces its list; notes: a line for each.
+// is also looked for beside the file that task.name names. An override of a swept field takes the place of
+// its list, which a line of `notes` says; a value in the file beside a sweep that does not have it is
+// refused.
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {},
                                       std::vector<std::string>* notes = nullptr);
 

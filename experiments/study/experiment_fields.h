@@ -39,11 +39,15 @@ class ParameterFields final : public ParameterVisitor {
   Visitor& v_;
 };
 
+// shards: of the train split, or null.
 template <typename Visitor>
-void visit_split(Visitor& v, const char* name, SplitUse& use) {
+void visit_split(Visitor& v, const char* name, SplitUse& use, ShardConfig* shards = nullptr) {
   v.section(name, [&] {
     v.text("split", use.split, false);
     v.integer("limit", use.limit, 0, 1000000000);
+    if (shards == nullptr) return;
+    if (v.holds("shard", shards->shard != 0)) v.integer("shard", shards->shard, 0, kMaxShardItems);
+    if (v.holds("fixed", shards->fixed != 0)) v.integer("fixed", shards->fixed, 0, kMaxShardItems);
   });
 }
 
@@ -71,12 +75,12 @@ void visit_experiment(Visitor& v, Experiment& e) {
   v.integer("seed", e.search.seed, 0, INT64_MAX);
   v.section("model", [&] {
     v.text("path", e.model_path, true);
-    v.word("dtype", e.model_dtype, {"auto"});
+    v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
     v.word("parity", e.model_parity, {"none", "hf", "eep"});
   });
   v.section("task", [&] {
     v.text("name", e.task, true);
-    visit_split(v, "train", e.train);
+    visit_split(v, "train", e.train, &e.search.shards);
     visit_split(v, "dev", e.dev);
     visit_split(v, "test", e.test);
     v.word("protocol", e.protocol, {"harness", "eep"});
@@ -101,6 +105,8 @@ void visit_experiment(Visitor& v, Experiment& e) {
   for (const std::string_view name : criterion_names()) methods.emplace_back(name);
   v.words("baselines", e.baselines, methods);
   v.integer("random_draws", e.random_draws, 1, 10000);
+  if (v.holds("controls", !e.controls.empty()))
+    v.words("controls", e.controls, {"prune_only", "random", "eep"});
   v.section("calibration", [&] {
     v.integer("limit", e.calibration_limit, 0, 1000000000);
     v.integer("subset_tokens", e.subset_tokens, 1, 1000000000);

@@ -84,10 +84,17 @@ void cp_async_wait() {
   t.copies.erase(t.copies.begin(), copy);
 }
 
-inline void barrier_sync(int id, int threads, SIMT_CALLER) { simt::named_barrier(id, threads, true, where); }
-inline void barrier_arrive(int id, int threads, SIMT_CALLER) {
-  simt::named_barrier(id, threads, false, where);
+inline void st_shared_v4(void* shared, const uint4& v, SIMT_CALLER) {
+  simt::require_aligned(shared, 16, "st.shared.v4", where);
+  std::memcpy(shared, &v, sizeof v);
 }
+inline void st_global_v4(void* global, const uint4& v, SIMT_CALLER) {
+  simt::require_aligned(global, 16, "st.global.v4", where);
+  std::memcpy(global, &v, sizeof v);
+}
+
+inline void bar_sync(int id, int threads, SIMT_CALLER) { simt::named_barrier(id, threads, true, where); }
+inline void bar_arrive(int id, int threads, SIMT_CALLER) { simt::named_barrier(id, threads, false, where); }
 
 inline void ldmatrix_x4(uint32_t (&out)[4], const void* row, SIMT_CALLER) {
   simt::load_matrices<false>(out, row, where);

@@ -132,12 +132,12 @@ void load_row(uint64_t descriptor, int row, float (&values)[16]) {
   }
 }
 
-template <float kWiden(uint16_t)>
+template <float kWiden(uint16_t), int kBlocks>
 void multiply_rows(const TensorProduct& product) {
   const int warp_row = block->current / kWarp % 4 * 16, g = lane() / 4, q = lane() % 4;
   float row[2][16], column[16];
   for (int h = 0; h < 2; ++h) load_row<kWiden>(product.a, warp_row + g + 8 * h, row[h]);
-  for (int j = 0; j < 32; ++j)
+  for (int j = 0; j < kBlocks; ++j)
     for (int c = 0; c < 2; ++c) {
       load_row<kWiden>(product.b, 8 * j + 2 * q + c, column);
       for (int h = 0; h < 2; ++h) {
@@ -148,7 +148,7 @@ void multiply_rows(const TensorProduct& product) {
     }
 }
 
-inline void issue(float (&d)[32][4], uint64_t a, uint64_t b, bool add, void (*perform)(const TensorProduct&),
+inline void issue(float (*d)[4], uint64_t a, uint64_t b, bool add, void (*perform)(const TensorProduct&),
                   const Where& where) {
   for (const uint64_t descriptor : {a, b})
     if (descriptor >> 62 != 1) fail("a wgmma descriptor without 128-byte swizzle at " + where.text());
@@ -170,19 +170,16 @@ inline void mbarrier_init(uint64_t* barrier, int arrivals, SIMT_CALLER) {
   simt::init_mbarrier(barrier, arrivals, where);
 }
 inline void mbarrier_arrive(uint64_t* barrier, SIMT_CALLER) { simt::arrive(barrier, where); }
-inline void mbarrier_expect(uint64_t* barrier, int bytes, SIMT_CALLER) {
+inline void mbarrier_expect_tx(uint64_t* barrier, int bytes, SIMT_CALLER) {
   simt::count_bytes(barrier, bytes, where);
 }
 inline void mbarrier_wait(uint64_t* barrier, uint32_t parity, SIMT_CALLER) {
   simt::wait_phase(barrier, parity, where);
 }
-inline void fence_async_shared() {}  // one OS thread sees its accesses in order
-template <int kRegisters>
-void registers_more() {}
-template <int kRegisters>
-void registers_less() {}
+inline void fence_proxy_async() {}  // one OS thread sees its accesses in order
 
-inline void tensor_copy(void* shared, const void* map, int x, int y, int z, uint64_t* barrier, SIMT_CALLER) {
+inline void cp_async_bulk_tensor_3d(void* shared, const void* map, int x, int y, int z, uint64_t* barrier,
+                                    SIMT_CALLER) {
   simt::require_aligned(map, 64, "a tensor map", where);
   simt::issue({*static_cast<const simt::TensorMap*>(map), shared, {x, y, z}, barrier}, where);
 }
@@ -199,11 +196,13 @@ void wgmma_wait(SIMT_CALLER) {
   t.products.erase(t.products.begin(), product);
   simt::gather(~0u, char{}, where, /*orders_memory=*/true);
 }
-inline void wgmma_bf16(float (&d)[32][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
-  simt::issue(d, a, b, add != 0, simt::multiply_rows<bf16_to_f32>, where);
+template <int kBlocks>  // of 8 columns
+void wgmma_bf16(float (&d)[kBlocks][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
+  simt::issue(d, a, b, add != 0, simt::multiply_rows<bf16_to_f32, kBlocks>, where);
 }
-inline void wgmma_f16(float (&d)[32][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
-  simt::issue(d, a, b, add != 0, simt::multiply_rows<f16_to_f32>, where);
+template <int kBlocks>
+void wgmma_f16(float (&d)[kBlocks][4], uint64_t a, uint64_t b, int add, SIMT_CALLER) {
+  simt::issue(d, a, b, add != 0, simt::multiply_rows<f16_to_f32, kBlocks>, where);
 }
 
 }  // namespace eep

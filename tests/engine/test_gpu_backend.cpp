@@ -8,6 +8,7 @@
 #include "engine/calibration.h"
 #include "engine/forward.h"
 #include "kernels/gpu_uploads.h"
+#include "kernels/simt/calls.h"
 #include "kernels/simt/schedule.h"
 #include "tests/engine/reference_model.h"
 #include "tests/engine/synthetic.h"
@@ -102,7 +103,9 @@ TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, 
     for (const simt::Schedule& schedule : simt::kSchedules) {
       simt::schedule = schedule;
       const double share = schedule.order == simt::Order::kForward ? 0 : 0.9;
-      PopulationForward limited(weights, simt_ops(), Device{},
+      Ops ops = simt_ops();
+      ops.block_rows = [](int64_t, int64_t) { return int64_t{24}; };  // one or two streams of a chunk
+      PopulationForward limited(weights, ops, Device{},
                                 static_cast<size_t>(share * static_cast<double>(total)));
       const auto together = limited.score(plans, prompts);
       for (size_t i = 0; i < plans.size(); ++i) CHECK(same(together[i], alone[i]));
@@ -170,6 +173,36 @@ TEST_CASE("gpu backend: generation equals repeated full passes") {
       }
       CHECK(made[candidate][i] == expected);
     }
+  }
+}
+
+TEST_CASE("gpu backend: a decoding step asks the device for the same few things whatever the sequences") {
+  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+    CAPTURE(family_name(family));
+    const ModelConfig config = gpu_config(family);
+    const SyntheticModel model(config, 22);
+    const Weights weights(model.raw, simt_ops());
+    const std::vector<ExpertPlan> plans = {random_plan(config, 3, 2, RouterSpace::kLogits, true, 30),
+                                           random_plan(config, 3, 2, RouterSpace::kLogits, false, 31)};
+    // Prompts and two steps, less prompts and one step.
+    const auto calls_of_a_step = [&](uint32_t sequences) {
+      std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
+      for (uint32_t i = 0; i < sequences; ++i)
+        for (auto& own : prompts) own.push_back(random_tokens(config, 2, 60 + i));
+      int64_t calls[2];
+      for (const int32_t steps : {1, 2}) {
+        PopulationForward forward(weights, simt_ops(), Device{}, 0);
+        simt::calls = {};
+        forward.generate(plans, prompts, {steps + 1, true}, nullptr);
+        calls[steps - 1] = simt::calls.all();
+      }
+      return calls[1] - calls[0];
+    };
+    const int64_t few = calls_of_a_step(1), many = calls_of_a_step(20);
+    MESSAGE(many << " calls a step of " << config.num_layers << " layers");
+    CHECK(many == few);
+    const int64_t around = 12;  // embedding, scores, counts
+    CHECK(many <= 40 * config.num_layers + around);
   }
 }
 

@@ -34,7 +34,7 @@ SearchConfig config_of(const std::string& algorithm, int32_t population, int64_t
 
 TEST_CASE("every algorithm: exact budgets, order, answers, and the same bytes in any chunks") {
   const GenomeSpace space = make_space(8, {4, 4, 4});
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     for (const int32_t population : {1, 7, 32, 500}) {
       CAPTURE(name);
       CAPTURE(population);
@@ -147,7 +147,7 @@ TEST_CASE("the archive is the same file on every machine and compiler") {
 
 TEST_CASE("all experts kept: merging alone, from the identity") {
   const GenomeSpace space = make_space(8, {8, 8});
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     CAPTURE(name);
     Search search(space, config_of(std::string(name), 8, 101, 40), {{"reap", identity_genome(space)}});
     CHECK(search.total_evaluations() == 40);
@@ -171,7 +171,7 @@ TEST_CASE("warm starts take the place of the first initials; dense ones open the
   const Genome reap = one_hot_genome(space, {{4, 5, 6, 7}, {0, 1, 2, 3}});
   Genome dense = reap;
   dense.groups[1].w_em[0] = 0.5f;
-  for (const std::string_view name : algorithm_names()) {
+  for (const std::string_view name : algorithm_names(Phase::kPrune)) {
     CAPTURE(name);
     Search search(space, config_of(std::string(name), 8, 101, 301),
                   {{"frequency", frequency}, {"merged", dense}, {"reap", reap}, {"same", frequency}});

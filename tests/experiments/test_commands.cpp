@@ -53,6 +53,7 @@ TEST_CASE("program: inspect and doctor speak JSON") {
   CHECK(inspect.at("family") == "mixtral");
   CHECK(inspect.at("parameters").at("total").get<int64_t>() >
         inspect.at("parameters").at("active").get<int64_t>());
+  CHECK(inspect.at("memory").at("cuda_search").at("block_rows") == 32768);
   const Json doctor = parse_json(eep::test::eep({"doctor", "--json"}).out, "doctor");
   CHECK(doctor.at("cpu").at("targets").size() >= 1);
   CHECK(doctor.at("disabled").at("cuda").is_string());

@@ -127,7 +127,7 @@ TEST_CASE("experiment: a sweep is every combination, the last key fastest") {
   const Scratch scratch;
   const std::string file = scratch.path("sweep.yaml");
   write_file_atomic(file,
-                    "model: {path: m}\ntask: {name: x}\nplan: {experts: 1}\nsweep: {task.name: [recall, "
+                    "model: {path: m}\ntask: {name: x}\nplan: {experts: 2}\nsweep: {task.name: [recall, "
                     "sort], plan.experts: [4, 2]}\n");
   const std::vector<Combination> all = expand_sweep(file);
   REQUIRE(all.size() == 4);
@@ -170,12 +170,25 @@ TEST_CASE("experiment: what may be swept") {
   CHECK(beside[0].experiment.task == scratch.path("own/b.yaml"));
   CHECK(beside[1].experiment.task == "c");
 
+  // An override takes the place of the list, and says so.
+  std::vector<std::string> notes;
+  const std::string swept = scratch.write("s.yaml", small + "sweep: {plan.experts: [4, 2], seed: [1, 2]}\n");
+  const auto three = expand_sweep(swept, {"plan.experts=3", "seed=1"}, &notes);
+  REQUIRE(three.size() == 1);
+  CHECK(three[0].name == "plan.experts=3,seed=1");
+  CHECK(three[0].experiment.experts == 3);
+  CHECK(notes == std::vector<std::string>{"plan.experts: 3 in place of the sweep's values",
+                                          "seed: 1 in place of the sweep's values"});
+  check_error(ExitCode::kConfig, "in 1..512, got 999", [&] { expand_sweep(swept, {"plan.experts=999"}); });
+
   const auto refuse = [&](const std::string& sweep, const std::string& part) {
     check_error(ExitCode::kConfig, part, [&] { expand(small + "sweep: " + sweep + "\n"); });
   };
   refuse("{seed: 3}", "e.yaml:4:15: sweep.seed: wrong value (expected a list, got 3)");
   refuse("{plan.expert: [3]}", "e.yaml:4:22: unknown key plan.expert");
   refuse("{plan.experts: [4, 0]}", "plan.experts: wrong value (expected a whole number in 1..512, got 0)");
+  refuse("{plan.experts: [3, 2]}",
+         "e.yaml:3:17: plan.experts: beside a sweep that does not have it (expected one of 3, 2, got 4)");
   refuse("{seed: [[1]]}", "expected a single value");
   refuse("{name: [\"a=b\"]}", "a swept value names a directory");
   refuse("{sweep.seed: [1]}", "a sweep cannot be swept");

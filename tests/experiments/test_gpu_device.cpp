@@ -122,11 +122,11 @@ TEST_CASE("device: a search on streamed weights is the search on resident ones; 
   CHECK(parse_json(eep::test::slurp(moved + "/result.json"), "result").at("device") == "simt");
 
   // A run does not change to another path on the way, which may give other bits.
-  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma", 1);
+  ::setenv("EEP_CUDA_PATH", "wgmma", 1);
   const Outcome mixed = eep::test::eep({"run", "--resume", whole, "--device", "simt"});
-  ::unsetenv("EEP_CUDA_UNCONFIRMED");
+  ::unsetenv("EEP_CUDA_PATH");
   CHECK(mixed.code == 65);
-  CHECK(mixed.err.find("EEP_CUDA_UNCONFIRMED has changed (expected none, got wgmma)") != std::string::npos);
+  CHECK(mixed.err.find("EEP_CUDA_PATH has changed (expected auto, got wgmma)") != std::string::npos);
 }
 
 TEST_CASE("device: taps show that the demo model's layers agree, or where they part") {
@@ -151,17 +151,18 @@ TEST_CASE("device: taps show that the demo model's layers agree, or where they p
   CHECK(eep::test::eep({"logits", kDemoModel, "--ids", "1 5"}).code == 2);
 }
 
-TEST_CASE("device: doctor says what is built in and what no GPU has run") {
+TEST_CASE("device: doctor says what is built in and which GPU has run it") {
   const Json json = parse_json(eep::test::eep({"doctor", "--json", "--device", "simt"}).out, "doctor");
   CHECK(json.contains("cuda_built"));
-  CHECK(json.at("unconfirmed").get<std::string>().find("every CUDA kernel") != std::string::npos);
+  CHECK(json.at("kernel_path") == "auto");
+  CHECK(json.at("cuda_confirmed").get<std::string>().find("H100") != std::string::npos);
   const Outcome text = eep::test::eep({"doctor"});
   CHECK(text.code == 0);
-  CHECK(text.out.find("unconfirmed") != std::string::npos);
-  CHECK(text.out.find("EEP_CUDA_UNCONFIRMED=wgmma: expert_ffn") != std::string::npos);
+  CHECK(text.out.find("EEP_CUDA_PATH=auto (auto: wgmma on compute capability 9.0, else mma)") !=
+        std::string::npos);
 }
 
-TEST_CASE("device: an unconfirmed path is chosen by its name alone") {
+TEST_CASE("device: the path of products is chosen by its name") {
   const std::vector<std::string> generate = {"generate",  kDemoModel, "--ids",   "7 3 40",
                                              "--max-new", "2",        "--device"};
   const auto on = [&](const char* device) {
@@ -170,15 +171,15 @@ TEST_CASE("device: an unconfirmed path is chosen by its name alone") {
     return eep::test::eep(command);
   };
   const Outcome cpu = on("cpu");
-  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma", 1);
+  ::setenv("EEP_CUDA_PATH", "wgmma", 1);
   const Outcome chosen = eep::test::eep({"doctor"}), simt = on("simt");
-  ::setenv("EEP_CUDA_UNCONFIRMED", "wgmma,wmma", 1);
+  ::setenv("EEP_CUDA_PATH", "wmma", 1);
   const Outcome unknown = eep::test::eep({"doctor"});
-  ::unsetenv("EEP_CUDA_UNCONFIRMED");
-  CHECK(chosen.out.find("EEP_CUDA_UNCONFIRMED=wgmma (chosen): expert_ffn") != std::string::npos);
+  ::unsetenv("EEP_CUDA_PATH");
+  CHECK(chosen.out.find("EEP_CUDA_PATH=wgmma (auto: ") != std::string::npos);
   CHECK(simt.code == 0);
   CHECK(simt.out == cpu.out);
   CHECK(unknown.code == 78);
-  CHECK(unknown.err.find("EEP_CUDA_UNCONFIRMED: unknown path (expected one of wgmma, got wmma)") !=
+  CHECK(unknown.err.find("EEP_CUDA_PATH: unknown path (expected one of auto, mma, wgmma, got wmma)") !=
         std::string::npos);
 }

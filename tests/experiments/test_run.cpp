@@ -159,6 +159,66 @@ TEST_CASE("run: killed at any moment, it resumes to the same bytes") {
   CHECK(killed >= 10);
 }
 
+TEST_CASE("run: a search on fresh items with controls, killed at any moment, resumes to the same bytes") {
+  TempDir directory;
+  const std::string file = directory.write(
+      "e.yaml",
+      "name: fresh\nmodel: {path: " + kDemoModel + "}\n" +
+          R"(task: {name: sense_two, train: {limit: 64, shard: 8}, dev: {limit: 12}, test: {limit: 20}}
+plan: {experts: 4, groups: 2}
+search:
+  population: 5
+  prune: {evaluations: 10, initial: 8}
+  merge: {algorithm: rsgn, evaluations: 30, rsgn: {directions: 9}}
+baselines: [full, frequency]
+controls: [prune_only, random, eep]
+)");
+  const auto start = std::chrono::steady_clock::now();
+  REQUIRE(eep::test::eep({"run", file, "--output", directory("whole")}).code == 0);
+  const int64_t whole =
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+  const std::string expected = essence(directory("whole"));
+  const auto lines = [&](const std::string& name) { return slurp(directory("whole") + "/" + name); };
+  const std::string archive = lines("archive.jsonl");
+  CHECK(archive.find("\"n\": 32, \"cached\"") != std::string::npos);     // four shards are fixed
+  CHECK(archive.find("\"n\": 8, \"shard\": 0, ") != std::string::npos);  // the first fresh ones
+  // A control shares the prune phase, and spends the same number of evaluations.
+  const std::string control = lines("controls/eep/archive.jsonl");
+  size_t ten = 0;
+  for (int line = 0; line < 10; ++line) ten = archive.find('\n', ten) + 1;
+  CHECK(control.substr(0, ten) == archive.substr(0, ten));
+  for (const char* name : {"eep", "random", "prune_only"}) {
+    const std::string text = lines(std::string("controls/") + name + "/archive.jsonl");
+    CHECK(std::count(text.begin(), text.end(), '\n') == 40);
+  }
+  const Json result = parse_json(lines("result.json"), "result.json");
+  std::vector<std::string> names;
+  for (const Json& method : result.at("methods")) {
+    names.push_back(method.at("name"));
+    const bool searched = names.back().starts_with("control_") || names.back() == "eep_merge";
+    CHECK(method.at("test").contains("p_vs_prune") == searched);
+  }
+  CHECK(names == std::vector<std::string>{"full", "frequency", "control_prune_only", "control_random",
+                                          "control_eep", "eep_prune", "eep_merge"});
+  const std::string run = directory("killed");
+  for (int moment = 1; moment <= 8; ++moment) {
+    CAPTURE(moment);
+    std::filesystem::remove_all(run);
+    RunLimits limits;
+    limits.signal = SIGKILL;
+    limits.microseconds = whole * moment / 8;
+    const Outcome first = eep::test::eep({"run", file, "--output", run}, limits);
+    if (first.code == -SIGKILL) {
+      const bool begun = std::filesystem::exists(run + "/config.resolved.yaml");
+      const Outcome second = begun ? eep::test::eep({"run", file, "--resume", run})
+                                   : eep::test::eep({"run", file, "--output", run});
+      CAPTURE(second.err);
+      REQUIRE(second.code == 0);
+    }
+    CHECK(essence(run) == expected);
+  }
+}
+
 TEST_CASE("run: an interrupt checkpoints, exits 130 and resumes; a finished run is not run again") {
   TempDir directory;
   const std::string file = small_experiment(directory);
@@ -199,7 +259,7 @@ TEST_CASE("run: a sweep is one directory a combination, one table, resumable") {
     CHECK(std::filesystem::exists(one + "/" + name));
   }
   CHECK(parse_json(slurp(run + "/summary.json"), "summary.json").at("runs").size() == 4);
-  CHECK(outcome.out.find("over seeds") != std::string::npos);
+  CHECK(slurp(run + "/table.txt").find("over seeds") != std::string::npos);
   const std::string before = slurp(one + "/archive.jsonl");
   std::filesystem::remove(one + "/result.json");
   CHECK(eep::test::eep({"run", file, "--resume", run}).code == 0);
@@ -233,8 +293,8 @@ TEST_CASE("run: keeping every expert runs the merge phase alone; fewer active ex
 }
 
 TEST_CASE("run: the demo's archive is the published one") {
-  // sha256 of archive.jsonl of task letter, 4 of 8 experts; equal on every machine (docs/architecture.md,
-  // promise 1).
+  // sha256 of archive.jsonl of task letter, 4 of 8 experts, by the paper's algorithm; equal on every machine
+  // (docs/architecture.md, promise 1).
   const std::string published = "09cf3f6b43cd7445e736f0d04365c300161f0c34b85fc3873b50108ca69a054d";
   TempDir directory;
   const Outcome outcome =
@@ -242,7 +302,8 @@ TEST_CASE("run: the demo's archive is the published one") {
                       "sweep={task.name: [letter], plan.experts: [4]}", "--output", directory("demo")});
   CAPTURE(outcome.err);
   REQUIRE(outcome.code == 0);
-  const std::string archive = directory("demo") + "/task.name=letter,plan.experts=4/archive.jsonl";
+  const std::string archive =
+      directory("demo") + "/task.name=letter,plan.experts=4/controls/eep/archive.jsonl";
   REQUIRE(std::filesystem::exists(archive));
   const std::string listing = directory("sum");
   REQUIRE(std::system(("sha256sum '" + archive + "' > '" + listing + "'").c_str()) == 0);

@@ -7,7 +7,7 @@
 
 #include "experiments/calibration_cache.h"
 #include "experiments/methods.h"
-#include "experiments/study/experiment.h"
+#include "experiments/seeds.h"
 #include "loaders/json.h"
 #include "tests/experiments/process.h"
 
@@ -54,7 +54,7 @@ RunRow row_of(const std::string& task, double score, const std::string& label, c
                        {"evaluations", 3},
                        {"seconds", 0.5}});
   }
-  return {{{"task", {{"name", task}}}, {"methods", methods}}, label, without};
+  return {{{"task", {{"name", task}}}, {"methods", methods}}, label, without, ""};
 }
 
 }  // namespace
@@ -94,16 +94,27 @@ TEST_CASE("sweep: runs that differ in other fields are told apart, seeds are sum
   const Outcome outcome = eep::test::eep({"run", file, "--output", directory("run")});
   CAPTURE(outcome.err);
   REQUIRE(outcome.code == 0);
-  CHECK(count(outcome.out, "search.merge.sigma=0.1,seed=2") == 4);  // every method but full
+  const std::string table = slurp(directory("run") + "/table.txt");
+  CHECK(count(table, "search.merge.sigma=0.1,seed=2") == 4);  // every method but full
   const Json summary = parse_json(slurp(directory("run") + "/summary.json"), "summary.json");
   CHECK(summary.at("runs").size() == 4);
   size_t merged = 0;
   for (const Json& row : summary.at("over_seeds")) {
     CHECK(row.at("seeds") == 2);
+    const std::string method = row.at("method");
+    CHECK(row.contains("p_vs_full") == method.starts_with("eep_"));
+    if (method == "eep_merge") {
+      for (const char* key : {"vs_full", "vs_prune"}) {
+        const double p = row.at(std::string("p_") + key), holm = row.at(std::string("holm_") + key);
+        CHECK(p <= holm);
+        CHECK(holm <= 1.0);
+      }
+    }
     merged += row.at("method") == "eep_merge" ? 1 : 0;
   }
   CHECK(merged == 2);  // one a sigma
-  CHECK(slurp(directory("run") + "/table.txt") + "\n" + directory("run") + "\n" == outcome.out);
+  CHECK(compact_table(summary.at("over_seeds"), "eep") + "\n" + directory("run") + "\n" == outcome.out);
+  CHECK(count(outcome.out, "sort ") == 2);  // a row a sigma
 }
 
 TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
@@ -122,6 +133,40 @@ TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
   CHECK(count(table, "eep_merge") == 2);
   CHECK(count(table, "run") == 0);
   CHECK(count(result_table(rows), "seed=2") == 1);
+}
+
+TEST_CASE(
+    "tables: Holm's correction over all searched plans; the compact table names the best one-shot method") {
+  Json methods = Json::array();
+  const auto add = [&](const char* name, int experts, double score, double p) {
+    Json test{{"score", score}, {"ci95", {0.0, 1.0}}, {"p_vs_full", p}};
+    if (std::string(name) == "eep_merge") test["p_vs_prune"] = 0.03;
+    methods.push_back({{"name", name},
+                       {"experts", experts},
+                       {"parameters", 1000},
+                       {"test", test},
+                       {"evaluations", 3},
+                       {"seconds", 0.5}});
+  };
+  add("full", 8, 0.7, 1.0);
+  add("reap", 4, 0.4, 0.5);
+  add("naee", 4, 0.6, 0.5);
+  add("random", 4, 0.65, 0.5);
+  add("control_eep", 4, 0.66, 0.5);
+  add("eep_prune", 4, 0.61, 0.02);
+  add("eep_merge", 4, 0.8, 0.01);
+  const RunRow row{{{"task", {{"name", "sort"}}}, {"methods", methods}}, "", "", ""};
+  const Json summary = seeds_summary(std::span(&row, 1));
+  CHECK(summary[4].at("holm_vs_full") == 0.5);
+  CHECK(summary[5].at("holm_vs_full").get<double>() == doctest::Approx(0.04));
+  CHECK(summary[6].at("holm_vs_full").get<double>() == doctest::Approx(0.03));
+  CHECK(summary[6].at("holm_vs_prune").get<double>() == doctest::Approx(0.03));
+  CHECK(summary[5].at("p_vs_prune").is_null());
+  const std::string table = compact_table(summary, "rsgn");
+  CHECK(table.find("task  experts  full  best one-shot  prune   eep  rsgn  p vs full  p vs prune  seconds") ==
+        0);
+  CHECK(table.find("sort        4  70.0      naee 60.0   61.0  66.0  80.0       0.01        0.03      0.5") !=
+        std::string::npos);
 }
 
 TEST_CASE("calibration cache: another model, other text or other options are not taken") {
@@ -236,7 +281,7 @@ TEST_CASE("run: the same command line starts a run, goes on with it, and is done
   CHECK(eep::test::eep({"run", file, "--resume-if-there"}).code == 2);
 }
 
-TEST_CASE("run: seeds beyond 2^63 - 1 are refused as they are written, an override goes before a sweep") {
+TEST_CASE("run: seeds beyond 2^63 - 1 are refused as they are written") {
   TempDir directory;
   const std::string file = experiment(directory, "task: {name: sort, train: {limit: 4}}\n");
   for (const char* seed : {"9223372036854775808", "99999999999999999999", "-1"}) {
@@ -245,10 +290,6 @@ TEST_CASE("run: seeds beyond 2^63 - 1 are refused as they are written, an overri
     CHECK(option.code == 2);
     CHECK(option.err.find(seed) != std::string::npos);
   }
-  std::vector<std::string> notes;
-  const std::string swept = experiment(directory, "task: {name: sort}\nsweep: {seed: [1, 2]}\n");
-  CHECK(expand_sweep(swept, {"seed=5"}, &notes).size() == 1);
-  CHECK(notes == std::vector<std::string>{"seed is set to 5 and not swept"});
 }
 
 TEST_CASE("run: a search without evaluations is refused before a directory is made") {

@@ -44,7 +44,8 @@ struct RopeCase {
   int64_t rows, heads, head_dim;
   uint64_t seed;
 };
-inline constexpr RopeCase kRopeCases[] = {{1, 1, 2, 31}, {7, 3, 10, 32}, {33, 4, 32, 33}, {65, 2, 128, 34}};
+inline constexpr RopeCase kRopeCases[] = {
+    {1, 1, 2, 31}, {7, 3, 10, 32}, {33, 4, 32, 33}, {65, 2, 128, 34}, {3, 19, 12, 35}};
 inline constexpr RopeCase kRopeShapes[] = {{1024, 8, 32, 1}, {512, 32, 128, 1}};
 
 struct AttentionCase {

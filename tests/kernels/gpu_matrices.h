@@ -41,6 +41,30 @@ struct DeviceWeights {
   }
 };
 
+// Rows as round_rows makes them, [rows, row_stride_16bit(width)].
+inline std::vector<uint16_t> rows_16bit(const Floats& x, int64_t rows, int64_t width, DType dtype) {
+  const int64_t stride = row_stride_16bit(width);
+  std::vector<uint16_t> bits(static_cast<size_t>(rows * stride));
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) {
+      bits[static_cast<size_t>(row * stride + i)] = narrow(x[static_cast<size_t>(row * width + i)], dtype);
+    }
+  }
+  return bits;
+}
+
+// Whether the kernels by wgmma run here: on the host, or on a GPU of compute capability 9.0.
+inline bool wgmma_here() {
+#ifdef EEP_TEST_CUDA
+  gpu_device();
+  if (wgmma_supported_cuda()) return true;
+  MESSAGE("skipped: wgmma needs compute capability 9.0");
+  return false;
+#else
+  return true;
+#endif
+}
+
 // A chain of tensor-core steps over n products. Products of 16-bit values are exact in f32. Each addition is
 // off by at most 2 u of the sum of magnitudes: the host's twin rounds (u), tensor cores may cut off (2 u).
 inline Bounded mma_dot(const float* a, const float* b, int64_t n) {

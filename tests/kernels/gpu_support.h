@@ -1,6 +1,6 @@
-// What the tests of the GPU's kernels share: memory that a kernel reaches, and the schedules of the host
-// executor. Tests of the ops include this and name op functions alone; tests of the executor itself include
-// kernels/gpu.h too.
+// What the tests of the GPU's kernels share: memory of the device, filled and read by copies, and the
+// schedules of the host executor. Tests of the ops include this and name op functions alone; tests of the
+// executor itself include kernels/gpu.h too.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -28,19 +28,18 @@ inline const Device& gpu_device() {
   static const Device device = open_cuda(0);
   return device;
 }
-inline void* allocate_shared(size_t bytes) { return allocate_shared_cuda(bytes); }
 #else
 inline Device gpu_device() { return {}; }
-inline void* allocate_shared(size_t bytes) { return allocate_simt(bytes, Device{}); }
 #endif
 
-// n elements that host and kernels reach.
+// n elements in the device's memory; on the host executor that is the host's, which tests of the executor
+// itself write through operator[].
 template <typename T>
 class OnDevice {
  public:
   explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    data_ = static_cast<T*>(allocate_shared(count_ * sizeof(T)));
-    if (count_ > 0) std::memcpy(static_cast<void*>(data_), values.data(), count_ * sizeof(T));
+    data_ = static_cast<T*>(GPU_ROW(allocate)(allocated(count_ * sizeof(T)), gpu_device()));
+    GPU_ROW(upload)(data_, values.data(), count_ * sizeof(T), gpu_device());
   }
   explicit OnDevice(int64_t n, T value = {}) : OnDevice(std::vector<T>(static_cast<size_t>(n), value)) {}
   OnDevice(const OnDevice&) = delete;
@@ -49,16 +48,28 @@ class OnDevice {
 
   T* data() const { return data_; }
   int64_t size() const { return static_cast<int64_t>(count_); }
-  T& operator[](int64_t i) const {
-    GPU_ROW(synchronize)(gpu_device());
-    return data_[i];
-  }
+#ifdef EEP_TEST_CUDA
+  T operator[](int64_t i) const { return values()[static_cast<size_t>(i)]; }
+#else
+  T& operator[](int64_t i) const { return data_[i]; }
+#endif
   std::vector<T> values() const {
-    GPU_ROW(synchronize)(gpu_device());
-    return std::vector<T>(data_, data_ + count_);
+    std::vector<T> host(count_);
+    GPU_ROW(download)(host.data(), data_, count_ * sizeof(T), gpu_device());
+    return host;
   }
 
  private:
+  // The machine copies 16 bytes asynchronously also where fewer of them count, so device memory ends at a
+  // multiple of 16 bytes, as every matrix of the engine does; the host executor reads what counts alone.
+  static size_t allocated(size_t bytes) {
+#ifdef EEP_TEST_CUDA
+    return (bytes + 15) / 16 * 16;
+#else
+    return bytes;
+#endif
+  }
+
   size_t count_ = 0;
   T* data_ = nullptr;
 };

@@ -40,7 +40,7 @@ struct CombineProblem {
 
   CombineProblem(const RowsCase& case_, Variant variant_) : c(case_), variant(variant_) {
     Data data(c.seed);
-    slots = 1 + static_cast<int32_t>(data.below(4));
+    slots = 1 + static_cast<int32_t>(data.below(11));
     slot_out = data.floats(c.rows * slots * c.width);
     weight = data.floats(c.rows * slots);
     shared = data.floats(c.rows * c.width);

@@ -108,13 +108,15 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
   }
   for (int32_t slot = 0; slot < map.top_k; ++slot) {
     const size_t r = static_cast<size_t>(expert[slot]);
-    const double own = map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound;
+    double own = map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound;
     double expected = g[r], bound = own + kTiny;
     if (renormalise && std::fabs(sum) < static_cast<double>(kRouterTinySum)) {
       expected = 1.0 / map.top_k;
       bound = kUnit;
     } else if (renormalise) {
       expected = g[r] / sum;
+      // the exponential ends at e^-87, below which it is 0
+      own += map.space == RouterSpace::kLogits ? std::exp(-87.0) : 0;
       const double divisor = std::fabs(sum) - sum_bound;
       REQUIRE(divisor > 0);
       bound = (own + std::fabs(expected) * sum_bound) / divisor + 2 * kUnit * std::fabs(expected) + kTiny;

@@ -84,6 +84,20 @@ TEST_CASE("gpu attention: within the bound, same bits in every schedule and any 
   }
 }
 
+// Heads and lengths of released models; a row of decoding has the bits of prefill.
+TEST_CASE("gpu attention: full width") {
+#ifdef EEP_TEST_CUDA
+  const AttentionCase c{16, 4, 128, 500, 0, 59};
+#else
+  const AttentionCase c{8, 2, 128, 140, 0, 59};
+#endif
+  const Sequence s(c);
+  const Floats whole = s.run(0, c.length, {});
+  check_bounded(whole, s.expected());
+  const int64_t last = c.length - 1;
+  CHECK(same_bits(s.run(last, c.length, {100}).data(), whole.data() + last * s.width(), s.width()));
+}
+
 TEST_CASE("gpu attention: many runs in one call, decode rows among prefill") {
   for (const AttentionCase& c : kAttentionCases) {
     if (c.seed % 3 != 0) continue;  // four of them

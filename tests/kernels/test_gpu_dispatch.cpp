@@ -107,8 +107,14 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("gpu dispatch: several chunks, more groups than threads, no rows") {
+TEST_CASE(
+    "gpu dispatch: several chunks, more groups than threads or than shared memory has places, no rows") {
   Data data(171);
+  make_problem(data, 2600, 1, 12, 12, 1, 0, 0).check();
+  make_problem(data, 900, 2, 40, 2500, 3, 0, 0).check();   // a table a warp for fewer warps
+#ifndef EEP_SANITIZED                                      // minutes of one loop
+  make_problem(data, 120, 2, 40, 13000, 3, 0, 7).check();  // in device memory
+#endif
   make_problem(data, 500, 3, 40, 700, 20, 0, 0).check();
   make_problem(data, 700, 2, 8, 8, 1, 0, 90).check();
   make_problem(data, 0, 2, 8, 8, 1, 0, 0).check();

@@ -1,258 +1,30 @@
-// expert_ffn on the host executor: SwiGLU experts over sorted slots against double precision, in few-rows and
-// wide tiles, and bits that depend on the row and the expert alone.
-#include <memory>
-#include <numeric>
-
-#include "kernels/dispatch.h"
-#include "kernels/error.h"
-#include "kernels/expert_ffn.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/gpu_matrices.h"
+// expert_ffn by mma.sync: SwiGLU experts over sorted slots against double precision, in few-rows and wide
+// tiles, and bits that depend on the row and the expert alone.
+#include "tests/kernels/gpu_experts.h"
 
 using namespace eep;
 using namespace eep::test;
 
-namespace {
-
-using FfnOp = void (*)(const ExpertFfnArgs&, const Device&);
-
-// The kernels of one contract that run here: mma.sync, and on the host or a GPU of compute capability 9.0
-// wgmma.
-std::vector<FfnOp> kernels_here() {
-  std::vector<FfnOp> kernels{GPU_ROW(expert_ffn)};
-#ifdef EEP_TEST_CUDA
-  if (!expert_ffn_sm90_supported_cuda(gpu_device())) return kernels;
-#endif
-  kernels.push_back(GPU_ROW(expert_ffn_sm90));
-  return kernels;
-}
-
-struct FfnResult {
-  Floats h;    // [total, intermediate], sorted order
-  Floats out;  // [rows * slots, hidden]
-};
-
-struct Experts {
-  ExpertCase c;
-  DType dtype;
-  Floats x;
-  std::vector<std::unique_ptr<DeviceWeights>> gate, up, down;
-  std::vector<ExpertMatrices> matrices;
-  std::vector<int32_t> expert;  // [rows, slots]
-  FfnOp op = GPU_ROW(expert_ffn);
-
-  explicit Experts(const ExpertCase& case_) : c(case_), dtype(dtype_on_gpu(c.dtype)) {
-    Data data(c.seed);
-    x = data.floats(c.rows * c.hidden);
-    for (int32_t e = 0; e < c.experts; ++e) {
-      gate.push_back(weights(data, c.intermediate, c.hidden));
-      up.push_back(weights(data, c.intermediate, c.hidden));
-      down.push_back(weights(data, c.hidden, c.intermediate));
-      matrices.push_back({gate.back()->packed, up.back()->packed, down.back()->packed});
-    }
-    for (int64_t slot = 0; slot < c.rows * c.slots; ++slot) {
-      const int32_t half = c.experts / 2;
-      expert.push_back(c.skew == 1   ? 1 % c.experts
-                       : c.skew == 2 ? half + static_cast<int32_t>(data.below(c.experts - half))
-                                     : static_cast<int32_t>(data.below(c.experts)));
-    }
-  }
-  std::unique_ptr<DeviceWeights> weights(Data& data, int64_t n, int64_t k) const {
-    return std::make_unique<DeviceWeights>(data.floats(n * k), n, k, dtype);
-  }
-
-  // Slots of rows [first, first + rows), sorted by expert.
-  std::pair<std::vector<int32_t>, std::vector<int32_t>> sorted(int64_t first, int64_t rows) const {
-    std::vector<int32_t> identity(static_cast<size_t>(c.experts)), offset(static_cast<size_t>(c.experts + 1));
-    std::vector<int32_t> order(static_cast<size_t>(rows * c.slots));
-    std::iota(identity.begin(), identity.end(), 0);
-    DispatchArgs dispatch;
-    dispatch.expert = expert.data() + first * c.slots;
-    dispatch.rows = rows;
-    dispatch.slots = c.slots;
-    dispatch.group_of = identity.data();
-    dispatch.group_stride = dispatch.groups = c.experts;
-    dispatch.offset = offset.data();
-    dispatch.order = order.data();
-    dispatch_cpu(dispatch, cpu(1));
-    return {order, offset};
-  }
-
-  FfnResult run(const std::vector<int32_t>& order, const std::vector<int32_t>& offset, int64_t first,
-                int64_t rows, int64_t shift = 0) const {
-    Floats moved(static_cast<size_t>(shift));
-    moved.insert(moved.end(), x.begin() + first * c.hidden, x.begin() + (first + rows) * c.hidden);
-    const OnDevice<float> device_x(moved);
-    const OnDevice<int32_t> device_order(order), device_offset(offset);
-    const OnDevice<float> activation(rows * c.slots * c.intermediate, NAN);
-    const OnDevice<float> out(rows * c.slots * c.hidden, NAN);
-    ExpertFfnArgs args;
-    args.x = device_x.data() + shift;
-    args.slots = c.slots;
-    args.order = device_order.data();
-    args.offset = device_offset.data();
-    args.groups = c.experts;
-    args.experts = matrices.data();
-    args.hidden = c.hidden;
-    args.intermediate = c.intermediate;
-    args.activation = activation.data();
-    args.out = out.data();
-    op(args, gpu_device());
-    return {activation.values(), out.values()};
-  }
-  Floats run(int64_t first, int64_t rows) const {
-    const auto [order, offset] = sorted(first, rows);
-    return run(order, offset, first, rows).out;
-  }
-};
-
-// silu(g) * u rounded to 16 bits, from chains off by g.bound and u.bound; silu' <= 1.1, silu's own error 8 u.
-Bounded hidden_value(const Bounded& g, const Bounded& u, DType dtype) {
-  const double s = g.expected / (1 + std::exp(-g.expected)), h = s * u.expected;
-  const double s_bound = 1.1 * g.bound + 8 * kUnit * std::fabs(s);
-  const double bound =
-      s_bound * std::fabs(u.expected) + (std::fabs(s) + s_bound) * u.bound + kUnit * std::fabs(h);
-  return {h, bound + unit_16bit(dtype) * (std::fabs(h) + bound) + tiny_16bit(dtype)};
-}
-
-// The kernel of `experts` on its case against double precision.
-void check_products(const Experts& experts) {
-  const ExpertCase& c = experts.c;
-  const auto [order, offset] = experts.sorted(0, c.rows);
-  FfnResult result;
-  same_bits_in_schedules([&, &order = order, &offset = offset] {
-    result = experts.run(order, offset, 0, c.rows);
-    return result.out;
-  });
-  CHECK(same_bits(result.h, rounded(result.h, experts.dtype)));
-  const Floats x = rounded(experts.x, experts.dtype);
-  std::vector<Bounded> h, out(static_cast<size_t>(c.rows * c.slots * c.hidden));
-  for (size_t p = 0; p < order.size(); ++p) {
-    const size_t slot = static_cast<size_t>(order[p]), e = static_cast<size_t>(experts.expert[slot]);
-    const float* row = &x[slot / static_cast<size_t>(c.slots) * static_cast<size_t>(c.hidden)];
-    for (int64_t j = 0; j < c.intermediate; ++j) {
-      h.push_back(hidden_value(
-          mma_dot(row, &experts.gate[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden),
-          mma_dot(row, &experts.up[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden), experts.dtype));
-    }
-    for (int64_t i = 0; i < c.hidden; ++i) {
-      out[slot * static_cast<size_t>(c.hidden) + static_cast<size_t>(i)] =
-          mma_dot(&result.h[p * static_cast<size_t>(c.intermediate)],
-                  &experts.down[e]->values[static_cast<size_t>(i * c.intermediate)], c.intermediate);
-    }
-  }
-  check_bounded(result.h, h);
-  check_bounded(result.out, out);
-}
-
-// The kernel of `experts`: rows in batches against the whole.
-void check_batches(const Experts& experts) {
-  const ExpertCase& c = experts.c;
-  const Floats whole = experts.run(0, c.rows);
-#ifdef EEP_SANITIZED  // the code is the same for all: a size on either side of the rule for tiles
-  const std::vector<int64_t> batches{1, 17};
-#else
-  const std::vector<int64_t> batches{1, 5, 16, 17, 64};
-#endif
-  for (int64_t batch : batches) {
-    if (batch > c.rows) break;
-    const int64_t step = std::max<int64_t>(1, (c.rows - batch) / 3);
-    for (int64_t first = 0; first + batch <= c.rows; first += step) {
-      CAPTURE(batch);
-      CAPTURE(first);
-      const Floats part = experts.run(first, batch);
-      const int64_t width = c.slots * c.hidden;
-      CHECK(same_bits(part.data(), whole.data() + first * width, batch * width));
-    }
-  }
-}
-
-// A kernel's rows at odd addresses, slots left out, no order, no rows.
-void check_edges(FfnOp op) {
-  const ExpertCase c{40, 1, 2, 64, 48, DType::kBF16, 0, 78};
-  Experts experts(c);
-  experts.op = op;
-  auto [order, offset] = experts.sorted(0, c.rows);
-  const FfnResult aligned = experts.run(order, offset, 0, c.rows);
-  for (int64_t shift : {1, 2, 3}) {
-    CHECK(same_bits(experts.run(order, offset, 0, c.rows, shift).out, aligned.out));
-  }
-
-  // The last slot of the last group is not listed: nothing is written for it.
-  const size_t left_out = static_cast<size_t>(order.back());
-  std::vector<int32_t> fewer(order.begin(), order.end() - 1);
-  offset.back() -= 1;
-  const Floats out = experts.run(fewer, offset, 0, c.rows).out;
-  for (size_t i = 0; i < out.size(); ++i) {
-    const bool untouched = std::isnan(out[i]);
-    CHECK(untouched == (i / static_cast<size_t>(c.hidden) == left_out));
-  }
-
-  Experts dense(c);
-  dense.op = op;
-  dense.matrices.resize(1);
-  dense.c.experts = 1;
-  const OnDevice<float> x(dense.x), activation(c.rows * c.intermediate), y(c.rows * c.hidden);
-  const OnDevice<int32_t> both(std::vector<int32_t>{0, static_cast<int32_t>(c.rows)});
-  ExpertFfnArgs args;
-  args.x = x.data();
-  args.offset = both.data();
-  args.groups = 1;
-  args.experts = dense.matrices.data();
-  args.hidden = c.hidden;
-  args.intermediate = c.intermediate;
-  args.activation = activation.data();
-  args.out = y.data();
-  op(args, gpu_device());
-  std::fill(dense.expert.begin(), dense.expert.end(), 0);
-  CHECK(same_bits(y.values(), dense.run(0, c.rows)));
-
-  CHECK(experts.run(0, 0).empty());
-}
-
-}  // namespace
-
 TEST_CASE("gpu expert_ffn: both products within their bounds under every schedule") {
-  for (FfnOp op : kernels_here()) {
-    for (const ExpertCase& c : kExpertCases) {
-      CAPTURE(c.seed);
-      Experts experts(c);
-      experts.op = op;
-      check_products(experts);
-    }
-  }
+  check_all_products(GPU_ROW(expert_ffn));
 }
 
 TEST_CASE("gpu expert_ffn: a row has the same bits in every batch, in small and in large groups") {
-  for (FfnOp op : kernels_here()) {
-    for (const ExpertCase& c : kExpertCases) {
-      CAPTURE(c.seed);
-      Experts experts(c);
-      experts.op = op;
-      check_batches(experts);
-    }
-  }
+  check_all_batches(GPU_ROW(expert_ffn));
 }
 
 TEST_CASE("gpu expert_ffn: rows at odd addresses, slots left out, no order, no rows") {
-  for (FfnOp op : kernels_here()) check_edges(op);
+  check_edges(GPU_ROW(expert_ffn));
 }
 
-TEST_CASE("gpu expert_ffn: many groups, most of them empty") {
-  ExpertCase c{9, 2, 70, 16, 8, DType::kBF16, 0, 79};  // more than two windows of 32 groups
-  Experts experts(c);
-  for (FfnOp op : kernels_here()) {
-    experts.op = op;
-    const Floats whole = experts.run(0, c.rows);
-    for (int64_t row = 0; row < c.rows; ++row) {
-      CHECK(
-          same_bits(experts.run(row, 1).data(), whole.data() + row * c.slots * c.hidden, c.slots * c.hidden));
-    }
-  }
-}
+TEST_CASE("gpu expert_ffn: many groups, most of them empty") { check_many_groups(GPU_ROW(expert_ffn)); }
 
 TEST_CASE("gpu expert_ffn: f32 weights are refused") {
   Experts experts(ExpertCase{1, 1, 1, 8, 8, DType::kBF16, 0, 80});
   experts.matrices[0].up.dtype = DType::kF32;
   CHECK(throws_with([&] { experts.run(0, 1); }, "expert_ffn: weights of group 0 are F32"));
+}
+
+TEST_CASE("gpu expert_ffn: full width, several tiles a block, a ring that wraps many times") {
+  for (const ExpertCase& c : kFullExpertCases) check_full_width(c, GPU_ROW(expert_ffn));
 }

@@ -17,7 +17,8 @@ namespace {
 constexpr MergeCase kGpuCases[] = {{16, 6, 777, DType::kBF16, 101},   {9, 4, 64, DType::kF16, 102},
                                    {17, 1, 8, DType::kBF16, 103},     {60, 37, 600, DType::kF16, 104},
                                    {128, 20, 264, DType::kBF16, 105}, {33, 70, 130, DType::kBF16, 106},
-                                   {193, 3, 129, DType::kBF16, 107},  {512, 17, 130, DType::kF16, 108}};
+                                   {193, 3, 129, DType::kBF16, 107},  {512, 17, 130, DType::kF16, 108},
+                                   {200, 150, 130, DType::kF16, 116}, {20, 140, 260, DType::kBF16, 117}};
 
 struct Problem {
   MergeCase c;
@@ -68,6 +69,25 @@ struct Problem {
       out.insert(out.end(), bits.begin(), bits.end());
     }
     return out;
+  }
+  // Element i of merged row `row`. The split leaves u^2 of a coefficient (and what lies below the type's
+  // smallest number). A product is exact; each of the two sums an expert brings is off by at most 2 u_f32 of
+  // the sum of magnitudes (gpu_matrices.h), which lo raises by u; then one rounding. The chain of few experts
+  // is closer.
+  Bounded value(int32_t row, int64_t i) const {
+    const double u = unit_16bit(dtype);
+    Bounded value{0, tiny_16bit(dtype)};
+    double magnitude = 0;
+    for (int32_t e = 0; e < c.experts; ++e) {
+      const double factor = static_cast<double>(scale(row, e));
+      const double weight = static_cast<double>(values[static_cast<size_t>(e)][static_cast<size_t>(i)]);
+      value.expected += factor * weight;
+      magnitude += std::fabs(factor * weight);
+      value.bound += (u * u * std::fabs(factor) + tiny_16bit(dtype)) * std::fabs(weight);
+    }
+    value.bound += 2 * gamma_n(2 * c.experts) * (1 + u) * magnitude;
+    value.bound += u * (std::fabs(value.expected) + value.bound);
+    return value;
   }
   float scale(int64_t row, int32_t expert) const {
     return coefficient[static_cast<size_t>(row * c.experts + expert)];
@@ -124,32 +144,17 @@ TEST_CASE(
   }
 }
 
-// The split leaves u^2 of a coefficient (and what lies below the type's smallest number). A product is exact;
-// each of the two sums an expert brings is off by at most 2 u_f32 of the sum of magnitudes (gpu_matrices.h),
-// which lo raises by u; then one rounding.
 TEST_CASE("gpu expert_merge: many experts within the bound of split coefficients, in every schedule") {
   for (const MergeCase& c : all_cases()) {
     if (c.experts <= 16) continue;
     CAPTURE(c.seed);
     const Problem p(c);
-    const double u = unit_16bit(p.dtype);
     const auto bits = same_bits_in_schedules([&] { return p.run(0, c.rows); });
     Floats out;
     std::vector<Bounded> expected;
     for (int32_t row = 0; row < c.rows; ++row) {
       for (int64_t i = 0; i < c.elements; ++i) {
-        Bounded value{0, tiny_16bit(p.dtype)};
-        double magnitude = 0;
-        for (int32_t e = 0; e < c.experts; ++e) {
-          const double scale = static_cast<double>(p.scale(row, e));
-          const double weight = static_cast<double>(p.values[static_cast<size_t>(e)][static_cast<size_t>(i)]);
-          value.expected += scale * weight;
-          magnitude += std::fabs(scale * weight);
-          value.bound += (u * u * std::fabs(scale) + tiny_16bit(p.dtype)) * std::fabs(weight);
-        }
-        value.bound += 2 * gamma_n(2 * c.experts) * (1 + u) * magnitude;
-        value.bound += u * (std::fabs(value.expected) + value.bound);
-        expected.push_back(value);
+        expected.push_back(p.value(row, i));
         out.push_back(widen(bits[static_cast<size_t>(row * c.elements + i)], p.dtype));
       }
     }
@@ -179,7 +184,7 @@ TEST_CASE("gpu expert_merge: one-hot rows copy, with few and with many experts")
     for (int32_t e = 0; e < experts; ++e) p.coefficient[static_cast<size_t>(e * experts + e)] = 1.0f;
     const std::vector<uint16_t> merged = p.run(0, experts);
     for (int32_t e = 0; e < experts; ++e) {
-      CHECK(same_bits(merged.data() + e * 300, p.base[static_cast<size_t>(e)]->data(), 300));
+      CHECK(same_bits(merged.data() + e * 300, p.base[static_cast<size_t>(e)]->values().data(), 300));
     }
   }
 }
@@ -196,6 +201,31 @@ TEST_CASE("gpu expert_merge: more rows than one launch has coefficients for") {
   const Problem p(MergeCase{16, 800, 40, DType::kBF16, 112});
   const std::vector<uint16_t> whole = p.run(0, 800);
   CHECK(same_bits(p.run(790, 10).data(), whole.data() + 790 * 40, 400));
+}
+
+// Extents of a block's whole share and more: 8 to 4 and 128 to 64 experts.
+TEST_CASE("gpu expert_merge: full width, sampled, and each row alone") {
+#ifdef EEP_TEST_CUDA
+  const MergeCase cases[] = {{8, 4, 3 << 20, DType::kBF16, 114}, {128, 64, 3 << 16, DType::kBF16, 115}};
+#else
+  const MergeCase cases[] = {{8, 4, 40000, DType::kBF16, 114}, {128, 64, 2100, DType::kBF16, 115}};
+#endif
+  for (const MergeCase& c : cases) {
+    CAPTURE(c.seed);
+    const Problem p(c);
+    const std::vector<uint16_t> whole = p.run(0, c.rows);
+    Data data(c.seed + 900);
+    Floats out;
+    std::vector<Bounded> expected;
+    for (int sample = 0; sample < 256; ++sample) {
+      const int32_t row = static_cast<int32_t>(data.below(c.rows));
+      const int64_t i = data.below(c.elements);
+      out.push_back(widen(whole[static_cast<size_t>(row * c.elements + i)], p.dtype));
+      expected.push_back(p.value(row, i));
+    }
+    check_bounded(out, expected);
+    CHECK(same_bits(p.run(c.rows - 1, 1).data(), whole.data() + (c.rows - 1) * c.elements, c.elements));
+  }
 }
 
 TEST_CASE("gpu expert_merge: what it cannot do is refused") {

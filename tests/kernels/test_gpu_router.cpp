@@ -91,6 +91,51 @@ void check_layer(const GpuLayer& layer) {
 
 }  // namespace
 
+// 128 experts of Qwen3 over its width, dense maps among them, in more rows than a launch has blocks of.
+TEST_CASE("gpu router: full width") {
+#ifdef EEP_TEST_CUDA
+  const RouterCase c{16000, 128, 64, 8, 2048, 69};  // in tiles of 128 rows
+#else
+  const RouterCase c{40, 128, 64, 8, 2048, 69};
+#endif
+  Data data(c.seed);
+  GpuLayer layer(c.rows, c.experts, c.hidden, c.top_k, data);
+  const MixedMaps maps(c, data, layer);
+  const Routed out = layer.run(0, layer.rows);
+  check_rows(layer, out);
+  CHECK(same_bits(out.flat(), layer.run_cpu().flat()));
+  CHECK(
+      same_bits(layer.run(c.rows - 1, 1).weight.data(), out.weight.data() + (c.rows - 1) * c.top_k, c.top_k));
+}
+
+// One multiprocessor takes the wide, the square, the narrow and the few-rows tile in turn (gate_logits.h);
+// extents that do not come out even, and rows of x that do not start at 16 bytes.
+TEST_CASE("gpu router: in every tile of the product the logits are the CPU's") {
+  struct Extents {
+    int64_t rows;
+    int32_t experts;
+    int64_t hidden;
+  };
+  for (const Extents& e : {Extents{100, 100, 72},
+                           {130, 129, 36},
+                           {60, 60, 132},
+                           {60, 8, 300},
+                           {150, 5, 128},
+                           {20, 20, 200},
+                           {100, 100, 33}}) {
+    CAPTURE(e.hidden);
+    for (DType dtype : {DType::kBF16, DType::kF16}) {
+      Data data(75);
+      GpuLayer layer(e.rows, e.experts, e.hidden, 2, data, dtype);
+      std::vector<int32_t> kept(static_cast<size_t>(e.experts));
+      for (int32_t r = 0; r < e.experts; ++r) kept[static_cast<size_t>(r)] = r;
+      layer.maps = {{kept.data(), nullptr, e.experts, 2, RouterSpace::kLogits}};
+      CHECK(same_bits(same_bits_in_schedules([&] { return layer.run(0, layer.rows).flat(); }),
+                      layer.run_cpu().flat()));
+    }
+  }
+}
+
 TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in one launch") {
   for (const RouterCase& c : kRouterCases) {
     for (bool renormalise : {true, false}) {

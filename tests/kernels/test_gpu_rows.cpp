@@ -4,10 +4,11 @@
 #include <type_traits>
 
 #include "kernels/embed.h"
+#include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
-#include "tests/kernels/gpu_support.h"
+#include "tests/kernels/gpu_matrices.h"
 #include "tests/kernels/op_problems.h"
 
 using namespace eep;
@@ -53,6 +54,17 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
     Floats on_cpu(x.size());
     rmsnorm_cpu({x.data(), c.rows, c.width, weight.data(), 1e-5f, on_cpu.data()}, cpu(1));
     CHECK(same_bits(out, on_cpu));
+    for (DType dtype : {DType::kBF16, DType::kF16}) {  // in 16 bits as well, or alone
+      const OnDevice<float> in(x), again(c.rows * c.width);
+      const OnDevice<uint16_t> bits(c.rows * row_stride_16bit(c.width)), alone(bits.size());
+      GPU_ROW(rmsnorm)
+      ({in.data(), c.rows, c.width, on_device.data(), 1e-5f, again.data(), bits.data(), dtype}, gpu_device());
+      GPU_ROW(rmsnorm)
+      ({in.data(), c.rows, c.width, on_device.data(), 1e-5f, nullptr, alone.data(), dtype}, gpu_device());
+      CHECK(same_bits(again.values(), out));
+      CHECK(same_bits(bits.values(), rows_16bit(out, c.rows, c.width, dtype)));
+      CHECK(same_bits(alone.values(), bits.values()));
+    }
     const OnDevice<float> in_place(x);
     GPU_ROW(rmsnorm)
     ({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, gpu_device());
@@ -88,6 +100,82 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
   }
 }
 
+TEST_CASE(
+    "gpu rope: a norm of every head has the bits of rmsnorm and rope one after the other, on the CPU too") {
+  for (const RopeCase& c : kRopeCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const RopeTable table = rope_table(100, c.head_dim, 1e4);
+    const int64_t heads = c.rows * c.heads;
+    const Floats x = data.floats(heads * c.head_dim, 3.0f), norm = data.floats(c.head_dim);
+    const OnDevice<float> cosine(table.cosine), sine(table.sine), weight(norm);
+    std::vector<int32_t> position;
+    for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
+    RopeArgs args{nullptr,          c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(),
+                  table.sine.data()};
+    Floats expected(x.size());
+    rmsnorm_cpu({x.data(), heads, c.head_dim, norm.data(), 1e-5f, expected.data()}, cpu(1));
+    args.x = expected.data();
+    rope_cpu(args, cpu(1));
+
+    args.norm = norm.data();
+    args.eps = 1e-5f;
+    for (const int threads : {1, 3}) {
+      Floats on_cpu = x;
+      args.x = on_cpu.data();
+      rope_cpu(args, cpu(threads));
+      CHECK(same_bits(on_cpu, expected));
+    }
+    args.cosine = cosine.data();
+    args.sine = sine.data();
+    args.norm = weight.data();
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> in_place(x);
+      args.x = in_place.data();
+      GPU_ROW(rope)(args, gpu_device());
+      return in_place.values();
+    });
+    CHECK(same_bits(out, expected));
+  }
+}
+
+TEST_CASE("gpu kv_scatter: each row's keys and values at their places, nothing else, on the CPU too") {
+  for (const RowsCase& c : kRowsCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats k = data.floats(c.rows * c.width), v = data.floats(c.rows * c.width);
+    // Places in reverse order with a row between them, values behind the keys.
+    const int64_t values_at = 2 * c.rows * c.width;
+    const Floats before = data.floats(2 * values_at);
+    Floats expected = before;
+    const auto place = [&](int64_t row) { return (2 * (c.rows - row) - 1) * c.width; };
+    for (int64_t row = 0; row < c.rows; ++row) {
+      std::copy_n(k.begin() + row * c.width, c.width, expected.begin() + place(row));
+      std::copy_n(v.begin() + row * c.width, c.width, expected.begin() + values_at + place(row));
+    }
+    const auto places_in = [&](float* cache) {
+      std::vector<KvPlace> places;
+      for (int64_t row = 0; row < c.rows; ++row)
+        places.push_back({cache + place(row), cache + values_at + place(row)});
+      return places;
+    };
+    const OnDevice<float> keys(k), values(v);
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> cache(before);
+      const std::vector<KvPlace> places = places_in(cache.data());
+      GPU_ROW(kv_scatter)({keys.data(), values.data(), places.data(), c.rows, c.width}, gpu_device());
+      return cache.values();
+    });
+    CHECK(same_bits(out, expected));
+    for (const int threads : {1, 3}) {
+      Floats cache = before;
+      const std::vector<KvPlace> places = places_in(cache.data());
+      kv_scatter_cpu({k.data(), v.data(), places.data(), c.rows, c.width}, cpu(threads));
+      CHECK(same_bits(cache, expected));
+    }
+  }
+}
+
 TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and without gate, shared outputs") {
   for (const RowsCase& c : kRowsCases) {
     for (CombineProblem::Variant variant : CombineProblem::kVariants) {
@@ -112,6 +200,12 @@ TEST_CASE("gpu combine: weighted slots, skipped slots, shared expert with and wi
       same_bits_in_batches(out, c.rows, c.width, run);
       CHECK(same_bits(out, problem.run_cpu(0, c.rows, cpu(1))));
       check_bounded(out, problem.expected());
+      Floats behind = problem.residual;  // rows that do not start at 16 bytes
+      behind.insert(behind.begin(), 7.0f);
+      const OnDevice<float> shifted(behind);
+      GPU_ROW(combine)(problem.args(0, c.rows, shifted.data() + 1, on_device), gpu_device());
+      std::copy(out.begin(), out.end(), behind.begin() + 1);
+      CHECK(same_bits(shifted.values(), behind));
     }
   }
 }

@@ -25,9 +25,9 @@ Floats run_score(const Floats& x, const std::vector<int32_t>& index, const std::
   args.out = out.data();
   GPU_ROW(score)(args, gpu_device());
   Floats flat;
-  for (int64_t p = 0; p < count; ++p) {
-    flat.push_back(out[p].log_probability);
-    flat.push_back(static_cast<float>(out[p].argmax));
+  for (const TokenScore& score : out.values()) {
+    flat.push_back(score.log_probability);
+    flat.push_back(static_cast<float>(score.argmax));
   }
   return flat;
 }
@@ -52,6 +52,30 @@ TEST_CASE("gpu score: log-probability and arg-max, same bits in every schedule a
                       out.data() + 2 * first, 2 * count));
     }
     wanted.check(c, x, w.values, out, 2, 64 * kUnit);  // mma_dot; more partial sums
+  }
+}
+
+// The vocabulary of Qwen. Arg-max and log-probability of each row against all logits in double precision.
+TEST_CASE("gpu score: full width") {
+#ifdef EEP_TEST_CUDA
+  const ScoreCase cases[] = {{40, 151936, 512, DType::kBF16, 88}, {300, 32000, 256, DType::kF16, 89}};
+#elif defined(EEP_SANITIZED)
+  const ScoreCase cases[] = {{2, 20000, 16, DType::kBF16, 88}};
+#else
+  const ScoreCase cases[] = {{2, 151936, 16, DType::kBF16, 88}};
+#endif
+  for (const ScoreCase& c : cases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats x = rounded(data.floats(c.hidden, 2.0f), c.dtype);
+    const DeviceWeights w(data.floats(c.vocabulary * c.hidden), c.vocabulary, c.hidden, c.dtype);
+    const ScorePositions wanted({2, c.vocabulary, c.hidden, c.dtype, c.seed}, 1, data);
+    const ScoreCase two{2, c.vocabulary, c.hidden, c.dtype, c.seed};
+    wanted.check(two, x, w.values, run_score(x, wanted.index, wanted.target, w, 0, 2), 2, 64 * kUnit);
+    const Floats many = data.floats(c.count * c.hidden, 2.0f);
+    const Floats whole = run_score(many, {}, {}, w, 0, c.count);
+    const Floats last(many.end() - c.hidden, many.end());
+    CHECK(same_bits(run_score(last, {}, {}, w, 0, 1).data(), whole.data() + 2 * (c.count - 1), 2));
   }
 }
 

@@ -171,18 +171,18 @@ __global__ void hand_over(int* sum, int rounds) {
   const int warp = threadIdx.x / 32;
   if (warp < 2) {
     for (int round = 0; round < rounds; ++round) {
-      if (round > 0) barrier_sync(2, 128);
+      if (round > 0) bar_sync(2, 128);
       place[threadIdx.x] = round + static_cast<int>(threadIdx.x);
-      barrier_arrive(1, 128);
+      bar_arrive(1, 128);
     }
   } else if (warp < 4) {
     for (int round = 0; round < rounds; ++round) {
       if (kWaits)
-        barrier_sync(1, 128);
+        bar_sync(1, 128);
       else
-        barrier_arrive(1, 128);
+        bar_arrive(1, 128);
       sum[threadIdx.x - 64] += place[127 - threadIdx.x];
-      if (round + 1 < rounds) barrier_arrive(2, 128);
+      if (round + 1 < rounds) bar_arrive(2, 128);
     }
   }
 }
@@ -192,11 +192,11 @@ SIMT_CASE("simt: named barriers order some of the warps") {
   for (int i = 0; i < 64; ++i) CHECK(sum[i] == 2 * (10 + 5 * (63 - i)));
 }
 
-__global__ void wait_alone() { barrier_sync(3, 64); }
-__global__ void barrier_zero() { barrier_sync(0, 32); }
-__global__ void two_counts() { barrier_sync(1, threadIdx.x < 32 ? 64 : 96); }
+__global__ void wait_alone() { bar_sync(3, 64); }
+__global__ void barrier_zero() { bar_sync(0, 32); }
+__global__ void two_counts() { bar_sync(1, threadIdx.x < 32 ? 64 : 96); }
 __global__ void arrive_alone() {
-  if (threadIdx.x < 32) barrier_arrive(1, 64);
+  if (threadIdx.x < 32) bar_arrive(1, 64);
 }
 SIMT_CASE("simt: impossible named barriers are refused") {
   CHECK(throws_with([] { run(wait_alone, {1, 32}); }, "threads 0-31 at named barrier test_simt.cpp:"));

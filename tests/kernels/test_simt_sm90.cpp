@@ -75,8 +75,8 @@ __global__ void copy_box(const gpu::TensorMap map, Box box, uint16_t* out) {
   if (threadIdx.x == 0) mbarrier_init(full, 1);
   __syncthreads();
   if (threadIdx.x == 0) {
-    if (kFault != kNotExpected) mbarrier_expect(full, 2 * kBoxElements);
-    tensor_copy(kFault == kOddPlace ? tile + 64 : tile, &map, box.x, box.y, box.z, full);
+    if (kFault != kNotExpected) mbarrier_expect_tx(full, 2 * kBoxElements);
+    cp_async_bulk_tensor_3d(kFault == kOddPlace ? tile + 64 : tile, &map, box.x, box.y, box.z, full);
     mbarrier_arrive(full);
   }
   if (kFault == kNobodyWaits) return;
@@ -136,6 +136,23 @@ TEST_CASE("tensor maps: matrices at any addresses are planes of one tensor") {
       "weights lie too far apart for one tensor map"));
 }
 
+TEST_CASE("tensor maps: matrices of two allocations, however far apart, are planes of two tensors") {
+  const auto at = [](uintptr_t address) { return reinterpret_cast<const uint16_t*>(address); };
+  const uintptr_t far = uintptr_t{0x7f} << 40;
+  const gpu::AddressHalves two =
+      gpu::address_halves({at(far + 0x80), at(0x3000), at(0x1000), at(far + 0x40), at(0x2000)}, 640);
+  CHECK(two.half[0].first == 0x1000);
+  CHECK(two.half[0].step == 0x1000);
+  CHECK(two.half[1].first == far + 0x40);
+  CHECK(two.half[1].step == 0x40);
+  CHECK(two.place(at(0x3000)) == 4);  // plane 2 of the first
+  CHECK(two.place(at(far + 0x40)) == 1);
+  CHECK(two.place(at(far + 0x80)) == 3);
+  const gpu::AddressHalves same = gpu::address_halves({at(4096), at(4096)}, 640);
+  CHECK(same.place(at(4096)) == 0);
+  CHECK(same.half[1].count == 1);
+}
+
 // ---- wgmma -------------------------------------------------------------------------------------------
 constexpr int kM = 64, kN = 256, kK = 64;
 enum ProductFault { kMultiplied, kNotAwaited, kNotCommitted, kOperandsReplaced };
@@ -148,7 +165,7 @@ __global__ void multiply(const uint16_t* a, const uint16_t* b,
   const int t = threadIdx.x, warp = t / 32, lane = t % 32;
   for (int i = t; i < kM * kK; i += 128) a_tile[8 * swizzled_piece<64>(i / kK, i % kK / 8) + i % 8] = a[i];
   for (int i = t; i < kN * kK; i += 128) b_tile[8 * swizzled_piece<64>(i / kK, i % kK / 8) + i % 8] = b[i];
-  fence_async_shared();
+  fence_proxy_async();
   __syncthreads();
   float d[32][4];
   wgmma_fence();

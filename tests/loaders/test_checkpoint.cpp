@@ -370,7 +370,7 @@ TEST_CASE("config: spellings of transformers 4 and 5") {
 TEST_CASE("config: what cannot be computed is refused by name") {
   refuse_config(
       "mixtral", "model_type", "llama",
-      "model_type: architecture not supported (expected mixtral, qwen2_moe or qwen3_moe, got llama)");
+      "model_type: architecture not supported (expected one of mixtral, qwen2_moe, qwen3_moe, got llama)");
   refuse_config("mixtral", "hidden_act", "gelu",
                 "hidden_act: activation not supported (expected silu, got gelu)");
   refuse_config("mixtral", "quantization_config", {{"quant_method", "fp8"}},

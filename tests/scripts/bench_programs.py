@@ -42,9 +42,9 @@ def check(good, what):
 def check_ops(scratch):
     counts = []
     for device in ("cpu", "simt"):
-        table, page = scratch / "ops.csv", scratch / "ops.md"
+        table, page = scratch / f"{device}.csv", scratch / f"{device}.md"  # a file that is there would go on
         run(BENCH_DEVICE, "--device", device, "--tiny", "--csv", table, "--markdown", page)
-        rows = list(csv.DictReader(table.open()))
+        rows = [row for row in csv.DictReader(table.open()) if row["id"] not in ("ceiling", "note")]
         counts.append(len(rows))
         check({row["id"] for row in rows} == {f"B{i}" for i in range(1, 7)}, f"{device}: cases are missing")
         check(all(row["bitwise"] == "same" for row in rows), f"{device}: two runs of a case differ")

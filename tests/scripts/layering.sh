@@ -9,7 +9,7 @@ while IFS= read -r file; do
   case $room in
     kernels) allowed='kernels/' ;;
     engine) allowed='engine/|kernels/' ;;
-    es) allowed='es/|engine/expert_plan\.h"|engine/expert_statistics\.h"|kernels/noise\.h"|kernels/error\.h"' ;;
+    es) allowed='es/|engine/expert_plan\.h"|engine/expert_statistics\.h"|kernels/noise\.h"|kernels/scalar_math\.h"|kernels/error\.h"' ;;
     loaders) allowed='loaders/|engine/|kernels/' ;;
     experiments) allowed='experiments/|es/|loaders/|engine/|kernels/' ;;
     *) continue ;;

@@ -46,14 +46,24 @@ mutant() {
   fi
 }
 
-mutant router router 'no barrier before the tiles are refilled' 's/__syncthreads\(\);( *\/\/ nobody reads the tiles)/\1/'
-mutant router router 'no barrier between logits and selection' 's/__syncthreads\(\);( *\/\/ the block.s logits)/\1/'
-mutant router router 'one expert too many' 's/c < args\.experts\)/c <= args.experts)/'
+mutant router router 'no barrier before a stage is refilled' 's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gate_logits.h
+mutant router router 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gate_logits.h
+mutant router router 'one expert too many' 's/first_expert \+ column < args\.experts/first_expert + column <= args.experts/' gate_logits.h
+mutant router router 'no gate' 's/, 2 \* inside\)/, 0)/' gate_logits.h
+mutant router router 'the last k left out' 's/k < depth; \+\+k/k + 1 < depth; ++k/' gate_logits.h
+mutant router router 'a map that is not transposed' 's/e \* kept \+ r\)\]/r * experts + e)]/'
 mutant router router 'half the mask' 's/__reduce_min_sync\(~0u/__reduce_min_sync(0xffffu/'
-mutant router router 'ties to the higher index' 's/key > best\)/key >= best)/'
+mutant router router 'ties to the higher index' 's/key\[i\] > best\)/key[i] >= best)/'
 mutant dispatch dispatch 'a rank that counts the lane itself' 's/\(1u << lane\) - 1/(2u << lane) - 1/'
 mutant dispatch dispatch 'no warp barrier before the next position moves' 's/__syncwarp\(\);( *\/\/ all have read)/\1/'
-mutant dispatch dispatch 'no barrier in the scan' 's/__syncthreads\(\);( *\/\/ all have read)/\1/'
+mutant dispatch dispatch 'no barrier in the scan' 's/__syncthreads\(\);( *\/\/ the sums of all warps)/\1/'
+mutant dispatch dispatch 'counting before all counts are zero' 's/__syncthreads\(\);( *\/\/ all counts are zero)/\1/'
+mutant dispatch dispatch 'counts stored before all slots are counted' 's/__syncthreads\(\);( *\/\/ all slots are counted)/\1/'
+mutant dispatch dispatch 'counting before the counts of a warp are zero' 's/__syncwarp\(\);( *\/\/ its counts are zero)/\1/'
+mutant dispatch dispatch 'sums before all warps have counted' 's/__syncthreads\(\);( *\/\/ all warps have counted)/\1/'
+mutant dispatch dispatch 'placing before all warps have places' 's/__syncthreads\(\);( *\/\/ the first places of all warps)/\1/'
+mutant dispatch dispatch 'a bit of the group left out' 's/bit < bits/bit + 1 < bits/'
+mutant dispatch dispatch 'a slot beyond a share' 's/slot < end \? group/slot <= end ? group/'
 mutant expert_stats expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
 mutant score score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
@@ -66,24 +76,43 @@ mutant expert_ffn expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up :
 mutant expert_ffn expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
   expert_ffn_groups.h
 mutant expert_ffn expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
-mutant expert_ffn_sm90 expert_ffn 'a stage is refilled while it is read' 's/mbarrier_wait\(stages\.empty.*$//'
-mutant expert_ffn_sm90 expert_ffn 'a stage is read before it is full' 's/mbarrier_wait\(stages\.full.*$//'
-mutant expert_ffn_sm90 expert_ffn 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/'
-mutant expert_ffn_sm90 expert_ffn 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//'
-mutant expert_ffn_sm90 expert_ffn 'half the bytes announced' 's/mbarrier_expect\(full, 2 \*/mbarrier_expect(full,/'
-mutant expert_ffn_sm90 expert_ffn 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
-mutant expert_ffn_sm90 expert_ffn 'the second half of down is the first' 's/column \+ HopperTile::kBoxRows,/column,/'
-mutant expert_ffn_sm90 expert_ffn 'sums of the tile before' 's/step > 0 \|\| part > 0/true/'
-mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], part\[i\]\[p\]/Half::mma(sum[i][j], part[i][0]/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' wgmma_tile.h
+mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
 mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
-mutant expert_merge expert_merge 'the last row block left out' 's/block < row_blocks;/block + 1 < row_blocks;/'
+mutant expert_merge expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
+mutant expert_merge expert_merge 'a row block is refilled while it is read' 's/__syncthreads\(\);( *\/\/ the row block is)/\1/'
+mutant expert_merge expert_merge 'no barrier before rows are staged' 's/__syncthreads\(\);( *\/\/ nobody reads the rows)/\1/'
+mutant expert_merge expert_merge 'staged rows read before they are complete' 's/__syncthreads\(\);( *\/\/ the staged rows)/\1/'
+mutant expert_merge expert_merge 'the coefficients of the same rows again' 's/chunk_of\(min\(round \+ 1, rounds - 1\)\)/chunk_of(round)/'
+mutant expert_merge expert_merge 'the last row left out' 's/row < args\.rows \? args\.merged/row + 1 < args.rows ? args.merged/'
 mutant expert_merge expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
-mutant attention attention 'a key of the future' 's/position \+ 1 : 0, -INFINITY/position + 2 : 0, -INFINITY/'
-mutant attention attention 'a window one key too long' 's/position - args\.window \+ 1\)/position - args.window)/'
-mutant attention attention 'no barrier before the keys are replaced' 's/__syncthreads\(\);( *\/\/ the previous block)/\1/'
-mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\[h\]\.sum, rescale\[h\], total\)/state[h].sum + total/'
-mutant attention attention 'the low halves of keys left out' 's/mma_bf16\(d, a\[0\], b_lo\);//'
-mutant rmsnorm rows 'a column that is skipped' 's/int64_t i = lane; i < dim/int64_t i = lane; i + 1 < dim/'
+mutant attention attention 'a key of the future' 's/first_position \+ 1 - block/first_position + 2 - block/' attention_tile.h
+mutant attention attention 'a window one key too long' 's/ahead - args\.window : /ahead - args.window - 1 : /' attention_tile.h
+mutant attention attention 'no barrier before the keys are multiplied' 's/__syncthreads\(\);( *\/\/ the keys are split)/\1/' attention_wide.h
+mutant attention attention 'no barrier before the values are multiplied' 's/__syncthreads\(\);( *\/\/ the values are split)/\1/' attention_wide.h
+mutant attention attention 'no barrier before the maxima are read' 's/__syncthreads\(\);( *\/\/ the maxima)/\1/'
+mutant attention attention 'no barrier before fragments are read' 's/__syncthreads\(\);( *\/\/ sums and fragments)/\1/'
+mutant attention attention 'keys of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the keys)/\1/'
+mutant attention attention 'values of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the values)/\1/'
+mutant attention attention 'keys of a wide tile never waited for' '/void split_keys/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention attention 'values of a wide tile never waited for' '/void split_values/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
+mutant attention attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
+mutant rmsnorm rows 'a column that is skipped' 's/int i = lane; i < dim/int i = lane; i + 1 < dim/'
+mutant rope rows 'heads beyond one pass left out' 's/first \+= halves/first += heads/'
+mutant rope rows 'the second half of a head not normalised' 's/b = b \* scale \* args\.norm\[i \+ pairs\];//'
+mutant rope rows 'a head without its last element in the sum' 's/inside \? 2 \* pairs : 0/inside ? 2 * pairs - 1 : 0/'
+mutant combine rows 'slots beyond those read together left out' 's/first \+= kAhead\)/first += args.slots)/'
+mutant combine rows 'vectors where rows do not start at 16 bytes' 's/args\.hidden % 4 == 0/true/'
+mutant kv_scatter rows 'keys where values belong' 's/values \? args\.v : args\.k/values ? args.k : args.v/'
 mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
 mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
 mutant gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'

@@ -69,7 +69,8 @@ def kernels(image):
 
 def short(mangled, name):
     """file:kernel<arguments>."""
-    file = re.search(r"_GLOBAL__N__[0-9a-f]+_\d+_([a-z_0-9]+)_cu_", mangled).group(1)
+    found = re.search(r"_GLOBAL__N__[0-9a-f]+_\d+_([a-z_0-9]+)_cu_", mangled)
+    file = found.group(1) if found else "header"  # of a kernel that a header has, and no file for itself
     name = re.sub(r"eep::gpu_cuda::|eep::|\(anonymous namespace\)::|^void | ", "", name)
     return file + ":" + re.sub(r"(<.*>)?\((?!\w+\)\d).*", r"\1", name)
 

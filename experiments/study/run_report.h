@@ -1,0 +1,23 @@
+// run_report: what a run leaves for people: the table, and the summary of a sweep.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/run_directory.h"
+#include "experiments/study/experiment.h"
+#include "loaders/json.h"
+
+namespace eep {
+
+bool is_sweep(const std::vector<Combination>& combinations);
+
+// result.json of a finished combination. Throws Error(kData) where it lacks what the tables read.
+Json read_result(const std::string& file);
+
+// Writes table.txt, and of a sweep summary.json; results: [combinations]. Returns the table to
+// show: of a sweep the compact one.
+std::string write_report(const RunDirectory& directory, const std::vector<Combination>& combinations,
+                         const std::vector<Json>& results);
+
+}  // namespace eep

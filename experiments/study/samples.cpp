@@ -1,0 +1,31 @@
+#include "experiments/study/samples.h"
+
+#include "loaders/extract.h"
+#include "loaders/json.h"
+
+namespace eep {
+
+std::string samples_lines(const Requests& requests, const SplitResult& result,
+                          const std::vector<std::string>* texts) {
+  const Task& task = requests.task();
+  std::string lines;
+  for (size_t i = 0; i < result.items.size(); ++i) {
+    const Item& item = requests.items()[i];
+    const ItemScore& score = result.items[i];
+    Json line{{"item", i}, {"prompt", item.prompt}};
+    if (task.kind == TaskKind::kMultipleChoice) {
+      line["target"] = item.choices[static_cast<size_t>(item.label)];
+      line["prediction"] = item.choices[static_cast<size_t>(score.prediction)];
+    } else {
+      line["target"] = item.references;
+      line["output"] = texts == nullptr ? requests.output_text(score.output) : texts->at(i);
+      if (texts != nullptr) line["answer"] = extract_answer(task.extract, texts->at(i));
+    }
+    line["score"] = score.metric;
+    line["right_loglik"] = score.right_loglik;
+    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  return lines;
+}
+
+}  // namespace eep

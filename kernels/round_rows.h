@@ -1,0 +1,22 @@
+// round_rows: rows of f32 as the GPU's matrix products read them, rounded to nearest even to the weights'
+// 16-bit dtype. One pass for all products of the rows: the rounding is the one that each of them would make.
+#pragma once
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace eep {
+
+struct RoundRowsArgs {
+  const float* x = nullptr;  // [rows, width]
+  int64_t rows = 0;
+  int64_t width = 0;
+  DType dtype = DType::kBF16;  // or kF16
+  uint16_t* out = nullptr;     // [rows, row_stride_16bit(width)], zeros beyond width
+};
+
+// All pointers are device memory. The CPU's products read f32 and need none of this.
+void round_rows_simt(const RoundRowsArgs& args, const Device& device);
+void round_rows_cuda(const RoundRowsArgs& args, const Device& device);
+
+}  // namespace eep
