@@ -4,8 +4,6 @@
 
 #include <sstream>
 
-#include "loaders/checkpoint.h"
-#include "loaders/finite.h"
 #include "loaders/json.h"
 #include "loaders/plan_io.h"
 
@@ -19,7 +17,6 @@ Parity parity_named(const std::string& name) {
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
                                          const std::string& parity) {
   const CommonOptions& options = context.options;
-  require_finite(load_checkpoint(path));
   auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory,
                                               parity_named(parity));
   if (model->dtype() != model->config().dtype) {
