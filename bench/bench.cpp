@@ -12,7 +12,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "kernels/cpu_target.h"
+#include "kernels/cpu/cpu_target.h"
 
 namespace eep::bench {
 

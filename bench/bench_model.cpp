@@ -19,9 +19,9 @@
 #include "bench/synthetic_model.h"
 #include "engine/forward.h"
 #include "engine/weight_plan.h"
-#include "experiments/command_line.h"
-#include "experiments/options.h"
-#include "loaders/json.h"
+#include "experiments/program/command_line.h"
+#include "experiments/program/options.h"
+#include "loaders/formats/json.h"
 
 namespace eep {
 namespace {

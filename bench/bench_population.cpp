@@ -15,11 +15,11 @@
 #include <iostream>
 #include <random>
 
-#include "experiments/evaluator.h"
-#include "experiments/model_context.h"
+#include "experiments/study/evaluator.h"
 #include "experiments/study/experiment.h"
-#include "loaders/json.h"
-#include "loaders/plan_io.h"
+#include "experiments/study/model_context.h"
+#include "loaders/formats/json.h"
+#include "loaders/models/plan_io.h"
 
 namespace eep {
 namespace {

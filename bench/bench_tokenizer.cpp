@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "bench/bench.h"
-#include "kernels/error.h"
-#include "loaders/file.h"
-#include "loaders/tokenizer.h"
+#include "kernels/common/error.h"
+#include "loaders/formats/file.h"
+#include "loaders/text/tokenizer.h"
 
 namespace {
 

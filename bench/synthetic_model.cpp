@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "kernels/error.h"
-#include "kernels/tile_schedule.h"
-#include "loaders/config_json.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/tile_schedule.h"
+#include "loaders/models/config_json.h"
 
 namespace eep::bench {
 namespace {

@@ -7,32 +7,11 @@
 #include <numeric>
 
 #include "engine/observe.h"
-#include "kernels/scalar_math.h"
+#include "kernels/common/scalar_math.h"
+#include "kernels/common/subsets.h"
 
 namespace eep {
 namespace {
-
-double choose(int64_t n, int64_t k) {
-  double product = 1;
-  for (int64_t i = 1; i <= k; ++i)
-    product = product * static_cast<double>(n - k + i) / static_cast<double>(i);
-  return std::round(product);
-}
-
-std::vector<std::vector<int32_t>> all_subsets(int32_t n, int32_t k) {
-  std::vector<std::vector<int32_t>> subsets;
-  std::vector<int32_t> subset(static_cast<size_t>(k));
-  std::iota(subset.begin(), subset.end(), 0);
-  while (true) {
-    subsets.push_back(subset);
-    int32_t i = k - 1;
-    while (i >= 0 && subset[static_cast<size_t>(i)] == n - k + i) --i;
-    if (i < 0) return subsets;
-    ++subset[static_cast<size_t>(i)];
-    for (int32_t j = i + 1; j < k; ++j)
-      subset[static_cast<size_t>(j)] = subset[static_cast<size_t>(j - 1)] + 1;
-  }
-}
 
 struct Choice {
   int32_t expert;
@@ -156,7 +135,7 @@ class Calibrator : public MixtureObserver {
       SubsetErrors errors;
       errors.kept = kept;
       const int32_t experts = static_cast<int32_t>(config_.num_experts);
-      errors.exhaustive = choose(experts, kept) <= static_cast<double>(options_.max_exhaustive);
+      errors.exhaustive = binomial(experts, kept) <= options_.max_exhaustive;
       errors.subsets = errors.exhaustive ? all_subsets(experts, kept) : options_.sample_subsets(index, kept);
       errors.error.assign(errors.subsets.size(), 0.0);
       layer.subset_errors.push_back(std::move(errors));

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/tensor.h"
 #include "kernels/rope.h"
-#include "kernels/tensor.h"
 
 namespace eep {
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <string>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 

@@ -7,7 +7,7 @@
 
 #include "engine/chunk_pass.h"
 #include "engine/forward_state.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

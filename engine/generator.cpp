@@ -7,7 +7,7 @@
 #include "engine/forward.h"
 #include "engine/forward_state.h"
 #include "engine/layer_pass.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

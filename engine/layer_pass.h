@@ -14,7 +14,7 @@
 #include "engine/ops.h"
 #include "engine/taps.h"
 #include "engine/weights.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 

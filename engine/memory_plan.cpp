@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "engine/merge_buffer.h"
-#include "kernels/error.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep {
 namespace {

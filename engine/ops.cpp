@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "engine/kernel_path.h"
-#include "kernels/cpu_memory.h"
-#include "kernels/error.h"
-#include "kernels/gpu_memory.h"
-#include "kernels/gpu_pack.h"
+#include "kernels/common/error.h"
+#include "kernels/cpu/cpu_memory.h"
+#include "kernels/gpu/gpu_memory.h"
+#include "kernels/gpu/gpu_pack.h"
 
 namespace eep {
 namespace {

@@ -7,7 +7,7 @@
 #include "engine/memory_plan.h"
 #include "engine/merge_buffer.h"
 #include "engine/weights.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "kernels/float16.h"
+#include "kernels/common/float16.h"
 
 namespace eep {
 namespace {

@@ -13,9 +13,9 @@
 #include "engine/ops.h"
 #include "engine/raw_model.h"
 #include "engine/weight_plan.h"
-#include "kernels/device.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 #include "kernels/expert_ffn.h"
-#include "kernels/tensor.h"
 
 namespace eep {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "es/algorithms.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

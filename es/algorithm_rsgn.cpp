@@ -13,7 +13,7 @@
 #include "es/coordinates.h"
 #include "es/gauss_newton.h"
 #include "es/rsgn.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

@@ -8,7 +8,7 @@
 #include "es/coordinates.h"
 #include "es/random.h"
 #include "es/snes.h"
-#include "kernels/scalar_math.h"
+#include "kernels/common/scalar_math.h"
 
 namespace eep {
 namespace {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 

@@ -11,7 +11,7 @@
 #include <numeric>
 
 #include "es/random.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

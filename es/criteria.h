@@ -66,10 +66,6 @@ ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& crit
                        const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space);
 
-// C(n, k), INT64_MAX if it is larger.
-int64_t binomial(int32_t n, int32_t k);
-// All subsets of `kept` of `experts`, ascending, in lexicographic order.
-std::vector<std::vector<int32_t>> all_subsets(int32_t experts, int32_t kept);
 // `count` different subsets, ascending: first `always` (duplicates dropped), then uniform draws. All of them,
 // in lexicographic order, where there are no more than `count`.
 std::vector<std::vector<int32_t>> sample_subsets(int32_t experts, int32_t kept, int64_t count, uint64_t seed,

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/error.h"
-#include "kernels/scalar_math.h"
+#include "kernels/common/error.h"
+#include "kernels/common/scalar_math.h"
 
 namespace eep {
 namespace {

@@ -11,7 +11,8 @@
 
 #include "es/bytes.h"
 #include "es/criteria.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/common/subsets.h"
 
 namespace eep {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "es/random.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

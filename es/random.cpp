@@ -6,8 +6,8 @@
 #include <numeric>
 #include <utility>
 
-#include "kernels/error.h"
-#include "kernels/noise.h"
+#include "kernels/common/error.h"
+#include "kernels/common/philox.h"
 
 namespace eep {
 namespace {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "es/search_state.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "es/algorithms.h"
 #include "es/bytes.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

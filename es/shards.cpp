@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "es/random.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/expert_plan.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {

@@ -23,8 +23,8 @@
 
 #include "kernels/attention_tile.h"
 #include "kernels/attention_wide.h"
-#include "kernels/error.h"
-#include "kernels/mma_tile.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/mma_tile.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

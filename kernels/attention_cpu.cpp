@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <string>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_cpu.cpp"
 #include "hwy/cache_control.h"
@@ -20,10 +20,10 @@
 #include "hwy/highway.h"
 #include "kernels/attention.h"
 #include "kernels/attention_schedule.h"
-#include "kernels/error.h"
-#include "kernels/gemm_panel.h"
-#include "kernels/parallel.h"
-#include "kernels/simd_math.h"
+#include "kernels/common/error.h"
+#include "kernels/cpu/gemm_panel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

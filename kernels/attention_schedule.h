@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/gemm_schedule.h"
+#include "kernels/cpu/gemm_schedule.h"
 
 namespace eep {
 

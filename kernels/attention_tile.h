@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "kernels/attention.h"
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/ptx.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/ptx.h"
 
 namespace eep::EEP_GPU_NS {
 

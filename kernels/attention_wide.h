@@ -5,10 +5,10 @@
 #include <cstdint>
 
 #include "kernels/attention_tile.h"
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/mma_tile.h"
-#include "kernels/ptx.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/mma_tile.h"
+#include "kernels/gpu/ptx.h"
 
 namespace eep::EEP_GPU_NS {
 

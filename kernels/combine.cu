@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "kernels/combine.h"
-#include "kernels/gpu_math.h"
-#include "kernels/half_pair.h"
+#include "kernels/gpu/gpu_math.h"
+#include "kernels/gpu/half_pair.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

@@ -1,13 +1,13 @@
 // combine on the CPU: residual[row] += sum_j weight[row, j] * slot_out[row * slots + j] (+ the shared
 // expert), one chain of fused multiply-adds for each element, lanes along hidden.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/combine_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/combine.h"
-#include "kernels/parallel.h"
-#include "kernels/simd_math.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -11,7 +11,7 @@
 #include <climits>
 
 #include "kernels/dispatch.h"
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

@@ -8,8 +8,8 @@
 // same source row and group, which alone is listed in order.
 #pragma once
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

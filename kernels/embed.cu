@@ -1,7 +1,7 @@
 // embed.cu - out[row, :] = table[token[row], :], widened to f32; a block a row. The table's rows are as the
 // checkpoint has them, not padded.
 #include "kernels/embed.h"
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

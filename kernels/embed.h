@@ -1,8 +1,8 @@
 // embed: out[row, :] = table[token[row], :], widened to f32.
 #pragma once
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

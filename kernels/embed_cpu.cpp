@@ -3,14 +3,14 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/embed_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/embed.h"
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -11,9 +11,9 @@
 // the size of its group.
 #include "kernels/expert_ffn.h"
 #include "kernels/expert_ffn_groups.h"
-#include "kernels/gpu.h"
-#include "kernels/mma_tile.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/mma_tile.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

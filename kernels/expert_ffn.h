@@ -6,10 +6,10 @@
 
 #include <algorithm>
 
-#include "kernels/device.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
-#include "kernels/tensor.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep {
 

@@ -3,16 +3,16 @@
 // many small groups or a part of a large one.
 #include <algorithm>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/expert_ffn_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/gemm_panel.h"
+#include "kernels/cpu/gemm_schedule.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 #include "kernels/expert_ffn.h"
-#include "kernels/gemm_panel.h"
-#include "kernels/gemm_schedule.h"
-#include "kernels/parallel.h"
-#include "kernels/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

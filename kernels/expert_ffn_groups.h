@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "kernels/expert_ffn.h"
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep::EEP_GPU_NS {
 

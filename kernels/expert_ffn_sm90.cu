@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "kernels/expert_ffn_groups.h"
-#include "kernels/gpu.h"
-#include "kernels/mma_tile.h"
-#include "kernels/tensor_map.h"
-#include "kernels/tile_schedule.h"
-#include "kernels/wgmma_tile.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/mma_tile.h"
+#include "kernels/gpu/tensor_map.h"
+#include "kernels/gpu/tile_schedule.h"
+#include "kernels/gpu/wgmma_tile.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

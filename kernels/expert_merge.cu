@@ -13,13 +13,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/common/float16.h"
 #include "kernels/expert_merge.h"
-#include "kernels/float16.h"
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/ptx.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/ptx.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

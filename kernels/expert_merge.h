@@ -5,8 +5,8 @@
 //                  the paper, whose loop multiplies and adds tensors of that dtype; f32 coefficients
 #pragma once
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

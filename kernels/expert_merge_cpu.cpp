@@ -1,13 +1,13 @@
 // expert_merge on the CPU: merged[r] = sum_i coefficient[r, i] * base[i], element-wise. Blocks of elements
 // small enough that all experts' pieces stay in cache while every row r is made from them.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/expert_merge_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/expert_merge.h"
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

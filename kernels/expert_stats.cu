@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "kernels/expert_stats.h"
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 #include "kernels/router.h"
 
 namespace eep {

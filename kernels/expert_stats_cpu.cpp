@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/expert_stats_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 #include "kernels/expert_stats.h"
 #include "kernels/expert_stats_block.h"
-#include "kernels/parallel.h"
-#include "kernels/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -10,11 +10,11 @@
 // kColumns experts, the gate once for each kRows rows (from L2).
 #pragma once
 
-#include "kernels/gpu.h"
-#include "kernels/half_pair.h"
-#include "kernels/ptx.h"
-#include "kernels/tensor.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/common/tensor.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/ptx.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep::EEP_GPU_NS {
 

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <string>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "kernels/gemm.h"
-#include "kernels/gpu.h"
-#include "kernels/mma_tile.h"
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/mma_tile.h"
+#include "kernels/gpu/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

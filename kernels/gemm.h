@@ -4,34 +4,18 @@
 // are added at the end. So its bits depend on its row of x and its row of w alone: not on other rows, chunk,
 // threads or instruction set.
 //
-// Weights are packed once, in their own dtype, into panels of kPanel output columns: [ceil(n/16)][k][16], the
-// last panel padded with zeros. In bf16 the 16 columns of a panel lie in the order 0, 8, 1, 9, ... 7, 15, so
-// that a 32-bit word holds two columns half a panel apart and widens by a shift and a mask. Packing is a
-// permutation, so element-wise work (merging) may be done on packed data.
+// Weights are packed once (common/packed_matrix.h). Packing is a permutation, so element-wise work (merging) may
+// be done on packed data.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/packed_matrix.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
-
-inline constexpr int64_t kPanel = 16;
-
-// A weight matrix [n, k] in the backend's own layout (CPU: panels as above).
-struct PackedMatrix {
-  void* data = nullptr;
-  DType dtype = DType::kF32;
-  int64_t n = 0;  // output features
-  int64_t k = 0;  // input features
-
-  explicit operator bool() const { return data != nullptr; }
-  // Elements including the zero padding of the last panel.
-  int64_t padded_elements() const { return (n + kPanel - 1) / kPanel * kPanel * k; }
-  size_t bytes() const { return static_cast<size_t>(padded_elements()) * dtype_size(dtype); }
-};
 
 size_t gemm_packed_bytes(int64_t n, int64_t k, DType dtype);
 

@@ -1,14 +1,14 @@
 // gemm on the CPU: out[m, n] = sum_k x[m, k] * w[n, k] (+ bias[n]) (+ out[m, n]) over packed panels. A unit
 // of work is a block of rows times a chunk of panels.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/gemm_panel.h"
+#include "kernels/cpu/gemm_schedule.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/gemm.h"
-#include "kernels/gemm_panel.h"
-#include "kernels/gemm_schedule.h"
-#include "kernels/parallel.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

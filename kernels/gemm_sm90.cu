@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "kernels/gemm.h"
-#include "kernels/gpu.h"
-#include "kernels/mma_tile.h"
-#include "kernels/tensor_map.h"
-#include "kernels/wgmma_tile.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/mma_tile.h"
+#include "kernels/gpu/tensor_map.h"
+#include "kernels/gpu/wgmma_tile.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

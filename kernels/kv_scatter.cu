@@ -1,7 +1,7 @@
 // kv_scatter.cu - rows of keys and values to their places in the caches, a block a row, its first half the
 // keys, its second the values. One launch a layer, however many sequences a decoding step has. Bound by
 // memory: 4 width floats a row.
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 #include "kernels/kv_scatter.h"
 
 namespace eep {

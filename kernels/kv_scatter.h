@@ -2,8 +2,8 @@
 //   to[row].k[:] = k[row, :], to[row].v[:] = v[row, :].
 #pragma once
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

@@ -1,8 +1,8 @@
 // kv_scatter on the CPU: a row of keys and a row of values at a time.
 #include <cstring>
 
+#include "kernels/cpu/parallel.h"
 #include "kernels/kv_scatter.h"
-#include "kernels/parallel.h"
 
 namespace eep {
 

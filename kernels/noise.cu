@@ -1,6 +1,6 @@
 // noise.cu - synthetic weights from Philox4x32-10 (noise.h): a thread a block of four words. Bound by the
 // writes.
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 #include "kernels/noise.h"
 
 namespace eep {

@@ -1,10 +1,10 @@
 // rmsnorm.cu - y = x / sqrt(mean(x^2) + eps) * weight, half a warp a row: its 16 lanes are the virtual lanes
 // of the CPU's sum, so the bits are the CPU's. Bound by memory: reads x twice (the second time from L1, eight
 // elements a lane), writes it once, in f32, in 16 bits for the products that follow, or both.
-#include "kernels/gpu_math.h"
-#include "kernels/half_pair.h"
+#include "kernels/gpu/gpu_math.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/tile_schedule.h"
 #include "kernels/rmsnorm.h"
-#include "kernels/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

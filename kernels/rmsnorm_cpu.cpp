@@ -1,12 +1,12 @@
 // rmsnorm on the CPU: out = x / sqrt(mean(x^2) + eps) * weight, the sum over 16 virtual lanes and one tree.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rmsnorm_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/rmsnorm.h"
-#include "kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

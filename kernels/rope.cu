@@ -4,7 +4,7 @@
 // reads x (with a norm again, from L1) and writes it.
 #include <algorithm>
 
-#include "kernels/gpu_math.h"
+#include "kernels/gpu/gpu_math.h"
 #include "kernels/rope.h"
 
 namespace eep {

@@ -7,8 +7,8 @@
 
 #include <vector>
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

@@ -1,13 +1,13 @@
 // rope on the CPU: (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin), in place.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rope_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
-#include "kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/common/scalar_math.h"
 #include "kernels/rope.h"
-#include "kernels/scalar_math.h"
 
 namespace eep {
 namespace {

@@ -1,8 +1,8 @@
 // round_rows.cu - eight elements a thread, 16 bytes out. Bound by memory: 6 bytes an element.
-#include "kernels/gpu_math.h"
-#include "kernels/half_pair.h"
+#include "kernels/gpu/gpu_math.h"
+#include "kernels/gpu/half_pair.h"
+#include "kernels/gpu/tile_schedule.h"
 #include "kernels/round_rows.h"
-#include "kernels/tile_schedule.h"
 
 namespace eep {
 namespace EEP_GPU_NS {

@@ -2,8 +2,8 @@
 // 16-bit dtype. One pass for all products of the rows: the rounding is the one that each of them would make.
 #pragma once
 
-#include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 
 namespace eep {
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "kernels/gate_logits.h"
-#include "kernels/gpu_math.h"
-#include "kernels/mma_tile.h"
+#include "kernels/gpu/gpu_math.h"
+#include "kernels/gpu/mma_tile.h"
 #include "kernels/router.h"
 
 namespace eep {

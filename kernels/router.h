@@ -15,9 +15,9 @@
 // become 1/k each; a negative sum is divided by as it is (the paper has no guard). Both are counted.
 #pragma once
 
-#include "kernels/device.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
-#include "kernels/tensor.h"
 
 namespace eep {
 

@@ -4,15 +4,15 @@
 #include <limits>
 #include <string>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/router_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/error.h"
-#include "kernels/parallel.h"
+#include "kernels/common/error.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 #include "kernels/router.h"
-#include "kernels/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/gpu_math.h"
-#include "kernels/mma_tile.h"
+#include "kernels/gpu/gpu_math.h"
+#include "kernels/gpu/mma_tile.h"
 #include "kernels/score.h"
 
 namespace eep {

@@ -5,9 +5,9 @@
 // positions of one row share its logits.
 #pragma once
 
-#include "kernels/device.h"
+#include "kernels/common/device.h"
+#include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
-#include "kernels/tensor.h"
 
 namespace eep {
 

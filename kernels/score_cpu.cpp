@@ -3,17 +3,17 @@
 // share out the row blocks when there are many, else the segments.
 #include <algorithm>
 
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/score_cpu.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/gemm_panel.h"
-#include "kernels/parallel.h"
-#include "kernels/scalar_math.h"
+#include "kernels/common/scalar_math.h"
+#include "kernels/cpu/gemm_panel.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd_math.h"
 #include "kernels/score.h"
 #include "kernels/score_schedule.h"
-#include "kernels/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/gemm_schedule.h"
+#include "kernels/cpu/gemm_schedule.h"
 
 namespace eep {
 

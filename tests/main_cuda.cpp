@@ -5,8 +5,8 @@
 
 #include <cstdio>
 
-#include "kernels/error.h"
-#include "kernels/gpu_memory.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/gpu_memory.h"
 
 namespace {
 

@@ -9,8 +9,8 @@
 #include <iostream>
 
 #include "bench/gpu/cublas_library.h"
-#include "experiments/options.h"
-#include "kernels/error.h"
+#include "experiments/program/options.h"
+#include "kernels/common/error.h"
 
 namespace eep::bench {
 namespace {

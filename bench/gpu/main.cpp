@@ -12,7 +12,7 @@
 #include <iostream>
 
 #include "bench/gpu/device_bench.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep::bench {
 namespace {

@@ -1,7 +1,7 @@
 #include "bench/gpu/yardsticks.h"
 
-#include "kernels/error.h"
-#include "kernels/gpu_timer.h"
+#include "kernels/common/error.h"
+#include "kernels/common/timer.h"
 
 #if defined(EEP_CUDA_YARDSTICKS) && __has_include(<cublasLt.h>) && __has_include(<cublas_v2.h>)
 #define EEP_CUBLAS_HEADERS

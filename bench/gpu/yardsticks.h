@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/device.h"
+#include "kernels/common/device.h"
 
 namespace eep::bench {
 

@@ -9,8 +9,8 @@
 #include <set>
 
 #include "experiments/study/experiment_fields.h"
-#include "loaders/file.h"
-#include "loaders/json.h"
+#include "loaders/formats/file.h"
+#include "loaders/formats/json.h"
 
 namespace eep {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "es/search_config.h"
-#include "loaders/yaml.h"
+#include "loaders/formats/yaml.h"
 
 namespace eep {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "loaders/extract.h"
-#include "loaders/file.h"
+#include "loaders/formats/file.h"
+#include "loaders/tasks/extract.h"
 
 namespace eep {
 namespace {

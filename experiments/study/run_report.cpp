@@ -1,8 +1,8 @@
 #include "experiments/study/run_report.h"
 
-#include "experiments/methods.h"
-#include "experiments/seeds.h"
-#include "loaders/file.h"
+#include "experiments/study/methods.h"
+#include "experiments/study/seeds.h"
+#include "loaders/formats/file.h"
 
 namespace eep {
 namespace {

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "experiments/run_directory.h"
 #include "experiments/study/experiment.h"
-#include "loaders/json.h"
+#include "experiments/study/run_directory.h"
+#include "loaders/formats/json.h"
 
 namespace eep {
 

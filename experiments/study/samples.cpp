@@ -1,7 +1,7 @@
 #include "experiments/study/samples.h"
 
-#include "loaders/extract.h"
-#include "loaders/json.h"
+#include "loaders/formats/json.h"
+#include "loaders/tasks/extract.h"
 
 namespace eep {
 

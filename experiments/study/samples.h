@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/evaluator.h"
+#include "experiments/study/evaluator.h"
 
 namespace eep {
 

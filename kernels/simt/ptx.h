@@ -1,4 +1,4 @@
-// simt/ptx.h - host twins of the instructions in kernels/ptx.h, in the register layouts described there.
+// simt/ptx.h - host twins of the instructions in kernels/gpu/ptx.h, in the register layouts described there.
 #pragma once
 #include "kernels/simt/cuda.h"
 

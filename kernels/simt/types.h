@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "kernels/float16.h"
+#include "kernels/common/float16.h"
 
 namespace simt {
 

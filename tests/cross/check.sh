@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 compile="$(command -v ccache || true) aarch64-linux-gnu-g++ -std=c++20 -O1 -ffp-contract=off -fopenmp -ffunction-sections -fdata-sections
   -DHWY_COMPILE_ONLY_STATIC -DXXH_INLINE_ALL -DFMT_HEADER_ONLY -I$root -idirafter /usr/include"
 cd "$root"
-printf '%s\n' kernels/*.cpp engine/*.cpp es/*.cpp tests/cross/*.cpp |
+printf '%s\n' kernels/*.cpp kernels/{common,cpu,gpu}/*.cpp engine/*.cpp es/*.cpp tests/cross/*.cpp |
   xargs -P 2 -I{} sh -c "$(echo $compile) -c {} -o $work/\$(echo {} | tr / _).o"
 for program in ops search; do
   aarch64-linux-gnu-g++ -fopenmp -Wl,--gc-sections "$work"/{kernels,engine,es}_*.o "$work/tests_cross_$program.cpp.o" \

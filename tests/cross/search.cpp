@@ -6,7 +6,7 @@
 #include <cstdio>
 
 #include "engine/forward.h"
-#include "kernels/cpu_target.h"
+#include "kernels/cpu/cpu_target.h"
 #include "tests/engine/synthetic.h"
 
 namespace {

@@ -9,7 +9,7 @@
 
 #include "engine/ops.h"
 #include "engine/raw_model.h"
-#include "loaders/config_json.h"
+#include "loaders/models/config_json.h"
 
 namespace eep::test {
 

@@ -10,7 +10,7 @@
 
 #include "engine/expert_plan.h"
 #include "engine/raw_model.h"
-#include "kernels/float16.h"
+#include "kernels/common/float16.h"
 
 namespace eep::test {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "engine/expert_plan.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 using namespace eep;
 

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "engine/forward.h"
-#include "kernels/cpu_target.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/cpu/cpu_target.h"
 #include "tests/engine/reference_model.h"
 #include "tests/engine/synthetic.h"
 

@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/forward.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/engine/synthetic.h"
 
 using namespace eep;

@@ -7,10 +7,10 @@
 #include <cstring>
 
 #include "engine/forward.h"
-#include "loaders/checkpoint.h"
-#include "loaders/json.h"
-#include "loaders/plan_io.h"
-#include "loaders/safetensors.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/safetensors.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/plan_io.h"
 
 using namespace eep;
 

@@ -7,7 +7,7 @@
 
 #include "engine/calibration.h"
 #include "engine/forward.h"
-#include "kernels/gpu_uploads.h"
+#include "kernels/gpu/gpu_uploads.h"
 #include "kernels/simt/calls.h"
 #include "kernels/simt/schedule.h"
 #include "tests/engine/reference_model.h"

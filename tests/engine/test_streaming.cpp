@@ -6,8 +6,8 @@
 
 #include "engine/calibration.h"
 #include "engine/forward.h"
-#include "kernels/error.h"
-#include "kernels/gpu_uploads.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/gpu_uploads.h"
 #include "tests/engine/synthetic.h"
 
 using namespace eep;

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "engine/forward.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/engine/reference_model.h"
 #include "tests/engine/synthetic.h"
 

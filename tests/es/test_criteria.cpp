@@ -7,7 +7,8 @@
 #include <set>
 
 #include "es/criteria.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/common/subsets.h"
 #include "tests/es/support.h"
 
 using namespace eep;

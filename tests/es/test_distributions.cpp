@@ -5,7 +5,7 @@
 #include <set>
 
 #include "es/algorithms.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/items_problem.h"
 #include "tests/es/support.h"
 

@@ -9,7 +9,7 @@
 #include "es/gauss_newton.h"
 #include "es/random.h"
 #include "es/shards.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

@@ -10,7 +10,7 @@
 #include "es/genome.h"
 #include "es/operators.h"
 #include "es/random.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

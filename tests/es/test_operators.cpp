@@ -9,7 +9,7 @@
 
 #include "es/breed.h"
 #include "es/operators.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

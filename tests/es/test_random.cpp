@@ -6,7 +6,7 @@
 #include <set>
 
 #include "es/random.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

@@ -7,7 +7,7 @@
 #include "es/bytes.h"
 #include "es/search.h"
 #include "es/search_state.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

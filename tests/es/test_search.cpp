@@ -8,7 +8,7 @@
 
 #include "es/algorithms.h"
 #include "es/search.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/es/support.h"
 
 using namespace eep;

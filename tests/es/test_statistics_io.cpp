@@ -4,7 +4,7 @@
 #include <string>
 
 #include "es/statistics_io.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 using namespace eep;
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "loaders/json.h"
+#include "loaders/formats/json.h"
 #include "tests/experiments/process.h"
 
 namespace eep::test {

@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "loaders/json.h"
-#include "loaders/safetensors.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/safetensors.h"
 #include "tests/experiments/process.h"
 
 using namespace eep;

@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "experiments/study/experiment.h"
-#include "loaders/file.h"
-#include "loaders/json.h"
+#include "loaders/formats/file.h"
+#include "loaders/formats/json.h"
 #include "tests/loaders/scratch.h"
 
 using namespace eep;

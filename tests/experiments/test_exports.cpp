@@ -1,8 +1,8 @@
 // Exports, verification, imports and conversions from outside.
 #include <doctest/doctest.h>
 
-#include "loaders/json.h"
-#include "loaders/safetensors.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/safetensors.h"
 #include "tests/experiments/process.h"
 #include "tests/experiments/sparse_model.h"
 #include "tests/loaders/gguf_writer.h"

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "engine/raw_model.h"
-#include "experiments/mapped_fault.h"
+#include "experiments/program/mapped_fault.h"
 #include "tests/experiments/process.h"
 #include "tests/experiments/sparse_model.h"
 

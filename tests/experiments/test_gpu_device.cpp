@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "loaders/json.h"
+#include "loaders/formats/json.h"
 #include "tests/experiments/process.h"
 
 using namespace eep;

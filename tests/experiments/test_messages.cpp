@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <sstream>
 
-#include "experiments/messages.h"
-#include "experiments/options.h"
+#include "experiments/program/messages.h"
+#include "experiments/program/options.h"
 #include "tests/experiments/process.h"
 
 using namespace eep;

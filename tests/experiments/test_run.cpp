@@ -4,8 +4,8 @@
 
 #include <chrono>
 
-#include "kernels/cpu_target.h"
-#include "loaders/json.h"
+#include "kernels/cpu/cpu_target.h"
+#include "loaders/formats/json.h"
 #include "tests/experiments/process.h"
 
 using namespace eep;

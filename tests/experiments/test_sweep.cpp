@@ -5,10 +5,10 @@
 #include <cmath>
 #include <span>
 
-#include "experiments/calibration_cache.h"
-#include "experiments/methods.h"
-#include "experiments/seeds.h"
-#include "loaders/json.h"
+#include "experiments/study/calibration_cache.h"
+#include "experiments/study/methods.h"
+#include "experiments/study/seeds.h"
+#include "loaders/formats/json.h"
 #include "tests/experiments/process.h"
 
 using namespace eep;

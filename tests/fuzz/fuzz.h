@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace fuzz {
 

@@ -1,5 +1,5 @@
 // Extraction rules and normalisers on any text a model may write. The first byte chooses the rule.
-#include "loaders/extract.h"
+#include "loaders/tasks/extract.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

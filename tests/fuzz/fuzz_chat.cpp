@@ -1,5 +1,5 @@
 // Chat templates: any text is a template.
-#include "loaders/chat_template.h"
+#include "loaders/text/chat_template.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,5 +1,5 @@
 // A config.json that need not fit the tensors beside it.
-#include "loaders/checkpoint.h"
+#include "loaders/models/checkpoint.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,5 +1,5 @@
 // config.json: what is accepted has dimensions that the engine can compute with.
-#include "loaders/config_json.h"
+#include "loaders/models/config_json.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

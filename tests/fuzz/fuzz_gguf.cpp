@@ -1,6 +1,6 @@
 // GGUF files: the container, the mapping of its tensors, its tokenizer.
-#include "loaders/gguf_convert.h"
-#include "loaders/gguf_tokenizer.h"
+#include "loaders/models/gguf_convert.h"
+#include "loaders/text/gguf_tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

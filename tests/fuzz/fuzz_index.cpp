@@ -1,5 +1,5 @@
 // model.safetensors.index.json over the shards of a checkpoint.
-#include "loaders/checkpoint.h"
+#include "loaders/models/checkpoint.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

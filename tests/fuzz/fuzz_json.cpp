@@ -1,5 +1,5 @@
 // JSON: what is accepted survives being written and read again.
-#include "loaders/json.h"
+#include "loaders/formats/json.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

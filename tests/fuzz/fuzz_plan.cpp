@@ -1,5 +1,5 @@
 // Plan files: what is accepted is written and read again to the same plan.
-#include "loaders/plan_io.h"
+#include "loaders/models/plan_io.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

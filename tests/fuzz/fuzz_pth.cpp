@@ -2,7 +2,7 @@
 // between two storages) and the plan that results.
 #include <cmath>
 
-#include "loaders/coefficients.h"
+#include "loaders/models/coefficients.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {

@@ -2,7 +2,7 @@
 // header up to its first NUL and the data after it, with the length put before it here.
 #include <cstring>
 
-#include "loaders/safetensors.h"
+#include "loaders/formats/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

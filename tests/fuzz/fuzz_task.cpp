@@ -1,5 +1,5 @@
 // Task files and their items: YAML, NUL, JSONL.
-#include "loaders/task.h"
+#include "loaders/tasks/task.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

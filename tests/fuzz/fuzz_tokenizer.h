@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "loaders/tokenizer.h"
+#include "loaders/text/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace fuzz {

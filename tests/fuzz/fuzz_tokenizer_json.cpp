@@ -1,5 +1,5 @@
 // tokenizer.json: whatever loads also encodes and decodes.
-#include "loaders/tokenizer.h"
+#include "loaders/text/tokenizer.h"
 #include "tests/fuzz/fuzz_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

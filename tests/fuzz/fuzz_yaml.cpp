@@ -1,5 +1,5 @@
 // YAML: trees of values, and values set at dotted paths (--set, sweeps): path, NUL, value.
-#include "loaders/yaml.h"
+#include "loaders/formats/yaml.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

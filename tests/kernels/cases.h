@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/tensor.h"
+#include "kernels/common/tensor.h"
 
 namespace eep::test {
 

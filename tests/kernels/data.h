@@ -4,11 +4,11 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/device.h"
-#include "kernels/float16.h"
+#include "kernels/common/device.h"
+#include "kernels/common/float16.h"
+#include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
 #include "kernels/noise.h"
-#include "kernels/tensor.h"
 
 namespace eep::test {
 

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/common/error.h"
 #include "kernels/dispatch.h"
-#include "kernels/error.h"
 #include "kernels/expert_ffn.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_matrices.h"

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "kernels/gemm.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_matrices.h"

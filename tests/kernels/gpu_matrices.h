@@ -1,7 +1,7 @@
 // Weights as the GPU's matrix products take them, and the bounds on those products.
 #pragma once
 
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/tile_schedule.h"
 #include "tests/kernels/gpu_support.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/support.h"

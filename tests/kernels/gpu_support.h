@@ -1,6 +1,6 @@
 // What the tests of the GPU's kernels share: memory of the device, filled and read by copies, and the
 // schedules of the host executor. Tests of the ops include this and name op functions alone; tests of the
-// executor itself include kernels/gpu.h too.
+// executor itself include kernels/gpu/gpu.h too.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/gpu_memory.h"
+#include "kernels/gpu/gpu_memory.h"
 #include "kernels/simt/schedule.h"
 
 // The row under test: tests_kernels runs the kernels on the host, tests_cuda, from the same sources, on a

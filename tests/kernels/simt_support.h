@@ -1,8 +1,8 @@
 // For the tests of the host executor itself: a launch without an op, and cases that run under every schedule.
 #pragma once
 
-#include "kernels/gpu.h"
-#include "kernels/ptx.h"
+#include "kernels/gpu/gpu.h"
+#include "kernels/gpu/ptx.h"
 #include "tests/kernels/gpu_support.h"
 
 namespace eep::test {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cpu_target.h"
+#include "kernels/cpu/cpu_target.h"
 #include "tests/kernels/data.h"
 
 namespace eep::test {

@@ -1,6 +1,6 @@
 // attention: values within the bound, and bits that do not depend on runs, spans, tiles, threads or targets.
 #include "kernels/attention_schedule.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/attention_reference.h"
 
 using namespace eep;

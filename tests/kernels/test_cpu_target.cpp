@@ -1,8 +1,8 @@
 // cpu_target: every target can be forced and is then in use; unknown names are a usage error.
 #include <doctest/doctest.h>
 
-#include "kernels/cpu_target.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/cpu/cpu_target.h"
 #include "kernels/rmsnorm.h"
 
 using namespace eep;

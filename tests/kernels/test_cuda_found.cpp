@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "kernels/cuda_found.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/cuda_found.h"
 
 using namespace eep;
 

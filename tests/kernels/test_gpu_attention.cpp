@@ -2,7 +2,7 @@
 // runs, spans, tiles or alignment.
 #include <memory>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "tests/kernels/attention_reference.h"
 #include "tests/kernels/gpu_support.h"
 

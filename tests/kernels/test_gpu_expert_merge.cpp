@@ -3,7 +3,7 @@
 #include <limits>
 #include <memory>
 
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 #include "kernels/expert_merge.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/gpu_matrices.h"

@@ -1,11 +1,11 @@
 // Copies and other work beside the work of a device: neither before the work whose data they overwrite nor
 // after the work that waits for them. On the host executor once as late as they may and once at once; on a
 // GPU as it comes.
-#include "kernels/gpu_beside.h"
+#include "kernels/gpu/gpu_beside.h"
 #include "tests/kernels/gpu_support.h"
 
 #ifndef EEP_TEST_CUDA
-#include "kernels/gpu_uploads.h"
+#include "kernels/gpu/gpu_uploads.h"
 #endif
 
 using namespace eep;

@@ -1,6 +1,6 @@
 // rope: the rotation, and the table of cosines and sines with and without yarn.
+#include "kernels/common/scalar_math.h"
 #include "kernels/rope.h"
-#include "kernels/scalar_math.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/support.h"

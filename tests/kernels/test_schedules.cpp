@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "kernels/attention_schedule.h"
-#include "kernels/gemm_schedule.h"
-#include "kernels/parallel.h"
+#include "kernels/cpu/gemm_schedule.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/score_schedule.h"
 
 using namespace eep;

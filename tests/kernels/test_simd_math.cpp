@@ -1,11 +1,11 @@
-// simd and simd_math on every target: conversions equal kernels/float16.h, vectors equal their scalar twins,
+// simd and simd_math on every target: conversions equal kernels/common/float16.h, vectors equal their scalar twins,
 // exp within 2 ulp of the double one, reductions in the one fixed order.
-#include "kernels/simd_targets.h"
+#include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/kernels/test_simd_math.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/simd_math.h"
+#include "kernels/cpu/simd_math.h"
 #include "tests/kernels/support.h"
 
 HWY_BEFORE_NAMESPACE();

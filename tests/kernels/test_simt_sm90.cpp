@@ -4,9 +4,9 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/float16.h"
-#include "kernels/ptx_sm90.h"
-#include "kernels/tensor_map.h"
+#include "kernels/common/float16.h"
+#include "kernels/gpu/ptx_sm90.h"
+#include "kernels/gpu/tensor_map.h"
 #include "tests/kernels/data.h"
 #include "tests/kernels/simt_support.h"
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <utility>
 
-#include "kernels/tile_schedule.h"
+#include "kernels/gpu/tile_schedule.h"
 
 using namespace eep;
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "loaders/gguf.h"
+#include "loaders/formats/gguf.h"
 
 namespace eep {
 

@@ -6,9 +6,9 @@
 #include <functional>
 #include <random>
 
-#include "loaders/checkpoint.h"
-#include "loaders/config_json.h"
-#include "loaders/model_hash.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/config_json.h"
+#include "loaders/models/model_hash.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
 namespace eep {

@@ -7,11 +7,11 @@
 
 #include "engine/forward.h"
 #include "engine/ops.h"
-#include "loaders/checkpoint.h"
-#include "loaders/export.h"
-#include "loaders/export_config.h"
-#include "loaders/export_directory.h"
-#include "loaders/model_hash.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/export.h"
+#include "loaders/models/export_config.h"
+#include "loaders/models/export_directory.h"
+#include "loaders/models/model_hash.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
 namespace eep {

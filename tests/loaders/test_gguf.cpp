@@ -2,10 +2,10 @@
 // tokenizers converted.
 #include <doctest/doctest.h>
 
-#include "loaders/checkpoint.h"
-#include "loaders/gguf_convert.h"
-#include "loaders/gguf_tokenizer.h"
-#include "loaders/tokenizer.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/gguf_convert.h"
+#include "loaders/text/gguf_tokenizer.h"
+#include "loaders/text/tokenizer.h"
 #include "tests/loaders/gguf_writer.h"
 #include "tests/loaders/scratch.h"
 

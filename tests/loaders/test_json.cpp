@@ -5,7 +5,7 @@
 #include <csignal>
 #include <random>
 
-#include "loaders/json.h"
+#include "loaders/formats/json.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

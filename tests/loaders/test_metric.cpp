@@ -4,8 +4,8 @@
 
 #include <random>
 
-#include "loaders/metric.h"
-#include "loaders/statistics.h"
+#include "loaders/tasks/metric.h"
+#include "loaders/tasks/statistics.h"
 
 using namespace eep;
 

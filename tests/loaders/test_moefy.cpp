@@ -6,9 +6,9 @@
 #include <cmath>
 
 #include "engine/forward.h"
-#include "loaders/checkpoint.h"
-#include "loaders/gguf_convert.h"
-#include "loaders/moefy.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/gguf_convert.h"
+#include "loaders/models/moefy.h"
 #include "tests/loaders/gguf_writer.h"
 #include "tests/loaders/scratch.h"
 

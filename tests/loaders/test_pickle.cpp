@@ -3,9 +3,9 @@
 
 #include <cstring>
 
-#include "loaders/coefficients.h"
-#include "loaders/json.h"
-#include "loaders/zip.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/zip.h"
+#include "loaders/models/coefficients.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

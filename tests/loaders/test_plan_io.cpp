@@ -6,7 +6,7 @@
 #include <cstring>
 #include <random>
 
-#include "loaders/plan_io.h"
+#include "loaders/models/plan_io.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

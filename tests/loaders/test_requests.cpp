@@ -7,7 +7,7 @@
 #include <map>
 #include <random>
 
-#include "loaders/requests.h"
+#include "loaders/tasks/requests.h"
 #include "tests/loaders/scratch.h"
 
 using namespace eep;

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <random>
 
-#include "loaders/safetensors.h"
+#include "loaders/formats/safetensors.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

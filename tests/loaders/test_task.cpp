@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <set>
 
-#include "loaders/task.h"
+#include "loaders/tasks/task.h"
 #include "tests/loaders/scratch.h"
 
 using namespace eep;

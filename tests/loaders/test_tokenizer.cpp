@@ -5,10 +5,10 @@
 #include <functional>
 #include <random>
 
-#include "loaders/bpe.h"
-#include "loaders/json.h"
-#include "loaders/pretokenizer.h"
-#include "loaders/tokenizer.h"
+#include "loaders/formats/json.h"
+#include "loaders/text/bpe.h"
+#include "loaders/text/pretokenizer.h"
+#include "loaders/text/tokenizer.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

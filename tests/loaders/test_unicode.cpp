@@ -9,7 +9,7 @@
 #include <sstream>
 #include <vector>
 
-#include "loaders/unicode.h"
+#include "loaders/formats/unicode.h"
 
 namespace eep {
 namespace {

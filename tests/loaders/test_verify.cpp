@@ -1,12 +1,12 @@
 // Verification: every defect that it must see, one at a time, in an export that is otherwise sound.
 #include <doctest/doctest.h>
 
-#include "loaders/checkpoint.h"
-#include "loaders/export.h"
-#include "loaders/export_config.h"
-#include "loaders/file.h"
-#include "loaders/model_hash.h"
-#include "loaders/verify.h"
+#include "loaders/formats/file.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/export.h"
+#include "loaders/models/export_config.h"
+#include "loaders/models/model_hash.h"
+#include "loaders/models/verify.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
 namespace eep {

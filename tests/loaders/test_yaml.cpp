@@ -1,7 +1,7 @@
 // Strict YAML: positions, and everything that is refused.
 #include <doctest/doctest.h>
 
-#include "loaders/yaml.h"
+#include "loaders/formats/yaml.h"
 
 using namespace eep;
 

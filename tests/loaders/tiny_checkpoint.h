@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/float16.h"
-#include "loaders/json.h"
-#include "loaders/safetensors.h"
+#include "kernels/common/float16.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/safetensors.h"
 #include "tests/loaders/scratch.h"
 
 namespace eep {

@@ -127,7 +127,7 @@ def check_names(scratch):
     for text in re.findall(r"'(B\d [^']*)'", script):
         for name in text.split("|"):
             check(name == "B2 cublasLt" or any(name in case for case in cases), f"no case has the name {name}")
-    options = (BENCH / "bench_model.cpp").read_text() + (ROOT / "experiments/options.cpp").read_text()
+    options = (BENCH / "bench_model.cpp").read_text() + (ROOT / "experiments/program/options.cpp").read_text()
     models = re.findall(r"log model (\S+) (.*)", script)
     check(len(models) >= 5, "gpu_run.sh runs no models")
     for config, arguments in models:

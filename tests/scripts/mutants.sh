@@ -12,13 +12,13 @@ scratch=$(mktemp -d) || exit 74
 trap 'rm -rf "$scratch"' EXIT
 caught=0 missed=0
 
-mkdir "$scratch/kernels"
+mkdir -p "$scratch/kernels/gpu"
 # mutant KERNEL TEST NAME SED [HEADER]: kernels/KERNEL.cu changed by SED, or left as it is with kernels/HEADER changed, must fail
 # test_gpu_TEST.cpp.
 mutant() {
   local kernel=$1 test=$2 name=$3 change=$4 changed=${5:-$1.cu} status
-  rm -f "$scratch"/kernels/*
-  cp "kernels/$kernel.cu" "$scratch/kernels/"
+  rm -f "$scratch"/kernels/*.* "$scratch"/kernels/gpu/*
+  cp "kernels/$kernel.cu" "$scratch/kernels/$kernel.cu"
   sed -E "$change" "kernels/$changed" >"$scratch/kernels/$changed"
   if cmp -s "kernels/$changed" "$scratch/kernels/$changed"; then
     echo "mutants: $kernel, $name: the pattern is not in the source"
@@ -68,23 +68,23 @@ mutant expert_stats expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(re
 mutant score score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
 mutant gemm gemm 'no barrier before a stage is refilled' \
-  's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' mma_tile.h
-mutant gemm gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' mma_tile.h
-mutant gemm gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' mma_tile.h
+  's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gpu/mma_tile.h
+mutant gemm gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gpu/mma_tile.h
+mutant gemm gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' gpu/mma_tile.h
 mutant expert_ffn expert_ffn 'a group larger by a row' 's/position >= tile\.end\) return nullptr/position > tile.end) return nullptr/; s/position >= tile\.end\) continue/position > tile.end) continue/'
 mutant expert_ffn expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up : matrices\.gate/at.up ? matrices.gate : matrices.up/'
 mutant expert_ffn expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
   expert_ffn_groups.h
 mutant expert_ffn expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' wgmma_tile.h
-mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' gpu/wgmma_tile.h
 mutant expert_ffn_sm90 expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
 mutant expert_ffn_sm90 expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
-mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' wgmma_tile.h
+mutant expert_ffn_sm90 expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' gpu/wgmma_tile.h
 mutant expert_merge expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
 mutant expert_merge expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
 mutant expert_merge expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
@@ -113,10 +113,10 @@ mutant rope rows 'a head without its last element in the sum' 's/inside \? 2 \* 
 mutant combine rows 'slots beyond those read together left out' 's/first \+= kAhead\)/first += args.slots)/'
 mutant combine rows 'vectors where rows do not start at 16 bytes' 's/args\.hidden % 4 == 0/true/'
 mutant kv_scatter rows 'keys where values belong' 's/values \? args\.v : args\.k/values ? args.k : args.v/'
-mutant gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
-mutant gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
-mutant gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'
-mutant gpu_beside uploads 'work beside that waits for no work before it' 's/stream->synchronize\(\);//'
+mutant gpu/gpu_memory uploads 'a copy that waits for no work before it' 's/free_from\.make_wait\(uploads\.stream\);//'
+mutant gpu/gpu_memory uploads 'work that does not wait for its copy' 's/arrived\.make_wait\(.*$//'
+mutant gpu/gpu_beside uploads 'work that does not wait for the work beside it' 's/joined\.make_wait\(.*$//'
+mutant gpu/gpu_beside uploads 'work beside that waits for no work before it' 's/stream->synchronize\(\);//'
 
 echo "mutants: $caught caught, $missed missed"
 [ $missed -eq 0 ]

@@ -1,9 +1,9 @@
 #include <cuda_runtime.h>
 
 #include "bench/gpu/cuda/ceilings.h"
-#include "kernels/error.h"
-#include "kernels/ptx.h"
-#include "kernels/ptx_sm90.h"
+#include "kernels/common/error.h"
+#include "kernels/gpu/ptx.h"
+#include "kernels/gpu/ptx_sm90.h"
 
 namespace eep::bench {
 namespace {

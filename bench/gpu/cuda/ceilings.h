@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "kernels/device.h"
+#include "kernels/common/device.h"
 
 namespace eep::bench {
 

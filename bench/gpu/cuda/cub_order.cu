@@ -1,7 +1,7 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "bench/gpu/cuda/twins.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep::bench {
 namespace {

@@ -1,7 +1,7 @@
 #include <curand_kernel.h>
 
 #include "bench/gpu/cuda/twins.h"
-#include "kernels/error.h"
+#include "kernels/common/error.h"
 
 namespace eep::bench {
 namespace {

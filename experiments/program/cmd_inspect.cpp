@@ -1,0 +1,144 @@
+// eep inspect: what a checkpoint is, what it weighs, and what running it takes.
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+#include "engine/memory_plan.h"
+#include "experiments/program/program.h"
+#include "experiments/study/model_context.h"
+#include "loaders/formats/json.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string model;
+  bool json = false;
+};
+
+std::string tokenizer_text(const std::string& path) {
+  if (!Tokenizer::exists(path)) return "none";
+  try {
+    return Tokenizer::load(path).description();
+  } catch (const Error& error) {
+    return std::string("unusable: ") + error.what();
+  }
+}
+
+struct Load {
+  int32_t candidates = 1;
+  int64_t rows = 512;  // of the prompts of one
+  int32_t merged = 0;  // experts of a layer of each
+};
+
+// Of prompts of 512 tokens, or as many as the limit allows.
+MemoryPlan plan_for(const ModelConfig& config, const Ops& ops, const char* name, size_t budget,
+                    const Load& load = {}) {
+  MemoryRequest request;
+  request.slots = static_cast<int32_t>(config.top_k);
+  request.budget = budget;
+  request.candidates = load.candidates;
+  request.dense_experts = load.merged;
+  request.weights = plan_weights(config, ops, budget);
+  for (int64_t rows = std::min<int64_t>(config.max_positions, 512);; rows /= 2) {
+    request.largest_tree = request.positions = rows;
+    request.rows = std::max(load.rows / rows, int64_t{1}) * rows;
+    try {
+      MemoryPlan plan = plan_memory(config, ops, request);
+      plan.device = name;  // sizes on CUDA are those of its twin on the host
+      return plan;
+    } catch (const Error&) {
+      if (rows <= 16) throw;
+    }
+  }
+}
+
+Json plan_json(const MemoryPlan& plan) {
+  return {{"total", plan.total()},
+          {"weights", plan.weights},
+          {"activations", plan.activations},
+          {"scratch", plan.scratch},
+          {"candidates", plan.candidates},
+          {"chunk_rows", plan.chunk_rows},
+          {"block_rows", plan.block_rows},
+          {"merged_experts", plan.merged_experts},
+          {"merged_at_once", plan.merged_at_once},
+          {"streamed_layers", plan.layers.streamed_layers()},
+          {"host", plan.layers.host}};
+}
+
+int inspect(const Arguments& arguments, CommandContext& context) {
+  const RawModel raw = load_checkpoint(arguments.model);
+  const ModelConfig& config = raw.config;
+  const ParameterCounts counts = count_parameters(config);
+  // The limit is the chosen device's; the other backend is planned without one.
+  const bool on_cpu = context.options.ops->host_memory;
+  const size_t memory = context.options.memory;
+  const MemoryPlan cpu = plan_for(config, cpu_ops(), "cpu", on_cpu ? memory : 0);
+  const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
+  // What a search merges: a small population that keeps half of the experts, all rows merged.
+  const Load search{8, 32768, static_cast<int32_t>((config.num_experts + 1) / 2)};
+  std::optional<MemoryPlan> merging;
+  std::string refused;
+  try {
+    merging = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory, search);
+  } catch (const Error& error) {
+    refused = error.what();
+  }
+  const std::string tokenizer = tokenizer_text(arguments.model);
+  if (arguments.json) {
+    const Json json{
+        {"family", family_name(config.family)},
+        {"layers", config.num_layers},
+        {"sparse_layers", config.sparse_layers()},
+        {"hidden_size", config.hidden_size},
+        {"vocab_size", config.vocab_size},
+        {"experts", config.num_experts},
+        {"top_k", config.top_k},
+        {"shared_expert", config.shared_intermediate_size > 0},
+        {"dtype", dtype_name(config.dtype)},
+        {"max_positions", config.max_positions},
+        {"parameters", {{"total", counts.total}, {"active", counts.active}, {"experts", counts.experts}}},
+        {"bytes", raw.bytes},
+        {"tokenizer", tokenizer},
+        {"memory",
+         {{"cpu", plan_json(cpu)},
+          {"cuda", plan_json(cuda)},
+          {"cuda_search", merging ? plan_json(*merging) : Json(nullptr)}}}};
+    context.out << json.dump(2) << "\n";
+    return 0;
+  }
+  const auto line = [&](const char* name, const std::string& value) {
+    context.out << fmt::format("{:<14}{}\n", name, value);
+  };
+  line("family", family_name(config.family));
+  line("layers", fmt::format("{} ({} with experts)", config.num_layers, config.sparse_layers()));
+  line("hidden", fmt::format("{}, {} heads of {}, {} key/value heads", config.hidden_size, config.num_heads,
+                             config.head_dim, config.num_kv_heads));
+  line("experts",
+       fmt::format("{} of width {}, {} active{}", config.num_experts, config.expert_intermediate_size,
+                   config.top_k, config.shared_intermediate_size > 0 ? ", one shared" : ""));
+  line("dtype", dtype_name(config.dtype));
+  line("parameters",
+       fmt::format("{} total, {} active, {} in experts", counts.total, counts.active, counts.experts));
+  line("bytes", std::to_string(raw.bytes));
+  line("tokenizer", tokenizer);
+  line("cpu", describe(cpu));
+  line("cuda", describe(cuda));
+  line("cuda, search", merging ? describe(*merging) : refused);
+  return 0;
+}
+
+}  // namespace
+
+void register_inspect(CommandLine& line) {
+  auto arguments = std::make_shared<Arguments>();
+  const Command command =
+      line.command("inspect", "Describe a checkpoint", "eep inspect experiments/demo/mixtral",
+                   [=](CommandContext& context) { return inspect(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.flag("--json", arguments->json, "machine-readable");
+}
+
+}  // namespace eep

@@ -1,0 +1,311 @@
+// eep run: the main job. One combination, or every combination of a sweep, in a run directory.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "engine/kernel_path.h"
+#include "es/algorithm.h"
+#include "experiments/program/command_inputs.h"
+#include "experiments/program/program.h"
+#include "experiments/program/signals.h"
+#include "experiments/study/combination.h"
+#include "experiments/study/estimate.h"
+#include "experiments/study/run_config.h"
+#include "experiments/study/run_directory.h"
+#include "experiments/study/run_report.h"
+#include "loaders/formats/file.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string file, output, resume;
+  bool resume_if_there = false;
+  Overrides overrides;
+  bool dry_run = false, json = false;
+};
+
+class Runner {
+ public:
+  Runner(const Arguments& arguments, CommandContext& context) : arguments_(arguments), context_(context) {}
+
+  int run() {
+    const std::string file =
+        arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
+    Overrides overrides = arguments_.overrides;
+    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
+    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
+    std::vector<std::string> notes;
+    combinations_ = expand_sweep(file, overrides, &notes);
+    for (const std::string& note : notes) context_.messages.info(note);
+    const std::string& name = combinations_[0].experiment.name;
+    const std::string config = resolved_config(combinations_);
+    context_.messages.info(
+        fmt::format("{}: {} {}", name, combinations_.size(), combinations_.size() == 1 ? "run" : "runs"));
+    check_inputs();
+    if (arguments_.dry_run) return dry_run(config);
+
+    const std::string path = !arguments_.resume.empty()   ? arguments_.resume
+                             : !arguments_.output.empty() ? arguments_.output
+                                                          : default_run_path(name, config);
+    if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
+    const bool resumes = !arguments_.resume.empty() || goes_on();
+    if (resumes) check_same_config(path + "/config.resolved.yaml", config);
+    if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
+    RunDirectory directory(path);
+    if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
+      throw Error(ExitCode::kRuntime, path, "a run is here already",
+                  "use --resume " + path + ", --resume-if-there, or another --output");
+    }
+    write_file_atomic(directory.file("config.resolved.yaml"), config);
+    context_.messages.log_to(directory.file("log.txt"));
+    try {
+      return finish(directory, run_all(directory));
+    } catch (const Interrupted&) {
+      context_.messages.info("go on with: eep run --resume " + path);
+      throw;
+    }
+  }
+
+ private:
+  bool goes_on() const {
+    return arguments_.resume_if_there && file_exists(arguments_.output + "/config.resolved.yaml");
+  }
+
+  // What can be known to be wrong before any work is done.
+  void check_inputs() {
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      const Task task = load_task(find_task(e.task, e.directory), e.protocol);
+      const std::pair<const char*, const SplitUse*> uses[] = {
+          {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
+      for (const auto& [name, use] : uses) {
+        if (task.data.count(use->split) != 0) {
+          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
+        } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
+          throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
+                      fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
+        }
+      }
+    }
+    for (const Combination& combination : combinations_) model_of(combination.experiment);
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      const RunHooks none = hooks();
+      CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
+    }
+  }
+
+  ModelContext& model_of(const Experiment& e) {
+    const std::string path = resolve_path(e.model_path, e.directory);
+    const std::string key = e.model_parity + " " + path;
+    std::unique_ptr<ModelContext>& model = models_[key];
+    if (model) return *model;
+    if (!context_.options.ops->host_memory &&
+        models_.size() > 1) {  // a GPU's memory is planned for one model
+      tasks_.clear();
+      models_.clear();
+    }
+    return *(models_[key] = open_model(path, context_, e.model_parity));
+  }
+  TaskContext& task_of(const Experiment& e) {
+    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
+    std::unique_ptr<TaskContext>& task = tasks_[key];
+    if (!task)
+      task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
+    return *task;
+  }
+
+  RunHooks hooks() {
+    RunHooks hooks;
+    hooks.say = [this](const std::string& text) { context_.messages.info(text); };
+    hooks.progress = [this](const std::string& what, int64_t done, int64_t total, const std::string& best) {
+      context_.messages.progress(what, done, total, best);
+    };
+    hooks.stop = &stop_.requested();
+    return hooks;
+  }
+
+  // Every kept count of the sweep, so that one calibration serves all.
+  std::vector<int32_t> subset_counts(const Experiment& e) const {
+    std::set<int32_t> counts;
+    for (const Combination& combination : combinations_) {
+      const Experiment& other = combination.experiment;
+      const auto& names = other.baselines;
+      if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
+        counts.insert(static_cast<int32_t>(other.experts));
+      }
+    }
+    return {counts.begin(), counts.end()};
+  }
+
+  MemoryPlan population_memory(const Experiment& e) {
+    const ModelConfig& config = model_of(e).config();
+    std::vector<ExpertPlan> plans(static_cast<size_t>(e.search.population),
+                                  identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                                                static_cast<int32_t>(config.top_k)));
+    // The merge phase at its fullest: every row dense, none shared.
+    for (ExpertPlan& plan : plans) {
+      for (PlanGroup& group : plan.groups) {
+        group.kept = static_cast<int32_t>(e.experts);
+        group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
+                                    0.5f);
+        group.expert_merging = group.router_mapping;
+      }
+    }
+    return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
+  }
+
+  int dry_run(const std::string& config) {
+    for (const auto& [key, task] : tasks_) {
+      for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
+    }
+    int64_t evaluations = 0, tokens = 0;
+    double seconds = 0;
+    std::string memory;
+    for (const Combination& combination : combinations_) {
+      const Experiment& e = combination.experiment;
+      TaskContext& task = task_of(e);
+      const RunHooks none = hooks();
+      const int64_t count = CombinationRun(model_of(e), task, e, "", {}, none).planned_evaluations();
+      const int64_t pruned = count - e.search.merge.evaluations;
+      evaluations += count;
+      // Candidates on fresh items see a shard, others the fixed items, which are measured.
+      const ShardConfig shards = task.shards();
+      const bool fresh =
+          shards.shard > 0 && make_algorithm(e.search.merge, Phase::kMerge)->needs().fresh_items;
+      const double share =
+          fresh ? static_cast<double>(shards.shard) / static_cast<double>(shards.fixed) : 1.0;
+      const double merged = static_cast<double>(e.search.merge.evaluations) * share;
+      tokens += static_cast<int64_t>(
+          (static_cast<double>(pruned) + merged) *
+          static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
+      memory = describe(population_memory(e));
+      seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
+                 merged * seconds_per_candidate(e, true);
+    }
+    if (arguments_.json) {
+      context_.out << Json{{"runs", combinations_.size()}, {"evaluations", evaluations}, {"tokens", tokens},
+                           {"estimated_seconds", seconds}, {"memory", memory},           {"config", config}}
+                          .dump(2)
+                   << "\n";
+    } else {
+      context_.out << config
+                   << fmt::format(
+                          "# {}\n# {} evaluations, {} tokens, about {} (measured on a few candidates)\n",
+                          memory, evaluations, tokens, duration_text(seconds));
+    }
+    return 0;
+  }
+
+  double seconds_per_candidate(const Experiment& e, bool merge) {
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
+    if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
+    return known->second;
+  }
+
+  std::vector<Json> run_all(const RunDirectory& directory) {
+    std::vector<Json> results;
+    const RunHooks run_hooks = hooks();
+    make_directory(directory.file("checkpoints"));
+    for (size_t i = 0; i < combinations_.size(); ++i) {
+      const Combination& combination = combinations_[i];
+      const Experiment& e = combination.experiment;
+      const std::string path = combination.name.empty() ? directory.path() : directory.file(combination.name);
+      if (!combination.name.empty()) {
+        make_directory(path);
+        const std::string config = resolved_yaml(e);
+        if (file_exists(path + "/config.resolved.yaml"))
+          check_same_config(path + "/config.resolved.yaml", config);
+        write_file_atomic(path + "/config.resolved.yaml", config);
+        context_.messages.info(fmt::format("[{}/{}] {}", i + 1, combinations_.size(), combination.name));
+      }
+      keep_manifest(path + "/manifest.json", manifest(e));
+      if (file_exists(path + "/result.json")) {
+        context_.messages.info("done already");
+        results.push_back(read_result(path + "/result.json"));
+        continue;
+      }
+      context_.messages.info(describe(population_memory(e)));
+      for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
+      task_of(e).cache_in(directory.file("checkpoints"));
+      CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
+      results.push_back(run.run());
+      context_.messages.finish_progress();
+    }
+    return results;
+  }
+
+  static void make_directory(const std::string& path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+  }
+
+  Json manifest(const Experiment& e) {
+    Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
+                                  model_of(e).path(), model_of(e).hash());
+    manifest["data"] = task_of(e).hashes();
+    manifest["device"] = context_.options.ops->name;
+    manifest["kernel_path"] = kernel_path_setting();
+    if (context_.options.device.kind == DeviceKind::kCuda)
+      manifest["gpu"] = cuda_device_text(context_.options.device.index);
+    return manifest;
+  }
+
+  int finish(const RunDirectory& directory, const std::vector<Json>& results) {
+    const std::string table = write_report(directory, combinations_, results);
+    if (arguments_.json) {
+      context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
+    } else {
+      context_.out << table << "\n" << directory.path() << "\n";
+    }
+    return 0;
+  }
+
+  const Arguments& arguments_;
+  CommandContext& context_;
+  StopSignal stop_;
+  std::vector<Combination> combinations_;
+  std::map<std::string, std::unique_ptr<ModelContext>> models_;
+  std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  std::map<std::string, double> seconds_;  // of one candidate, for the estimate
+};
+
+int run(const Arguments& arguments, CommandContext& context) {
+  if (arguments.file.empty() && arguments.resume.empty()) {
+    throw Error(ExitCode::kUsage, "run", "an experiment file is needed");
+  }
+  if (!arguments.resume.empty() && !arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
+  }
+  if (arguments.resume_if_there && arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "--resume-if-there", "says what to do with --output DIR, which is missing");
+  }
+  return Runner(arguments, context).run();
+}
+
+}  // namespace
+
+void register_run(CommandLine& line) {
+  auto arguments = std::make_shared<Arguments>();
+  const Command command = line.command("run", "Baselines, prune phase, merge phase, final evaluation",
+                                       "eep run experiments/demo/demo.yaml --set seed=2",
+                                       [=](CommandContext& context) { return run(*arguments, context); });
+  command.option("EXPERIMENT", arguments->file, "experiment file (YAML); may be left out with --resume");
+  command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
+  command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
+  command.option("--resume", arguments->resume, "go on in this run directory");
+  command.flag("--resume-if-there", arguments->resume_if_there,
+               "with --output: go on if a run is there, start it if not");
+  command.flag("--dry-run", arguments->dry_run,
+               "print the resolved configuration, the memory plan, the work and an estimated time");
+  command.flag("--json", arguments->json, "machine-readable result on stdout");
+}
+
+}  // namespace eep

@@ -1,0 +1,44 @@
+// Options that every command takes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/ops.h"
+#include "kernels/common/device.h"
+
+namespace eep {
+
+class Command;
+
+struct CommonOptions {
+  std::string device_name = "auto";
+  int threads = 0;          // 0: all of the machine
+  std::string memory_text;  // BYTES or FRACTION of the device's memory, with k, M, G
+  std::string seed_text = "11450";
+  bool seed_given = false;  // on the command line: then it goes before an experiment file's
+  std::string parity;       // "": none, or what an experiment file says
+  std::string log_level = "info";
+  std::string cpu_target;  // instruction set of the CPU kernels; "": the best
+
+  // Filled by resolve().
+  uint64_t seed = 11450;
+  Device device;
+  const Ops* ops = nullptr;  // of the device
+  size_t memory = 0;         // bytes, 0: unlimited
+
+  void add_to(const Command& command);
+  // Throws Error(kUsage) for values that make no sense, Error(kRuntime) for a device that is not there.
+  void resolve();
+
+ private:
+  void open_device();
+};
+
+// "512M", "1.5G", "0.5" (of `whole`, or of the machine's memory), "1000000". Throws Error(kUsage).
+size_t parse_memory(const std::string& text, size_t whole);
+size_t parse_memory(const std::string& text);
+// The limit on a GPU where none is given: what is free, less a reserve.
+size_t device_limit(const DeviceMemory& memory);
+
+}  // namespace eep

@@ -1,0 +1,242 @@
+// Baselines, choice on the dev split, final scores and files of one combination; the search itself is in
+// combination_search.cpp.
+#include "experiments/study/combination.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "es/criteria.h"
+#include "es/search.h"
+#include "experiments/study/run_export.h"
+#include "experiments/study/samples.h"
+#include "loaders/formats/file.h"
+#include "loaders/models/plan_io.h"
+
+namespace eep {
+
+CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment,
+                               std::string directory, std::vector<int32_t> subset_kept, const RunHooks& hooks)
+    : model_(model),
+      task_(task),
+      experiment_(experiment),
+      directory_(std::move(directory)),
+      subset_kept_(std::move(subset_kept)),
+      hooks_(hooks) {
+  const ModelConfig& config = model_.config();
+  require_original(model_.raw(), experiment_.model_path);
+  if (experiment_.model_dtype != "auto" && experiment_.model_dtype != dtype_name(config.dtype)) {
+    throw Error(ExitCode::kConfig, "model.dtype",
+                fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
+                            dtype_name(config.dtype)));
+  }
+  if (experiment_.experts > config.num_experts) {
+    throw Error(ExitCode::kConfig, "plan.experts",
+                fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,
+                            experiment_.experts));
+  }
+  kept_ = static_cast<int32_t>(experiment_.experts);
+  top_k_ = static_cast<int32_t>(experiment_.top_k > 0 ? experiment_.top_k : config.top_k);
+  space_ = experiment_.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
+  const int64_t layers = config.sparse_layers();
+  const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
+  groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
+  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
+}
+
+GenomeSpace CombinationRun::genome_space() const {
+  GenomeSpace space;
+  space.experts = static_cast<int32_t>(model_.config().num_experts);
+  space.kept.assign(groups_.size(), kept_);
+  space.layers = groups_;
+  space.top_k = top_k_;
+  space.router_space = space_;
+  return space;
+}
+
+SearchConfig CombinationRun::search_config() const {
+  SearchConfig config = experiment_.search;
+  config.shards = task_.shards();
+  return config;
+}
+
+int64_t CombinationRun::planned_evaluations() const {
+  const bool prunes = kept_ < model_.config().num_experts;
+  return (prunes ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
+}
+
+void CombinationRun::check_stop() const {
+  if (hooks_.stop != nullptr && hooks_.stop->load()) throw Interrupted{};
+}
+
+void CombinationRun::make_baselines() {
+  const ModelConfig& config = model_.config();
+  const int32_t experts = static_cast<int32_t>(config.num_experts);
+  const bool prunes = kept_ < experts;
+  const auto add = [&](const std::string& name, int32_t kept, int32_t top_k, ExpertPlan plan) -> Method& {
+    Method method;
+    method.result.name = name;
+    method.result.experts = kept;
+    method.result.top_k = std::min(top_k, kept);
+    method.plan = std::move(plan);
+    methods_.push_back(std::move(method));
+    return methods_.back();
+  };
+  // The full model is always there: every comparison needs it.
+  add("full", experts, static_cast<int32_t>(config.top_k),
+      identity_plan(config.sparse, experts, static_cast<int32_t>(config.top_k)));
+  if (top_k_ < config.top_k) {
+    add(fmt::format("full_top{}", top_k_), experts, top_k_, identity_plan(config.sparse, experts, top_k_));
+  }
+  if (!prunes) return;
+  for (const std::string& name : experiment_.baselines) {
+    check_stop();
+    if (name == "full") continue;
+    Criterion criterion;
+    criterion.row = &find_criterion(name);
+    criterion.seed = experiment_.search.seed;
+    if (criterion.row->calibrates) {
+      double seconds = 0;
+      const ExpertStatistics& statistics = task_.statistics(
+          subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
+      Method& method =
+          add(name, kept_, top_k_, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      method.result.seconds = seconds;
+      continue;
+    }
+    Method& method = add(name, kept_, top_k_, ExpertPlan{});
+    for (int64_t draw = 0; draw < experiment_.random_draws; ++draw) {
+      method.draws.push_back(
+          random_plan(experts, kept_, criterion.seed, static_cast<uint32_t>(draw), groups_, top_k_, space_));
+    }
+    method.plan = method.draws[0];
+  }
+}
+
+int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
+                               const std::function<ExpertPlan(int64_t)>& plan_of) {
+  if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
+  std::vector<ExpertPlan> plans;
+  for (int64_t evaluation : leaders) plans.push_back(plan_of(evaluation));
+  const std::vector<const SplitResult*> results = task_.evaluate(Split::kDev, plans);
+  size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
+  for (size_t i = 1; i < results.size(); ++i) {
+    const auto key = [&](size_t at) {
+      const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
+      return std::pair(loglik ? results[at]->loglik : results[at]->score,
+                       experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
+    };
+    if (key(i) > key(best)) best = i;
+  }
+  return leaders[best];
+}
+
+void CombinationRun::final_scores() {
+  const Metric metric = task_.task().metric;
+  const uint64_t seed = experiment_.search.seed;
+  std::vector<Split> splits{Split::kTrain};
+  if (task_.has_dev()) splits.push_back(Split::kDev);
+  splits.push_back(Split::kTest);
+  for (Split split : splits) {
+    check_stop();
+    hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
+               : split == Split::kDev ? "evaluation on the dev split"
+                                      : "evaluation on the train split");
+    std::vector<ExpertPlan> plans;
+    for (const Method& method : methods_) {
+      if (method.draws.empty()) {
+        plans.push_back(method.plan);
+      } else if (split == Split::kTest) {
+        plans.insert(plans.end(), method.draws.begin(), method.draws.end());
+      }
+    }
+    const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
+    size_t next = 0;
+    const SplitResult* full = results[0];
+    const SplitResult* pruned = nullptr;
+    for (size_t at = 0; at < plans.size(); ++at) {
+      const auto is_pruned = [&](const Method& method) {
+        return method.result.name == "eep_prune" && method.plan == plans[at];
+      };
+      if (std::any_of(methods_.begin(), methods_.end(), is_pruned)) pruned = results[at];
+    }
+    for (Method& method : methods_) {
+      std::optional<SplitScore> score;
+      if (!method.draws.empty()) {
+        if (split != Split::kTest) continue;
+        score = make_draws_score(std::span(results).subspan(next, method.draws.size()));
+        next += method.draws.size();
+      } else {
+        score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
+          score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
+        if (split == Split::kTest) write_samples(method.result.name, *results[next]);
+        ++next;
+      }
+      (split == Split::kTest  ? method.result.test
+       : split == Split::kDev ? method.result.dev
+                              : method.result.train) = score;
+    }
+  }
+}
+
+void CombinationRun::write_samples(const std::string& name, const SplitResult& result) {
+  const std::string lines = samples_lines(task_.evaluator(Split::kTest).requests(), result);
+  write_file_atomic(path("samples/" + name + ".jsonl"), lines);
+}
+
+void CombinationRun::write_plan_file(const std::string& file, const ExpertPlan& plan,
+                                     const std::string& method) {
+  const Json provenance{{"method", method},
+                        {"experiment", experiment_.name},
+                        {"seed", experiment_.search.seed},
+                        {"task", task_.task().name},
+                        {"data", task_.train_hash()}};
+  write_plan(path(file), plan, plan_info(model_.config(), model_.hash(), provenance));
+}
+
+void CombinationRun::make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
+}
+
+Json CombinationRun::run() {
+  for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
+  make_baselines();
+  for (Method& method : methods_) {
+    method.result.plan = "plans/" + method.result.name + ".json";
+    write_plan_file(method.result.plan, method.plan, method.result.name);
+  }
+  search();
+  for (Method& method : methods_) fill_size(model_.config(), &method.result);
+  final_scores();
+  if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
+    export_run_model(model_, methods_.back().plan,
+                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
+                     path("model"), hooks_.say);
+  }
+
+  Json methods = Json::array();
+  for (const Method& method : methods_) methods.push_back(method_json(method.result));
+  Json result{{"format", "eep-result"},
+              {"version", 1},
+              {"name", experiment_.name},
+              {"seed", experiment_.search.seed},
+              {"device", model_.ops().name},
+              {"weights", dtype_name(model_.dtype())},
+              {"task",
+               {{"name", task_.task().name},
+                {"protocol", task_.task().protocol},
+                {"metric", metric_name(task_.task().metric)}}},
+              {"truncated", task_.truncated()},
+              {"methods", methods},
+              {"search", search_json_}};
+  if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
+  write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  return result;
+}
+
+}  // namespace eep

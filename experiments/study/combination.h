@@ -1,0 +1,77 @@
+// One combination of an experiment: baselines, prune phase, merge phase, final evaluation; everything a run
+// directory holds.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "es/search.h"
+#include "experiments/study/experiment.h"
+#include "experiments/study/methods.h"
+#include "experiments/study/task_context.h"
+
+namespace eep {
+
+// How a run talks and is stopped.
+struct RunHooks {
+  std::function<void(const std::string&)> say;  // a line for people
+  std::function<void(const std::string& what, int64_t done, int64_t total, const std::string& best)> progress;
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Thrown between steps when hooks.stop is set: a checkpoint is written.
+struct Interrupted {};
+
+class CombinationRun {
+ public:
+  // Throws Error(kConfig) where the experiment does not fit the model. directory: exists. subset_kept: kept
+  // counts for which calibration measures subset errors (all of a sweep, so that it is shared).
+  CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
+                 std::vector<int32_t> subset_kept, const RunHooks& hooks);
+
+  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  Json run();
+
+  // The number of evaluations and tokens that run() will need, for --dry-run.
+  int64_t planned_evaluations() const;
+
+ private:
+  struct Method {
+    MethodResult result;
+    ExpertPlan plan;
+    std::vector<ExpertPlan> draws;  // random
+  };
+
+  GenomeSpace genome_space() const;
+  SearchConfig search_config() const;
+  void make_baselines();
+  struct Searched;  // a finished search and what it took
+  void search();
+  Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
+  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
+                    double seconds);
+  static void make_directory(const std::string& path);
+  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  void final_scores();
+  void write_samples(const std::string& name, const SplitResult& result);
+  void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
+  void check_stop() const;
+  std::string path(const std::string& file) const { return directory_ + "/" + file; }
+
+  ModelContext& model_;
+  TaskContext& task_;
+  const Experiment& experiment_;
+  std::string directory_;
+  std::vector<int32_t> subset_kept_;
+  const RunHooks& hooks_;
+  int32_t kept_ = 0, top_k_ = 0;
+  RouterSpace space_ = RouterSpace::kLogits;
+  std::vector<std::vector<int32_t>> groups_;
+  std::vector<Method> methods_;
+  Json search_json_;
+};
+
+}  // namespace eep

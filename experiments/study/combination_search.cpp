@@ -1,0 +1,264 @@
+// The search of one combination: warm starts, generations with checkpoints, resume, and the two searched
+// methods.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include "es/search.h"
+#include "experiments/study/combination.h"
+#include "loaders/formats/file.h"
+
+namespace eep {
+namespace {
+
+constexpr const char* kStateFile = "checkpoints/search.state";
+constexpr const char* kTimesFile = "checkpoints/search.json";
+
+// Seconds and work of the generations so far, which a resume adds to.
+struct Spent {
+  double prune = 0, merge = 0;
+  int64_t computed = 0, asked = 0;
+
+  Json json() const {
+    return {{"prune_seconds", prune},
+            {"merge_seconds", merge},
+            {"tokens", computed},
+            {"tokens_without_sharing", asked}};
+  }
+  static Spent read(const std::string& file) {
+    const Json json = parse_json(read_file(file), file);
+    return {json.value("prune_seconds", 0.0), json.value("merge_seconds", 0.0),
+            json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
+  }
+};
+
+void append_line(const std::string& file, const std::string& text) {
+  std::ofstream stream(file, std::ios::app | std::ios::binary);
+  stream << text;
+  stream.flush();
+  if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
+}
+
+// What each item decided by: the tokens of its right answer, or its choices.
+Decisions decisions_of(const SplitResult& result) {
+  Decisions decisions;
+  for (const ItemScore& item : result.items) {
+    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
+                            item.log_probabilities.end());
+    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
+    decisions.right.push_back(item.right);
+  }
+  return decisions;
+}
+
+// Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
+// within a line, left lines that are to be made again. One whole line a generation remains.
+void keep_metrics(const std::string& file, int64_t evaluations) {
+  if (!file_exists(file)) return;
+  const std::string text = read_file(file);
+  size_t end = 0;
+  for (int64_t number = 1;; ++number) {
+    const size_t next = text.find('\n', end);
+    if (next == std::string::npos) break;
+    const Json line = parse_json(std::string_view(text).substr(end, next - end), file, number);
+    const auto done = line.is_object() ? line.find("evaluations") : line.end();
+    if (done == line.end() || !done->is_number_integer() || done->get<int64_t>() > evaluations) break;
+    end = next + 1;
+  }
+  if (end != text.size()) write_file_atomic(file, std::string_view(text).substr(0, end));
+}
+
+// What a control's search is told: the same budget, spent in another way.
+SearchConfig control_config(const std::string& control, SearchConfig config) {
+  if (control == "prune_only") {
+    config.prune.evaluations += config.merge.evaluations;
+    config.merge.evaluations = 0;
+  } else if (control == "random") {
+    config.prune.algorithm = config.merge.algorithm = "random";
+  } else {
+    config.merge.algorithm = control;
+  }
+  return config;
+}
+
+}  // namespace
+
+struct CombinationRun::Searched {
+  std::unique_ptr<Search> search;
+  Spent spent;
+};
+
+// folder: of its files, "" or ending in /. known: an earlier search's archive, whose evaluations on the fixed
+// items are not made again; or null.
+CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, const std::string& folder,
+                                                    const Archive* known) {
+  const FitnessKind kind = config.fitness;
+  const GenomeSpace space = genome_space();
+  std::vector<WarmStart> starts;
+  if (experiment_.warm_start) {
+    for (const Method& method : methods_) {
+      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
+      starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
+    }
+  }
+
+  const std::string state_file = path(folder + kStateFile), times_file = path(folder + kTimesFile);
+  const std::string archive_file = path(folder + "archive.jsonl"),
+                    metrics_file = path(folder + "metrics.jsonl");
+  Searched run;
+  Spent& spent = run.spent;
+  std::unique_ptr<Search>& search = run.search;
+  if (file_exists(state_file)) {
+    search = std::make_unique<Search>(space, config, starts, read_file(state_file), kStateFile);
+    if (file_exists(times_file)) spent = Spent::read(times_file);
+    hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
+                           search->total_evaluations()));
+  } else {
+    search = std::make_unique<Search>(space, config, starts);
+  }
+  // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
+  std::string lines;
+  for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
+  write_file_atomic(archive_file, lines);
+  keep_metrics(metrics_file, search->archive().size());
+
+  SplitEvaluator& fixed = task_.evaluator(Split::kTrain);
+  SplitEvaluator& fresh = task_.fresh_evaluator();
+  const auto work = [&] {
+    WorkCounts counts = fixed.work();
+    if (&fresh != &fixed) counts += fresh.work();
+    return counts;
+  };
+  const WorkCounts before = work();
+  const Spent spent_before = spent;
+  auto clock = std::chrono::steady_clock::now();
+  const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
+    std::vector<Evaluation> evaluations(request.genomes.size());
+    std::vector<ExpertPlan> plans;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < request.genomes.size(); ++i) {
+      if (known != nullptr && request.items.empty() && !request.decisions) {
+        const int64_t at = known->find(canonical_hash(request.genomes[i], space.experts));
+        if (at >= 0) {
+          evaluations[i] = (*known)[at].result;
+          evaluations[i].decisions = {};
+          continue;
+        }
+      }
+      plans.push_back(to_plan(space, request.genomes[i]));
+      places.push_back(i);
+    }
+    if (plans.empty()) return evaluations;
+    const std::vector<SplitResult> results =
+        request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
+    for (size_t i = 0; i < results.size(); ++i) {
+      const SplitResult& result = results[i];
+      evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
+                                result.n, request.decisions ? decisions_of(result) : Decisions{}};
+    }
+    return evaluations;
+  };
+  const auto on_generation = [&](const SearchProgress& progress) {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - clock).count();
+    clock = now;
+    (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
+    const WorkCounts done = work();
+    spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
+    spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    const ArchiveEntry& best = search->archive()[progress.best];
+    const Json metrics{{"phase", to_string(progress.phase)},
+                       {"generation", progress.generation},
+                       {"evaluations", progress.end},
+                       {"evaluated", progress.evaluated},
+                       {"best", best.result.fitness},
+                       {"best_tiebreak", best.result.tiebreak},
+                       {"generation_best", search->archive()[progress.generation_best].result.fitness},
+                       {"wall_s", spent.prune + spent.merge}};
+    append_line(metrics_file, metrics.dump() + "\n");
+    write_file_atomic(times_file, spent.json().dump() + "\n");
+    write_file_atomic(state_file, search->state());
+    std::string fresh_lines;
+    for (int64_t i = progress.first; i < progress.end; ++i)
+      fresh_lines += archive_line(search->archive()[i], kind) + "\n";
+    append_line(archive_file, fresh_lines);
+    hooks_.progress(
+        to_string(progress.phase), progress.end, progress.total,
+        fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
+  };
+  const SearchResult result = search->run(evaluate, on_generation, hooks_.stop);
+  if (!result.finished) throw Interrupted{};
+  return run;
+}
+
+// The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
+// for choice too: the merge phase may fill the list with plans that fit the train split alone.
+int64_t CombinationRun::chosen(const Search& search, bool prune_only, int64_t pruned) {
+  std::vector<int64_t> leaders = search.leaders(experiment_.dev_count, prune_only);
+  if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
+    leaders.push_back(pruned);
+  return choose(leaders, [&](int64_t evaluation) { return search.plan(evaluation); });
+}
+
+void CombinationRun::add_searched(const std::string& name, const Search& search, int64_t evaluation,
+                                  int64_t evaluations, double seconds) {
+  Method method;
+  method.result.name = name;
+  method.result.experts = kept_;
+  method.result.top_k = std::min(top_k_, kept_);
+  method.result.evaluations = evaluations;
+  method.result.seconds = seconds;
+  method.result.plan = "plans/" + name + ".json";
+  method.plan = search.plan(evaluation);
+  write_plan_file(method.result.plan, method.plan, name);
+  methods_.push_back(std::move(method));
+}
+
+void CombinationRun::search() {
+  const Searched main = run_search(search_config(), "", nullptr);
+  const Search& search = *main.search;
+  const Spent& spent = main.spent;
+  std::vector<std::pair<std::string, Searched>> controls;
+  for (const std::string& control : experiment_.controls) {
+    // All experts stay: nothing to prune.
+    if (control == "prune_only" && kept_ == model_.config().num_experts) continue;
+    hooks_.say("control " + control);
+    const std::string folder = "controls/" + control + "/";
+    make_directory(path(folder + "checkpoints"));
+    controls.emplace_back(control,
+                          run_search(control_config(control, search_config()), folder, &search.archive()));
+  }
+
+  hooks_.say("choosing on the dev split");
+  for (const auto& [control, run] : controls) {
+    const int64_t own = run.search->prune_end() > 0 ? chosen(*run.search, true, -1) : -1;
+    add_searched("control_" + control, *run.search, chosen(*run.search, false, own),
+                 run.search->archive().size(), run.spent.prune + run.spent.merge);
+  }
+  // The last method is the plan of plan.json.
+  int64_t pruned = -1;
+  if (search.prune_end() > 0) {
+    pruned = chosen(search, true, -1);
+    add_searched("eep_prune", search, pruned, search.prune_end(), spent.prune);
+    write_plan_file("plan.prune.json", methods_.back().plan, "eep_prune");
+  }
+  if (search.archive().size() > search.prune_end()) {
+    add_searched("eep_merge", search, chosen(search, false, pruned), search.archive().size(),
+                 spent.prune + spent.merge);
+  }
+  write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
+  const SearchResult result = search.result();
+  const double seconds = spent.prune + spent.merge;
+  search_json_ = {
+      {"evaluations", result.evaluations},
+      {"unique", result.unique},
+      {"algorithm", experiment_.search.merge.algorithm},
+      {"seconds", seconds},
+      {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
+      {"tokens", spent.computed},
+      {"tokens_without_sharing", spent.asked}};
+}
+
+}  // namespace eep

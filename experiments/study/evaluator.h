@@ -1,0 +1,54 @@
+// Evaluation of plans on one split of a task: scores of the whole population in one pass, then decoding for
+// the few answers that teacher forcing leaves open.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/forward.h"
+#include "loaders/tasks/requests.h"
+
+namespace eep {
+
+struct SplitResult {
+  double score = 0;   // mean metric, a fraction
+  double loglik = 0;  // mean log-likelihood of the right answers
+  int32_t n = 0;
+  std::vector<ItemScore> items;  // [n]
+
+  std::vector<double> metrics() const;  // [n]
+};
+
+class SplitEvaluator {
+ public:
+  // `weights` and `tokenizer` must outlive this object. memory: bytes, 0: unlimited.
+  SplitEvaluator(const Weights& weights, const Ops& ops, const Device& device, size_t memory,
+                 const Task& task, std::vector<Item> items, const Tokenizer& tokenizer);
+
+  // One result a plan. Its bits do not depend on the other plans.
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans);
+  // The same on the given items of the split.
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, std::span<const int32_t> items);
+  // Every item generated to its end (stop string, end of sequence, limit), for samples: the text of each.
+  std::vector<std::string> texts(const ExpertPlan& plan);
+
+  const Requests& requests() const { return requests_; }
+  MemoryPlan memory_plan(std::span<const ExpertPlan> plans) const {
+    return forward_.memory_plan(plans, requests_.prompts());
+  }
+  const WorkCounts& work() const { return forward_.work(); }
+
+ private:
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests);
+  void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
+                        std::vector<SplitResult>* results);
+
+  const Tokenizer& tokenizer_;
+  const ModelConfig& config_;
+  Requests requests_;
+  PopulationForward forward_;
+};
+
+}  // namespace eep

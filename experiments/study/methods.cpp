@@ -1,0 +1,147 @@
+#include "experiments/study/methods.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <set>
+#include <tuple>
+
+namespace eep {
+namespace {
+
+Json score_json(const std::optional<SplitScore>& score, bool test) {
+  if (!score) return nullptr;
+  Json json{{"score", score->score}, {"n", score->n}};
+  if (test) {
+    json["stderr"] = score->stderr_;
+    json["ci95"] = {score->ci95.low, score->ci95.high};
+    json["p_vs_full"] = score->p_vs_full ? Json(*score->p_vs_full) : Json(nullptr);
+    if (score->p_vs_prune) json["p_vs_prune"] = *score->p_vs_prune;
+  }
+  if (score->stddev) json["stddev"] = *score->stddev;
+  if (score->best) json["best"] = *score->best;
+  return json;
+}
+
+std::string parameters_text(int64_t count) {
+  const double value = static_cast<double>(count);
+  if (value >= 1e9) return fmt::format("{:.2f}B", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.2f}M", value / 1e6);
+  return fmt::format("{:.1f}k", value / 1e3);
+}
+
+std::string test_text(const Json& method) {
+  const Json& test = method.at("test");
+  if (test.is_null()) return "-";
+  std::string text =
+      fmt::format("{:.1f} [{:.1f}, {:.1f}]", 100 * test.at("score").get<double>(),
+                  100 * test.at("ci95")[0].get<double>(), 100 * test.at("ci95")[1].get<double>());
+  if (test.contains("best")) text += fmt::format(" best {:.1f}", 100 * test.at("best").get<double>());
+  return text;
+}
+
+}  // namespace
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left) {
+  std::vector<size_t> width(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (size_t column = 0; column < row.size(); ++column)
+      width[column] = std::max(width[column], row[column].size());
+  }
+  std::string out;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::string line;
+    for (size_t column = 0; column < rows[i].size(); ++column) {
+      line += column < left ? fmt::format("{:<{}}", rows[i][column], width[column])
+                            : fmt::format("{:>{}}", rows[i][column], width[column]);
+      if (column + 1 < rows[i].size()) line += "  ";
+    }
+    out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    if (i == 0) out += std::string(line.size(), '-') + "\n";
+  }
+  return out;
+}
+
+double paired_p(Metric metric, const SplitResult& result, const SplitResult& other, uint64_t seed) {
+  const std::vector<double> values = result.metrics(), others = other.metrics();
+  return is_binary(metric) ? mcnemar_exact(values, others) : paired_permutation(values, others, seed);
+}
+
+SplitScore make_score(Metric metric, const SplitResult& result, const SplitResult* full, uint64_t seed) {
+  const std::vector<double> values = result.metrics();
+  SplitScore score;
+  score.score = result.score;
+  score.n = result.n;
+  score.stderr_ = standard_error(values);
+  score.ci95 = is_binary(metric) ? wilson_interval(result.score * result.n, result.n)
+                                 : normal_interval(result.score, score.stderr_);
+  if (full != nullptr) score.p_vs_full = paired_p(metric, result, *full, seed);
+  return score;
+}
+
+SplitScore make_draws_score(std::span<const SplitResult* const> draws) {
+  std::vector<double> values;
+  SplitScore score;
+  for (const SplitResult* draw : draws) {
+    values.push_back(draw->score);
+    score.n = draw->n;
+  }
+  score.score = mean(values);
+  score.stderr_ = standard_error(values);
+  score.ci95 = normal_interval(score.score, score.stderr_);
+  score.stddev = score.stderr_ * std::sqrt(static_cast<double>(values.size()));
+  score.best = *std::max_element(values.begin(), values.end());
+  return score;
+}
+
+void fill_size(const ModelConfig& config, MethodResult* method) {
+  method->parameters = count_parameters(config, method->experts, method->top_k).total;
+  method->bytes = method->parameters * static_cast<int64_t>(dtype_size(config.dtype));
+}
+
+Json method_json(const MethodResult& method) {
+  return {{"name", method.name},
+          {"experts", method.experts},
+          {"top_k", method.top_k},
+          {"parameters", method.parameters},
+          {"bytes", method.bytes},
+          {"train", score_json(method.train, false)},
+          {"dev", score_json(method.dev, false)},
+          {"test", score_json(method.test, true)},
+          {"evaluations", method.evaluations},
+          {"seconds", method.seconds},
+          {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+}
+
+std::string result_table(std::span<const RunRow> runs) {
+  const bool labelled =
+      std::any_of(runs.begin(), runs.end(), [](const RunRow& run) { return !run.label.empty(); });
+  std::vector<std::vector<std::string>> rows{{"task"}};
+  if (labelled) rows[0].push_back("run");
+  for (const char* column :
+       {"method", "experts", "parameters", "test % [95% interval]", "p vs full", "evaluations", "seconds"})
+    rows[0].push_back(column);
+  std::set<std::tuple<std::string, std::string, std::string>> full_rows;
+  for (const RunRow& run : runs) {
+    const std::string task = run.result.at("task").at("name").get<std::string>();
+    for (const Json& method : run.result.at("methods")) {
+      const std::string name = method.at("name").get<std::string>();
+      // The same row for every budget and seed of a model and task stands there once.
+      if (name == "full" && !full_rows.insert({task, run.label_of_full, test_text(method)}).second) continue;
+      const Json p = method.at("test").is_null() ? Json(nullptr) : method.at("test").at("p_vs_full");
+      std::vector<std::string> row{task};
+      if (labelled) row.push_back(name == "full" ? run.label_of_full : run.label);
+      row.insert(row.end(), {name, std::to_string(method.at("experts").get<int64_t>()),
+                             parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
+                             p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),
+                             std::to_string(method.at("evaluations").get<int64_t>()),
+                             fmt::format("{:.1f}", method.at("seconds").get<double>())});
+      rows.push_back(std::move(row));
+    }
+  }
+  return aligned(rows, labelled ? 3 : 2);
+}
+
+}  // namespace eep

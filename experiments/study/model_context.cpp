@@ -1,0 +1,27 @@
+#include "experiments/study/model_context.h"
+
+#include "kernels/common/error.h"
+#include "loaders/models/finite.h"
+#include "loaders/models/model_hash.h"
+
+namespace eep {
+
+RawModel ModelContext::load(const std::string& path, Parity parity) {
+  RawModel raw = load_checkpoint(path);
+  require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
+  raw.config.parity = parity;
+  return raw;
+}
+
+const std::string& ModelContext::hash() {
+  if (hash_.empty()) hash_ = model_hash(raw_);
+  return hash_;
+}
+
+void require_original(const RawModel& model, const std::string& path) {
+  if (!model.plan) return;
+  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export)",
+              "start from the original model");
+}
+
+}  // namespace eep

@@ -1,0 +1,52 @@
+// A model made ready once per process: mapped, packed, with its tokenizer.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/weights.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/text/tokenizer.h"
+
+namespace eep {
+
+class ModelContext {
+ public:
+  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. parity: engine/config.h.
+  ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0,
+               Parity parity = Parity::kNone)
+      : path_(path),
+        raw_(load(path, parity)),
+        weights_(raw_, ops, device, plan_weights(raw_.config, ops, memory)),
+        ops_(ops) {}
+
+  const std::string& path() const { return path_; }
+  const RawModel& raw() const { return raw_; }
+  const ModelConfig& config() const { return raw_.config; }
+  const Weights& weights() const { return weights_; }
+  const Ops& ops() const { return ops_; }
+  // What the weights are while they compute: a GPU has no f32 ones.
+  DType dtype() const { return ops_.weight_dtype(raw_.config.dtype); }
+  // Loaded on first use: commands that are given token ids need none.
+  const Tokenizer& tokenizer() {
+    if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(path_));
+    return *tokenizer_;
+  }
+  const std::string& hash();
+
+ private:
+  static RawModel load(const std::string& path, Parity parity);
+
+  std::string path_;
+  RawModel raw_;
+  Weights weights_;
+  const Ops& ops_;
+  std::optional<Tokenizer> tokenizer_;
+  std::string hash_;
+};
+
+// Throws Error(kUsage) if the model is a native export: its router belongs to one plan.
+void require_original(const RawModel& model, const std::string& path);
+
+}  // namespace eep

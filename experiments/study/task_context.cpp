@@ -1,0 +1,219 @@
+#include "experiments/study/task_context.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <chrono>
+
+#include "es/criteria.h"
+
+namespace eep {
+
+std::string plan_key(const ExpertPlan& plan) {
+  std::string key;
+  const auto add = [&](const void* data, size_t bytes) { key.append(static_cast<const char*>(data), bytes); };
+  add(&plan.top_k, sizeof plan.top_k);
+  add(&plan.router_space, sizeof plan.router_space);
+  for (const PlanGroup& group : plan.groups) {
+    const size_t layers = group.layers.size();
+    add(&layers, sizeof layers);
+    add(group.layers.data(), layers * sizeof(int32_t));
+    add(&group.kept, sizeof group.kept);
+    add(group.router_mapping.data(), group.router_mapping.size() * sizeof(float));
+    add(group.expert_merging.data(), group.expert_merging.size() * sizeof(float));
+  }
+  return key;
+}
+
+std::string TaskContext::key(const Experiment& e) {
+  const std::string file = find_task(e.task, e.directory);
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
+  if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
+  for (const SplitUse* use : {&e.train, &e.dev, &e.test})
+    key += "\n" + use->split + " " + std::to_string(use->limit);
+  key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
+  for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
+    key += "\n" + std::to_string(value);
+  return key;
+}
+
+TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
+                         const Experiment& experiment)
+    : model_(model),
+      device_(device),
+      memory_(memory),
+      experiment_(experiment),
+      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
+  task_.few_shot.seed = experiment_.search.seed;
+  if (experiment_.search.shards.shard > 0) {
+    fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
+    const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+    if (experiment_.search.shards.shard > items) {
+      throw Error(ExitCode::kConfig, "task.train.shard",
+                  fmt::format("more items than the split has (expected 1..{}, got {})", items,
+                              experiment_.search.shards.shard));
+    }
+    evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
+  }
+  for (const auto& [name, split] : splits()) requests(split);
+  train_hash_ = items_hash(requests(Split::kTrain).items());
+  find_overlaps();
+}
+
+std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
+  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
+  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  all.emplace_back("test", Split::kTest);
+  return all;
+}
+
+const Requests& TaskContext::requests(Split split) {
+  return split == Split::kTrain ? fresh_evaluator().requests() : evaluator(split).requests();
+}
+
+// A score on items that the search has seen is no estimate: the fitted number would be published.
+void TaskContext::find_overlaps() {
+  const auto all = splits();
+  for (size_t second = 1; second < all.size(); ++second) {
+    for (size_t first = 0; first < second; ++first) {
+      std::map<std::string, const Item*> known;
+      for (const Item& item : requests(all[first].second).items()) known.emplace(item.identity, &item);
+      Overlap overlap{all[first].first, all[second].first, 0, {}};
+      const std::vector<Item>& items = requests(all[second].second).items();
+      for (const Item& item : items) {
+        const auto found = known.find(item.identity);
+        if (found == known.end()) continue;
+        if (overlap.items++ == 0) overlap.text = item.where + " = " + found->second->where;
+      }
+      if (overlap.items == 0) continue;
+      overlap.text = fmt::format("{} of {} items of the {} split are in the {} split too (the first: {})",
+                                 overlap.items, items.size(), overlap.second, overlap.first, overlap.text);
+      if (!experiment_.allow_overlap) {
+        throw Error(ExitCode::kData, task_.file, overlap.text,
+                    "take other items, or say task: {allow_overlap: true}");
+      }
+      overlaps_.push_back(std::move(overlap));
+    }
+  }
+}
+
+Json TaskContext::truncated() {
+  Json counts = Json::object();
+  for (const auto& [name, split] : splits()) counts[name] = requests(split).truncated();
+  return counts;
+}
+
+Json TaskContext::overlaps() const {
+  Json list = Json::array();
+  for (const Overlap& overlap : overlaps_)
+    list.push_back({{"splits", {overlap.first, overlap.second}}, {"items", overlap.items}});
+  return list;
+}
+
+std::vector<std::string> TaskContext::warnings() {
+  std::vector<std::string> lines;
+  for (const Overlap& overlap : overlaps_) lines.push_back("task " + task_.name + ": " + overlap.text);
+  for (const auto& [name, split] : splits()) {
+    const std::string line = requests(split).truncation_text(name);
+    if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
+  }
+  return lines;
+}
+
+std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
+  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
+                                          load_items(task_, use.split, limit), model_.tokenizer());
+}
+
+ShardConfig TaskContext::shards() const {
+  if (!fresh_) return {};
+  const auto items = static_cast<int64_t>(fresh_->requests().items().size());
+  const int64_t fixed = experiment_.search.shards.fixed > 0 ? experiment_.search.shards.fixed
+                                                            : 4 * experiment_.search.shards.shard;
+  return {items, experiment_.search.shards.shard, std::min(items, fixed)};
+}
+
+Json TaskContext::hashes() {
+  Json hashes{{"train", train_hash_}};
+  if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
+  hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
+  return hashes;
+}
+
+SplitEvaluator& TaskContext::evaluator(Split split) {
+  std::unique_ptr<SplitEvaluator>& evaluator = evaluators_[split];
+  if (!evaluator) {
+    const SplitUse& use = split == Split::kTrain ? experiment_.train
+                          : split == Split::kDev ? experiment_.dev
+                                                 : experiment_.test;
+    evaluator = make_evaluator(use, use.limit);
+  }
+  return *evaluator;
+}
+
+std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<const ExpertPlan> plans) {
+  std::vector<ExpertPlan> fresh;
+  std::vector<std::string> keys;
+  for (const ExpertPlan& plan : plans) {
+    keys.push_back(plan_key(plan));
+    if (results_.try_emplace({split, keys.back()}, nullptr).second) fresh.push_back(plan);
+  }
+  if (!fresh.empty()) {
+    std::vector<SplitResult> made = evaluator(split).evaluate(fresh);
+    for (size_t i = 0; i < fresh.size(); ++i) {
+      results_[{split, plan_key(fresh[i])}] = std::make_unique<SplitResult>(std::move(made[i]));
+    }
+  }
+  std::vector<const SplitResult*> results;
+  for (const std::string& key : keys) results.push_back(results_.at({split, key}).get());
+  return results;
+}
+
+const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subset_kept,
+                                                const std::function<void()>& announce, double* seconds) {
+  auto found = statistics_.find(subset_kept);
+  if (found == statistics_.end())
+    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce)).first;
+  *seconds = found->second.seconds;
+  return found->second.file.statistics;
+}
+
+Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
+                                       const std::function<void()>& announce) {
+  std::unique_ptr<SplitEvaluator> own;
+  const Requests* requests = &evaluator(Split::kTrain).requests();
+  if (experiment_.calibration_limit > 0) {
+    own = make_evaluator(experiment_.train, experiment_.calibration_limit);
+    requests = &own->requests();
+  }
+  Calibration made;
+  made.file.model = model_.hash();
+  made.file.data = items_hash(requests->items());
+  made.file.task = task_.name;
+  const std::string settings =
+      fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
+                  experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  const std::string path =
+      fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
+  if (!cache_.empty()) {
+    if (auto kept = read_calibration(path, made.file.model, made.file.data, settings))
+      return std::move(*kept);
+  }
+  announce();
+  const auto start = std::chrono::steady_clock::now();
+  CalibrationOptions options;
+  options.subset_kept = subset_kept;
+  options.subset_tokens = experiment_.subset_tokens;
+  const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
+  options.sample_subsets =
+      [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
+        return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
+      };
+  made.file.statistics =
+      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
+  made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!cache_.empty()) write_calibration(path, made, settings);
+  return made;
+}
+
+}  // namespace eep

@@ -1,0 +1,89 @@
+// A task on a model, shared by all combinations of a sweep that need it: the splits' evaluators, the results
+// of plans that were evaluated already (the full model, baselines), and the calibration statistics.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/calibration.h"
+#include "es/shards.h"
+#include "experiments/study/calibration_cache.h"
+#include "experiments/study/evaluator.h"
+#include "experiments/study/experiment.h"
+#include "experiments/study/model_context.h"
+#include "loaders/formats/json.h"
+
+namespace eep {
+
+enum class Split : uint8_t { kTrain = 0, kDev = 1, kTest = 2 };
+
+class TaskContext {
+ public:
+  // Reads all splits: what is wrong with the form of one is found before the work begins. The test split is
+  // scored by the first call that asks for it. Throws Error(kData) for items that two splits have in common
+  // unless the experiment allows them.
+  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment);
+
+  const Task& task() const { return task_; }
+  bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
+  // With shards the train split's first items: those that candidates of different generations compare on.
+  SplitEvaluator& evaluator(Split split);
+  // All items of the train split that shards are made of.
+  SplitEvaluator& fresh_evaluator() { return fresh_ ? *fresh_ : evaluator(Split::kTrain); }
+  ShardConfig shards() const;
+  // Results in the order of the plans; equal plans are evaluated once per process.
+  std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
+  // One calibration pass over the train split, with subset errors for the given kept counts; read from the
+  // cache where an earlier run of the same directory has made it. `announce` is called before a pass.
+  // seconds: what it took.
+  const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
+                                     const std::function<void()>& announce, double* seconds);
+  // Directory in which calibration passes are kept from now on.
+  void cache_in(const std::string& directory) { cache_ = directory; }
+  std::string train_hash() const { return train_hash_; }
+  // Of the items of the splits, by name.
+  Json hashes();
+  // Sequences cut to fit the model, by split; [{splits: [a, b], items: n}].
+  Json truncated();
+  Json overlaps() const;
+  // A line for each of the two that is not empty.
+  std::vector<std::string> warnings();
+
+  // The identity of everything that the context depends on.
+  static std::string key(const Experiment& experiment);
+
+ private:
+  struct Overlap {
+    const char *first, *second;
+    int64_t items = 0;
+    std::string text;
+  };
+
+  void find_overlaps();
+  std::vector<std::pair<const char*, Split>> splits() const;
+  const Requests& requests(Split split);  // of all items of the split, with shards too
+  std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
+  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
+
+  ModelContext& model_;
+  Device device_;
+  size_t memory_;
+  Experiment experiment_;
+  Task task_;
+  std::string train_hash_;
+  std::vector<Overlap> overlaps_;
+  std::string cache_;  // directory, or ""
+  std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
+  std::unique_ptr<SplitEvaluator> fresh_;  // with shards
+  std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
+  std::map<std::vector<int32_t>, Calibration> statistics_;
+};
+
+// Bytes that are equal for equal plans.
+std::string plan_key(const ExpertPlan& plan);
+
+}  // namespace eep

@@ -1,0 +1,234 @@
+// The keys of config.json, their defaults in transformers, and what no model can have.
+#include "loaders/models/config_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/router.h"
+#include "loaders/models/families.h"
+
+namespace eep {
+
+namespace {
+
+constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxHeadDim = 4096;
+constexpr int64_t kMaxPositions = int64_t{1} << 28;
+
+Family read_family(const JsonView& root) {
+  const JsonView type = root.at("model_type");
+  std::vector<std::string> known;
+  for (const FamilyRow& row : families()) {
+    known.emplace_back(family_name(row.family));
+    if (type.as_string() == known.back()) return row.family;
+  }
+  type.fail(fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
+                        printable(type.as_string()),
+                        root.has_value("text_config")
+                            ? "; the text model's fields stand under text_config: save the text model on its own"
+                            : ""));
+}
+
+DType read_dtype(const JsonView& root) {
+  const char* key = root.has_value("dtype") ? "dtype" : "torch_dtype";
+  std::string name = root.string_or(key, "bfloat16");
+  if (name.rfind("torch.", 0) == 0) name.erase(0, 6);
+  if (name == "float32") return DType::kF32;
+  if (name == "float16") return DType::kF16;
+  if (name == "bfloat16") return DType::kBF16;
+  root.at(key).fail_expected("float32, float16 or bfloat16");
+}
+
+void read_yarn(const JsonView& rope, RopeScaling& scaling, int64_t max_positions) {
+  for (const char* key : {"mscale", "mscale_all_dim"}) {
+    if (rope.has_value(key)) rope.at(key).fail("not supported");
+  }
+  const auto positive = [&](const char* key, double fallback) {
+    const double value = rope.number_or(key, fallback);
+    if (!(value > 0)) rope.at(key).fail_expected("a number above 0");
+    return value;
+  };
+  scaling.factor = rope.at("factor").as_number();
+  if (!(scaling.factor >= 1)) rope.at("factor").fail_expected("a number of at least 1");
+  scaling.original_max_position =
+      positive("original_max_position_embeddings", static_cast<double>(max_positions));
+  scaling.beta_fast = positive("beta_fast", scaling.beta_fast);
+  scaling.beta_slow = positive("beta_slow", scaling.beta_slow);
+  if (rope.has_value("attention_factor")) scaling.attention_factor = positive("attention_factor", 1);
+  scaling.truncate = rope.bool_or("truncate", true);
+}
+
+// v5: rope_parameters holds everything; v4: rope_theta beside rope_scaling.
+void read_rope(const JsonView& root, ModelConfig& config) {
+  const bool v5 = root.has_value("rope_parameters");
+  const char* key = v5 ? "rope_parameters" : "rope_scaling";
+  config.rope_theta = root.number_or("rope_theta", family_row(config.family).rope_theta);
+  const char* partial = "partial_rotary_factor";
+  if (root.number_or(partial, 1) != 1) root.at(partial).fail_expected("1");
+
+  std::string type = "default";
+  if (root.has_value(key)) {
+    const JsonView rope = root.at(key).as_object();
+    if (v5) config.rope_theta = rope.number_or("rope_theta", config.rope_theta);
+    if (rope.number_or(partial, 1) != 1) rope.at(partial).fail_expected("1");
+    const char* type_key = rope.has_value("rope_type") ? "rope_type" : "type";
+    if (v5 || rope.size() > 0) type = rope.at(type_key).as_string();
+    if (type == "yarn") {
+      read_yarn(rope, config.rope_scaling, config.max_positions);
+    } else if (type != "default") {
+      rope.at(type_key).fail("rotary scaling not supported (expected default or yarn, got " +
+                             printable(type) + ")");
+    }
+  }
+  if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
+}
+
+void read_attention(const JsonView& root, ModelConfig& config) {
+  config.num_heads = root.at("num_attention_heads").as_int(1, kMaxHeads);
+  const JsonView kv_heads = root.at("num_key_value_heads");
+  config.num_kv_heads = kv_heads.is_null() ? config.num_heads : kv_heads.as_int(1, config.num_heads);
+  if (config.num_heads % config.num_kv_heads != 0) {
+    kv_heads.fail_expected("a divisor of num_attention_heads " + std::to_string(config.num_heads));
+  }
+  if (root.has_value("head_dim")) {
+    config.head_dim = root.at("head_dim").as_int(1, kMaxHeadDim);
+  } else if (config.hidden_size % config.num_heads != 0) {
+    root.at("num_attention_heads")
+        .fail_expected("a divisor of hidden_size " + std::to_string(config.hidden_size));
+  } else {
+    config.head_dim = config.hidden_size / config.num_heads;
+  }
+  if (config.head_dim % 2 != 0 || config.head_dim > kMaxHeadDim) {
+    root.at(root.has_value("head_dim") ? "head_dim" : "num_attention_heads")
+        .fail("head size cannot be rotated (expected even, at most " + std::to_string(kMaxHeadDim) +
+              ", got " + std::to_string(config.head_dim) + ")");
+  }
+
+  const FamilyRow& row = family_row(config.family);
+  config.qk_norm = row.qk_norm;
+  config.qkv_bias = row.bias_key != nullptr && root.bool_or(row.bias_key, true);
+  if (row.bias_key == nullptr && root.bool_or("attention_bias", false)) {
+    root.at("attention_bias").fail("attention biases not supported (expected false)");
+  }
+  if (row.sliding_window) {
+    config.sliding_window = root.int_or("sliding_window", 0, 1, kMaxPositions);
+    return;
+  }
+  const char* refused = "sliding windows not supported in this family (expected ";
+  if (root.bool_or("use_sliding_window", false))
+    root.at("use_sliding_window").fail(refused + std::string("false)"));
+  if (!root.has_value("layer_types")) return;
+  const JsonView types = root.at("layer_types").as_array();
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (types.at(i).as_string() != "full_attention")
+      types.at(i).fail(refused + std::string("full_attention)"));
+  }
+}
+
+void read_experts(const JsonView& root, ModelConfig& config) {
+  const FamilyRow& row = family_row(config.family);
+  const std::string_view first = row.experts_key;
+  const std::string_view second = first == "num_experts" ? "num_local_experts" : "num_experts";
+  const JsonView experts = root.at(root.has_value(first) || !root.has_value(second) ? first : second);
+  config.num_experts = experts.as_int(1, kMaxExperts);
+  if (root.has_value(first) && root.has_value(second) &&
+      root.at(second).as_int(1, kMaxExperts) != config.num_experts) {
+    root.at(second).fail_expected("the same as " + std::string(first));
+  }
+  config.top_k = root.at("num_experts_per_tok").as_int(1, std::min<int64_t>(config.num_experts, kMaxTopK));
+  config.norm_topk_prob = row.renormalises || root.bool_or("norm_topk_prob", false);
+  config.expert_intermediate_size = root.at(row.expert_width_key).as_int(1, kMaxWidth);
+  if (row.shared_width_key != nullptr) {
+    config.shared_intermediate_size = root.at(row.shared_width_key).as_int(1, kMaxWidth);
+  }
+  if (!row.dense_layers) {
+    config.sparse.assign(static_cast<size_t>(config.num_layers), 1);
+    return;
+  }
+  const int64_t step = root.int_or("decoder_sparse_step", 1, 1, INT64_MAX);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    config.sparse.push_back((layer + 1) % step == 0 ? 1 : 0);
+  }
+  if (root.has_value("mlp_only_layers")) {
+    const JsonView dense = root.at("mlp_only_layers").as_array();
+    for (size_t i = 0; i < dense.size(); ++i) {
+      config.sparse[static_cast<size_t>(dense.at(i).as_int(0, config.num_layers - 1))] = 0;
+    }
+  }
+  if (config.sparse_layers() == 0) root.fail("no layer has experts (decoder_sparse_step, mlp_only_layers)");
+  if (config.sparse_layers() < config.num_layers) {
+    config.dense_intermediate_size = root.at("intermediate_size").as_int(1, kMaxWidth);
+  }
+}
+
+// One id or a list; null and -1: none.
+std::vector<int32_t> read_token_ids(const JsonView& root, const char* key, int64_t vocab_size) {
+  std::vector<int32_t> ids;
+  if (!root.has_value(key)) return ids;
+  const JsonView value = root.at(key);
+  const size_t count = value.is_array() ? value.size() : 1;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t id = (value.is_array() ? value.at(i) : value).as_int(-1, vocab_size - 1);
+    if (id >= 0) ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+void read_special_tokens(const JsonView& root, ModelConfig& config) {
+  if (root.has_value("eos_token_id")) {
+    config.eos_token_ids = read_token_ids(root, "eos_token_id", config.vocab_size);
+  }
+  const std::vector<int32_t> bos = read_token_ids(root, "bos_token_id", config.vocab_size);
+  if (!bos.empty()) config.bos_token_id = bos.front();
+}
+
+}  // namespace
+
+ModelConfig parse_config(const JsonDocument& document) {
+  const JsonView root = document.root().as_object();
+  ModelConfig config;
+  config.family = read_family(root);
+  if (root.has_value("quantization_config"))
+    root.at("quantization_config").fail("quantised weights not supported");
+  const std::string activation = root.string_or("hidden_act", "silu");
+  if (activation != "silu" && activation != "swish") {
+    root.at("hidden_act").fail("activation not supported (expected silu, got " + printable(activation) + ")");
+  }
+  config.vocab_size = root.at("vocab_size").as_int(1, kMaxVocabulary);
+  config.hidden_size = root.at("hidden_size").as_int(1, kMaxWidth);
+  config.num_layers = root.at("num_hidden_layers").as_int(1, kMaxLayers);
+  config.max_positions = root.at("max_position_embeddings").as_int(1, kMaxPositions);
+  config.tie_word_embeddings = root.bool_or("tie_word_embeddings", false);
+  config.dtype = read_dtype(root);
+
+  const double eps = root.number_or("rms_norm_eps", family_row(config.family).rms_norm_eps);
+  config.rms_norm_eps = static_cast<float>(eps);
+  if (!(config.rms_norm_eps > 0) || !std::isfinite(config.rms_norm_eps)) {
+    root.at("rms_norm_eps").fail_expected("a number above 0");
+  }
+  read_attention(root, config);
+  read_rope(root, config);
+  read_experts(root, config);
+  read_special_tokens(root, config);
+  return config;
+}
+
+ModelConfig read_config(const std::string& directory) {
+  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
+  const std::string native = join_path(directory, kNativeConfig);
+  ModelConfig config =
+      parse_config(JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json")));
+  const std::string generation = join_path(directory, "generation_config.json");
+  if (is_there(generation)) {
+    const JsonDocument document = JsonDocument::read(generation);
+    read_special_tokens(document.root().as_object(), config);
+  }
+  return config;
+}
+
+}  // namespace eep

@@ -1,0 +1,227 @@
+// What can be expressed, and the files of an export.
+#include "loaders/models/export.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "loaders/formats/file.h"
+#include "loaders/formats/json.h"
+#include "loaders/formats/safetensors.h"
+#include "loaders/models/export_card.h"
+#include "loaders/models/export_config.h"
+#include "loaders/models/export_directory.h"
+
+namespace eep {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kCopyBlock = size_t{1} << 22;
+constexpr const char* kNamedTemplates = "additional_chat_templates";  // transformers' name for it
+
+bool is_side_file(const std::string& name) {
+  static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
+                                           "generation_config.json"};
+  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab.",
+                                              "license",   "licence",       "notice",
+                                              "copying",   "copyright",     "use_policy"};
+  static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
+  std::string small = name;  // people spell licences in any case
+  std::transform(small.begin(), small.end(), small.begin(),
+                 [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  const auto same = [&](const char* known) { return name == known; };
+  const auto starts = [&](const char* known) { return small.rfind(known, 0) == 0; };
+  const auto ends = [&](const char* known) { return name.ends_with(known); };
+  return std::any_of(std::begin(kNames), std::end(kNames), same) ||
+         std::any_of(std::begin(kPrefixes), std::end(kPrefixes), starts) ||
+         std::any_of(std::begin(kEnds), std::end(kEnds), ends);
+}
+
+bool permutes_all(const PlanGroup& group) {
+  std::vector<int32_t> rows = one_hot_rows(group.router_mapping, group.kept, group.experts);
+  std::sort(rows.begin(), rows.end());
+  return static_cast<int32_t>(rows.size()) == group.experts &&
+         std::adjacent_find(rows.begin(), rows.end()) == rows.end();
+}
+
+std::vector<float> map_row(const PlanGroup& group, int32_t row) {
+  const auto begin = group.router_mapping.begin() + int64_t{row} * group.experts;
+  return {begin, begin + group.experts};
+}
+
+// Rows of two experts as they are: what ties them is the source.
+bool tied_in_source(const PlanGroup& group, int32_t a, int32_t b) {
+  const std::vector<int32_t> first = one_hot_rows(map_row(group, a), 1, group.experts),
+                             second = one_hot_rows(map_row(group, b), 1, group.experts);
+  return !first.empty() && !second.empty() && first != second;
+}
+
+// The largest file of tensors of the source; 0 if it has only one.
+size_t source_limit(const RawModel& model) {
+  size_t limit = 0;
+  if (model.files.size() < 2) return 0;
+  for (const MappedFile& file : model.files) limit = std::max(limit, file.size());
+  return limit;
+}
+
+void copy_file(const std::string& from, const std::string& to) {
+  const MappedFile source(from);
+  AtomicFile target(to);
+  for (size_t at = 0; at < source.size(); at += kCopyBlock) {
+    target.write(source.data() + at, std::min(kCopyBlock, source.size() - at));
+  }
+  target.commit();
+}
+
+}  // namespace
+
+std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan) {
+  for (size_t i = 0; i < plan.groups.size(); ++i) {
+    const PlanGroup& group = plan.groups[i];
+    if (group.kept != plan.groups[0].kept) {
+      return fmt::format(
+          "layers keep different numbers of experts ({} in groups[0], {} in groups[{}]), and config.json "
+          "holds one number for all layers",
+          plan.groups[0].kept, group.kept, i);
+    }
+  }
+  for (size_t i = 0; i < plan.groups.size(); ++i) {
+    const PlanGroup& group = plan.groups[i];
+    if (plan.router_space == RouterSpace::kLogits) continue;
+    if (one_hot_rows(group.router_mapping, group.kept, group.experts).empty()) {
+      return fmt::format(
+          "groups[{}] maps the router's probabilities with rows that are not one-hot, and a stock router has "
+          "no map after its softmax",
+          i);
+    }
+    if (!config.norm_topk_prob && !permutes_all(group)) {
+      return fmt::format(
+          "groups[{}] selects among the probabilities of all experts, and without renormalisation "
+          "(norm_topk_prob is false) a smaller softmax gives other weights",
+          i);
+    }
+  }
+  return {};
+}
+
+bool hf_bit_exact(const ExpertPlan& plan) {
+  return plan.router_space == RouterSpace::kLogits &&
+         std::all_of(plan.groups.begin(), plan.groups.end(), [](const PlanGroup& group) {
+           return !one_hot_rows(group.router_mapping, group.kept, group.experts).empty();
+         });
+}
+
+ExpertPlan native_plan(const ExpertPlan& plan) {
+  ExpertPlan native = plan;
+  for (PlanGroup& group : native.groups) {
+    std::vector<int32_t> stored;
+    for (int32_t row = 0; row < group.kept; ++row) stored.push_back(row);
+    group.expert_merging = one_hot_group({}, stored, group.experts).router_mapping;
+  }
+  return native;
+}
+
+std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
+  std::vector<std::string> lines;
+  for (const StreamedTensor& tensor : export_tensors(model, plan, ExportFormat::kHf, device)) {
+    const std::string& name = tensor.spec.name;
+    if (!name.ends_with(".gate.weight")) continue;
+    std::string bytes;
+    tensor.produce(
+        [&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+    const int32_t layer = std::stoi(name.substr(std::string_view("model.layers.").size()));
+    const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
+      return std::find(each.layers.begin(), each.layers.end(), layer) != each.layers.end();
+    });
+    const size_t width = bytes.size() / static_cast<size_t>(group->kept);
+    std::string pairs;
+    for (int32_t row = 1; row < group->kept; ++row) {
+      for (int32_t other = 0; other < row; ++other) {
+        const auto gate = [&](int32_t r) {
+          return std::string_view(bytes).substr(static_cast<size_t>(r) * width, width);
+        };
+        if (gate(row) != gate(other) || tied_in_source(*group, other, row)) continue;
+        const bool same = map_row(*group, row) == map_row(*group, other);
+        pairs += fmt::format("{}{} and {}{}", pairs.empty() ? "" : ", ", other, row,
+                             same ? " (identical in the plan)" : "");
+        break;
+      }
+    }
+    if (pairs.empty()) continue;
+    lines.push_back(
+        fmt::format("{}: gate rows {} are equal in {}: these experts tie, and the router takes one of "
+                    "them at every token",
+                    name, pairs, dtype_name(tensor.spec.dtype)));
+  }
+  return lines;
+}
+
+std::vector<std::string> side_files(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (is_side_file(name) && !directory_exists(entry.path().string())) names.push_back(name);
+  }
+  if (error) throw Error(ExitCode::kIo, directory, "cannot read the directory: " + error.message());
+  const std::string templates = join_path(directory, kNamedTemplates);
+  if (directory_exists(templates)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(templates, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.ends_with(".jinja") && !directory_exists(entry.path().string()))
+        names.push_back(std::string(kNamedTemplates) + "/" + name);
+    }
+    if (error) throw Error(ExitCode::kIo, templates, "cannot read the directory: " + error.message());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void copy_side_files(const std::string& source, const std::string& target) {
+  for (const std::string& name : side_files(source)) {
+    std::error_code error;
+    fs::create_directories(fs::path(join_path(target, name)).parent_path(), error);
+    if (error) throw Error(ExitCode::kIo, target, "cannot create the directory: " + error.message());
+    copy_file(join_path(source, name), join_path(target, name));
+  }
+}
+
+void export_checkpoint(const RawModel& model, const std::string& source, const ExpertPlan& plan,
+                       const PlanInfo& info, const ExportOptions& options, const std::string& out) {
+  const ModelConfig& config = model.config;
+  const bool native = options.format == ExportFormat::kNative;
+  if (model.plan) {
+    throw Error(ExitCode::kData, source, "already is the result of a plan (a native export)",
+                "export from the original model");
+  }
+  if (const std::string obstacle = native ? "" : hf_obstacle(config, plan); !obstacle.empty()) {
+    throw Error(ExitCode::kData, "plan", "a stock checkpoint cannot express it: " + obstacle,
+                "--format native writes a directory that eep reads");
+  }
+  ExportDirectory directory(out);
+  const std::string text = read_file(join_path(source, "config.json"));
+  const int32_t kept = plan.groups[0].kept, top_k = std::min(plan.top_k, kept);
+  if (native) {
+    write_file_atomic(directory.file("eep_config.json"), text);
+    write_plan(directory.file("plan.json"), native_plan(plan), plan_info(config, {}, info.provenance));
+  } else {
+    write_file_atomic(directory.file("config.json"), with_expert_counts(text, kept, top_k));
+  }
+  PlanInfo original = info;
+  if (original.family.empty()) original = plan_info(config, {}, info.provenance);
+  original.hash = options.source_hash;
+  write_plan(directory.file("eep_plan.json"), plan, original);
+  copy_side_files(source, directory.path());
+  const size_t limit = options.shard_bytes > 0 ? options.shard_bytes : source_limit(model);
+  write_shards(directory.path(), native ? "eep" : "model",
+               export_tensors(model, plan, options.format, options.device), limit, options.progress);
+  const ExportFacts facts = export_facts(config, source, plan, info, options);
+  write_file_atomic(directory.file("eep_provenance.json"), provenance_text(facts));
+  write_file_atomic(directory.file("README.md"), model_card(facts, source));
+  directory.commit();
+}
+
+}  // namespace eep

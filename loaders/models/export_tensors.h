@@ -1,0 +1,24 @@
+// The tensors of a model after a plan, in the per-expert layout and the names of the family's releases:
+// merged experts and mapped gate rows are summed in f32 in expert order with one rounding to the checkpoint's
+// dtype (kernels/expert_merge), everything else is copied byte for byte.
+#pragma once
+
+#include <vector>
+
+#include "engine/expert_plan.h"
+#include "engine/raw_model.h"
+#include "kernels/common/device.h"
+#include "loaders/models/export_shards.h"
+
+namespace eep {
+
+enum class ExportFormat {
+  kHf,     // what stock loaders read: the router map is folded into the gate
+  kNative  // what only eep reads: the whole gate, the map stays in the plan
+};
+
+// In the order in which they are written. `model` and `plan` must outlive the result.
+std::vector<StreamedTensor> export_tensors(const RawModel& model, const ExpertPlan& plan, ExportFormat format,
+                                           const Device& device);
+
+}  // namespace eep

@@ -1,0 +1,40 @@
+#include "loaders/models/families.h"
+
+#include <array>
+
+namespace eep {
+
+std::span<const FamilyRow> families() {
+  static constexpr std::array kRows{
+      FamilyRow{.family = Family::kMixtral,
+                .architecture = "MixtralForCausalLM",
+                .gguf = "llama",
+                .experts_key = "num_local_experts",
+                .expert_width_key = "intermediate_size",
+                .rope_theta = 1e6,
+                .rms_norm_eps = 1e-5,
+                .sliding_window = true,
+                .renormalises = true,
+                .dense_layers = false,
+                .mlp = "block_sparse_moe.",
+                .gate = "w1.weight",
+                .up = "w3.weight",
+                .down = "w2.weight",
+                .gguf_pairs = true},
+      FamilyRow{.family = Family::kQwen2Moe,
+                .architecture = "Qwen2MoeForCausalLM",
+                .gguf = "qwen2moe",
+                .shared_width_key = "shared_expert_intermediate_size",
+                .bias_key = "qkv_bias"},
+      FamilyRow{.family = Family::kQwen3Moe,
+                .architecture = "Qwen3MoeForCausalLM",
+                .gguf = "qwen3moe",
+                .qk_norm = true,
+                .gguf_renormalises = true},
+  };
+  return kRows;
+}
+
+const FamilyRow& family_row(Family family) { return families()[static_cast<size_t>(family)]; }
+
+}  // namespace eep

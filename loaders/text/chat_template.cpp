@@ -1,0 +1,337 @@
+#include "loaders/text/chat_template.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "loaders/formats/file.h"
+#include "loaders/text/chat_expression.h"
+
+namespace eep {
+
+namespace {
+
+constexpr size_t kMaxTemplate = size_t{1} << 20;
+constexpr size_t kMaxOutput = size_t{1} << 26;
+constexpr int kMaxCalls = 8;  // of macros inside each other
+
+constexpr const char* kMistralV1 =
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) "
+    "%}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif "
+    "%}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif "
+    "message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only "
+    "user and assistant roles are supported!') }}{% endif %}{% endfor %}";
+
+constexpr const char* kChatMl =
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+    "'<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% "
+    "endif %}";
+
+constexpr const char* kNone = "{% for message in messages %}{{ message['content'] }}{% endfor %}";
+
+// Runs the statements of a template.
+class Renderer {
+ public:
+  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages)
+      : statements_(parse_chat_template(chat.text)), evaluator_(&budget_) {
+    std::vector<ChatValue> list;
+    for (const ChatMessage& message : messages) {
+      ChatValue map = ChatValue::object(ChatKind::kMap);
+      map.set("role", message.role);
+      map.set("content", message.content);
+      list.push_back(std::move(map));
+    }
+    scopes().set("messages", ChatValue::sequence(ChatKind::kList, std::move(list)));
+    if (!chat.bos_token.empty()) scopes().set("bos_token", chat.bos_token);
+    if (!chat.eos_token.empty()) scopes().set("eos_token", chat.eos_token);
+    scopes().set("tools", ChatValue::none());  // as transformers passes them
+    scopes().set("documents", ChatValue::none());
+    scopes().set("add_generation_prompt", true);
+    for (const auto& [name, value] : chat.variables) scopes().set(name, chat_value(value));
+    evaluator_.call_macro = [this](const ChatValue& macro, const ChatArguments& given) {
+      return call(macro, given);
+    };
+  }
+
+  std::string render() {
+    run(statements_);
+    return std::move(out_);
+  }
+
+ private:
+  using Body = std::vector<ChatStatement>;
+  enum class Flow : uint8_t { kNext, kBreak, kContinue };
+
+  ChatScopes& scopes() { return evaluator_.scopes(); }
+  ChatValue evaluate(const ChatNode& node) { return evaluator_.evaluate(node); }
+
+  void write(const std::string& text) {
+    if (out_.size() + text.size() > kMaxOutput) refuse_chat("the prompt grows too long");
+    budget_.take(static_cast<int64_t>(text.size() / 64));
+    out_ += text;
+  }
+
+  // What a body writes, in a scope of its own.
+  std::string captured(const Body& body) {
+    std::string outside = std::exchange(out_, {});
+    scopes().push();
+    run(body);
+    scopes().pop();
+    return std::exchange(out_, std::move(outside));
+  }
+
+  Flow run(const Body& body) {
+    for (const ChatStatement& statement : body) {
+      budget_.take(1);
+      if (const Flow flow = run(statement); flow != Flow::kNext) return flow;
+    }
+    return Flow::kNext;
+  }
+
+  Flow run(const ChatStatement& statement) {
+    switch (statement.action) {
+      case ChatAction::kText: write(statement.text); break;
+      case ChatAction::kPrint: write(chat_text(evaluate(statement.values[0]))); break;
+      case ChatAction::kIf: return branch(statement);
+      case ChatAction::kFor: loop(statement); break;
+      case ChatAction::kSet: assign(statement); break;
+      case ChatAction::kSetBlock: {
+        std::string text = captured(statement.bodies[0]);
+        scopes().push();
+        scopes().set(kChatBody, std::move(text));
+        ChatValue value = evaluate(statement.values[0]);
+        scopes().pop();
+        scopes().set(statement.names[0], std::move(value));
+        break;
+      }
+      case ChatAction::kMacro: define(statement); break;
+      case ChatAction::kScope: {
+        scopes().push();
+        const Flow flow = run(statement.bodies[0]);
+        scopes().pop();
+        return flow;
+      }
+      case ChatAction::kBreak: return Flow::kBreak;
+      case ChatAction::kContinue: return Flow::kContinue;
+    }
+    return Flow::kNext;
+  }
+
+  Flow branch(const ChatStatement& statement) {
+    for (size_t i = 0; i < statement.values.size(); ++i) {
+      if (chat_truth(evaluate(statement.values[i]))) return run(statement.bodies[i]);
+    }
+    return statement.bodies.size() > statement.values.size() ? run(statement.bodies.back()) : Flow::kNext;
+  }
+
+  void assign(const ChatStatement& statement) {
+    ChatValue value = evaluate(statement.values[0]);
+    if (statement.text.empty()) return unpack(statement.names, value);
+    const std::string& name = statement.names[0];
+    const ChatValue* found = scopes().find(name);
+    if (found == nullptr || found->kind != ChatKind::kNamespace) refuse_chat("no namespace " + name);
+    ChatValue space = *found;  // shares its members
+    space.set(statement.text, std::move(value));
+  }
+
+  void unpack(const std::vector<std::string>& names, const ChatValue& value) {
+    if (names.size() == 1) return scopes().set(names[0], value);
+    std::vector<ChatValue> storage;
+    const std::vector<ChatValue>& values = iterate_chat(value, &storage);
+    if (values.size() != names.size()) {
+      refuse_chat("several names for another number of values (expected " + std::to_string(names.size()) +
+                  ", got " + std::to_string(values.size()) + ")");
+    }
+    for (size_t i = 0; i < names.size(); ++i) scopes().set(names[i], values[i]);
+  }
+
+  // The items of a loop that its condition keeps.
+  std::vector<ChatValue> looped(const ChatStatement& statement) {
+    std::vector<ChatValue> storage;
+    const ChatValue sequence = evaluate(statement.values[0]);
+    const std::vector<ChatValue>& values = iterate_chat(sequence, &storage);
+    budget_.take(static_cast<int64_t>(values.size()));
+    if (statement.values.size() == 1) return values;
+    std::vector<ChatValue> kept;
+    for (const ChatValue& value : values) {
+      scopes().push();
+      unpack(statement.names, value);
+      if (chat_truth(evaluate(statement.values[1]))) kept.push_back(value);
+      scopes().pop();
+    }
+    return kept;
+  }
+
+  void loop(const ChatStatement& statement) {
+    const std::vector<ChatValue> values = looped(statement);
+    const size_t count = values.size();
+    if (count == 0 && statement.bodies.size() > 1) {
+      scopes().push();
+      run(statement.bodies[1]);
+      scopes().pop();
+    }
+    for (size_t i = 0; i < count; ++i) {
+      ChatValue place = ChatValue::object(ChatKind::kLoop);
+      place.set("index0", i);
+      place.set("index", i + 1);
+      place.set("revindex0", count - i - 1);
+      place.set("revindex", count - i);
+      place.set("first", i == 0);
+      place.set("last", i + 1 == count);
+      place.set("length", count);
+      place.set("depth0", size_t{0});
+      place.set("depth", size_t{1});
+      if (i > 0) place.set("previtem", values[i - 1]);
+      if (i + 1 < count) place.set("nextitem", values[i + 1]);
+      budget_.take(8);
+      scopes().push();
+      scopes().set("loop", std::move(place));
+      unpack(statement.names, values[i]);
+      const Flow flow = run(statement.bodies[0]);
+      scopes().pop();
+      if (flow == Flow::kBreak) break;
+    }
+  }
+
+  void define(const ChatStatement& statement) {
+    if (scopes().depth() > 1) refuse_chat("a macro inside a block: " + statement.text);
+    ChatValue macro = ChatValue::function(statement.text);
+    macro.kind = ChatKind::kMacro;
+    macro.integer = static_cast<int64_t>(macros_.size());
+    macros_.push_back(&statement);
+    scopes().set(statement.text, std::move(macro));
+  }
+
+  ChatValue call(const ChatValue& macro, const ChatArguments& given) {
+    const ChatStatement& statement = *macros_[static_cast<size_t>(macro.integer)];
+    const std::vector<std::string>& names = statement.names;
+    if (++calls_ > kMaxCalls) refuse_chat("macros that call each other too deep");
+    if (given.values.size() > names.size()) refuse_chat("too many arguments of macro " + statement.text);
+    const size_t first_default = names.size() - statement.values.size();
+    auto others = scopes().enter();
+    for (size_t i = 0; i < names.size(); ++i) {
+      const auto named = std::find_if(given.named.begin(), given.named.end(),
+                                      [&](const auto& argument) { return argument.first == names[i]; });
+      if (i < given.values.size()) {
+        if (named != given.named.end()) refuse_chat("an argument of macro " + statement.text + " given twice");
+        scopes().set(names[i], given.values[i]);
+      } else if (named != given.named.end()) {
+        scopes().set(names[i], named->second);
+      } else {
+        scopes().set(names[i], i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
+      }
+    }
+    for (const auto& [name, value] : given.named) {
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        refuse_chat("macro " + statement.text + " has no argument " + name);
+    }
+    std::string text = captured(statement.bodies[0]);
+    scopes().leave(std::move(others));
+    --calls_;
+    return text;
+  }
+
+  std::vector<ChatStatement> statements_;
+  ChatBudget budget_;
+  ChatEvaluator evaluator_;
+  std::vector<const ChatStatement*> macros_;
+  int calls_ = 0;
+  std::string out_;
+};
+
+bool is_name(const std::string& text) {
+  return !text.empty() &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") ==
+             std::string::npos;
+}
+
+// A special token of tokenizer_config.json: a text, or an object with its content.
+std::string special_token(const JsonView& root, const char* key) {
+  if (!root.has_value(key)) return {};
+  const JsonView token = root.at(key);
+  return token.is_object() ? token.at("content").as_string() : token.as_string();
+}
+
+ChatTemplate read_special_tokens(const std::string& directory) {
+  ChatTemplate chat;
+  const std::string config = join_path(directory, "tokenizer_config.json");
+  if (!is_there(config)) return chat;
+  const JsonDocument document = JsonDocument::read(config);
+  const JsonView root = document.root().as_object();
+  chat.bos_token = special_token(root, "bos_token");
+  chat.eos_token = special_token(root, "eos_token");
+  for (const char* key : {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    const std::string token = special_token(root, key);
+    if (!token.empty()) chat.variables[key] = token;
+  }
+  if (!root.has_value("chat_template")) return chat;
+  chat.origin = config;
+  const JsonView stored = root.at("chat_template");
+  if (!stored.is_array()) {
+    chat.text = stored.as_string();
+    return chat;
+  }
+  for (size_t i = 0; i < stored.size(); ++i) {  // [{name, template}]
+    const JsonView named = stored.at(i).as_object();
+    if (named.at("name").as_string() == "default") chat.text = named.at("template").as_string();
+  }
+  return chat;
+}
+
+}  // namespace
+
+ChatTemplate find_chat_template(const std::string& directory) {
+  ChatTemplate chat = read_special_tokens(directory);
+  const std::string own = join_path(directory, "chat_template.jinja");
+  if (is_there(own)) {
+    chat.text = read_file(own, kMaxTemplate);
+    chat.origin = own;
+  }
+  if (chat.text.empty()) {
+    throw Error(ExitCode::kUsage, "--chat", "no chat template in the files of " + directory,
+                "--template chatml, mistral-v1 or none");
+  }
+  return chat;
+}
+
+ChatTemplate built_in_chat_template(const std::string& name, const std::string& directory) {
+  ChatTemplate chat = read_special_tokens(directory);
+  chat.origin = name;
+  if (name == "mistral-v1") {
+    chat.text = kMistralV1;
+  } else if (name == "chatml") {
+    chat.text = kChatMl;
+  } else if (name == "none") {
+    chat.text = kNone;
+  } else {
+    throw Error(ExitCode::kUsage, "--template",
+                "no such template (expected mistral-v1, chatml or none, got " + printable(name) + ")");
+  }
+  if (name == "mistral-v1" && chat.bos_token.empty()) chat.bos_token = "<s>";
+  if (name == "mistral-v1" && chat.eos_token.empty()) chat.eos_token = "</s>";
+  return chat;
+}
+
+void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
+  const size_t equals = assignment.find('=');
+  const std::string name = assignment.substr(0, equals);
+  if (equals == std::string::npos || !is_name(name) || (name[0] >= '0' && name[0] <= '9') ||
+      name == "messages") {
+    throw Error(ExitCode::kUsage, "--chat-set",
+                "not a variable and its value (expected NAME=VALUE, got " + printable(assignment) + ")");
+  }
+  const std::string value = assignment.substr(equals + 1);
+  Json& variable = chat->variables[name];
+  if (value == "true" || value == "false") {
+    variable = value == "true";
+    return;
+  }
+  const Json number = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  variable = number.is_number() && number.dump() == value ? number : Json(value);
+}
+
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+  if (chat.text.size() > kMaxTemplate) refuse_chat("too long");
+  return Renderer(chat, messages).render();
+}
+
+}  // namespace eep
