@@ -246,9 +246,11 @@ Json CombinationRun::run() {
                {{"name", task_.task().name},
                 {"protocol", task_.task().protocol},
                 {"metric", metric_name(task_.task().metric)}}},
+              {"truncated", task_.truncated()},
               {"methods", methods},
               {"search", search_json_}};
   if (experiment_.search.objectives.several()) result["pareto"] = front_json();
+  if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
   return result;
 }

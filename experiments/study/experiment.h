@@ -29,6 +29,7 @@ struct Experiment {
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";
   SplitUse train{"train", 0}, dev{"dev", 0}, test{"test", 0};
+  bool allow_overlap = false;  // items that two splits have in common are a warning
 
   int64_t experts = 0;  // kept in every layer; 0: `counts` has them
   struct Counts {

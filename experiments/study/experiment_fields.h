@@ -102,6 +102,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
     visit_split(v, "dev", e.dev);
     visit_split(v, "test", e.test);
     v.word("protocol", e.protocol, {"harness", "eep"});
+    v.flag("allow_overlap", e.allow_overlap);
   });
   v.section("plan", [&] {
     v.kept("experts", e);

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <tuple>
 
 namespace eep {
 namespace {
@@ -157,16 +158,16 @@ std::string result_table(std::span<const RunRow> runs) {
   for (const char* column :
        {"method", "experts", "parameters", "test % [95% interval]", "p vs full", "evaluations", "seconds"})
     rows[0].push_back(column);
-  std::set<std::pair<std::string, std::string>> full_rows;
+  std::set<std::tuple<std::string, std::string, std::string>> full_rows;
   for (const RunRow& run : runs) {
     const std::string task = run.result.at("task").at("name").get<std::string>();
     for (const Json& method : run.result.at("methods")) {
       const std::string name = method.at("name").get<std::string>();
-      // The same row for every budget and seed of a task stands there once.
-      if (name == "full" && !full_rows.insert({task, test_text(method)}).second) continue;
+      // The same row for every budget and seed of a model and task stands there once.
+      if (name == "full" && !full_rows.insert({task, run.label_of_full, test_text(method)}).second) continue;
       const Json p = method.at("test").is_null() ? Json(nullptr) : method.at("test").at("p_vs_full");
       std::vector<std::string> row{task};
-      if (labelled) row.push_back(name == "full" ? "" : run.label);
+      if (labelled) row.push_back(name == "full" ? run.label_of_full : run.label);
       row.insert(row.end(), {name, std::to_string(method.at("experts").get<int64_t>()),
                              parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
                              p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),

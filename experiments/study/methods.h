@@ -60,7 +60,8 @@ struct RunRow {
   Json result;
   std::string label;
   std::string label_without_seed;
-  std::string directory{};  // where its samples/ lie, or ""
+  std::string directory{};      // where its samples/ lie, or ""
+  std::string label_of_full{};  // of what tells the full model from others
 };
 
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
