@@ -31,7 +31,7 @@ constexpr int kLeadTag = kKeptTag + 1, kLedTag = kKeptTag + 2;
 struct Arguments {
   std::string file, output, resume;
   Overrides overrides;
-  bool dry_run = false, json = false, if_there = false, share_device = false;
+  bool dry_run = false, json = false, resume_if_there = false, share_device = false;
   int ranks_per_run = 0;
 };
 
@@ -51,7 +51,7 @@ class Runner {
     const std::string path = !arguments_.resume.empty()   ? arguments_.resume
                              : !arguments_.output.empty() ? arguments_.output
                                                           : default_run_path(name, config);
-    const bool goes_on = arguments_.if_there && file_exists(path + "/config.resolved.yaml");
+    const bool goes_on = arguments_.resume_if_there && file_exists(path + "/config.resolved.yaml");
     const bool resumes = !arguments_.resume.empty() || goes_on;
     if (goes_on) check_same_config(path + "/config.resolved.yaml", config);
     if (goes_on && is_done(path) && !arguments_.dry_run) return report_again(path);
@@ -60,10 +60,11 @@ class Runner {
 
     if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
     if (!arguments_.resume.empty()) check_same_config(path + "/config.resolved.yaml", config);
+    if (goes_on) context_.messages.info("resuming " + path);
     RunDirectory directory(path);
     if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
       throw Error(ExitCode::kRuntime, path, "a run is here already",
-                  "use --resume " + path + ", or another --output");
+                  "use --resume " + path + ", --resume-if-there, or another --output");
     }
     write_file_atomic(directory.file("config.resolved.yaml"), config);
     context_.messages.log_to(directory.file("log.txt"));
@@ -192,7 +193,7 @@ class Runner {
           {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
       for (const auto& [name, use] : uses) {
         if (task.data.count(use->split) != 0) {
-          data_file(task, use->split);  // exists; the test split is not read before the end
+          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
         } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
           throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
                       fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
@@ -238,13 +239,16 @@ class Runner {
   }
 
   // Every kept count of the sweep, so that one calibration serves all.
-  std::vector<int32_t> subset_counts(const Experiment& e) const {
+  std::vector<int32_t> subset_counts(const Experiment& e) {
     std::set<int32_t> counts;
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
       if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
-        counts.insert(static_cast<int32_t>(other.experts));
+        // Even counts differ by one.
+        const int64_t usual = usual_experts(other, model_of(e).config());
+        counts.insert(static_cast<int32_t>(usual));
+        if (other.counts.total > 0 && usual > 1) counts.insert(static_cast<int32_t>(usual - 1));
       }
     }
     return {counts.begin(), counts.end()};
@@ -258,7 +262,7 @@ class Runner {
     // The merge phase at its fullest: every row dense, none shared.
     for (ExpertPlan& plan : plans) {
       for (PlanGroup& group : plan.groups) {
-        group.kept = static_cast<int32_t>(e.experts);
+        group.kept = static_cast<int32_t>(usual_experts(e, config));
         group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
                                     0.5f);
         group.expert_merging = group.router_mapping;
@@ -268,6 +272,9 @@ class Runner {
   }
 
   int dry_run(const std::string& config) {
+    for (const auto& [key, task] : tasks_) {
+      for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
+    }
     int64_t evaluations = 0, tokens = 0;
     double seconds = 0;
     std::string memory;
@@ -307,7 +314,8 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e),
+                                        usual_experts(e, model_of(e).config()), merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;
@@ -338,6 +346,7 @@ class Runner {
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
+      for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory + "/checkpoints");
       divide(i);
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
@@ -391,8 +400,9 @@ int run(const Arguments& arguments, CommandContext& context) {
   if (!arguments.resume.empty() && !arguments.output.empty()) {
     throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
   }
-  if (arguments.if_there && arguments.output.empty())
-    throw Error(ExitCode::kUsage, "run", "--resume-if-there goes with --output DIR");
+  if (arguments.resume_if_there && arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "--resume-if-there", "says what to do with --output DIR, which is missing");
+  }
   return Runner(arguments, context).run();
 }
 
@@ -413,7 +423,7 @@ void register_run(CommandLine& line) {
       .range(1, 1 << 20);
   command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
   command.flag(
-      "--resume-if-there", arguments->if_there,
+      "--resume-if-there", arguments->resume_if_there,
       "go on in --output if a run is there, else begin it: the same command starts, restarts and ends");
   command.flag("--dry-run", arguments->dry_run,
                "print the resolved configuration, the memory plan, the work and an estimated time");

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -32,6 +33,7 @@ int main(int argc, char** argv) {
   eep::hold_signals();
   spin_briefly(argv);
   eep::catch_signals();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a failed write, not the end
   eep::report_mapped_faults();
   return eep::run_program(argc, argv, std::cout, std::cerr);
 }

@@ -15,8 +15,12 @@ constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 
 std::atomic<bool> g_working{false};
 
-extern "C" void on_signal(int) {
-  if (!g_working.load() || interrupt_requested()) _exit(kExitCode);
+std::atomic<bool> g_asked{false};  // by any of them
+
+// A batch system warns by USR1 or USR2 as often as it likes; who asks once more by INT or TERM means now.
+extern "C" void on_signal(int number) {
+  const bool again = g_asked.exchange(true);
+  if (!g_working.load() || (again && (number == SIGINT || number == SIGTERM))) _exit(kExitCode);
   request_interrupt();
 }
 
@@ -37,7 +41,8 @@ void hold_signals() {
 void catch_signals() {
   for (const int signal : kSignals) {
     struct sigaction before {};
-    if (signal == SIGHUP && ::sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN)
+    if (signal != SIGINT && signal != SIGTERM && ::sigaction(signal, nullptr, &before) == 0 &&
+        before.sa_handler == SIG_IGN)
       continue;
     struct sigaction action {};
     action.sa_handler = on_signal;

@@ -1,6 +1,7 @@
 // INT, TERM, HUP, USR1 and USR2 mean "checkpoint and leave": the first one asks the work to stop at its next
-// checkpoint (kernels/common/interrupt.h), the second ends the process at once; both with 130. Before there
-// is work that could be kept, the first ends it at once as well. HUP stays ignored where it was (nohup).
+// checkpoint (kernels/common/interrupt.h), an INT or TERM behind it ends the process at once; both with 130.
+// Before there is work that could be kept, the first ends it at once as well. HUP, USR1 and USR2 stay ignored
+// where they were (nohup).
 #pragma once
 
 namespace eep {

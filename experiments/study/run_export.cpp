@@ -17,6 +17,7 @@ void export_run_model(ModelContext& model, const ExpertPlan& plan, const Json& p
   const std::string obstacle = hf_obstacle(model.config(), plan);
   if (obstacle.empty()) {
     say("export to " + directory);
+    for (const std::string& tie : router_ties(model.raw(), plan, device)) say("warning: " + tie);
   } else {
     say("export to " + directory +
         " in eep's own layout: a stock checkpoint cannot express the plan: " + obstacle);
