@@ -24,7 +24,7 @@ struct CalibrationOptions {
   std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets;
 };
 
-// Every row of `prompts` is a token of the calibration text (shared prefixes count once).
+// Every row of `prompts` is a token of the calibration text and counts once (engine/prompt_texts.h).
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options);
 

@@ -46,6 +46,7 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
   require_writable(arguments.out);
   Task task = load_task(find_task(arguments.task, "."));
   task.few_shot.seed = context.options.seed;
+  use_chat_template(&task, arguments.model);
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
@@ -66,7 +67,7 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
         return sample_subsets(experts, kept, arguments.sampled_subsets, static_cast<uint64_t>(kept));
       };
   file.statistics = calibrate(model.weights(), model.ops(), context.options.device, context.options.memory,
-                              requests.prompts(), options);
+                              requests.texts(), options);
   write_file_atomic(arguments.out, statistics_json(file));
   context.messages.info(fmt::format("{} tokens, {} layers: {}", file.statistics.tokens,
                                     file.statistics.layers.size(), arguments.out));

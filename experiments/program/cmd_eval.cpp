@@ -33,6 +33,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
   if (!arguments.samples.empty()) require_writable(arguments.samples);
   Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
   task.few_shot.seed = context.options.seed;
+  use_chat_template(&task, arguments.model);
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
@@ -57,6 +58,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
                     {"split", arguments.split},
                     {"protocol", arguments.protocol},
                     {"metric", metric_name(task.metric)},
+                    {"chat_template", task.chat_template},
                     {"score", result.score},
                     {"n", result.n},
                     {"stderr", error},

@@ -27,9 +27,7 @@ std::string settled(std::string text, bool whole) {
 
 // The template writes the special tokens itself.
 std::string chat_prompt(const Arguments& arguments) {
-  ChatTemplate chat = arguments.chat_template.empty()
-                          ? find_chat_template(arguments.model)
-                          : built_in_chat_template(arguments.chat_template, arguments.model);
+  ChatTemplate chat = named_chat_template(arguments.chat_template, arguments.model);
   for (const std::string& assignment : arguments.chat_set) set_chat_variable(assignment, &chat);
   std::vector<ChatMessage> messages;
   if (!arguments.system.empty()) messages.push_back({"system", arguments.system});
@@ -93,7 +91,7 @@ void register_generate(CommandLine& line) {
   const Option chat = command.flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
   command
       .option("--template", arguments->chat_template,
-              "instead of the model's own: mistral-v1, chatml or none")
+              "another than the model's own: a name of its files, mistral-v1, chatml or none")
       .needs(chat);
   command.option("--system", arguments->system, "system message before the prompt").needs(chat);
   command.option("--chat-set", arguments->chat_set, "a variable of the template: enable_thinking=false")

@@ -229,6 +229,7 @@ class Runner {
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
+        CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
       context_.messages.info(describe(population_memory(e)));

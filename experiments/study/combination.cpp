@@ -213,12 +213,6 @@ Json CombinationRun::run() {
   search();
   for (Method& method : methods_) fill_size(model_.config(), &method.result);
   final_scores();
-  if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
-    export_run_model(model_, methods_.back().plan,
-                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
-                     path("model"), hooks_.say);
-  }
-
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));
   Json result{{"format", "eep-result"},
@@ -235,8 +229,21 @@ Json CombinationRun::run() {
               {"methods", methods},
               {"search", search_json_}};
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
+  if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
+}
+
+void CombinationRun::export_model(const ExpertPlan& plan) {
+  if (experiment_.export_format == "none") return;
+  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
+                   path("model"), hooks_.say);
+}
+
+void CombinationRun::finish_export() {
+  if (experiment_.export_format == "none" || directory_exists(path("model"))) return;
+  export_model(read_plan(path("plan.json"), nullptr));
 }
 
 }  // namespace eep

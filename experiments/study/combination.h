@@ -31,8 +31,12 @@ class CombinationRun {
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
-  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  // The content of result.json, which is written when the scores are there, before the export. Goes on from a
+  // checkpoint if the directory holds one.
   Json run();
+
+  // Of a run whose result is there: the export, if it is asked for and missing.
+  void finish_export();
 
   // The number of evaluations and tokens that run() will need, for --dry-run.
   int64_t planned_evaluations() const;
@@ -53,6 +57,7 @@ class CombinationRun {
   int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
+  void export_model(const ExpertPlan& plan);
   static void make_directory(const std::string& path);
   int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
   void final_scores();

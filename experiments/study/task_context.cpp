@@ -45,6 +45,7 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
   task_.few_shot.seed = experiment_.search.seed;
+  use_chat_template(&task_, model_.path());
   if (experiment_.search.shards.shard > 0) {
     fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
     const auto items = static_cast<int64_t>(fresh_->requests().items().size());
@@ -191,7 +192,7 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
   const std::string settings =
-      fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
+      fmt::format("texts {} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
@@ -210,7 +211,7 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
   made.file.statistics =
-      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
+      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
   return made;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
+#include "engine/prompt_texts.h"
 #include "kernels/common/error.h"
 #include "kernels/common/scalar_math.h"
 #include "loaders/formats/unicode.h"
@@ -91,9 +93,10 @@ void Requests::add_sequence(const Item& item, Encoded encoded, int64_t vocab_siz
   entry->sequences.push_back(sequence_count_++);
 }
 
-// With the tokenizer's specials; harness: a text that brings its own beginning of sequence gets no second
-// one.
+// With the tokenizer's specials, which a chat template has written already; harness: a text that brings its own
+// beginning of sequence gets no second one.
 std::vector<int32_t> Requests::encode_whole(const std::string& text) const {
+  if (task_.chat) return tokenizer_.encode(text, false);
   const bool own_begin = task_.protocol == "harness" && tokenizer_.bos_id() >= 0 &&
                          text.starts_with(tokenizer_.token_text(tokenizer_.bos_id()));
   return tokenizer_.encode(text, !own_begin);
@@ -148,6 +151,36 @@ Requests::Encoded Requests::encode_answer(const std::string& prompt, const std::
 
 bool Requests::is_end(int32_t token) const {
   return std::find(eos_.begin(), eos_.end(), token) != eos_.end();
+}
+
+// All but the last token, which is a target alone.
+std::vector<int32_t> Requests::tokens_read(size_t sequence) const {
+  std::vector<int32_t> tokens;
+  const auto last = static_cast<size_t>(sequences_[sequence].last_row);
+  auto end = static_cast<std::ptrdiff_t>(last) + 1;
+  for (int32_t at = prompts_.node_of_row[last]; at >= 0;) {
+    const PromptNode& node = prompts_.nodes[static_cast<size_t>(at)];
+    tokens.insert(tokens.begin(), prompts_.tokens.begin() + node.row_begin, prompts_.tokens.begin() + end);
+    at = node.parent;
+    if (at < 0) break;
+    const PromptNode& parent = prompts_.nodes[static_cast<size_t>(at)];
+    end = parent.row_begin + parent.row_count;
+  }
+  return tokens;
+}
+
+Prompts Requests::texts() const {
+  std::vector<Prompts> parts;
+  for (const Entry& entry : entries_) {
+    PromptBuilder builder;
+    for (size_t i = 0; i < entry.sequences.size(); ++i) {
+      std::vector<int32_t> tokens = tokens_read(entry.sequences[i]);
+      if (std::ssize(tokens) < max_positions_) tokens.push_back(entry.continuations[i].back());
+      builder.add(tokens, 1, true);
+    }
+    parts.push_back(builder.build(nullptr));
+  }
+  return prompts_apart(parts);
 }
 
 std::string Requests::truncation_text(const std::string& split) const {

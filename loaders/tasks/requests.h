@@ -44,6 +44,9 @@ class Requests {
   const Task& task() const { return task_; }
   const std::vector<Item>& items() const { return items_; }
   const Prompts& prompts() const { return prompts_; }
+  // The items as text, for statistics: of every item every token, its answers' last ones too; nothing is shared
+  // between items, so a prefix counts as often as items have it.
+  Prompts texts() const;
   int64_t truncated() const { return truncated_; }
   // What is to be said of them; "" where none was cut.
   std::string truncation_text(const std::string& split) const;
@@ -76,6 +79,7 @@ class Requests {
   Encoded encode_answer(const std::string& prompt, const std::string& answer) const;
   void add_sequence(const Item& item, Encoded encoded, int64_t vocab_size, PromptBuilder* builder,
                     Entry* entry);
+  std::vector<int32_t> tokens_read(size_t sequence) const;
   size_t tokens_until_end(std::span<const int32_t> generated) const;
   std::string settled_text(std::span<const int32_t> generated) const;
   ItemScore judge_choice(const Item& item, const Entry& entry, std::span<const TokenScore> scores) const;

@@ -36,7 +36,9 @@ const std::vector<std::string> kFields{"kind",
                                        "fewshot_split",
                                        "fewshot_sampler",
                                        "fewshot_delimiter",
-                                       "target_delimiter"};
+                                       "target_delimiter",
+                                       "chat_template",
+                                       "chat_set"};
 constexpr int64_t kMaxShots = 1000;
 
 std::vector<std::string> strings(const YamlView& view) {
@@ -92,6 +94,23 @@ ExtractRule read_regex_rule(const YamlView& view) {
   rule.last = view.has("group") && view.at("group").as_choice({"first", "last"}) == "last";
   if (view.has("fallback")) rule.fallback = view.at("fallback").as_string();
   return rule;
+}
+
+// chat_template: true, chat_set: {enable_thinking: false}
+void read_chat(const YamlView& view, Task* task) {
+  if (view.has("chat_template")) task->chat_template = view.at("chat_template").as_bool();
+  if (!view.has("chat_set")) return;
+  task->chat_set.clear();
+  const YamlView values = view.at("chat_set").as_map();
+  ChatTemplate checked;
+  for (const auto& [name, value] : values.value().entries) {
+    task->chat_set.push_back(name + "=" + values.at(name).as_string());
+    try {
+      set_chat_variable(task->chat_set.back(), &checked);
+    } catch (const Error&) {
+      values.at(name).fail("not the name of a variable that may be set");
+    }
+  }
 }
 
 void read_few_shot(const YamlView& view, Task* task) {
@@ -156,6 +175,7 @@ void read_fields(const YamlView& view, Task* task) {
     for (const YamlView& regex : view.at("ignore").sequence()) task->ignore.push_back(read_regex(regex));
   }
   read_few_shot(view, task);
+  read_chat(view, task);
 }
 
 // What the fields say together.
@@ -192,6 +212,8 @@ void check_task(const YamlView& view, Task* task) {
     fail("num_fewshot",
          "fewshot_split is not one of the task's splits (got " + printable(task->few_shot.split) + ")");
   }
+  if (!task->chat_set.empty() && !task->chat_template)
+    fail("chat_set", "sets variables of a template, which chat_template: true asks for");
   task->extract.thousands = task->protocol == "harness";
   task->extract.ignore = task->ignore;
 }
@@ -390,7 +412,8 @@ Item make_item(const Task& task, const Json& row, const std::string& where) {
     item.label = label_of(task, *target, item.choices, where);
   }
   item.identity = identity_of(item);
-  if (task.target_delimiter && !one_continuation(task)) {
+  // Behind a template there is no delimiter, as in lm-evaluation-harness.
+  if (task.target_delimiter && !one_continuation(task) && !task.chat_template) {
     for (std::string& choice : item.choices) choice = *task.target_delimiter + choice;
   }
   return item;
@@ -427,6 +450,19 @@ std::vector<size_t> choose_shots(const FewShot& shots, const std::vector<Item>& 
   }
   others.resize(count);
   return others;
+}
+
+// The prompt as the model's template writes it, if the task is asked through one.
+std::string asked(const Task& task, const std::string& prompt, const std::string& where) {
+  if (!task.chat) return prompt;
+  std::vector<ChatMessage> messages;
+  if (!task.few_shot.description.empty()) messages.push_back({"system", task.few_shot.description, {}});
+  messages.push_back({"user", prompt, {}});
+  try {
+    return render_chat(*task.chat, messages);
+  } catch (const Error& error) {
+    throw Error(error.code(), where, error.what(), "chat_template: false asks without a template");
+  }
 }
 
 std::string data_path(const Task& task, const std::string& written) {
@@ -528,22 +564,29 @@ std::string data_file(const Task& task, const std::string& split) {
 std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
   std::vector<Item> items = read_items(task, split, limit);
   const FewShot& shots = task.few_shot;
-  if (shots.count == 0 && shots.description.empty()) return items;
+  if (shots.count == 0 && shots.description.empty() && !task.chat) return items;
   std::vector<Item> pool;
   if (shots.count > 0) pool = read_items(task, shots.split, 0);
   for (size_t i = 0; i < items.size(); ++i) {
-    std::string before = shots.description;
+    std::string before = task.chat ? "" : shots.description;
     if (shots.count > 0) {
       for (size_t shot : choose_shots(shots, pool, items[i], i))
         before += solved(task, pool[shot]) + shots.delimiter;
     }
+    const auto ask = [&](std::string* prompt) { *prompt = asked(task, before + *prompt, items[i].where); };
     if (one_continuation(task)) {
-      for (std::string& prompt : items[i].choices) prompt = before + prompt;
+      for (std::string& prompt : items[i].choices) ask(&prompt);
     } else {
-      items[i].prompt = before + items[i].prompt;
+      ask(&items[i].prompt);
     }
   }
   return items;
+}
+
+void use_chat_template(Task* task, const std::string& model_directory) {
+  if (!task->chat_template) return;
+  task->chat = find_chat_template(model_directory);
+  for (const std::string& assignment : task->chat_set) set_chat_variable(assignment, &*task->chat);
 }
 
 std::string items_hash(const std::vector<Item>& items) {

@@ -9,6 +9,7 @@
 
 #include "loaders/tasks/extract.h"
 #include "loaders/tasks/metric.h"
+#include "loaders/text/chat_template.h"
 
 namespace eep {
 
@@ -47,6 +48,9 @@ struct Task {
   ExtractRule extract;
   std::vector<Regex> ignore;                    // exact_match: removed from answer and reference
   std::optional<std::string> target_delimiter;  // before every choice and answer; none: as they are written
+  bool chat_template = false;         // the prompt is a user's message, the description the system's
+  std::vector<std::string> chat_set;  // NAME=VALUE: variables of the template
+  std::optional<ChatTemplate> chat;   // of the model, by use_chat_template
 };
 
 // `prompts` and `continuation`: Item::choices are the prompts and Item::prompt what follows each of them.
@@ -66,6 +70,10 @@ struct Item {
 // does not know, kNoInput for a missing file.
 Task load_task(const std::string& path, const std::string& protocol = "harness");
 Task parse_task(const std::string& text, const std::string& path, const std::string& protocol);
+
+// Takes the template of the model that is to be asked, if the task is asked through one. Throws Error(kUsage)
+// if the model has none. Without it items are read as they stand.
+void use_chat_template(Task* task, const std::string& model_directory);
 
 // The file of a split. Throws Error(kNoInput) if it is missing, kUsage for a split that the task does not
 // have.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <queue>
 
+#include "kernels/common/error.h"
 #include "loaders/formats/unicode.h"
 
 namespace eep {
@@ -153,6 +154,10 @@ void Bpe::append_symbols(std::string_view piece, std::vector<int32_t>& symbols) 
     } else if (options_.unknown_id >= 0) {
       if (unknown && !options_.fuse_unknown) symbols.push_back(options_.unknown_id);
       unknown = true;
+    } else if (options_.unknown_id == kUnknownMissing) {
+      throw Error(ExitCode::kData, "text",
+                  "the vocabulary has neither this character nor the unknown token that the tokenizer names "
+                  "(got \"" + std::string(symbol) + "\")");
     }
   }
   if (unknown) symbols.push_back(options_.unknown_id);

@@ -194,8 +194,14 @@ TEST_CASE("chat: the template of a model directory") {
                 R"({"bos_token": {"content": "<b>"}, "eos_token": "<e>", "chat_template": [
                 {"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}!"}]})");
   CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<b>!");
+  CHECK(render_chat(named_chat_template("tool_use", scratch.path()), kTalk) == "no");
   scratch.write("chat_template.jinja", "{{ eos_token }}?");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<e>?");
+  scratch.write("additional_chat_templates/rag.jinja", "rag");
+  CHECK(render_chat(named_chat_template("rag", scratch.path()), kTalk) == "rag");
+  check_error(ExitCode::kUsage, "no name of a template", [&] { named_chat_template("../x", scratch.path()); });
+  // without added_tokens_decoder the map goes before the configuration
+  scratch.write("special_tokens_map.json", R"({"eos_token": "<f>"})");
+  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<f>?");
 }
 
 }  // namespace eep
