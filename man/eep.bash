@@ -31,7 +31,7 @@ _eep() {
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;
-    generate) options="--prompt --ids --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
+    generate) options="--prompt --ids --probe --against --json --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;
     select) options="--method --experts --groups --top-k --router-space --draw --out" ;;

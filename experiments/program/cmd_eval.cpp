@@ -1,6 +1,7 @@
 // eep eval: a task's metric for a model, or for a plan applied to it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "experiments/program/command_inputs.h"
@@ -29,6 +30,15 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
   return samples_lines(evaluator.requests(), result, &texts);
 }
 
+// Items with a score that is not a number, or infinite: those count as kLeastLogProbability.
+size_t without_scores(const SplitResult& result) {
+  return static_cast<size_t>(
+      std::count_if(result.items.begin(), result.items.end(), [](const ItemScore& item) {
+        return std::any_of(item.log_probabilities.begin(), item.log_probabilities.end(),
+                           [](float value) { return value <= static_cast<float>(kLeastLogProbability); });
+      }));
+}
+
 int eval(const Arguments& arguments, CommandContext& context) {
   if (!arguments.samples.empty()) require_writable(arguments.samples);
   Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
@@ -38,6 +48,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  warn_of_no_change(plan, model.config(), arguments.plan, context);
   SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
                            std::move(items), model.tokenizer());
   if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
@@ -47,6 +58,12 @@ int eval(const Arguments& arguments, CommandContext& context) {
   const double error = standard_error(result.metrics());
   const Interval interval = is_binary(task.metric) ? wilson_interval(result.score * result.n, result.n)
                                                    : normal_interval(result.score, error);
+  if (const size_t lost = without_scores(result); lost > 0) {
+    context.messages.warn(
+        fmt::format("{} of {} items have scores that are no numbers: values inside the model "
+                    "exceed what floats hold",
+                    lost, result.n));
+  }
   const RouterCounts& router = evaluator.work().router;
   if (router.tiny_sums + router.negative_sums > 0) {
     context.messages.warn(fmt::format("router: {} selected sums near zero, {} negative", router.tiny_sums,

@@ -37,6 +37,7 @@ int run_export(const Arguments& arguments, CommandContext& context) {
     return options.source_hash;
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
+  warn_of_no_change(plan, model.config, arguments.plan, context);
   if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
   if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
       !arguments.allow_ties) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
 #include <sstream>
 
 #include "loaders/formats/json.h"
@@ -86,6 +87,21 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
       plan, info, config, [&] { return model.hash(); }, path);
   check_plan(plan, config.sparse, static_cast<int32_t>(config.num_experts), path.c_str());
   return plan;
+}
+
+void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
+                       CommandContext& context) {
+  if (path.empty() || plan.top_k != config.top_k) return;
+  for (const PlanGroup& group : plan.groups) {
+    std::vector<int32_t> own(static_cast<size_t>(group.experts));
+    std::iota(own.begin(), own.end(), 0);
+    if (group.kept != group.experts || one_hot_rows(group.router_mapping, group.kept, group.experts) != own ||
+        one_hot_rows(group.expert_merging, group.kept, group.experts) != own)
+      return;
+  }
+  context.messages.warn(
+      fmt::format("{}: the plan changes nothing: all {} experts of every layer stay as they are", path,
+                  config.num_experts));
 }
 
 }  // namespace eep

@@ -28,5 +28,8 @@ std::vector<std::vector<int32_t>> read_ids_file(const std::string& path);
 // The plan of a file, checked against the model; if `path` is empty, a native export's own, else the
 // identity.
 ExpertPlan plan_or_identity(const std::string& path, ModelContext& model);
+// Warns of a plan that keeps every expert as it is, with the model's own router.
+void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
+                       CommandContext& context);
 
 }  // namespace eep

@@ -237,8 +237,8 @@ Json CombinationRun::run() {
 
 void CombinationRun::export_model(const ExpertPlan& plan) {
   if (experiment_.export_format == "none") return;
-  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
-                   path("model"), hooks_.say);
+  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
+                   Device{}, path("model"), hooks_.say);
 }
 
 void CombinationRun::finish_export() {

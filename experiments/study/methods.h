@@ -63,6 +63,9 @@ struct RunRow {
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
 // seconds.
 std::string result_table(std::span<const RunRow> runs);
+// The full models of a sweep over models or tasks, a row each: task, run, method, experts, parameters, test
+// accuracy with its interval. "" where there is but one.
+std::string full_models_table(std::span<const RunRow> runs);
 // Cells as lines, columns aligned by their widest cell; the first `left` to the left, the others to the
 // right.
 std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left);

@@ -25,9 +25,9 @@ constexpr const char* kNamedTemplates = "additional_chat_templates";  // transfo
 bool is_side_file(const std::string& name) {
   static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
                                            "generation_config.json"};
-  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab.",
-                                              "license",   "licence",       "notice",
-                                              "copying",   "copyright",     "use_policy"};
+  static constexpr const char* kPrefixes[] = {"tokenizer",  "chat_template", "vocab.",  "license",
+                                              "licence",    "notice",        "copying", "copyright",
+                                              "use_policy", "usage",         "eula",    "terms"};
   static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
   std::string small = name;  // people spell licences in any case
   std::transform(small.begin(), small.end(), small.begin(),

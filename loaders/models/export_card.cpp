@@ -44,16 +44,48 @@ std::string licence_lines(const std::string& source) {
   return kept;
 }
 
+// The name that others know the source by: "org/name" in the layout of the hub's cache
+// (models--org--name/snapshots/REVISION), else the directory's.
+std::string public_name(const std::string& source) {
+  std::error_code ignored;
+  std::filesystem::path path = std::filesystem::weakly_canonical(source, ignored);
+  if (path.filename().empty()) path = path.parent_path();
+  constexpr std::string_view kHub = "models--";
+  const std::string cached = path.parent_path().parent_path().filename().string();
+  if (path.parent_path().filename() != "snapshots" || !cached.starts_with(kHub))
+    return path.filename().string();
+  std::string name = cached.substr(kHub.size());
+  if (const size_t dashes = name.find("--"); dashes != std::string::npos) name.replace(dashes, 2, "/");
+  return name;
+}
+
+// The command without the directories of this machine.
+std::string public_command(const std::string& command, const std::string& source, const std::string& name) {
+  std::istringstream words(command);
+  std::string text;
+  for (std::string word; words >> word;) {
+    const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
+    const std::string option = equals == std::string::npos ? "" : word.substr(0, equals + 1);
+    std::string value = word.substr(option.size());
+    if (value == source) {
+      value = name;
+    } else if (value.find('/') != std::string::npos) {
+      while (value.size() > 1 && value.ends_with('/')) value.pop_back();
+      value = value.substr(value.rfind('/') + 1);
+    }
+    text += (text.empty() ? "" : " ") + option + value;
+  }
+  return text;
+}
+
 }  // namespace
 
 ExportFacts export_facts(const ModelConfig& config, const std::string& source, const ExpertPlan& plan,
                          const PlanInfo& info, const ExportOptions& options) {
   ExportFacts facts;
   facts.native = options.format == ExportFormat::kNative;
-  std::error_code ignored;
-  std::filesystem::path path = std::filesystem::weakly_canonical(source, ignored);
-  facts.source_name = path.filename().string();
-  facts.command = options.command;
+  facts.source_name = public_name(source);
+  facts.command = public_command(options.command, source, facts.source_name);
   facts.exactness = exactness_of(plan, facts.native);
   const char* space = plan.router_space == RouterSpace::kLogits ? "logits" : "probabilities";
   facts.provenance = {{"format", "eep-export"},

@@ -12,8 +12,7 @@
 namespace eep {
 namespace {
 
-// A log-probability that is not a number, or lower than this, counts as this: means stay finite.
-constexpr double kLeast = -1e4;
+constexpr double kLeast = kLeastLogProbability;
 
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -186,7 +185,8 @@ Prompts Requests::texts() const {
 std::string Requests::truncation_text(const std::string& split) const {
   if (truncated_ == 0) return {};
   return "split " + split + ": " + std::to_string(truncated_) + " of " + std::to_string(sequence_count_) +
-         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) + " positions";
+         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) +
+         " positions";
 }
 
 std::vector<ItemScore> Requests::judge(std::span<const TokenScore> scores) const {

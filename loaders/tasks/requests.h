@@ -24,6 +24,9 @@
 
 namespace eep {
 
+// A log-probability that is not a number, or lower than this, counts as this: means stay finite.
+inline constexpr double kLeastLogProbability = -1e4;
+
 struct ItemScore {
   double metric = 0;            // of this item, once decided
   double right_loglik = 0;      // finite; its mean over items is the tie-break of a search

@@ -157,7 +157,8 @@ void Bpe::append_symbols(std::string_view piece, std::vector<int32_t>& symbols) 
     } else if (options_.unknown_id == kUnknownMissing) {
       throw Error(ExitCode::kData, "text",
                   "the vocabulary has neither this character nor the unknown token that the tokenizer names "
-                  "(got \"" + std::string(symbol) + "\")");
+                  "(got \"" +
+                      std::string(symbol) + "\")");
     }
   }
   if (unknown) symbols.push_back(options_.unknown_id);

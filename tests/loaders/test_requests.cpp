@@ -147,6 +147,31 @@ TEST_CASE("requests: the first maximum wins, acc_norm counts characters without 
         0);  // nothing but delimiters: no division by 0
 }
 
+TEST_CASE(
+    "requests: as text every token of every item has a row, shared prefixes as often as items hold them") {
+  const Tokenizer tokenizer = tokenizer_of("qwen");
+  const std::vector<Item> items{choice_item("the method", {" of", " and more"}, 0),
+                                choice_item("the method", {" of", " and more"}, 0),
+                                choice_item("the", {" x", " y"}, 1)};
+  const Requests requests(choice_task(), items, tokenizer, config_of(tokenizer));
+  int64_t expected = 0;
+  for (const Item& item : items) {
+    const size_t prompt = tokenizer.encode(item.prompt, true).size();
+    expected += static_cast<int64_t>(prompt);
+    for (const std::string& choice : item.choices)
+      expected += static_cast<int64_t>(tokenizer.encode(item.prompt + choice, true).size() - prompt);
+  }
+  const Prompts texts = requests.texts();
+  CHECK(texts.rows() == expected);
+  CHECK(requests.prompts().rows() < expected);
+  CHECK(texts.nodes.size() == 9);
+  for (int32_t row = 0; row < static_cast<int32_t>(texts.rows()); ++row) {
+    const std::vector<int32_t> path = path_of(texts, row);
+    CHECK(static_cast<int64_t>(path.size()) == texts.positions[static_cast<size_t>(row)] + 1);
+    CHECK(path.back() == texts.tokens[static_cast<size_t>(row)]);
+  }
+}
+
 TEST_CASE("requests: a broken model is wrong and its log-likelihood finite") {
   const Tokenizer tokenizer = tokenizer_of("qwen");
   for (float broken : {NAN, -INFINITY}) {

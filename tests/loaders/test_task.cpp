@@ -69,10 +69,13 @@ TEST_CASE("task: choices and references out of the data") {
   const std::string both = kChoice +
                            "protocols: {eep: {kind: generate, choices: [\"B\", \"A\"], metric: exact_match, "
                            "prompt: \"{question}{{A}}\", generate: {extract: first_capital}}}\n";
-  const auto asked = items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": true}\n", "eep");
+  const auto asked = items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": 1}\n", "eep");
   CHECK(asked[0].references == std::vector<std::string>{"A"});
   CHECK(asked[0].prompt == "q{A}");
   CHECK(items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": true}\n")[0].label == 1);
+  check_error(ExitCode::kData, "a boolean that no choice names", [&] {  // B or A?
+    items_of(both, "{\"passage\": \"p\", \"question\": \"q\", \"label\": true}\n", "eep");
+  });
 }
 
 TEST_CASE("task: limits, hashes, files elsewhere") {
@@ -151,10 +154,11 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   const auto labelled = [](const std::string& label) {
     return "{\"passage\": \"p\", \"question\": \"q\", \"label\": " + label + "}\n";
   };
-  for (const char* label : {"\"2\"", "\"0\"", "\"99999999999999999999\""}) {
+  for (const char* label : {"\"2\"", "\"0\""}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: ambiguous: a numeral in quotes");
   }
-  for (const char* label : {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "18446744073709551616"}) {
+  for (const char* label :
+       {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "18446744073709551616", "\"99999999999999999999\""}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: no such choice (expected 0..1");
   }
   std::string from = kChoice;
@@ -225,6 +229,33 @@ TEST_CASE("task: examples stand before the question, never the question itself")
   check_error(ExitCode::kData, "fewshot_split is not one of the task's splits",
               [&] { parse_task(kChoice + "num_fewshot: 1\n", "t.yaml", "harness"); });
   CHECK(items_of(kChoice + "target_delimiter: \"\\n\"\n", rows)[0].choices[1] == "\n yes");
+}
+
+TEST_CASE("task: a prompt in the model's chat template, the description as the system's message") {
+  const Scratch scratch;
+  scratch.write("train.jsonl", R"({"q": "a", "label": 1})");
+  const std::string yaml =
+      "name: q\nkind: multiple_choice\ndata: {train: train.jsonl}\nprompt: \"{q}?\"\nchoices: [no, yes]\n"
+      "target: label\nmetric: acc\ntarget_delimiter: \" \"\n";
+  const std::string chat = "description: Be brief.\nchat_template: true\nchat_set: {think: false}\n";
+  Task task = load_task(scratch.write("task.yaml", yaml + chat));
+  CHECK(load_items(task, "train")[0].prompt == "Be brief.a?");  // without a model: as it stands
+  check_error(ExitCode::kUsage, "no chat template", [&] { use_chat_template(&task, scratch.path()); });
+  scratch.write(
+      "chat_template.jinja",
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{{ think is false }}");
+  use_chat_template(&task, scratch.path());
+  const Item item = load_items(task, "train")[0];
+  CHECK(item.prompt == "<system>Be brief.<user>a?<assistant>True");
+  CHECK(item.choices == std::vector<std::string>{"no", "yes"});  // no delimiter behind a template
+  scratch.write("chat_template.jinja", "{{ raise_exception('no system') }}");
+  use_chat_template(&task, scratch.path());
+  check_error(ExitCode::kData, "train.jsonl:1: chat template: no system", [&] { load_items(task, "train"); });
+  check_error(ExitCode::kData, "chat_template: true",
+              [&] { load_task(scratch.write("task.yaml", yaml + "chat_set: {think: false}\n")); });
+  check_error(ExitCode::kData, "may be set", [&] {
+    load_task(scratch.write("task.yaml", yaml + "chat_template: true\nchat_set: {messages: 1}\n"));
+  });
 }
 
 TEST_CASE("task: one continuation behind a prompt for every choice") {
