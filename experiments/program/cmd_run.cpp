@@ -131,13 +131,16 @@ class Runner {
   }
 
   // Every kept count of the sweep, so that one calibration serves all.
-  std::vector<int32_t> subset_counts(const Experiment& e) const {
+  std::vector<int32_t> subset_counts(const Experiment& e) {
     std::set<int32_t> counts;
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
       if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
-        counts.insert(static_cast<int32_t>(other.experts));
+        // Even counts differ by one.
+        const int64_t usual = usual_experts(other, model_of(e).config());
+        counts.insert(static_cast<int32_t>(usual));
+        if (other.counts.total > 0 && usual > 1) counts.insert(static_cast<int32_t>(usual - 1));
       }
     }
     return {counts.begin(), counts.end()};
@@ -151,7 +154,7 @@ class Runner {
     // The merge phase at its fullest: every row dense, none shared.
     for (ExpertPlan& plan : plans) {
       for (PlanGroup& group : plan.groups) {
-        group.kept = static_cast<int32_t>(e.experts);
+        group.kept = static_cast<int32_t>(usual_experts(e, config));
         group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
                                     0.5f);
         group.expert_merging = group.router_mapping;
@@ -203,7 +206,8 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e),
+                                        usual_experts(e, model_of(e).config()), merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -97,23 +98,57 @@ SplitScore make_draws_score(std::span<const SplitResult* const> draws) {
   return score;
 }
 
-void fill_size(const ModelConfig& config, MethodResult* method) {
-  method->parameters = count_parameters(config, method->experts, method->top_k).total;
+ParameterCounts plan_parameters(const ModelConfig& config, const ExpertPlan& plan) {
+  // An expert and its row of the router have the same parameters in every layer.
+  const ParameterCounts none = count_parameters(config, 0, 0), all = count_parameters(config);
+  const int64_t experts = config.sparse_layers() * config.num_experts;
+  const int64_t expert = all.experts / experts, row = (all.total - none.total) / experts - expert;
+  ParameterCounts counts = none;
+  for (const PlanGroup& group : plan.groups) {
+    const auto layers = static_cast<int64_t>(group.layers.size());
+    counts.experts += layers * group.kept * expert;
+    counts.total += layers * group.kept * (expert + row);
+    counts.active += layers * (group.kept * row + std::min(plan.top_k, group.kept) * expert);
+  }
+  return counts;
+}
+
+void fill_size(const ModelConfig& config, const ExpertPlan& plan, MethodResult* method) {
+  std::map<int32_t, int32_t> kept;  // layer, experts
+  for (const PlanGroup& group : plan.groups) {
+    for (const int32_t layer : group.layers) kept[layer] = group.kept;
+  }
+  int64_t sum = 0;
+  int32_t most = 0;
+  bool even = true;
+  for (const auto& [layer, count] : kept) {
+    sum += count;
+    most = std::max(most, count);
+    even = even && count == kept.begin()->second;
+    method->experts_per_layer.push_back(count);
+  }
+  if (even) method->experts_per_layer.clear();
+  const auto layers = static_cast<int64_t>(kept.size());
+  method->experts = static_cast<int32_t>(sum / layers);
+  method->top_k = std::min(plan.top_k, most);
+  method->parameters = plan_parameters(config, plan).total;
   method->bytes = method->parameters * static_cast<int64_t>(dtype_size(config.dtype));
 }
 
 Json method_json(const MethodResult& method) {
-  return {{"name", method.name},
-          {"experts", method.experts},
-          {"top_k", method.top_k},
-          {"parameters", method.parameters},
-          {"bytes", method.bytes},
-          {"train", score_json(method.train, false)},
-          {"dev", score_json(method.dev, false)},
-          {"test", score_json(method.test, true)},
-          {"evaluations", method.evaluations},
-          {"seconds", method.seconds},
-          {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+  Json json{{"name", method.name},
+            {"experts", method.experts},
+            {"top_k", method.top_k},
+            {"parameters", method.parameters},
+            {"bytes", method.bytes},
+            {"train", score_json(method.train, false)},
+            {"dev", score_json(method.dev, false)},
+            {"test", score_json(method.test, true)},
+            {"evaluations", method.evaluations},
+            {"seconds", method.seconds},
+            {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+  if (!method.experts_per_layer.empty()) json["experts_per_layer"] = method.experts_per_layer;
+  return json;
 }
 
 std::string result_table(std::span<const RunRow> runs) {

@@ -79,7 +79,7 @@ TEST_CASE("tokenizer: tokens, special ones, ids outside") {
   const Tokenizer qwen = Tokenizer::load(data_path("qwen"));
   const int32_t start = qwen.token_id("<|im_start|>"), the = qwen.token_id("\xc4\xa0the");
   REQUIRE(start >= 0);
-  REQUIRE(per >= 0);
+  REQUIRE(the >= 0);
   CHECK(qwen.token_bytes(the) == " the");
   CHECK(qwen.token_text(the) == "\xc4\xa0the");
   CHECK(qwen.is_special(start));
