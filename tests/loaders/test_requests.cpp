@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <set>
 
 #include "loaders/tasks/requests.h"
 #include "tests/loaders/scratch.h"
@@ -156,10 +157,12 @@ TEST_CASE(
   const Requests requests(choice_task(), items, tokenizer, config_of(tokenizer));
   int64_t expected = 0;
   for (const Item& item : items) {
-    const size_t prompt = tokenizer.encode(item.prompt, true).size();
-    expected += static_cast<int64_t>(prompt);
-    for (const std::string& choice : item.choices)
-      expected += static_cast<int64_t>(tokenizer.encode(item.prompt + choice, true).size() - prompt);
+    std::set<std::vector<int32_t>> beginnings;  // the choices of an item share them
+    for (const std::string& choice : item.choices) {
+      std::vector<int32_t> tokens = tokenizer.encode(item.prompt + choice, true);
+      for (; !tokens.empty(); tokens.pop_back()) beginnings.insert(tokens);
+    }
+    expected += static_cast<int64_t>(beginnings.size());
   }
   const Prompts texts = requests.texts();
   CHECK(texts.rows() == expected);
