@@ -5,10 +5,8 @@
 #include "loaders/formats/file.h"
 
 namespace eep {
-namespace {
 
-// `key=value,...` of the swept fields that a table has no column for.
-std::string label(const Combination& combination, bool with_seed) {
+std::string combination_label(const Combination& combination, bool with_seed) {
   std::string text;
   for (const auto& [key, value] : combination.values) {
     if (key == "task.name" || key == "plan.experts" || (key == "seed" && !with_seed)) continue;
@@ -16,8 +14,6 @@ std::string label(const Combination& combination, bool with_seed) {
   }
   return text;
 }
-
-}  // namespace
 
 bool is_sweep(const std::vector<Combination>& combinations) {
   return combinations.size() > 1 || !combinations[0].name.empty();
@@ -49,8 +45,8 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
   std::vector<RunRow> rows;
   bool several_seeds = false;
   for (size_t i = 0; i < results.size(); ++i) {
-    rows.push_back({results[i], label(combinations[i], true), label(combinations[i], false),
-                    directory.file(combinations[i].name)});
+    rows.push_back({results[i], combination_label(combinations[i], true),
+                    combination_label(combinations[i], false), directory.file(combinations[i].name)});
     several_seeds |= combinations[i].experiment.search.seed != combinations[0].experiment.search.seed;
   }
   std::string table = result_table(rows);
