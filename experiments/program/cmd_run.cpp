@@ -12,6 +12,7 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
 #include "experiments/study/run_config.h"
@@ -241,6 +242,7 @@ class Runner {
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
+      report(path);
     }
     return results;
   }
@@ -264,12 +266,17 @@ class Runner {
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const std::string table = write_report(directory, combinations_, results);
+    if (is_sweep(combinations_)) report(directory.path());
     if (arguments_.json) {
       context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }
     return 0;
+  }
+
+  void report(const std::string& directory) {
+    report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
   }
 
   const Arguments& arguments_;

@@ -130,20 +130,28 @@ void CombinationRun::make_baselines() {
   }
 }
 
-int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
-                               const std::function<ExpertPlan(int64_t)>& plan_of) {
+int64_t CombinationRun::choose(const std::string& method, const Search& search,
+                               const std::vector<int64_t>& leaders) {
   if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
   std::vector<ExpertPlan> plans;
-  for (int64_t evaluation : leaders) plans.push_back(plan_of(evaluation));
+  for (int64_t evaluation : leaders) plans.push_back(search.plan(evaluation));
   const std::vector<const SplitResult*> results = task_.evaluate(Split::kDev, plans);
+  const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
     const auto key = [&](size_t at) {
-      const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
       return std::pair(loglik ? results[at]->loglik : results[at]->score,
                        experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
     };
     if (key(i) > key(best)) best = i;
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Json line{{"method", method},
+                    {"evaluation", leaders[i]},
+                    {"train", search.archive()[leaders[i]].result.fitness},
+                    {"dev", loglik ? results[i]->loglik : results[i]->score},
+                    {"chosen", i == best}};
+    finalists_ += line.dump() + "\n";
   }
   return leaders[best];
 }
@@ -182,6 +190,7 @@ void CombinationRun::final_scores() {
       if (!method.draws.empty()) {
         if (split != Split::kTest) continue;
         score = make_draws_score(std::span(results).subspan(next, method.draws.size()));
+        if (full->score > 0) score->recovery = score->score / full->score;
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);

@@ -52,7 +52,7 @@ class CombinationRun {
   struct Searched;  // a finished search and what it took
   void search();
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
-  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
   // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
@@ -60,7 +60,7 @@ class CombinationRun {
   void add_front(const Search& search, double seconds);
   Json front_json() const;
   static void make_directory(const std::string& path);
-  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
@@ -80,6 +80,7 @@ class CombinationRun {
   std::vector<std::vector<int32_t>> groups_;
   std::vector<Method> methods_;
   Json search_json_;
+  std::string finalists_;  // lines of finalists.jsonl
 };
 
 }  // namespace eep

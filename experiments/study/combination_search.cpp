@@ -213,11 +213,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
 
 // The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
 // for choice too: the merge phase may fill the list with plans that fit the train split alone.
-int64_t CombinationRun::chosen(const Search& search, bool prune_only, int64_t pruned) {
+int64_t CombinationRun::chosen(const std::string& method, const Search& search, bool prune_only,
+                               int64_t pruned) {
   std::vector<int64_t> leaders = search.leaders(experiment_.dev_count, prune_only);
   if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
     leaders.push_back(pruned);
-  return choose(leaders, [&](int64_t evaluation) { return search.plan(evaluation); });
+  return choose(method, search, leaders);
 }
 
 void CombinationRun::add_searched(const std::string& name, const Search& search, int64_t evaluation,
@@ -279,22 +280,24 @@ void CombinationRun::search() {
 
   hooks_.say("choosing on the dev split");
   for (const auto& [control, run] : controls) {
-    const int64_t own = run.search->prune_end() > 0 ? chosen(*run.search, true, -1) : -1;
-    add_searched("control_" + control, *run.search, chosen(*run.search, false, own),
-                 run.search->archive().size(), run.spent.prune + run.spent.merge);
+    const std::string name = "control_" + control;
+    const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;
+    add_searched(name, *run.search, chosen(name, *run.search, false, own), run.search->archive().size(),
+                 run.spent.prune + run.spent.merge);
   }
   if (experiment_.search.objectives.several()) add_front(search, spent.prune + spent.merge);
   // The last method is the plan of plan.json.
   int64_t pruned = -1;
   if (search.prune_end() > 0) {
-    pruned = chosen(search, true, -1);
+    pruned = chosen("eep_prune", search, true, -1);
     add_searched("eep_prune", search, pruned, search.prune_end(), spent.prune);
     write_plan_file("plan.prune.json", methods_.back().plan, "eep_prune");
   }
   if (search.archive().size() > search.prune_end()) {
-    add_searched("eep_merge", search, chosen(search, false, pruned), search.archive().size(),
+    add_searched("eep_merge", search, chosen("eep_merge", search, false, pruned), search.archive().size(),
                  spent.prune + spent.merge);
   }
+  write_file_atomic(path("finalists.jsonl"), finalists_);
   write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
   const SearchResult result = search.result();
   const double seconds = spent.prune + spent.merge;

@@ -20,6 +20,8 @@ Json score_json(const std::optional<SplitScore>& score, bool test) {
     json["ci95"] = {score->ci95.low, score->ci95.high};
     json["p_vs_full"] = score->p_vs_full ? Json(*score->p_vs_full) : Json(nullptr);
     if (score->p_vs_prune) json["p_vs_prune"] = *score->p_vs_prune;
+    if (score->recovery) json["recovery"] = *score->recovery;
+    if (score->recovery_ci95) json["recovery_ci95"] = {score->recovery_ci95->low, score->recovery_ci95->high};
   }
   if (score->stddev) json["stddev"] = *score->stddev;
   if (score->best) json["best"] = *score->best;
@@ -78,7 +80,13 @@ SplitScore make_score(Metric metric, const SplitResult& result, const SplitResul
   score.stderr_ = standard_error(values);
   score.ci95 = is_binary(metric) ? wilson_interval(result.score * result.n, result.n)
                                  : normal_interval(result.score, score.stderr_);
-  if (full != nullptr) score.p_vs_full = paired_p(metric, result, *full, seed);
+  if (full != nullptr) {
+    score.p_vs_full = paired_p(metric, result, *full, seed);
+    if (const std::optional<Ratio> ratio = paired_ratio(values, full->metrics())) {
+      score.recovery = ratio->value;
+      score.recovery_ci95 = ratio->ci95;
+    }
+  }
   return score;
 }
 

@@ -22,7 +22,9 @@ struct SplitScore {
   double stderr_ = 0;
   Interval ci95;
   std::optional<double> p_vs_full;
-  std::optional<double> p_vs_prune;    // of a searched plan against the pruned one
+  std::optional<double> p_vs_prune;  // of a searched plan against the pruned one
+  std::optional<double> recovery;    // the score over the full model's
+  std::optional<Interval> recovery_ci95;
   std::optional<double> stddev, best;  // over draws
 };
 
