@@ -31,6 +31,7 @@ void write_model(ModelContext& model, const ExpertPlan& plan, const Json& proven
   const std::string obstacle = hf_obstacle(model.config(), plan);
   if (obstacle.empty()) {
     say("export to " + directory);
+    for (const std::string& tie : router_ties(model.raw(), plan, device)) say("warning: " + tie);
   } else {
     say("export to " + directory +
         " in eep's own layout: a stock checkpoint cannot express the plan: " + obstacle);

@@ -15,6 +15,19 @@ std::string combination_label(const Combination& combination, bool with_seed) {
   return text;
 }
 
+namespace {
+
+// Of those that change the full model or what it is asked.
+std::string label_of_full(const Combination& combination) {
+  Combination changes = combination;
+  std::erase_if(changes.values, [](const auto& value) {
+    return !value.first.starts_with("model.") && !value.first.starts_with("task.");
+  });
+  return combination_label(changes, false);
+}
+
+}  // namespace
+
 bool is_sweep(const std::vector<Combination>& combinations) {
   return combinations.size() > 1 || !combinations[0].name.empty();
 }
@@ -46,7 +59,8 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
   bool several_seeds = false;
   for (size_t i = 0; i < results.size(); ++i) {
     rows.push_back({results[i], combination_label(combinations[i], true),
-                    combination_label(combinations[i], false), directory.file(combinations[i].name)});
+                    combination_label(combinations[i], false), directory.file(combinations[i].name),
+                    label_of_full(combinations[i])});
     several_seeds |= combinations[i].experiment.search.seed != combinations[0].experiment.search.seed;
   }
   std::string table = result_table(rows);
