@@ -5,7 +5,7 @@ _eep() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
-      "run report eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
+      "run init report eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
       doctor \
       --version --help" -- "$word")
     return
@@ -28,6 +28,7 @@ _eep() {
   esac
   case $command in
     run) options="--set --output --resume --resume-if-there --dry-run --json" ;;
+    init) options="--task --out" ;;
     report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
