@@ -31,13 +31,16 @@ constexpr const char* kNone = "{% for message in messages %}{{ message['content'
 // Runs the statements of a template.
 class Renderer {
  public:
-  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages)
+  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages, bool generation_prompt)
       : statements_(parse_chat_template(chat.text)), evaluator_(&budget_) {
     std::vector<ChatValue> list;
     for (const ChatMessage& message : messages) {
       ChatValue map = ChatValue::object(ChatKind::kMap);
       map.set("role", message.role);
       map.set("content", message.content);
+      if (message.fields.is_object()) {
+        for (const auto& [name, value] : message.fields.items()) map.set(name, chat_value(value));
+      }
       list.push_back(std::move(map));
     }
     scopes().set("messages", ChatValue::sequence(ChatKind::kList, std::move(list)));
@@ -45,7 +48,7 @@ class Renderer {
     if (!chat.eos_token.empty()) scopes().set("eos_token", chat.eos_token);
     scopes().set("tools", ChatValue::none());  // as transformers passes them
     scopes().set("documents", ChatValue::none());
-    scopes().set("add_generation_prompt", true);
+    scopes().set("add_generation_prompt", generation_prompt);
     for (const auto& [name, value] : chat.variables) scopes().set(name, chat_value(value));
     evaluator_.call_macro = [this](const ChatValue& macro, const ChatArguments& given) {
       return call(macro, given);
@@ -329,9 +332,10 @@ void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
   variable = number.is_number() && number.dump() == value ? number : Json(value);
 }
 
-std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages,
+                        bool generation_prompt) {
   if (chat.text.size() > kMaxTemplate) refuse_chat("too long");
-  return Renderer(chat, messages).render();
+  return Renderer(chat, messages, generation_prompt).render();
 }
 
 }  // namespace eep

@@ -14,6 +14,7 @@ namespace eep {
 struct ChatMessage {
   std::string role;     // system, user, assistant
   std::string content;  // UTF-8
+  Json fields{};        // further ones that a template may read (tool_calls, name, ...): an object, or null
 };
 
 struct ChatTemplate {
@@ -35,7 +36,9 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
 // Error(kUsage).
 void set_chat_variable(const std::string& assignment, ChatTemplate* chat);
 
-// The prompt, ready to be encoded without adding special tokens. The assistant is to speak next.
-std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages);
+// The prompt, ready to be encoded without adding special tokens. generation_prompt: the assistant is to speak
+// next; else the messages are all there is.
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages,
+                        bool generation_prompt = true);
 
 }  // namespace eep
