@@ -284,7 +284,7 @@ std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed
   return random_subset({seed, Purpose::kBaselineRandom, /*generation=*/0, draw, group, 0, 0}, experts, kept);
 }
 
-ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+ExpertPlan random_plan(int32_t experts, const std::vector<int32_t>& kept, uint64_t seed, uint32_t draw,
                        const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space) {
   ExpertPlan plan;
@@ -292,7 +292,8 @@ ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t dr
   plan.router_space = router_space;
   for (size_t group = 0; group < groups.size(); ++group) {
     plan.groups.push_back(one_hot_group(
-        groups[group], random_experts(experts, kept, seed, draw, static_cast<uint32_t>(group)), experts));
+        groups[group], random_experts(experts, kept.at(group), seed, draw, static_cast<uint32_t>(group)),
+        experts));
   }
   return plan;
 }

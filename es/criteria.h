@@ -78,8 +78,8 @@ std::vector<int32_t> highest(const std::vector<double>& scores, int32_t kept);
 // The criterion random alone, which needs no statistics: a uniform subset a group; the one-hot plan.
 std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
                                     uint32_t group);
-ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
-                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
+ExpertPlan random_plan(int32_t experts, const std::vector<int32_t>& kept /* [groups] */, uint64_t seed,
+                       uint32_t draw, const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space);
 
 // The `kept` experts of one group of layers, ascending; `group` is its number (random). Throws Error(kConfig)

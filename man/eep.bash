@@ -5,7 +5,8 @@ _eep() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
-      "run eval inspect logits generate tokenize calibrate select list export verify import-keep-list import-coefficients convert \
+      "run report eval inspect logits generate tokenize calibrate select list export verify import-keep-list \
+      import-coefficients convert \
       doctor \
       --version --help" -- "$word")
     return
@@ -31,6 +32,7 @@ _eep() {
   esac
   case $command in
     run) options="--set --output --resume --resume-if-there --dry-run --json" ;;
+    report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;

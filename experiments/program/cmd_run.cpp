@@ -12,6 +12,7 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
 #include "experiments/study/run_config.h"
@@ -131,13 +132,16 @@ class Runner {
   }
 
   // Every kept count of the sweep, so that one calibration serves all.
-  std::vector<int32_t> subset_counts(const Experiment& e) const {
+  std::vector<int32_t> subset_counts(const Experiment& e) {
     std::set<int32_t> counts;
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
       if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
-        counts.insert(static_cast<int32_t>(other.experts));
+        // Even counts differ by one.
+        const int64_t usual = usual_experts(other, model_of(e).config());
+        counts.insert(static_cast<int32_t>(usual));
+        if (other.counts.total > 0 && usual > 1) counts.insert(static_cast<int32_t>(usual - 1));
       }
     }
     return {counts.begin(), counts.end()};
@@ -151,7 +155,7 @@ class Runner {
     // The merge phase at its fullest: every row dense, none shared.
     for (ExpertPlan& plan : plans) {
       for (PlanGroup& group : plan.groups) {
-        group.kept = static_cast<int32_t>(e.experts);
+        group.kept = static_cast<int32_t>(usual_experts(e, config));
         group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
                                     0.5f);
         group.expert_merging = group.router_mapping;
@@ -203,7 +207,8 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e),
+                                        usual_experts(e, model_of(e).config()), merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;
@@ -237,6 +242,7 @@ class Runner {
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
+      report(path);
     }
     return results;
   }
@@ -260,12 +266,17 @@ class Runner {
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const std::string table = write_report(directory, combinations_, results);
+    if (is_sweep(combinations_)) report(directory.path());
     if (arguments_.json) {
       context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }
     return 0;
+  }
+
+  void report(const std::string& directory) {
+    report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
   }
 
   const Arguments& arguments_;
