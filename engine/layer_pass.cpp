@@ -291,8 +291,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   ops_.expert_ffn(ffn, device_);
 
   if (observer != nullptr) {
-    observer->observe(
-        {layer, block.rows, at_.normed, at_.router_logits, at_.expert, at_.weight, at_.slot_out, slots});
+    observer->observe({layer, block.rows, at_.normed, at_.router_logits, at_.expert, at_.weight, at_.slot_out,
+                       slots, block.residual});
   }
 
   CombineArgs combine;

@@ -74,7 +74,8 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
   const ModelConfig& config = model.config();
   if (model.raw().plan) {
     if (path.empty()) return *model.raw().plan;
-    throw Error(ExitCode::kUsage, "--plan", "the model already is the result of a plan (a native export)",
+    throw Error(ExitCode::kUsage, "--plan",
+                "the model already is the result of a plan (a native export, or counts by layer)",
                 "apply plans to the original model");
   }
   if (path.empty()) {

@@ -33,6 +33,7 @@ void register_report(CommandLine& line);
 void register_export(CommandLine& line);
 void register_verify(CommandLine& line);
 void register_import_coefficients(CommandLine& line);
+void register_import_keep_list(CommandLine& line);
 void register_convert(CommandLine& line);
 void register_list(CommandLine& line);
 

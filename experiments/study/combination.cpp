@@ -43,6 +43,14 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
+  for (const std::string& name : experiment_.baselines) {
+    if (name == "full" || find_criterion(name).merge == nullptr || groups == layers) continue;
+    throw Error(
+        ExitCode::kConfig, "baselines",
+        fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
+                    "{})",
+                    name, experiment_.groups));
+  }
   const Experiment::Counts& counts = experiment_.counts;
   const auto experts = static_cast<int32_t>(config.num_experts);
   kept_.assign(groups_.size(), static_cast<int32_t>(experiment_.experts));
@@ -113,7 +121,7 @@ void CombinationRun::make_baselines() {
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
-    if (criterion.row->calibrates) {
+    if (criterion.row->calibrates()) {
       double seconds = 0;
       const ExpertStatistics& statistics = task_.statistics(
           subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);

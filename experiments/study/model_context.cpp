@@ -20,7 +20,7 @@ const std::string& ModelContext::hash() {
 
 void require_original(const RawModel& model, const std::string& path) {
   if (!model.plan) return;
-  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export)",
+  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export, or counts by layer)",
               "start from the original model");
 }
 

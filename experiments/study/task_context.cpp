@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "engine/weight_sums.h"
 #include "es/criteria.h"
 
 namespace eep {
@@ -34,6 +35,7 @@ std::string TaskContext::key(const Experiment& e) {
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
     key += "\n" + std::to_string(value);
+  key += "\n" + std::to_string(static_cast<int>(needed_statistics(e.baselines)));
   return key;
 }
 
@@ -191,9 +193,12 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.model = model_.hash();
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
-  const std::string settings =
+  const CriterionNeeds needs = needed_statistics(experiment_.baselines);
+  std::string settings =
       fmt::format("texts {} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  if (needs == CriterionNeeds::kDetails) settings += " details";
+  if (needs == CriterionNeeds::kEveryExpert) settings += " every expert";
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {
@@ -205,6 +210,8 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   CalibrationOptions options;
   options.subset_kept = subset_kept;
   options.subset_tokens = experiment_.subset_tokens;
+  options.details = needs == CriterionNeeds::kDetails || needs == CriterionNeeds::kEveryExpert;
+  options.every_expert = needs == CriterionNeeds::kEveryExpert;
   const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
   options.sample_subsets =
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
@@ -212,6 +219,7 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
       };
   made.file.statistics =
       calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options);
+  if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
   return made;
