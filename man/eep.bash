@@ -6,7 +6,7 @@ _eep() {
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
       "run report eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
-      doctor \
+      doctor task profile \
       --version --help" -- "$word")
     return
   fi
@@ -39,8 +39,14 @@ _eep() {
     export) options="--plan --out --format --shard-size --allow-ties" ;;
     verify) options="--against --plan --no-logits --json" ;;
     import-coefficients) options="--layers --top-k --out" ;;
+    task) options="--out --index --hash --json" ;;
+    profile) options="--plan --top-k --batch --prompt --new --repeat --json" ;;
     convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;
   esac
+  if [ "$command $COMP_CWORD" = "task 2" ]; then
+    mapfile -t COMPREPLY < <(compgen -W "import list" -- "$word")
+    return
+  fi
   if [ "$command $COMP_CWORD" = "list 2" ]; then
     mapfile -t COMPREPLY < <(compgen -W "algorithms criteria metrics extraction schema" -- "$word")
     return
