@@ -6,8 +6,7 @@ _eep() {
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
       "run init report eval inspect logits generate tokenize calibrate select list export verify import-keep-list \
-       import-coefficients convert \
-      doctor \
+      import-coefficients convert doctor task profile \
       --version --help" -- "$word")
     return
   fi
@@ -47,8 +46,14 @@ _eep() {
     verify) options="--against --plan --no-logits --json" ;;
     import-keep-list) options="--model --experts --top-k --out" ;;
     import-coefficients) options="--layers --top-k --out" ;;
+    task) options="--out --index --hash --json" ;;
+    profile) options="--plan --top-k --batch --prompt --new --repeat --json" ;;
     convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;
   esac
+  if [ "$command $COMP_CWORD" = "task 2" ]; then
+    mapfile -t COMPREPLY < <(compgen -W "import list" -- "$word")
+    return
+  fi
   if [ "$command $COMP_CWORD" = "list 2" ]; then
     mapfile -t COMPREPLY < <(compgen -W "algorithms criteria allocations metrics extraction schema" -- "$word")
     return

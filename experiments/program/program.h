@@ -36,6 +36,8 @@ void register_import_coefficients(CommandLine& line);
 void register_import_keep_list(CommandLine& line);
 void register_convert(CommandLine& line);
 void register_list(CommandLine& line);
+void register_task(CommandLine& line);
+void register_profile(CommandLine& line);
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err);
 

@@ -44,15 +44,9 @@ void append_line(const std::string& file, const std::string& text) {
   if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
 }
 
-// What each item decided by: the tokens of its right answer, or its choices.
 Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
-  for (const ItemScore& item : result.items) {
-    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
-                            item.log_probabilities.end());
-    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
-    decisions.right.push_back(item.right);
-  }
+  add_decisions(result, &decisions);
   return decisions;
 }
 
@@ -143,6 +137,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   const auto work = [&] {
     WorkCounts counts = fixed.work();
     if (&fresh != &fixed) counts += fresh.work();
+    counts += mix_.further_work();
     return counts;
   };
   const WorkCounts before = work();
@@ -165,6 +160,11 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
       places.push_back(i);
     }
     if (plans.empty()) return evaluations;
+    if (mix_.several()) {
+      const std::vector<Evaluation> mixed = mix_.evaluations(plans, kind, request.decisions);
+      for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
+      return evaluations;
+    }
     const std::vector<SplitResult> results =
         request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {

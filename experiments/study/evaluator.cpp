@@ -2,6 +2,13 @@
 
 namespace eep {
 
+std::vector<double> SplitResult::metrics(size_t number) const {
+  if (number == 0) return metrics();
+  std::vector<double> values;
+  for (const ItemScore& item : items) values.push_back(item.more.at(number - 1));
+  return values;
+}
+
 std::vector<double> SplitResult::metrics() const {
   std::vector<double> values;
   for (const ItemScore& item : items) values.push_back(item.metric);
@@ -40,6 +47,11 @@ std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> pl
     }
     result.score /= result.n;
     result.loglik /= result.n;
+    result.more.assign(requests.task().more.size(), 0.0);
+    for (size_t i = 0; i < result.more.size(); ++i) {
+      for (const ItemScore& item : result.items) result.more[i] += item.more.at(i);
+      result.more[i] /= result.n;
+    }
   }
   return results;
 }
@@ -87,7 +99,9 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
       // An open verdict means that generation ended by itself: at its limit, at the end of sequence, or at
       // the model's last position.
       const auto verdict = requests.verdict(item, score.output, false);
-      score.metric = verdict ? *verdict : *requests.verdict(item, score.output, true);
+      const std::vector<double> values = verdict ? *verdict : *requests.verdict(item, score.output, true);
+      score.metric = values.front();
+      score.more.assign(values.begin() + 1, values.end());
       score.decided = true;
     }
   }

@@ -16,9 +16,11 @@ struct SplitResult {
   double score = 0;   // mean metric, a fraction
   double loglik = 0;  // mean log-likelihood of the right answers
   int32_t n = 0;
+  std::vector<double> more;      // means of the task's other metrics
   std::vector<ItemScore> items;  // [n]
 
-  std::vector<double> metrics() const;  // [n]
+  std::vector<double> metrics() const;               // [n]
+  std::vector<double> metrics(size_t number) const;  // [n] of the task's metric of this number, 0 the first
 };
 
 class SplitEvaluator {

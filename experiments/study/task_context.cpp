@@ -30,6 +30,9 @@ std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
   std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
   if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
+  for (const TaskUse& use : e.tasks)
+    key += fmt::format("\n{} {} {} {}", find_task(use.name, e.directory), use.weight, use.guard, use.test);
+  key += "\n" + e.fitness_over;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
@@ -40,12 +43,13 @@ std::string TaskContext::key(const Experiment& e) {
 }
 
 TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
-                         const Experiment& experiment)
+                         const Experiment& experiment, bool final_only)
     : model_(model),
       device_(device),
       memory_(memory),
       experiment_(experiment),
-      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
+      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)),
+      final_only_(final_only) {
   task_.few_shot.seed = experiment_.search.seed;
   use_chat_template(&task_, model_.path());
   if (experiment_.search.shards.shard > 0) {
@@ -59,13 +63,27 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
     evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
   }
   for (const auto& [name, split] : splits()) requests(split);
-  train_hash_ = items_hash(requests(Split::kTrain).items());
+  if (!final_only_) train_hash_ = items_hash(requests(Split::kTrain).items());
   find_overlaps();
+  add_further();
+}
+
+void TaskContext::add_further() {
+  for (size_t i = 1; i < experiment_.tasks.size(); ++i) {
+    const TaskUse& use = experiment_.tasks[i];
+    Experiment own = experiment_;
+    own.tasks.clear();
+    own.task = use.name;
+    if (!use.test.empty()) own.test.split = use.test;
+    const bool seen = use.weight > 0 || use.guard >= 0;
+    further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+  }
 }
 
 std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
-  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
-  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  std::vector<std::pair<const char*, Split>> all;
+  if (!final_only_) all.emplace_back("train", Split::kTrain);
+  if (!final_only_ && has_dev()) all.emplace_back("dev", Split::kDev);
   all.emplace_back("test", Split::kTest);
   return all;
 }
@@ -120,12 +138,18 @@ std::vector<std::string> TaskContext::warnings() {
     const std::string line = requests(split).truncation_text(name);
     if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
   }
+  for (const Further& other : further_) {
+    const std::vector<std::string> theirs = other.context->warnings();
+    lines.insert(lines.end(), theirs.begin(), theirs.end());
+  }
   return lines;
 }
 
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
-  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
-                                          load_items(task_, use.split, limit), model_.tokenizer());
+  Task task = task_;
+  if (&use != &experiment_.test) task.more.clear();  // a search climbs one metric: decoding ends sooner
+  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
+                                          load_items(task, use.split, limit), model_.tokenizer());
 }
 
 ShardConfig TaskContext::shards() const {
@@ -140,6 +164,11 @@ Json TaskContext::hashes() {
   Json hashes{{"train", train_hash_}};
   if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
   hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
+  for (const Further& other : further_) {
+    const std::string prefix = other.context->task().name + "/" + other.use.test + "/";
+    if (!other.context->final_only()) hashes[prefix + "train"] = other.context->train_hash();
+    hashes[prefix + "test"] = items_hash(other.context->evaluator(Split::kTest).requests().items());
+  }
   return hashes;
 }
 
