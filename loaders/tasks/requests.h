@@ -53,6 +53,8 @@ class Requests {
   // new token on) settles the item. Generation ends (`ended`) at its limit, at an end of sequence, or as soon
   // as a stop string is complete; the verdict is the score that it has or will have then, whatever follows.
   const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
+  // Generation: the right answer with its stop, as teacher forcing expects it; behind the whole of prompt_tokens.
+  const std::vector<int32_t>& right_answer(size_t item) const { return entries_[item].continuations[0]; }
   std::optional<double> verdict(size_t item, std::span<const int32_t> generated, bool ended) const;
   // The generated text as it is scored: cut at the first stop string and the end of sequence.
   std::string output_text(std::span<const int32_t> generated) const;
