@@ -26,7 +26,8 @@ std::string plan_key(const ExpertPlan& plan) {
 }
 
 std::string TaskContext::key(const Experiment& e) {
-  std::string key = find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity;
+  std::string key =
+      find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
@@ -130,9 +131,10 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.model = model_.hash();
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
-  const std::string settings =
+  std::string settings =
       fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  if (experiment_.model_precision != "f32") settings += " " + experiment_.model_precision;
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {
