@@ -4,9 +4,10 @@ PREFIX ?= /usr/local
 packages = @cmake/install_packages.sh
 ctest = OMP_WAIT_POLICY=passive ctest --output-on-failure --no-tests=error --no-label-summary --parallel $$(nproc) --test-dir
 fuzz_seconds ?= 60
+since ?= HEAD~1
 
 .DEFAULT_GOAL := build
-.PHONY: demo-smollm2 run test build bench asan tsan fuzz format schema lint install clean help
+.PHONY: demo-smollm2 run test build bench asan tsan fuzz coverage format schema lint tidy hooks install clean help
 
 run:  ## build, run the demo experiment, print its table and the run directory
 	$(packages)
@@ -58,6 +59,22 @@ schema:  ## write share/experiment.schema.json from the fields of the experiment
 lint:  ## format, layering, file sizes, wording, scripts
 	$(packages) check
 	@tests/scripts/lint.sh
+
+tidy:  ## clang-tidy on the files that differ from since=HEAD~1
+	$(packages) check
+	@tests/scripts/tidy.sh build $(since)
+
+hooks:  ## run `make lint` before each commit of this clone
+	@printf '#!/bin/sh\nexec make --no-print-directory lint\n' >"$$(git rev-parse --git-path hooks)/pre-commit"
+	@chmod +x "$$(git rev-parse --git-path hooks)/pre-commit"
+	@echo "git commit runs make lint first (git commit --no-verify does not)"
+
+coverage:  ## lines that the tests of the rooms reach (g++, gcov)
+	$(packages)
+	@rm -rf build-coverage/*/CMakeFiles/*/*.gcda
+	@cmake/build.sh coverage build-coverage
+	@$(ctest) build-coverage -R '^(kernels|engine|es|loaders|experiments)$$'
+	@tests/scripts/coverage.sh build-coverage
 
 install:  ## install program, headers, libraries, CMake package, man page under PREFIX=/usr/local (DESTDIR is honoured)
 	$(packages)

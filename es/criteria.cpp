@@ -200,7 +200,7 @@ std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed
   return random_subset({seed, Purpose::kBaselineRandom, /*generation=*/0, draw, group, 0, 0}, experts, kept);
 }
 
-ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
+ExpertPlan random_plan(int32_t experts, const std::vector<int32_t>& kept, uint64_t seed, uint32_t draw,
                        const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space) {
   ExpertPlan plan;
@@ -208,7 +208,8 @@ ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t dr
   plan.router_space = router_space;
   for (size_t group = 0; group < groups.size(); ++group) {
     plan.groups.push_back(one_hot_group(
-        groups[group], random_experts(experts, kept, seed, draw, static_cast<uint32_t>(group)), experts));
+        groups[group], random_experts(experts, kept.at(group), seed, draw, static_cast<uint32_t>(group)),
+        experts));
   }
   return plan;
 }
@@ -244,16 +245,16 @@ std::vector<int32_t> select_experts(const ExpertStatistics& statistics, const Cr
   return top(total, guarded_experts(statistics, criterion.guard, layers), kept);
 }
 
-ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
-                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
-                       RouterSpace router_space) {
+ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& criterion,
+                       const std::vector<int32_t>& kept, const std::vector<std::vector<int32_t>>& groups,
+                       int32_t top_k, RouterSpace router_space) {
   ExpertPlan plan;
   plan.top_k = top_k;
   plan.router_space = router_space;
   for (size_t group = 0; group < groups.size(); ++group) {
     plan.groups.push_back(one_hot_group(
         groups[group],
-        select_experts(statistics, criterion, kept, groups[group], static_cast<uint32_t>(group)),
+        select_experts(statistics, criterion, kept.at(group), groups[group], static_cast<uint32_t>(group)),
         statistics.experts));
   }
   return plan;

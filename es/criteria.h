@@ -52,8 +52,8 @@ struct Criterion {
 // The criterion random alone, which needs no statistics: a uniform subset a group; the one-hot plan.
 std::vector<int32_t> random_experts(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
                                     uint32_t group);
-ExpertPlan random_plan(int32_t experts, int32_t kept, uint64_t seed, uint32_t draw,
-                       const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
+ExpertPlan random_plan(int32_t experts, const std::vector<int32_t>& kept /* [groups] */, uint64_t seed,
+                       uint32_t draw, const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space);
 
 // The `kept` experts of one group of layers, ascending; `group` is its number (random). Throws Error(kConfig)
@@ -62,7 +62,8 @@ std::vector<int32_t> select_experts(const ExpertStatistics& statistics, const Cr
                                     int32_t kept, const std::vector<int32_t>& layers, uint32_t group);
 
 // The one-hot plan; groups: lists of sparse layers, as split_layers makes them.
-ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
+ExpertPlan select_plan(const ExpertStatistics& statistics, const Criterion& criterion,
+                       const std::vector<int32_t>& kept /* [groups] */,
                        const std::vector<std::vector<int32_t>>& groups, int32_t top_k,
                        RouterSpace router_space);
 

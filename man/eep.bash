@@ -5,7 +5,7 @@ _eep() {
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
-      "run eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
+      "run report eval inspect logits generate tokenize calibrate select list export verify import-coefficients convert \
       doctor \
       --version --help" -- "$word")
     return
@@ -28,15 +28,16 @@ _eep() {
       return ;;
   esac
   case $command in
-    run) options="--set --output --resume --dry-run --json" ;;
+    run) options="--set --output --resume --resume-if-there --dry-run --json" ;;
+    report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
     inspect | doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;
-    generate) options="--prompt --ids --chat --template --system --max-new --ignore-eos --print-ids --plan" ;;
+    generate) options="--prompt --ids --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;
     select) options="--method --experts --groups --top-k --router-space --draw --out" ;;
-    export) options="--plan --out --format --shard-size" ;;
+    export) options="--plan --out --format --shard-size --allow-ties" ;;
     verify) options="--against --plan --no-logits --json" ;;
     import-coefficients) options="--layers --top-k --out" ;;
     convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;

@@ -43,7 +43,9 @@ std::vector<int32_t> subset_counts(const Arguments& arguments, int32_t experts) 
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
-  const Task task = load_task(find_task(arguments.task, "."));
+  require_writable(arguments.out);
+  Task task = load_task(find_task(arguments.task, "."));
+  task.few_shot.seed = context.options.seed;
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
@@ -54,6 +56,8 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
   file.data = items_hash(items);
   file.task = task.name;
   const Requests requests(task, std::move(items), model.tokenizer(), model.config());
+  if (const std::string cut = requests.truncation_text(arguments.split); !cut.empty())
+    context.messages.warn(cut);
   CalibrationOptions options;
   options.subset_kept = subset_counts(arguments, experts);
   options.subset_tokens = arguments.subset_tokens;

@@ -30,22 +30,22 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
 }
 
 int eval(const Arguments& arguments, CommandContext& context) {
-  const Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
+  if (!arguments.samples.empty()) require_writable(arguments.samples);
+  Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
+  task.few_shot.seed = context.options.seed;
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
                            std::move(items), model.tokenizer());
+  if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
+    context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
   const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
   const double error = standard_error(result.metrics());
   const Interval interval = is_binary(task.metric) ? wilson_interval(result.score * result.n, result.n)
                                                    : normal_interval(result.score, error);
-  if (evaluator.requests().truncated() > 0) {
-    context.messages.warn(fmt::format("{} sequences were cut from the left to fit the model",
-                                      evaluator.requests().truncated()));
-  }
   const RouterCounts& router = evaluator.work().router;
   if (router.tiny_sums + router.negative_sums > 0) {
     context.messages.warn(fmt::format("router: {} selected sums near zero, {} negative", router.tiny_sums,

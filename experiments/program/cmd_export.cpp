@@ -15,6 +15,7 @@ namespace {
 
 struct Arguments {
   std::string model, plan, out, format = "hf", shard_size;
+  bool allow_ties = false;
 };
 
 int run_export(const Arguments& arguments, CommandContext& context) {
@@ -37,6 +38,10 @@ int run_export(const Arguments& arguments, CommandContext& context) {
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
   if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
+  if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
+      !arguments.allow_ties) {
+    for (const std::string& tie : router_ties(model, plan, options.device)) context.messages.warn(tie);
+  }
   options.progress = [&](size_t done, size_t total) {
     context.messages.byte_progress("export", done, total);
   };
@@ -59,6 +64,8 @@ void register_export(CommandLine& line) {
   command.option("--out", arguments->out, "directory to make").required();
   command.option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
       .one_of({"hf", "native"});
+  command.flag("--allow-ties", arguments->allow_ties,
+               "say nothing of gate rows that are equal in the exported checkpoint");
   command.option("--shard-size", arguments->shard_size,
                  "most bytes of a file, suffixes k, M, G (default: as the source)");
 }

@@ -13,6 +13,7 @@ namespace {
 
 struct Arguments {
   std::string model, prompt, ids, plan, system, chat_template;
+  std::vector<std::string> chat_set;
   bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false;
   int32_t max_new = 64;
 };
@@ -26,9 +27,10 @@ std::string settled(std::string text, bool whole) {
 
 // The template writes the special tokens itself.
 std::string chat_prompt(const Arguments& arguments) {
-  const ChatTemplate chat = arguments.chat_template.empty()
-                                ? find_chat_template(arguments.model)
-                                : built_in_chat_template(arguments.chat_template, arguments.model);
+  ChatTemplate chat = arguments.chat_template.empty()
+                          ? find_chat_template(arguments.model)
+                          : built_in_chat_template(arguments.chat_template, arguments.model);
+  for (const std::string& assignment : arguments.chat_set) set_chat_variable(assignment, &chat);
   std::vector<ChatMessage> messages;
   if (!arguments.system.empty()) messages.push_back({"system", arguments.system});
   messages.push_back({"user", arguments.prompt});
@@ -94,6 +96,9 @@ void register_generate(CommandLine& line) {
               "instead of the model's own: mistral-v1, chatml or none")
       .needs(chat);
   command.option("--system", arguments->system, "system message before the prompt").needs(chat);
+  command.option("--chat-set", arguments->chat_set, "a variable of the template: enable_thinking=false")
+      .one_value_each()
+      .needs(chat);
   command.option("--max-new", arguments->max_new, "most new tokens").range(1, 1000000);
   command.flag("--ignore-eos", arguments->ignore_eos, "go on past the end of sequence");
   command.flag("--print-ids", arguments->print_ids, "print a JSON array of ids");

@@ -12,6 +12,7 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
 #include "experiments/study/run_config.h"
@@ -24,6 +25,7 @@ namespace {
 
 struct Arguments {
   std::string file, output, resume;
+  bool resume_if_there = false;
   Overrides overrides;
   bool dry_run = false, json = false;
 };
@@ -54,11 +56,13 @@ class Runner {
                              : !arguments_.output.empty() ? arguments_.output
                                                           : default_run_path(name, config);
     if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
-    if (!arguments_.resume.empty()) check_same_config(path + "/config.resolved.yaml", config);
+    const bool resumes = !arguments_.resume.empty() || goes_on();
+    if (resumes) check_same_config(path + "/config.resolved.yaml", config);
+    if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
     RunDirectory directory(path);
-    if (arguments_.resume.empty() && file_exists(directory.file("config.resolved.yaml"))) {
+    if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
       throw Error(ExitCode::kRuntime, path, "a run is here already",
-                  "use --resume " + path + ", or another --output");
+                  "use --resume " + path + ", --resume-if-there, or another --output");
     }
     write_file_atomic(directory.file("config.resolved.yaml"), config);
     context_.messages.log_to(directory.file("log.txt"));
@@ -71,6 +75,10 @@ class Runner {
   }
 
  private:
+  bool goes_on() const {
+    return arguments_.resume_if_there && file_exists(arguments_.output + "/config.resolved.yaml");
+  }
+
   // What can be known to be wrong before any work is done.
   void check_inputs() {
     for (const Combination& combination : combinations_) {
@@ -80,7 +88,7 @@ class Runner {
           {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
       for (const auto& [name, use] : uses) {
         if (task.data.count(use->split) != 0) {
-          data_file(task, use->split);  // exists; the test split is not read before the end
+          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
         } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
           throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
                       fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
@@ -126,13 +134,16 @@ class Runner {
   }
 
   // Every kept count of the sweep, so that one calibration serves all.
-  std::vector<int32_t> subset_counts(const Experiment& e) const {
+  std::vector<int32_t> subset_counts(const Experiment& e) {
     std::set<int32_t> counts;
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
       if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
-        counts.insert(static_cast<int32_t>(other.experts));
+        // Even counts differ by one.
+        const int64_t usual = usual_experts(other, model_of(e).config());
+        counts.insert(static_cast<int32_t>(usual));
+        if (other.counts.total > 0 && usual > 1) counts.insert(static_cast<int32_t>(usual - 1));
       }
     }
     return {counts.begin(), counts.end()};
@@ -146,7 +157,7 @@ class Runner {
     // The merge phase at its fullest: every row dense, none shared.
     for (ExpertPlan& plan : plans) {
       for (PlanGroup& group : plan.groups) {
-        group.kept = static_cast<int32_t>(e.experts);
+        group.kept = static_cast<int32_t>(usual_experts(e, config));
         group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
                                     0.5f);
         group.expert_merging = group.router_mapping;
@@ -156,6 +167,9 @@ class Runner {
   }
 
   int dry_run(const std::string& config) {
+    for (const auto& [key, task] : tasks_) {
+      for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
+    }
     int64_t evaluations = 0, tokens = 0;
     double seconds = 0;
     std::string memory;
@@ -195,7 +209,8 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e),
+                                        usual_experts(e, model_of(e).config()), merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;
@@ -224,10 +239,12 @@ class Runner {
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
+      for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory.file("checkpoints"));
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
+      report(path);
     }
     return results;
   }
@@ -252,12 +269,17 @@ class Runner {
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const std::string table = write_report(directory, combinations_, results);
+    if (is_sweep(combinations_)) report(directory.path());
     if (arguments_.json) {
       context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }
     return 0;
+  }
+
+  void report(const std::string& directory) {
+    report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
   }
 
   const Arguments& arguments_;
@@ -276,6 +298,9 @@ int run(const Arguments& arguments, CommandContext& context) {
   if (!arguments.resume.empty() && !arguments.output.empty()) {
     throw Error(ExitCode::kUsage, "run", "--output and --resume exclude each other");
   }
+  if (arguments.resume_if_there && arguments.output.empty()) {
+    throw Error(ExitCode::kUsage, "--resume-if-there", "says what to do with --output DIR, which is missing");
+  }
   return Runner(arguments, context).run();
 }
 
@@ -290,6 +315,8 @@ void register_run(CommandLine& line) {
   command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
   command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
   command.option("--resume", arguments->resume, "go on in this run directory");
+  command.flag("--resume-if-there", arguments->resume_if_there,
+               "with --output: go on if a run is there, start it if not");
   command.flag("--dry-run", arguments->dry_run,
                "print the resolved configuration, the memory plan, the work and an estimated time");
   command.flag("--json", arguments->json, "machine-readable result on stdout");

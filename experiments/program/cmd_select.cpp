@@ -54,8 +54,10 @@ int run_selection(const Arguments& arguments, CommandContext& context) {
   const int32_t top_k = arguments.top_k > 0 ? arguments.top_k : statistics.top_k;
   const RouterSpace space =
       arguments.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
+  const std::vector<std::vector<int32_t>> layer_groups = split_layers(sparse, groups);
   const ExpertPlan plan =
-      select_plan(statistics, criterion, arguments.experts, split_layers(sparse, groups), top_k, space);
+      select_plan(statistics, criterion, std::vector<int32_t>(layer_groups.size(), arguments.experts),
+                  layer_groups, top_k, space);
   PlanInfo info;
   info.experts = statistics.experts;
   info.hash = file.model;

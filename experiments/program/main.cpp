@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -29,6 +30,7 @@ void spin_briefly(char** argv) {
 
 int main(int argc, char** argv) {
   spin_briefly(argv);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a failed write, not the end
   eep::report_mapped_faults();
   return eep::run_program(argc, argv, std::cout, std::cerr);
 }

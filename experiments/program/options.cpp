@@ -28,7 +28,7 @@ void CommonOptions::add_to(const Command& command) {
   command.option("--memory", memory_text,
                  "bytes, or a fraction of the device's memory (default on a GPU: what is free); suffixes k, "
                  "M, G; results do not depend on it");
-  command.option("--seed", seed, "seed of what is random").given(seed_given);
+  command.option("--seed", seed_text, "seed of what is random").given(seed_given);
   command
       .option("--parity", parity,
               "hf: router logits and weights rounded to the checkpoint's dtype, as transformers does; eep: "
@@ -128,6 +128,13 @@ const Ops& CommonOptions::ops_with(const std::string& name) const {
 }
 
 void CommonOptions::resolve() {
+  int64_t number = -1;
+  const auto [stop, error] = std::from_chars(seed_text.data(), seed_text.data() + seed_text.size(), number);
+  if (error != std::errc() || stop != seed_text.data() + seed_text.size() || number < 0) {
+    throw Error(ExitCode::kUsage, "--seed",
+                fmt::format("not a seed (expected 0..{}, got {})", INT64_MAX, seed_text));
+  }
+  seed = static_cast<uint64_t>(number);
   open_device();
   device.threads =
       threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));

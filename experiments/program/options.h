@@ -15,7 +15,7 @@ struct CommonOptions {
   std::string device_name = "auto";
   int threads = 0;          // 0: all of the machine
   std::string memory_text;  // BYTES or FRACTION of the device's memory, with k, M, G
-  uint64_t seed = 11450;
+  std::string seed_text = "11450";
   bool seed_given = false;  // on the command line: then it goes before an experiment file's
   std::string parity;       // "": none, or what an experiment file says
   std::string precision;    // "": f32, or what an experiment file says
@@ -27,6 +27,7 @@ struct CommonOptions {
   const Ops& ops_with(const std::string& name) const;
 
   // Filled by resolve().
+  uint64_t seed = 11450;
   Device device;
   const Ops* ops = nullptr;  // of the device
   size_t memory = 0;         // bytes, 0: unlimited

@@ -28,6 +28,7 @@ void register_eval(CommandLine& line);
 void register_calibrate(CommandLine& line);
 void register_select(CommandLine& line);
 void register_run(CommandLine& line);
+void register_report(CommandLine& line);
 void register_export(CommandLine& line);
 void register_verify(CommandLine& line);
 void register_import_coefficients(CommandLine& line);

@@ -1,5 +1,6 @@
-// Ctrl-C: the first SIGINT or SIGTERM asks the run to stop at the next checkpoint, the second ends the
-// process at once with 130.
+// Ctrl-C, batch systems, closed terminals: INT, TERM, HUP, USR1 and USR2 ask the run to stop at the next
+// checkpoint; a second INT or TERM ends the process at once with 130. HUP, USR1 and USR2 stay ignored where
+// they were.
 #pragma once
 
 #include <atomic>

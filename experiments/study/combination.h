@@ -45,16 +45,22 @@ class CombinationRun {
   };
 
   GenomeSpace genome_space() const;
+  bool prunes() const { return !genome_space().keeps_all(); }
+  std::vector<WarmStart> warm_starts(const GenomeSpace& space) const;
   SearchConfig search_config() const;
   void make_baselines();
   struct Searched;  // a finished search and what it took
   void search();
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
-  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
+  // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
+  // says of them.
+  void add_front(const Search& search, double seconds);
+  Json front_json() const;
   static void make_directory(const std::string& path);
-  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
@@ -67,11 +73,14 @@ class CombinationRun {
   std::string directory_;
   std::vector<int32_t> subset_kept_;
   const RunHooks& hooks_;
-  int32_t kept_ = 0, top_k_ = 0;
+  std::vector<int32_t> kept_;  // [groups] where counts vary, the even ones
+  int32_t top_k_ = 0;
+  ExpertPlan start_;  // of search.start, or without groups
   RouterSpace space_ = RouterSpace::kLogits;
   std::vector<std::vector<int32_t>> groups_;
   std::vector<Method> methods_;
   Json search_json_;
+  std::string finalists_;  // lines of finalists.jsonl
 };
 
 }  // namespace eep

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <fstream>
 
+#include "es/pareto.h"
 #include "es/search.h"
+#include "es/search_state.h"
 #include "experiments/study/combination.h"
 #include "loaders/formats/file.h"
 
@@ -14,6 +16,7 @@ namespace eep {
 namespace {
 
 constexpr const char* kStateFile = "checkpoints/search.state";
+constexpr size_t kMostStateBytes = size_t{1} << 40;
 constexpr const char* kTimesFile = "checkpoints/search.json";
 
 // Seconds and work of the generations so far, which a resume adds to.
@@ -92,6 +95,20 @@ SearchConfig control_config(const std::string& control, SearchConfig config) {
 
 }  // namespace
 
+// The one-shot plans, then the given one: a merged one is what algorithms that move coefficients start at.
+std::vector<WarmStart> CombinationRun::warm_starts(const GenomeSpace& space) const {
+  std::vector<WarmStart> starts;
+  if (experiment_.warm_start) {
+    for (const Method& method : methods_) {
+      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
+      starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
+    }
+  }
+  if (!start_.groups.empty())
+    starts.push_back({"start", from_plan(space, start_, experiment_.start.c_str())});
+  return starts;
+}
+
 struct CombinationRun::Searched {
   std::unique_ptr<Search> search;
   Spent spent;
@@ -103,13 +120,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
                                                     const Archive* known) {
   const FitnessKind kind = config.fitness;
   const GenomeSpace space = genome_space();
-  std::vector<WarmStart> starts;
-  if (experiment_.warm_start) {
-    for (const Method& method : methods_) {
-      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
-      starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
-    }
-  }
+  const std::vector<WarmStart> starts = warm_starts(space);
 
   const std::string state_file = path(folder + kStateFile), times_file = path(folder + kTimesFile);
   const std::string archive_file = path(folder + "archive.jsonl"),
@@ -118,7 +129,10 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   Spent& spent = run.spent;
   std::unique_ptr<Search>& search = run.search;
   if (file_exists(state_file)) {
-    search = std::make_unique<Search>(space, config, starts, read_file(state_file), kStateFile);
+    // A killed run may have left a part of its last generation; an older program, another version.
+    const std::string bytes = read_file(state_file, kMostStateBytes);
+    search = std::make_unique<Search>(space, config, starts, whole_generations(bytes), kStateFile);
+    write_file_atomic(state_file, search->state());
     if (file_exists(times_file)) spent = Spent::read(times_file);
     hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
                            search->total_evaluations()));
@@ -189,7 +203,11 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
                        {"wall_s", spent.prune + spent.merge}};
     append_line(metrics_file, metrics.dump() + "\n");
     write_file_atomic(times_file, spent.json().dump() + "\n");
-    write_file_atomic(state_file, search->state());
+    if (progress.first == 0) {
+      write_file_atomic(state_file, search->state());
+    } else {
+      append_file(state_file, search->state_of(progress.first, progress.end));
+    }
     std::string fresh_lines;
     for (int64_t i = progress.first; i < progress.end; ++i)
       fresh_lines += archive_line(search->archive()[i], kind) + "\n";
@@ -205,25 +223,54 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
 
 // The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
 // for choice too: the merge phase may fill the list with plans that fit the train split alone.
-int64_t CombinationRun::chosen(const Search& search, bool prune_only, int64_t pruned) {
+int64_t CombinationRun::chosen(const std::string& method, const Search& search, bool prune_only,
+                               int64_t pruned) {
   std::vector<int64_t> leaders = search.leaders(experiment_.dev_count, prune_only);
   if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
     leaders.push_back(pruned);
-  return choose(leaders, [&](int64_t evaluation) { return search.plan(evaluation); });
+  return choose(method, search, leaders);
 }
 
 void CombinationRun::add_searched(const std::string& name, const Search& search, int64_t evaluation,
                                   int64_t evaluations, double seconds) {
   Method method;
   method.result.name = name;
-  method.result.experts = kept_;
-  method.result.top_k = std::min(top_k_, kept_);
   method.result.evaluations = evaluations;
   method.result.seconds = seconds;
   method.result.plan = "plans/" + name + ".json";
   method.plan = search.plan(evaluation);
   write_plan_file(method.result.plan, method.plan, name);
   methods_.push_back(std::move(method));
+}
+
+void CombinationRun::add_front(const Search& search, double seconds) {
+  const Objectives objectives = experiment_.search.objectives;
+  for (const int64_t evaluation : pareto_front(search.archive(), search.space(), objectives)) {
+    const GenomeSize size = genome_size(search.space(), search.archive()[evaluation].genome);
+    const std::string active = objectives.active ? fmt::format("_{}", size.active) : "";
+    add_searched(fmt::format("pareto_{}{}", size.kept, active), search, evaluation, search.archive().size(),
+                 seconds);
+  }
+}
+
+Json CombinationRun::front_json() const {
+  Json front = Json::array();
+  for (const Method& method : methods_) {
+    if (!method.result.name.starts_with("pareto_")) continue;
+    int64_t kept = 0;
+    for (const PlanGroup& group : method.plan.groups)
+      kept += group.kept * static_cast<int64_t>(group.layers.size());
+    const ParameterCounts counts = plan_parameters(model_.config(), method.plan);
+    front.push_back({{"method", method.result.name},
+                     {"plan", method.result.plan},
+                     {"experts_total", kept},
+                     {"top_k", method.plan.top_k},
+                     {"parameters", counts.total},
+                     {"active_parameters", counts.active},
+                     {"train", method.result.train->score},
+                     {"test", method.result.test->score}});
+  }
+  return front;
 }
 
 void CombinationRun::search() {
@@ -233,7 +280,7 @@ void CombinationRun::search() {
   std::vector<std::pair<std::string, Searched>> controls;
   for (const std::string& control : experiment_.controls) {
     // All experts stay: nothing to prune.
-    if (control == "prune_only" && kept_ == model_.config().num_experts) continue;
+    if (control == "prune_only" && !prunes()) continue;
     hooks_.say("control " + control);
     const std::string folder = "controls/" + control + "/";
     make_directory(path(folder + "checkpoints"));
@@ -243,21 +290,24 @@ void CombinationRun::search() {
 
   hooks_.say("choosing on the dev split");
   for (const auto& [control, run] : controls) {
-    const int64_t own = run.search->prune_end() > 0 ? chosen(*run.search, true, -1) : -1;
-    add_searched("control_" + control, *run.search, chosen(*run.search, false, own),
-                 run.search->archive().size(), run.spent.prune + run.spent.merge);
+    const std::string name = "control_" + control;
+    const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;
+    add_searched(name, *run.search, chosen(name, *run.search, false, own), run.search->archive().size(),
+                 run.spent.prune + run.spent.merge);
   }
+  if (experiment_.search.objectives.several()) add_front(search, spent.prune + spent.merge);
   // The last method is the plan of plan.json.
   int64_t pruned = -1;
   if (search.prune_end() > 0) {
-    pruned = chosen(search, true, -1);
+    pruned = chosen("eep_prune", search, true, -1);
     add_searched("eep_prune", search, pruned, search.prune_end(), spent.prune);
     write_plan_file("plan.prune.json", methods_.back().plan, "eep_prune");
   }
   if (search.archive().size() > search.prune_end()) {
-    add_searched("eep_merge", search, chosen(search, false, pruned), search.archive().size(),
+    add_searched("eep_merge", search, chosen("eep_merge", search, false, pruned), search.archive().size(),
                  spent.prune + spent.merge);
   }
+  write_file_atomic(path("finalists.jsonl"), finalists_);
   write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
   const SearchResult result = search.result();
   const double seconds = spent.prune + spent.merge;

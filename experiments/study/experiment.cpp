@@ -82,9 +82,29 @@ class Reader {
     }
   }
   bool holds(std::string_view, bool) const { return true; }
-  void required_integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
+  void kept(const char* name, Experiment& e) {
     note(name);
-    value = views_.back().at(name).as_int(smallest, largest);
+    const YamlView at = views_.back().at(name);
+    if (!at.is_map()) {
+      e.experts = at.as_int(1, kMostExperts);
+      return;
+    }
+    at.only_keys({"total", "min", "max"});
+    e.counts.total = at.at("total").as_int(1, kMostKept);
+    if (at.has("min")) e.counts.least = at.at("min").as_int(1, kMostExperts);
+    if (at.has("max")) e.counts.most = at.at("max").as_int(e.counts.least, kMostExperts);
+  }
+  void active(const char* name, Experiment& e) {
+    note(name);
+    if (!views_.back().has(name)) return;
+    const YamlView at = views_.back().at(name);
+    if (!at.is_map()) {
+      e.top_k = at.as_int(0, kMostActive);
+      return;
+    }
+    at.only_keys({"min", "max"});
+    e.top_k = at.at("max").as_int(1, kMostActive);
+    e.top_k_least = at.at("min").as_int(1, e.top_k);
   }
   void number(const char* name, double& value, double smallest, double largest) {
     note(name);

@@ -30,15 +30,24 @@ struct Experiment {
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";
   SplitUse train{"train", 0}, dev{"dev", 0}, test{"test", 0};
+  bool allow_overlap = false;  // items that two splits have in common are a warning
 
-  int64_t experts = 0;       // kept in every layer
+  int64_t experts = 0;  // kept in every layer; 0: `counts` has them
+  struct Counts {
+    int64_t total = 0;            // over all layers; 0: every layer keeps `experts`
+    int64_t least = 1, most = 0;  // of a layer; most 0: all
+
+    bool operator==(const Counts&) const = default;
+  } counts;
   int64_t top_k = 0;         // 0: the model's
+  int64_t top_k_least = 0;   // where it is searched too, from this to top_k; 0: it is not
   std::string groups = "4";  // a number, or per_layer
   std::string router_space = "logits";
 
   SearchConfig search;  // its seed is that of everything
   int64_t dev_count = 20;
   bool warm_start = true;
+  std::string start;  // a plan file that the search starts from, or ""
 
   std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
   int64_t random_draws = 30;

@@ -29,8 +29,15 @@ class Writer {
     line(name, std::to_string(value));
   }
   bool holds(std::string_view, bool used) const { return used; }
-  void required_integer(const char* name, int64_t& value, int64_t, int64_t) {
-    line(name, std::to_string(value));
+  void kept(const char* name, Experiment& e) {
+    const Experiment::Counts& counts = e.counts;
+    std::string most = counts.most > 0 ? fmt::format(", max: {}", counts.most) : "";
+    line(name, counts.total > 0 ? fmt::format("{{total: {}, min: {}{}}}", counts.total, counts.least, most)
+                                : std::to_string(e.experts));
+  }
+  void active(const char* name, Experiment& e) {
+    line(name, e.top_k_least > 0 ? fmt::format("{{min: {}, max: {}}}", e.top_k_least, e.top_k)
+                                 : std::to_string(e.top_k));
   }
   void number(const char* name, double& value, double, double) { line(name, fmt::format("{}", value)); }
   void flag(const char* name, bool& value) { line(name, value ? "true" : "false"); }
@@ -85,9 +92,25 @@ class SchemaWriter {
   void integer(const char* name, Integer& value, int64_t smallest, int64_t largest) {
     set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
   }
-  void required_integer(const char* name, int64_t&, int64_t smallest, int64_t largest) {
-    set(name, {{"type", "integer"}, {"minimum", smallest}, {"maximum", largest}});
+  void kept(const char* name, Experiment& e) {
+    const auto whole = [](int64_t largest) {
+      return Json{{"type", "integer"}, {"minimum", 1}, {"maximum", largest}};
+    };
+    Json least = whole(kMostExperts);
+    least["default"] = e.counts.least;
+    Json counts = object();
+    counts["required"] = {"total"};
+    counts["properties"] = {{"total", whole(kMostKept)}, {"min", least}, {"max", whole(kMostExperts)}};
+    set(name, {{"anyOf", Json::array({whole(kMostExperts), counts})}});
     require(name);
+  }
+  void active(const char* name, Experiment&) {
+    Json bounds = object();
+    bounds["required"] = {"min", "max"};
+    for (const char* bound : {"min", "max"})
+      bounds["properties"][bound] = {{"type", "integer"}, {"minimum", 1}, {"maximum", kMostActive}};
+    const Json number{{"type", "integer"}, {"minimum", 0}, {"maximum", kMostActive}};
+    set(name, {{"anyOf", Json::array({number, bounds})}, {"default", 0}});
   }
   void number(const char* name, double& value, double smallest, double largest) {
     set(name, {{"type", "number"}, {"minimum", smallest}, {"maximum", largest}, {"default", value}});
@@ -123,6 +146,7 @@ std::string resolved_yaml(const Experiment& experiment) {
   Experiment resolved = experiment;
   resolved.model_path = resolve_path(resolved.model_path, resolved.directory);
   resolved.task = find_task(resolved.task, resolved.directory);
+  if (!resolved.start.empty()) resolved.start = resolve_path(resolved.start, resolved.directory);
   Writer writer;
   visit_experiment(writer, resolved);
   return writer.out;

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <set>
+#include <tuple>
 
 namespace eep {
 namespace {
@@ -18,6 +20,8 @@ Json score_json(const std::optional<SplitScore>& score, bool test) {
     json["ci95"] = {score->ci95.low, score->ci95.high};
     json["p_vs_full"] = score->p_vs_full ? Json(*score->p_vs_full) : Json(nullptr);
     if (score->p_vs_prune) json["p_vs_prune"] = *score->p_vs_prune;
+    if (score->recovery) json["recovery"] = *score->recovery;
+    if (score->recovery_ci95) json["recovery_ci95"] = {score->recovery_ci95->low, score->recovery_ci95->high};
   }
   if (score->stddev) json["stddev"] = *score->stddev;
   if (score->best) json["best"] = *score->best;
@@ -76,7 +80,13 @@ SplitScore make_score(Metric metric, const SplitResult& result, const SplitResul
   score.stderr_ = standard_error(values);
   score.ci95 = is_binary(metric) ? wilson_interval(result.score * result.n, result.n)
                                  : normal_interval(result.score, score.stderr_);
-  if (full != nullptr) score.p_vs_full = paired_p(metric, result, *full, seed);
+  if (full != nullptr) {
+    score.p_vs_full = paired_p(metric, result, *full, seed);
+    if (const std::optional<Ratio> ratio = paired_ratio(values, full->metrics())) {
+      score.recovery = ratio->value;
+      score.recovery_ci95 = ratio->ci95;
+    }
+  }
   return score;
 }
 
@@ -95,23 +105,57 @@ SplitScore make_draws_score(std::span<const SplitResult* const> draws) {
   return score;
 }
 
-void fill_size(const ModelConfig& config, MethodResult* method) {
-  method->parameters = count_parameters(config, method->experts, method->top_k).total;
+ParameterCounts plan_parameters(const ModelConfig& config, const ExpertPlan& plan) {
+  // An expert and its row of the router have the same parameters in every layer.
+  const ParameterCounts none = count_parameters(config, 0, 0), all = count_parameters(config);
+  const int64_t experts = config.sparse_layers() * config.num_experts;
+  const int64_t expert = all.experts / experts, row = (all.total - none.total) / experts - expert;
+  ParameterCounts counts = none;
+  for (const PlanGroup& group : plan.groups) {
+    const auto layers = static_cast<int64_t>(group.layers.size());
+    counts.experts += layers * group.kept * expert;
+    counts.total += layers * group.kept * (expert + row);
+    counts.active += layers * (group.kept * row + std::min(plan.top_k, group.kept) * expert);
+  }
+  return counts;
+}
+
+void fill_size(const ModelConfig& config, const ExpertPlan& plan, MethodResult* method) {
+  std::map<int32_t, int32_t> kept;  // layer, experts
+  for (const PlanGroup& group : plan.groups) {
+    for (const int32_t layer : group.layers) kept[layer] = group.kept;
+  }
+  int64_t sum = 0;
+  int32_t most = 0;
+  bool even = true;
+  for (const auto& [layer, count] : kept) {
+    sum += count;
+    most = std::max(most, count);
+    even = even && count == kept.begin()->second;
+    method->experts_per_layer.push_back(count);
+  }
+  if (even) method->experts_per_layer.clear();
+  const auto layers = static_cast<int64_t>(kept.size());
+  method->experts = static_cast<int32_t>(sum / layers);
+  method->top_k = std::min(plan.top_k, most);
+  method->parameters = plan_parameters(config, plan).total;
   method->bytes = method->parameters * static_cast<int64_t>(dtype_size(config.dtype));
 }
 
 Json method_json(const MethodResult& method) {
-  return {{"name", method.name},
-          {"experts", method.experts},
-          {"top_k", method.top_k},
-          {"parameters", method.parameters},
-          {"bytes", method.bytes},
-          {"train", score_json(method.train, false)},
-          {"dev", score_json(method.dev, false)},
-          {"test", score_json(method.test, true)},
-          {"evaluations", method.evaluations},
-          {"seconds", method.seconds},
-          {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+  Json json{{"name", method.name},
+            {"experts", method.experts},
+            {"top_k", method.top_k},
+            {"parameters", method.parameters},
+            {"bytes", method.bytes},
+            {"train", score_json(method.train, false)},
+            {"dev", score_json(method.dev, false)},
+            {"test", score_json(method.test, true)},
+            {"evaluations", method.evaluations},
+            {"seconds", method.seconds},
+            {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+  if (!method.experts_per_layer.empty()) json["experts_per_layer"] = method.experts_per_layer;
+  return json;
 }
 
 std::string result_table(std::span<const RunRow> runs) {
@@ -122,16 +166,16 @@ std::string result_table(std::span<const RunRow> runs) {
   for (const char* column :
        {"method", "experts", "parameters", "test % [95% interval]", "p vs full", "evaluations", "seconds"})
     rows[0].push_back(column);
-  std::set<std::pair<std::string, std::string>> full_rows;
+  std::set<std::tuple<std::string, std::string, std::string>> full_rows;
   for (const RunRow& run : runs) {
     const std::string task = run.result.at("task").at("name").get<std::string>();
     for (const Json& method : run.result.at("methods")) {
       const std::string name = method.at("name").get<std::string>();
-      // The same row for every budget and seed of a task stands there once.
-      if (name == "full" && !full_rows.insert({task, test_text(method)}).second) continue;
+      // The same row for every budget and seed of a model and task stands there once.
+      if (name == "full" && !full_rows.insert({task, run.label_of_full, test_text(method)}).second) continue;
       const Json p = method.at("test").is_null() ? Json(nullptr) : method.at("test").at("p_vs_full");
       std::vector<std::string> row{task};
-      if (labelled) row.push_back(name == "full" ? "" : run.label);
+      if (labelled) row.push_back(name == "full" ? run.label_of_full : run.label);
       row.insert(row.end(), {name, std::to_string(method.at("experts").get<int64_t>()),
                              parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
                              p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),

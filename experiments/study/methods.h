@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/config.h"
+#include "engine/expert_plan.h"
 #include "experiments/study/evaluator.h"
 #include "loaders/formats/json.h"
 #include "loaders/tasks/metric.h"
@@ -21,13 +22,16 @@ struct SplitScore {
   double stderr_ = 0;
   Interval ci95;
   std::optional<double> p_vs_full;
-  std::optional<double> p_vs_prune;    // of a searched plan against the pruned one
+  std::optional<double> p_vs_prune;  // of a searched plan against the pruned one
+  std::optional<double> recovery;    // the score over the full model's
+  std::optional<Interval> recovery_ci95;
   std::optional<double> stddev, best;  // over draws
 };
 
 struct MethodResult {
   std::string name;
-  int32_t experts = 0;
+  int32_t experts = 0;                       // kept in a layer; where layers differ, their mean rounded down
+  std::vector<int32_t> experts_per_layer{};  // where they differ
   int32_t top_k = 0;
   int64_t parameters = 0;
   int64_t bytes = 0;
@@ -45,8 +49,10 @@ double paired_p(Metric metric, const SplitResult& result, const SplitResult& oth
 // The mean over draws of a random method.
 SplitScore make_draws_score(std::span<const SplitResult* const> draws);
 
-// Parameters and bytes of the checkpoint that keeps `experts` experts a layer.
-void fill_size(const ModelConfig& config, MethodResult* method);
+// Parameters of the checkpoint that the plan makes.
+ParameterCounts plan_parameters(const ModelConfig& config, const ExpertPlan& plan);
+// Experts, top_k, parameters and bytes of the checkpoint that the plan makes.
+void fill_size(const ModelConfig& config, const ExpertPlan& plan, MethodResult* method);
 
 Json method_json(const MethodResult& method);
 
@@ -56,7 +62,8 @@ struct RunRow {
   Json result;
   std::string label;
   std::string label_without_seed;
-  std::string directory{};  // where its samples/ lie, or ""
+  std::string directory{};      // where its samples/ lie, or ""
+  std::string label_of_full{};  // of what tells the full model from others
 };
 
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,

@@ -1,12 +1,14 @@
 #include "experiments/study/model_context.h"
 
 #include "kernels/common/error.h"
+#include "loaders/models/finite.h"
 #include "loaders/models/model_hash.h"
 
 namespace eep {
 
 RawModel ModelContext::load(const std::string& path, Parity parity) {
   RawModel raw = load_checkpoint(path);
+  require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
   raw.config.parity = parity;
   return raw;
 }

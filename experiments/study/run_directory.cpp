@@ -42,12 +42,15 @@ RunDirectory::~RunDirectory() {
 std::string default_run_path(const std::string& name, const std::string& resolved_config) {
   const std::time_t now = std::time(nullptr);
   const XXH64_hash_t hash = XXH3_64bits(resolved_config.data(), resolved_config.size());
-  std::string path =
+  const std::string first =
       fmt::format("runs/{:%Y%m%dT%H%M%SZ}-{}-{:08x}", fmt::gmtime(now), name, static_cast<uint32_t>(hash));
-  for (int i = 2; std::filesystem::exists(path); ++i) {
-    path = fmt::format("runs/{:%Y%m%dT%H%M%SZ}-{}-{:08x}-{}", fmt::gmtime(now), name,
-                       static_cast<uint32_t>(hash), i);
-  }
+  std::error_code error;
+  std::filesystem::create_directories("runs", error);
+  std::string path = first;
+  // Making it takes it: another run may start in the same second.
+  for (int i = 2; !error && !std::filesystem::create_directory(path, error) && !error; ++i)
+    path = fmt::format("{}-{}", first, i);
+  if (error) throw Error(ExitCode::kIo, path, "cannot create the directory: " + error.message());
   return path;
 }
 
@@ -90,8 +93,10 @@ void keep_manifest(const std::string& file, const Json& manifest) {
                   fmt::format("{} has changed (expected {}, got {})", what, then, now));
   };
   same("the model", before.at("model").at("hash").as_string(), manifest["model"]["hash"]);
-  for (const auto& [split, hash] : manifest["data"].items())
-    same("the " + split + " split", before.at("data").at(split).as_string(), hash.get<std::string>());
+  for (const auto& [split, hash] : manifest["data"].items()) {
+    if (before.at("data").has(split))  // runs of earlier versions have no hash of the test split
+      same("the " + split + " split", before.at("data").at(split).as_string(), hash.get<std::string>());
+  }
   // another path may give other bits
   if (before.at("device").as_string() == manifest["device"].get<std::string>()) {
     const bool known = before.has("kernel_path");  // runs from before there was a choice

@@ -25,7 +25,7 @@ class RunDirectory {
   int lock_ = -1;
 };
 
-// runs/<UTC>-<name>-<hash of the configuration>
+// runs/<UTC>-<name>-<hash of the configuration>, made and empty. Throws Error(kIo).
 std::string default_run_path(const std::string& name, const std::string& resolved_config);
 
 // Versions, hardware, seed, hashes and the command line.

@@ -5,16 +5,25 @@
 #include "loaders/formats/file.h"
 
 namespace eep {
-namespace {
 
-// `key=value,...` of the swept fields that a table has no column for.
-std::string label(const Combination& combination, bool with_seed) {
+std::string combination_label(const Combination& combination, bool with_seed) {
   std::string text;
   for (const auto& [key, value] : combination.values) {
     if (key == "task.name" || key == "plan.experts" || (key == "seed" && !with_seed)) continue;
     text += (text.empty() ? "" : ",") + key + "=" + value;
   }
   return text;
+}
+
+namespace {
+
+// Of those that change the full model or what it is asked.
+std::string label_of_full(const Combination& combination) {
+  Combination changes = combination;
+  std::erase_if(changes.values, [](const auto& value) {
+    return !value.first.starts_with("model.") && !value.first.starts_with("task.");
+  });
+  return combination_label(changes, false);
 }
 
 }  // namespace
@@ -49,8 +58,9 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
   std::vector<RunRow> rows;
   bool several_seeds = false;
   for (size_t i = 0; i < results.size(); ++i) {
-    rows.push_back({results[i], label(combinations[i], true), label(combinations[i], false),
-                    directory.file(combinations[i].name)});
+    rows.push_back({results[i], combination_label(combinations[i], true),
+                    combination_label(combinations[i], false), directory.file(combinations[i].name),
+                    label_of_full(combinations[i])});
     several_seeds |= combinations[i].experiment.search.seed != combinations[0].experiment.search.seed;
   }
   std::string table = result_table(rows);

@@ -29,7 +29,7 @@ struct Cell {
 };
 
 bool is_searched(const std::string& method) {
-  return method.starts_with("eep_") || method.starts_with("control_");
+  return method.starts_with("eep_") || method.starts_with("control_") || method.starts_with("pareto_");
 }
 
 // Scores of a method's test items, averaged over the runs; empty where a run's samples are not there.
@@ -178,6 +178,7 @@ std::string compact_table(const Json& summary, const std::string& algorithm) {
   for (const Json& cell : summary) {
     const std::string task = cell.at("task").get<std::string>(), run = cell.at("run").get<std::string>();
     const std::string method = cell.at("method").get<std::string>();
+    if (method.starts_with("pareto_")) continue;  // of other budgets
     if (method.starts_with("full")) {
       full.try_emplace({task, run}, &cell);
       continue;

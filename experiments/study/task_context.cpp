@@ -26,8 +26,10 @@ std::string plan_key(const ExpertPlan& plan) {
 }
 
 std::string TaskContext::key(const Experiment& e) {
-  std::string key =
-      find_task(e.task, e.directory) + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision;
+  const std::string file = find_task(e.task, e.directory);
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision +
+                    (e.allow_overlap ? "\noverlap" : "");
+  if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
@@ -43,6 +45,7 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
       memory_(memory),
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
+  task_.few_shot.seed = experiment_.search.seed;
   if (experiment_.search.shards.shard > 0) {
     fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
     const auto items = static_cast<int64_t>(fresh_->requests().items().size());
@@ -51,15 +54,71 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
                   fmt::format("more items than the split has (expected 1..{}, got {})", items,
                               experiment_.search.shards.shard));
     }
-    train_hash_ = items_hash(fresh_->requests().items());
     evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
-  } else {
-    evaluators_[Split::kTrain] = make_evaluator(experiment_.train, experiment_.train.limit);
-    train_hash_ = items_hash(evaluators_[Split::kTrain]->requests().items());
   }
-  if (has_dev()) evaluators_[Split::kDev] = make_evaluator(experiment_.dev, experiment_.dev.limit);
-  if (task_.data.count(experiment_.test.split) == 0)
-    load_items(task_, experiment_.test.split, 1);  // says what is missing
+  for (const auto& [name, split] : splits()) requests(split);
+  train_hash_ = items_hash(requests(Split::kTrain).items());
+  find_overlaps();
+}
+
+std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
+  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
+  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  all.emplace_back("test", Split::kTest);
+  return all;
+}
+
+const Requests& TaskContext::requests(Split split) {
+  return split == Split::kTrain ? fresh_evaluator().requests() : evaluator(split).requests();
+}
+
+// A score on items that the search has seen is no estimate: the fitted number would be published.
+void TaskContext::find_overlaps() {
+  const auto all = splits();
+  for (size_t second = 1; second < all.size(); ++second) {
+    for (size_t first = 0; first < second; ++first) {
+      std::map<std::string, const Item*> known;
+      for (const Item& item : requests(all[first].second).items()) known.emplace(item.identity, &item);
+      Overlap overlap{all[first].first, all[second].first, 0, {}};
+      const std::vector<Item>& items = requests(all[second].second).items();
+      for (const Item& item : items) {
+        const auto found = known.find(item.identity);
+        if (found == known.end()) continue;
+        if (overlap.items++ == 0) overlap.text = item.where + " = " + found->second->where;
+      }
+      if (overlap.items == 0) continue;
+      overlap.text = fmt::format("{} of {} items of the {} split are in the {} split too (the first: {})",
+                                 overlap.items, items.size(), overlap.second, overlap.first, overlap.text);
+      if (!experiment_.allow_overlap) {
+        throw Error(ExitCode::kData, task_.file, overlap.text,
+                    "take other items, or say task: {allow_overlap: true}");
+      }
+      overlaps_.push_back(std::move(overlap));
+    }
+  }
+}
+
+Json TaskContext::truncated() {
+  Json counts = Json::object();
+  for (const auto& [name, split] : splits()) counts[name] = requests(split).truncated();
+  return counts;
+}
+
+Json TaskContext::overlaps() const {
+  Json list = Json::array();
+  for (const Overlap& overlap : overlaps_)
+    list.push_back({{"splits", {overlap.first, overlap.second}}, {"items", overlap.items}});
+  return list;
+}
+
+std::vector<std::string> TaskContext::warnings() {
+  std::vector<std::string> lines;
+  for (const Overlap& overlap : overlaps_) lines.push_back("task " + task_.name + ": " + overlap.text);
+  for (const auto& [name, split] : splits()) {
+    const std::string line = requests(split).truncation_text(name);
+    if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
+  }
+  return lines;
 }
 
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
@@ -78,6 +137,7 @@ ShardConfig TaskContext::shards() const {
 Json TaskContext::hashes() {
   Json hashes{{"train", train_hash_}};
   if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
+  hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
   return hashes;
 }
 

@@ -23,7 +23,9 @@ enum class Split : uint8_t { kTrain = 0, kDev = 1, kTest = 2 };
 
 class TaskContext {
  public:
-  // Reads the train and dev splits; the test split is read by the first call that asks for it.
+  // Reads all splits: what is wrong with the form of one is found before the work begins. The test split is
+  // scored by the first call that asks for it. Throws Error(kData) for items that two splits have in common
+  // unless the experiment allows them.
   TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment);
 
   const Task& task() const { return task_; }
@@ -43,13 +45,27 @@ class TaskContext {
   // Directory in which calibration passes are kept from now on.
   void cache_in(const std::string& directory) { cache_ = directory; }
   std::string train_hash() const { return train_hash_; }
-  // Of the items of the train and dev splits, by name.
+  // Of the items of the splits, by name.
   Json hashes();
+  // Sequences cut to fit the model, by split; [{splits: [a, b], items: n}].
+  Json truncated();
+  Json overlaps() const;
+  // A line for each of the two that is not empty.
+  std::vector<std::string> warnings();
 
   // The identity of everything that the context depends on.
   static std::string key(const Experiment& experiment);
 
  private:
+  struct Overlap {
+    const char *first, *second;
+    int64_t items = 0;
+    std::string text;
+  };
+
+  void find_overlaps();
+  std::vector<std::pair<const char*, Split>> splits() const;
+  const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
   Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
 
@@ -59,6 +75,7 @@ class TaskContext {
   Experiment experiment_;
   Task task_;
   std::string train_hash_;
+  std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::unique_ptr<SplitEvaluator> fresh_;  // with shards

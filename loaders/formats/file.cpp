@@ -90,6 +90,31 @@ std::string join_path(const std::string& directory, const std::string& name) {
   return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
+void require_writable(const std::string& path) {
+  const std::string file = resolve_link(path), directory = directory_of(file);
+  const auto fail = [&](const std::string& reason) {
+    throw Error(ExitCode::kIo, path, "cannot write: " + reason);
+  };
+  if (directory_exists(file)) fail("is a directory");
+  if (!directory_exists(directory)) fail("no directory " + directory);
+  const bool device = is_device_or_pipe(file);
+  if (::access(device ? file.c_str() : directory.c_str(), W_OK) != 0) fail(std::strerror(errno));
+}
+
+ForeignFile foreign_file(std::string_view begin) {
+  using namespace std::string_view_literals;
+  if (begin.starts_with("version https://git-lfs.github.com/spec/"))
+    return {"a Git LFS pointer in place of the file itself", "fetch the files: git lfs pull"};
+  if (begin.starts_with("GGUF")) return {"a GGUF file", "convert it: eep convert FILE.gguf --out DIR"};
+  if (begin.starts_with("PK\x03\x04")) return {"a zip archive (a PyTorch file?)", "save as safetensors"};
+  if (begin.starts_with("\x89HDF")) return {"an HDF5 file", "save as safetensors"};
+  if (begin.starts_with("PAR1")) return {"a Parquet file", "write it as JSON Lines"};
+  if (begin.starts_with("\x1f\x8b")) return {"a gzip file", "unpack it: gzip -d"};
+  if (begin.starts_with("<!DOCTYPE"sv) || begin.starts_with("<!doctype"sv) || begin.starts_with("<html"sv))
+    return {"a web page", "download the file itself, not the page about it"};
+  return {};
+}
+
 std::string read_file(const std::string& path, size_t max_bytes) {
   check_file_name(path);
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
@@ -113,7 +138,11 @@ std::string read_file(const std::string& path, size_t max_bytes) {
   char block[1 << 16];
   for (;;) {
     const ssize_t count = ::read(file.value, block, sizeof(block));
-    if (count == 0) return text;
+    if (count == 0) {
+      const ForeignFile foreign = foreign_file(text);
+      if (!foreign.what.empty()) throw Error(ExitCode::kData, path, foreign.what, foreign.hint);
+      return text;
+    }
     if (count < 0) {
       if (errno == EINTR) continue;
       throw Error(ExitCode::kIo, path, std::string("cannot read: ") + std::strerror(errno));
@@ -129,6 +158,21 @@ void write_file_atomic(const std::string& path, std::string_view bytes) {
   AtomicFile file(path);
   file.write(bytes.data(), bytes.size());
   file.commit();
+}
+
+void append_file(const std::string& path, std::string_view bytes) {
+  const auto fail = [&] {
+    throw Error(ExitCode::kIo, path, std::string("cannot write: ") + std::strerror(errno));
+  };
+  const Descriptor file{::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC)};
+  if (file.value < 0) fail();
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(file.value, bytes.data(), std::min(bytes.size(), size_t{1} << 30));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail();
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+  if (::fsync(file.value) != 0 && errno != EINVAL) fail();
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(resolve_link(path)) {

@@ -22,14 +22,27 @@ bool is_there(const std::string& path);
                                const std::string& hint = {});
 std::string join_path(const std::string& directory, const std::string& name);
 
+// Throws kIo now if a file of that name could not be written later: before the work whose result it holds.
+void require_writable(const std::string& path);
+
+// A file of another kind than the one that is read, by its first bytes: what it is, and what to do about it.
+struct ForeignFile {
+  std::string what, hint;  // "" where it is none that is known
+};
+ForeignFile foreign_file(std::string_view begin);
+
 // The whole file. Throws kNoInput if it is missing, kIo if it cannot be read (a named pipe that nothing is
-// written to included), kData if it is larger than max_bytes.
+// written to included), kData if it is larger than max_bytes or a pointer of Git LFS.
 std::string read_file(const std::string& path, size_t max_bytes = kMaxTextFile);
 
 void write_file_atomic(const std::string& path,
                        std::string_view bytes);  // throws kIo with the system's reason
 
-// The same, in parts: write(), write(), commit(). Without commit() the destructor removes the temporary.
+// Appends to a file that is there, and syncs it. A killed write may leave a part of the bytes: for files whose
+// records tell that they are whole.
+void append_file(const std::string& path, std::string_view bytes);  // throws kIo with the system's reason
+
+// write_file_atomic in parts: write(), write(), commit(). Without commit() the destructor removes the temporary.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

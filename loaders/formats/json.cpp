@@ -50,8 +50,8 @@ struct Cursor {
 
 class Builder {
  public:
-  Builder(std::string_view text, const std::string& where, int64_t first_line)
-      : text_(text), where_(where), first_line_(first_line), reached_(text.data()) {}
+  Builder(std::string_view text, const std::string& where, int64_t first_line, Numbers numbers)
+      : text_(text), where_(where), first_line_(first_line), numbers_(numbers), reached_(text.data()) {}
 
   Json build() {
     // The lexer takes NUL for the end of the text.
@@ -64,7 +64,11 @@ class Builder {
   bool boolean(bool value) { return add(Json(value)); }
   bool number_integer(int64_t value) { return add(Json(value)); }
   bool number_unsigned(uint64_t value) { return add(Json(value)); }
-  bool number_float(double value, const std::string&) { return add(Json(value)); }
+  bool number_float(double value, const std::string& written) {
+    Json number(value);
+    if (numbers_ == Numbers::kAsWritten && number.dump() != written) return add(Json(written));
+    return add(std::move(number));
+  }
   bool string(std::string& value) { return add(Json(std::move(value))); }
   bool binary(Json::binary_t&) { return false; }
   bool start_object(size_t) { return open(true); }
@@ -136,6 +140,7 @@ class Builder {
   std::string_view text_;
   const std::string& where_;
   int64_t first_line_;
+  Numbers numbers_;
   const char* reached_;
   std::vector<Frame> frames_;
   Json result_;
@@ -218,8 +223,8 @@ std::string printable(std::string_view text) {
   return text.size() > kLimit ? line + "..." : line;
 }
 
-Json parse_json(std::string_view text, const std::string& where, int64_t first_line) {
-  return Builder(text, where, first_line).build();
+Json parse_json(std::string_view text, const std::string& where, int64_t first_line, Numbers numbers) {
+  return Builder(text, where, first_line, numbers).build();
 }
 
 JsonDocument::JsonDocument(std::string text, std::string where)

@@ -19,8 +19,13 @@ using Json = nlohmann::ordered_json;
 
 inline constexpr int kMaxJsonDepth = 64;
 
+// kAsWritten: a number that its double does not spell as it stands in the file (0.10, 1e3, thirty digits)
+// becomes the text that stands there.
+enum class Numbers : uint8_t { kAsValues, kAsWritten };
+
 // where: the file's name. first_line: the number of the text's first line in it (JSONL).
-Json parse_json(std::string_view text, const std::string& where, int64_t first_line = 1);
+Json parse_json(std::string_view text, const std::string& where, int64_t first_line = 1,
+                Numbers numbers = Numbers::kAsValues);
 
 // One printable line of bounded length out of text that may hold anything, for messages.
 std::string printable(std::string_view text);

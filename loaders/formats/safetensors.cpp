@@ -100,6 +100,9 @@ SafetensorsHeader parse_safetensors(const uint8_t* data, size_t size, const std:
   if (size < kLengthBytes) {
     fail(where, "truncated (expected at least 8 bytes, got " + std::to_string(size) + ")");
   }
+  const ForeignFile foreign =
+      foreign_file({reinterpret_cast<const char*>(data), std::min<size_t>(size, size_t{100})});
+  if (!foreign.what.empty()) throw Error(ExitCode::kData, where, foreign.what, foreign.hint);
   const uint64_t length = read_u64(data);
   if (length > kMaxHeader) {
     fail(where, "header too long (expected at most 100000000 bytes, got " + std::to_string(length) + ")");

@@ -5,6 +5,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -314,12 +315,13 @@ int64_t YamlView::as_int(int64_t smallest, int64_t largest) const {
   if (!is_scalar() || value_->quoted) fail_expected(range);
   const std::string& text = value_->scalar;
   const size_t digits = text[0] == '-' ? 1 : 0;
-  const bool shaped = text.size() > digits && text.size() <= 19 &&
+  const bool shaped = text.size() > digits && text.size() <= 20 &&
                       text.find_first_not_of("0123456789", digits) == std::string::npos &&
                       (text[digits] != '0' || text.size() == digits + 1);
   if (!shaped) fail_expected(range);
-  const int64_t number = std::strtoll(text.c_str(), nullptr, 10);
-  if (number < smallest || number > largest) fail_expected(range);
+  int64_t number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || number < smallest || number > largest) fail_expected(range);
   return number;
 }
 

@@ -43,7 +43,7 @@ class TensorTable {
 
   Tensor get(const std::string& name, const std::vector<int64_t>& shape) {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw Error(ExitCode::kData, name, "missing tensor");
+    if (found == tensors_.end()) fail_missing_tensor(name);
     Item& item = found->second;
     if (item.entry.shape != shape) {
       throw Error(
@@ -62,8 +62,53 @@ class TensorTable {
 
   const std::vector<int64_t>& shape(const std::string& name) const {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw Error(ExitCode::kData, name, "missing tensor");
+    if (found == tensors_.end()) fail_missing_tensor(name);
     return found->second.entry.shape;
+  }
+
+  // Names the tensor that lies in its place, if one does.
+  [[noreturn]] void fail_missing_tensor(const std::string& name) const {
+    static constexpr std::string_view kKnown[] = {"w1.weight",
+                                                  "w2.weight",
+                                                  "w3.weight",
+                                                  "gate_proj.weight",
+                                                  "up_proj.weight",
+                                                  "down_proj.weight",
+                                                  "q_proj.weight",
+                                                  "k_proj.weight",
+                                                  "v_proj.weight",
+                                                  "o_proj.weight",
+                                                  "q_proj.bias",
+                                                  "k_proj.bias",
+                                                  "v_proj.bias",
+                                                  "q_norm.weight",
+                                                  "k_norm.weight",
+                                                  "gate.weight",
+                                                  "norm.weight",
+                                                  "shared_expert_gate.weight",
+                                                  "experts.down_proj",
+                                                  "experts.gate_up_proj",
+                                                  "input_layernorm.weight",
+                                                  "post_attention_layernorm.weight",
+                                                  "embed_tokens.weight"};
+    const size_t last = name.rfind('.'), owner = last == std::string::npos ? last : name.rfind('.', last - 1);
+    const std::string stem = name.substr(0, owner == std::string::npos ? 0 : owner + 1);
+    const std::string* beside = nullptr;
+    for (const auto& [other, item] : tensors_) {
+      if (stem.empty() || !other.starts_with(stem)) continue;
+      const std::string_view rest = std::string_view(other).substr(stem.size());
+      if (std::find(std::begin(kKnown), std::end(kKnown), rest) != std::end(kKnown)) continue;
+      if (std::count(rest.begin(), rest.end(), '.') > 1) continue;
+      if (beside == nullptr || other < *beside) beside = &other;
+    }
+    if (beside == nullptr) throw Error(ExitCode::kData, name, "missing tensor");
+    throw Error(ExitCode::kData, name, "missing tensor (beside it lies " + printable(*beside) + ")",
+                is_quantised(*beside) ? "a quantised checkpoint: take the original weights" : "");
+  }
+  static bool is_quantised(std::string_view name) {
+    return name.ends_with(".qweight") || name.ends_with("_packed") || name.ends_with("_scale") ||
+           name.ends_with("_scale_inv") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
+           name.ends_with("_blocks");
   }
 
   // A tensor that nothing asked for means another architecture or another count than the config's.
@@ -75,7 +120,8 @@ class TensorTable {
     }
     if (unexpected != nullptr) {
       throw Error(ExitCode::kData, printable(*unexpected),
-                  "tensor that the architecture in config.json does not have");
+                  "tensor that the architecture in config.json does not have",
+                  is_quantised(*unexpected) ? "a quantised checkpoint: take the original weights" : "");
     }
   }
 
@@ -94,7 +140,9 @@ class TensorTable {
     for (DType known : {DType::kF32, DType::kF16, DType::kBF16}) {
       if (dtype == dtype_name(known)) return known;
     }
-    throw Error(ExitCode::kData, name, "dtype not supported (expected F32, F16 or BF16, got " + dtype + ")");
+    throw Error(
+        ExitCode::kData, name, "dtype not supported (expected F32, F16 or BF16, got " + dtype + ")",
+        dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
   }
 
   void add_file(const std::string& path) {
@@ -239,8 +287,12 @@ class Loader {
 
   RawFfn ffn(const std::string& prefix, int64_t inner) {
     const int64_t hidden = model_.config.hidden_size;
-    const FamilyRow& own = family_row(model_.config.family);
-    const FamilyRow names = table_.has(prefix + own.gate) ? own : FamilyRow{};
+    const auto has = [&](const FamilyRow& row) {
+      return table_.has(prefix + row.gate) || table_.has(prefix + row.up) || table_.has(prefix + row.down);
+    };
+    // An error names a tensor as its file would.
+    const FamilyRow &own = family_row(model_.config.family), stock{};
+    const FamilyRow& names = has(own) || !has(stock) ? own : stock;
     return {matrix(prefix + names.gate, inner, hidden), matrix(prefix + names.up, inner, hidden),
             matrix(prefix + names.down, hidden, inner)};
   }

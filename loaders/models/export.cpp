@@ -20,15 +20,24 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kCopyBlock = size_t{1} << 22;
+constexpr const char* kNamedTemplates = "additional_chat_templates";  // transformers' name for it
 
 bool is_side_file(const std::string& name) {
   static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
                                            "generation_config.json"};
-  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab.", "LICENSE", "NOTICE"};
+  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab.",
+                                              "license",   "licence",       "notice",
+                                              "copying",   "copyright",     "use_policy"};
+  static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
+  std::string small = name;  // people spell licences in any case
+  std::transform(small.begin(), small.end(), small.begin(),
+                 [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
   const auto same = [&](const char* known) { return name == known; };
-  const auto starts = [&](const char* known) { return name.rfind(known, 0) == 0; };
+  const auto starts = [&](const char* known) { return small.rfind(known, 0) == 0; };
+  const auto ends = [&](const char* known) { return name.ends_with(known); };
   return std::any_of(std::begin(kNames), std::end(kNames), same) ||
-         std::any_of(std::begin(kPrefixes), std::end(kPrefixes), starts) || name.ends_with(".tiktoken");
+         std::any_of(std::begin(kPrefixes), std::end(kPrefixes), starts) ||
+         std::any_of(std::begin(kEnds), std::end(kEnds), ends);
 }
 
 bool permutes_all(const PlanGroup& group) {
@@ -36,6 +45,18 @@ bool permutes_all(const PlanGroup& group) {
   std::sort(rows.begin(), rows.end());
   return static_cast<int32_t>(rows.size()) == group.experts &&
          std::adjacent_find(rows.begin(), rows.end()) == rows.end();
+}
+
+std::vector<float> map_row(const PlanGroup& group, int32_t row) {
+  const auto begin = group.router_mapping.begin() + int64_t{row} * group.experts;
+  return {begin, begin + group.experts};
+}
+
+// Rows of two experts as they are: what ties them is the source.
+bool tied_in_source(const PlanGroup& group, int32_t a, int32_t b) {
+  const std::vector<int32_t> first = one_hot_rows(map_row(group, a), 1, group.experts),
+                             second = one_hot_rows(map_row(group, b), 1, group.experts);
+  return !first.empty() && !second.empty() && first != second;
 }
 
 // The largest file of tensors of the source; 0 if it has only one.
@@ -103,6 +124,41 @@ ExpertPlan native_plan(const ExpertPlan& plan) {
   return native;
 }
 
+std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
+  std::vector<std::string> lines;
+  for (const StreamedTensor& tensor : export_tensors(model, plan, ExportFormat::kHf, device)) {
+    const std::string& name = tensor.spec.name;
+    if (!name.ends_with(".gate.weight")) continue;
+    std::string bytes;
+    tensor.produce(
+        [&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+    const int32_t layer = std::stoi(name.substr(std::string_view("model.layers.").size()));
+    const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
+      return std::find(each.layers.begin(), each.layers.end(), layer) != each.layers.end();
+    });
+    const size_t width = bytes.size() / static_cast<size_t>(group->kept);
+    std::string pairs;
+    for (int32_t row = 1; row < group->kept; ++row) {
+      for (int32_t other = 0; other < row; ++other) {
+        const auto gate = [&](int32_t r) {
+          return std::string_view(bytes).substr(static_cast<size_t>(r) * width, width);
+        };
+        if (gate(row) != gate(other) || tied_in_source(*group, other, row)) continue;
+        const bool same = map_row(*group, row) == map_row(*group, other);
+        pairs += fmt::format("{}{} and {}{}", pairs.empty() ? "" : ", ", other, row,
+                             same ? " (identical in the plan)" : "");
+        break;
+      }
+    }
+    if (pairs.empty()) continue;
+    lines.push_back(
+        fmt::format("{}: gate rows {} are equal in {}: these experts tie, and the router takes one of "
+                    "them at every token",
+                    name, pairs, dtype_name(tensor.spec.dtype)));
+  }
+  return lines;
+}
+
 std::vector<std::string> side_files(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code error;
@@ -111,12 +167,24 @@ std::vector<std::string> side_files(const std::string& directory) {
     if (is_side_file(name) && !directory_exists(entry.path().string())) names.push_back(name);
   }
   if (error) throw Error(ExitCode::kIo, directory, "cannot read the directory: " + error.message());
+  const std::string templates = join_path(directory, kNamedTemplates);
+  if (directory_exists(templates)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(templates, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.ends_with(".jinja") && !directory_exists(entry.path().string()))
+        names.push_back(std::string(kNamedTemplates) + "/" + name);
+    }
+    if (error) throw Error(ExitCode::kIo, templates, "cannot read the directory: " + error.message());
+  }
   std::sort(names.begin(), names.end());
   return names;
 }
 
 void copy_side_files(const std::string& source, const std::string& target) {
   for (const std::string& name : side_files(source)) {
+    std::error_code error;
+    fs::create_directories(fs::path(join_path(target, name)).parent_path(), error);
+    if (error) throw Error(ExitCode::kIo, target, "cannot create the directory: " + error.message());
     copy_file(join_path(source, name), join_path(target, name));
   }
 }

@@ -1,6 +1,8 @@
 #include "loaders/models/export_config.h"
 
+#include <algorithm>
 #include <string_view>
+#include <vector>
 
 namespace eep {
 
@@ -18,28 +20,42 @@ size_t skip_blanks(std::string_view text, size_t at) {
   return found == std::string_view::npos ? text.size() : found;
 }
 
+// The key, in its quotes, of a text model's configuration inside a wrapper's.
+bool is_text_config(std::string_view quoted) {
+  return quoted == "\"text_config\"" || quoted == "\"llm_config\"" || quoted == "\"language_config\"" ||
+         quoted == "\"thinker_config\"";
+}
+
 }  // namespace
 
 std::string with_config_number(const std::string& text, const std::string& key, int64_t value) {
   const std::string quoted = '"' + key + '"';
-  int depth = 0;
+  std::string out, owner;   // owner: the key whose value comes next
+  std::vector<bool> holds;  // of each open bracket: whether it is a holder of counts
+  size_t copied = 0;
   for (size_t at = 0; at < text.size();) {
     const char c = text[at];
     if (c != '"') {
-      depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+      if (c == '{') holds.push_back(holds.empty() || (holds.back() && is_text_config(owner)));
+      if (c == '[') holds.push_back(false);
+      if ((c == '}' || c == ']') && !holds.empty()) holds.pop_back();
       ++at;
       continue;
     }
-    const size_t end = string_end(text, at);
-    const size_t colon = skip_blanks(text, end);
-    if (depth == 1 && colon < text.size() && text[colon] == ':' && text.compare(at, end - at, quoted) == 0) {
-      const size_t number = skip_blanks(text, colon + 1);
-      const size_t after = text.find_first_of(",} \t\r\n", number);
-      return text.substr(0, number) + std::to_string(value) + text.substr(after);
+    const size_t end = string_end(text, at), colon = skip_blanks(text, end);
+    if (colon >= text.size() || text[colon] != ':') {
+      at = end;
+      continue;
     }
-    at = end;
+    owner = text.substr(at, end - at);
+    at = colon + 1;
+    if (holds.empty() || !holds.back() || owner != quoted) continue;
+    const size_t number = skip_blanks(text, at);
+    if (text.compare(number, 4, "null") == 0) continue;
+    out += text.substr(copied, number - copied) + std::to_string(value);
+    at = copied = std::min(text.find_first_of(",} \t\r\n", number), text.size());
   }
-  return text;
+  return out + text.substr(copied);
 }
 
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k) {

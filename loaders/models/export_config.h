@@ -7,8 +7,9 @@
 
 namespace eep {
 
-// The text with the number of a top-level key replaced. The key is left alone if it is absent. `text` must be
-// valid JSON.
+// The text with the number of a key replaced at the top level and in the text model's own configuration that
+// multimodal wrappers hold (text_config, ...). The key is left alone where it is absent. `text` must be valid
+// JSON.
 std::string with_config_number(const std::string& text, const std::string& key, int64_t value);
 
 // Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok).

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "loaders/formats/json.h"
+#include "loaders/models/finite.h"
 
 namespace eep {
 
@@ -49,6 +50,11 @@ void write_shards(const std::string& directory, const std::string& stem,
     SafetensorsWriter writer(join_path(directory, names[begin]), specs);
     for (; begin < end; ++begin) {
       tensors[begin].produce([&](const void* data, size_t bytes) {
+        const size_t count = bytes / dtype_size(tensors[begin].spec.dtype);
+        if (first_not_finite(data, count, tensors[begin].spec.dtype) < count) {
+          throw Error(ExitCode::kData, tensors[begin].spec.name,
+                      "a value is not finite: the source's is not, or a merged one exceeds the dtype");
+        }
         writer.append(data, bytes);
         done += bytes;
         if (progress) progress(done, total);

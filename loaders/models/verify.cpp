@@ -17,6 +17,7 @@
 #include "loaders/models/config_json.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
+#include "loaders/models/finite.h"
 #include "loaders/models/plan_io.h"
 #include "loaders/text/tokenizer.h"
 
@@ -39,24 +40,25 @@ Check check(const std::string& name, const std::function<std::string()>& body) {
   throw Error(ExitCode::kData, where, what);
 }
 
-bool is_finite(const uint8_t* value, DType dtype) {
-  if (dtype == DType::kF32) {
-    uint32_t bits;
-    std::memcpy(&bits, value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, value, sizeof bits);
-  const uint16_t exponent = dtype == DType::kBF16 ? 0x7f80 : 0x7c00;
-  return (bits & exponent) != exponent;
-}
-
 DType dtype_of(const std::string& name) {
   return name == "F32" ? DType::kF32 : name == "F16" ? DType::kF16 : DType::kBF16;
 }
 
 std::string stem_of(const std::string& directory) {
   return file_exists(join_path(directory, kNativeConfig)) ? "eep" : "model";
+}
+
+// Loaders differ on which holder of a count they read.
+void check_counts(const std::string& directory, const ModelConfig& config) {
+  const std::string path =
+      join_path(directory, file_exists(join_path(directory, kNativeConfig)) ? kNativeConfig : "config.json");
+  const std::string text = read_file(path);
+  if (parse_json(with_expert_counts(text, config.num_experts, config.top_k), path) == parse_json(text, path))
+    return;
+  fail(path,
+       fmt::format("its holders of the counts disagree (expected {} experts and {} active wherever they "
+                   "stand, text_config included)",
+                   config.num_experts, config.top_k));
 }
 
 std::string check_files(const std::string& directory, const RawModel& model) {
@@ -102,12 +104,10 @@ std::string check_tensors(const RawModel& model) {
       }
       if (entry.name.ends_with(".rotary_emb.inv_freq")) continue;
       const DType dtype = dtype_of(entry.dtype);
-      const uint8_t* values = file.data() + entry.offset;
-      for (size_t at = 0; at < entry.bytes; at += dtype_size(dtype)) {
-        if (!is_finite(values + at, dtype)) {
-          fail(entry.name, fmt::format("element {} is not finite", at / dtype_size(dtype)));
-        }
-      }
+      const size_t count = entry.bytes / dtype_size(dtype);
+      const size_t element = first_not_finite(file.data() + entry.offset, count, dtype);
+      if (element < count)
+        fail(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), element));
     }
   }
   return fmt::format("{} tensors, finite, one tensor an expert", tensors);
@@ -115,7 +115,14 @@ std::string check_tensors(const RawModel& model) {
 
 std::string check_tokenizer(const std::string& directory) {
   if (!Tokenizer::exists(directory)) return "none";
-  return Tokenizer::load(directory).description();
+  std::string text = Tokenizer::load(directory).description();
+  const std::string config = join_path(directory, "tokenizer_config.json");
+  if (!is_there(config)) return text;
+  const JsonDocument document = JsonDocument::read(config);
+  const std::string name = document.root().as_object().string_or("tokenizer_class", "");
+  // TokenizersBackend, SentencePieceBackend, ...: version 4 knows no class of such a name and refuses.
+  if (name.ends_with("Backend")) text += ", its class " + printable(name) + " needs transformers 5";
+  return text;
 }
 
 std::string check_plan_file(const std::string& directory) {
@@ -270,6 +277,7 @@ std::vector<Check> verify_directory(const std::string& directory, std::optional<
   std::vector<Check> checks;
   checks.push_back(check("config", [&] {
     const ModelConfig config = read_config(directory);
+    check_counts(directory, config);
     return fmt::format("{}, {} layers, {} experts, {} active", family_name(config.family), config.num_layers,
                        config.num_experts, config.top_k);
   }));

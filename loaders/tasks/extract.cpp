@@ -32,8 +32,9 @@ std::string first_capital(std::string_view text) {
   return "";
 }
 
-std::string last_number(std::string_view text) {
-  text = text.substr(0, text.find("Question:"));
+std::string last_number(std::string_view given, bool thousands) {
+  given = given.substr(0, given.find("Question:"));
+  const std::string text = thousands ? without_thousands(given) : std::string(given);
   std::string last = "NULL";
   const auto digit = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
   for (size_t i = 0; i < text.size();) {
@@ -47,7 +48,7 @@ std::string last_number(std::string_view text) {
       ++at;
       while (digit(at)) ++at;
     }
-    last = std::string(text.substr(i, at - i));
+    last = text.substr(i, at - i);
     i = at;
   }
   return last;
@@ -190,6 +191,18 @@ std::string squad_answer(std::string_view text) {
   return at == std::string::npos ? line : line.substr(at + 9);
 }
 
+std::string regex_answer(const ExtractRule& rule, std::string_view text) {
+  const std::vector<Regex::Match> matches = rule.regex.find_all(text);
+  if (matches.empty()) return rule.fallback;
+  const Regex::Match& match = rule.last ? matches.back() : matches.front();
+  for (size_t group = 1; group < match.size(); ++group) {
+    const auto& [begin, end] = match[group];
+    if (begin != std::string::npos && end > begin) return strip(text.substr(begin, end - begin));
+  }
+  if (match.size() > 1) return rule.fallback;
+  return strip(text.substr(match[0].first, match[0].second - match[0].first));
+}
+
 std::string normalise(std::string_view text) {
   std::string kept;
   for (size_t at = 0; at < text.size();) {
@@ -221,6 +234,7 @@ std::string normalise(std::string_view text) {
 }
 
 constexpr std::string_view kFirstOption = "first_option";
+constexpr std::string_view kRegex = "regex";  // written as a map
 
 // In the order of the enum.
 using Rule = const ExtractRule&;
@@ -234,11 +248,12 @@ constexpr std::array kRules{
                  return OptionFinder(plain_separators(text), rule.options).find();
                }},
     ExtractRow{"last_number", "the last number before the next question, or NULL",
-               [](Rule, std::string_view text) { return last_number(text); }},
+               [](Rule rule, std::string_view text) { return last_number(text, rule.thousands); }},
     ExtractRow{"first_line", "the first line that is not blank, without \"Answer: \"",
                [](Rule, std::string_view text) { return first_line(text); }},
     ExtractRow{"squad", "the first line, behind \"answer is\"",
                [](Rule, std::string_view text) { return squad_answer(text); }},
+    ExtractRow{kRegex, "the first or last match of a regular expression", regex_answer},
 };
 
 }  // namespace
@@ -251,6 +266,7 @@ std::string extract_rule_names() {
     if (!names.empty()) names += &row == &kRules.back() ? " or " : ", ";
     names += row.name;
     if (row.name == kFirstOption) names += "(LETTERS)";
+    if (row.name == kRegex) names = names.substr(0, names.size() - kRegex.size()) + "{regex: ...}";
   }
   return names;
 }
@@ -261,7 +277,7 @@ bool parse_extract(std::string_view text, ExtractRule* rule) {
   const std::string_view name = text.substr(0, bracket);
   const auto row = std::find_if(kRules.begin(), kRules.end(), [&](const auto& r) { return r.name == name; });
   const bool lettered = bracket != std::string_view::npos;
-  if (row == kRules.end() || lettered != (name == kFirstOption)) return false;
+  if (row == kRules.end() || lettered != (name == kFirstOption) || name == kRegex) return false;
   rule->kind = static_cast<ExtractKind>(row - kRules.begin());
   if (!lettered) return true;
   rule->options = std::string(text.substr(bracket + 1, text.size() - bracket - 2));
@@ -272,6 +288,31 @@ bool parse_extract(std::string_view text, ExtractRule* rule) {
 
 std::string extract_answer(const ExtractRule& rule, std::string_view text) {
   return kRules.at(static_cast<size_t>(rule.kind)).answer(rule, text);
+}
+
+std::string without_thousands(std::string_view text) {
+  const auto digits = [&](size_t at) {
+    size_t count = 0;
+    while (at + count < text.size() && text[at + count] >= '0' && text[at + count] <= '9') ++count;
+    return count;
+  };
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t first = digits(at);
+    if (first == 0) {
+      out += text[at++];
+      continue;
+    }
+    size_t end = at + first;  // of the number: 1 to 3 digits, then groups of three
+    bool grouped = first <= 3 && (at < 2 || text[at - 1] != ',' || digits(at - 2) == 0);
+    while (grouped && end < text.size() && text[end] == ',' && digits(end + 1) == 3) end += 4;
+    if (end < text.size() && text[end] == ',' && digits(end + 1) > 0) grouped = false;  // a list: 1,234,5
+    if (!grouped) end = at + first;
+    for (; at < end; ++at) {
+      if (text[at] != ',') out += text[at];
+    }
+  }
+  return out;
 }
 
 std::string strip(std::string_view text) {

@@ -6,14 +6,30 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "loaders/tasks/regex.h"
 
 namespace eep {
 
-enum class ExtractKind : uint8_t { kNone, kFirstCapital, kFirstOption, kLastNumber, kFirstLine, kSquad };
+enum class ExtractKind : uint8_t {
+  kNone,
+  kFirstCapital,
+  kFirstOption,
+  kLastNumber,
+  kFirstLine,
+  kSquad,
+  kRegex
+};
 
 struct ExtractRule {
   ExtractKind kind = ExtractKind::kNone;  // kNone: the text without surrounding white space
   std::string options;                    // kFirstOption: the letters, ascending
+  Regex regex;                            // kRegex: of a match, the first group that took part, else all
+  bool last = false;                      // kRegex: the last match, else the first
+  std::string fallback;                   // kRegex: the answer where nothing matches
+  bool thousands = false;                 // 70,000 is one number (the paper's code: two)
+  std::vector<Regex> ignore;              // exact_match: removed from answer and reference
 };
 
 // A row of the table of rules.
@@ -32,6 +48,8 @@ bool parse_extract(std::string_view text, ExtractRule* rule);
 // The answer; "" (last_number: "NULL") when there is none.
 std::string extract_answer(const ExtractRule& rule, std::string_view text);
 
+// 1,234,567 -> 1234567; commas that are no separators of thousands stay.
+std::string without_thousands(std::string_view text);
 std::string strip(std::string_view text);       // white space (Unicode) at both ends
 std::string strip_left(std::string_view text);  // at the beginning
 

@@ -12,6 +12,8 @@
 namespace eep {
 namespace {
 
+using Rule = const ExtractRule&;
+
 std::map<std::string, int> tokens_of(std::string_view text) {
   std::map<std::string, int> counts;
   std::istringstream words(official_normalise(text));
@@ -20,7 +22,7 @@ std::map<std::string, int> tokens_of(std::string_view text) {
   return counts;
 }
 
-double f1(const std::string& answer, const std::string& reference) {
+double f1(Rule, const std::string& answer, const std::string& reference) {
   const auto a = tokens_of(answer), b = tokens_of(reference);
   int common = 0, size_a = 0, size_b = 0;
   for (const auto& [word, count] : a) {
@@ -39,25 +41,40 @@ std::optional<double> number(const std::string& text) {
   return value;
 }
 
+// A number as people write it: $70,000. is 70000.
+std::string plain_number(const std::string& text) {
+  std::string plain = without_thousands(strip(text));
+  const size_t sign = !plain.empty() && (plain[0] == '-' || plain[0] == '+') ? 1 : 0;
+  if (plain.size() > sign && plain[sign] == '$') plain.erase(sign, 1);
+  if (plain.size() > sign + 1 && plain.back() == '.') plain.pop_back();
+  return plain;
+}
+
+std::string without(const std::vector<Regex>& ignored, std::string text) {
+  for (const Regex& regex : ignored) text = regex.remove_from(text);
+  return text;
+}
+
 double contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos ? 1 : 0;
 }
-double exact_match(const std::string& answer, const std::string& reference) {
-  return strip(answer) == strip(reference) ? 1 : 0;
+double exact_match(Rule rule, const std::string& answer, const std::string& reference) {
+  return strip(without(rule.ignore, answer)) == strip(without(rule.ignore, reference)) ? 1 : 0;
 }
-double em_contains(const std::string& answer, const std::string& reference) {
+double em_contains(Rule, const std::string& answer, const std::string& reference) {
   const std::string normal = general_normalise(answer);
   return std::max(contains(normal, general_normalise(reference)), contains(normal, reference));
 }
-double squad_contains(const std::string& answer, const std::string& reference) {
+double squad_contains(Rule, const std::string& answer, const std::string& reference) {
   return contains(general_normalise(answer), lower_case(squad_normalise(reference)));
 }
-double number_equal(const std::string& answer, const std::string& reference) {
+double number_equal(Rule rule, const std::string& answer, const std::string& reference) {
   if (answer == reference) return 1;
-  const auto a = number(answer), b = number(reference);
+  const auto a = number(rule.thousands ? plain_number(answer) : answer);
+  const auto b = number(rule.thousands ? plain_number(reference) : reference);
   return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
 }
-double squad_exact(const std::string& answer, const std::string& reference) {
+double squad_exact(Rule, const std::string& answer, const std::string& reference) {
   return official_normalise(answer) == official_normalise(reference) ? 1 : 0;
 }
 
@@ -67,7 +84,10 @@ constexpr std::array kMetrics{
     MetricRow{"acc_norm", "the same, per character of the choice"},
     MetricRow{"exact_match", "the answer equals a reference, white space at the ends apart", exact_match},
     MetricRow{"f1", "best token F1 over the references, as SQuAD's own script", f1, /*binary=*/false},
-    MetricRow{"contains", "a reference is a substring of the answer", contains},
+    MetricRow{"contains", "a reference is a substring of the answer",
+              [](Rule, const std::string& answer, const std::string& reference) {
+                return contains(answer, reference);
+              }},
     MetricRow{"em_contains", "the paper's for DROP and ReCoRD: normalised, substring", em_contains},
     MetricRow{"squad_contains", "the paper's for SQuAD", squad_contains},
     MetricRow{"number_equal", "the paper's for GSM8K: equal text, or numbers within 1e-6", number_equal},
@@ -90,9 +110,9 @@ std::optional<double> exact_verdict(std::string_view text, const std::vector<std
 bool cuts_answer(Metric metric) { return metric == Metric::kEmContains || metric == Metric::kSquadContains; }
 
 // The whole text is the answer.
-std::optional<double> plain_verdict(Metric metric, std::string_view text,
+std::optional<double> plain_verdict(Metric metric, const ExtractRule& rule, std::string_view text,
                                     const std::vector<std::string>& references) {
-  const auto now = [&] { return score_text(metric, {}, text, references); };
+  const auto now = [&] { return score_text(metric, rule, text, references); };
   if (metric == Metric::kExactMatch) return exact_verdict(text, references);
   if (metric == Metric::kContains) return now() == 1 ? std::optional(1.0) : std::nullopt;
   if (cuts_answer(metric) && strip_left(text).find_first_of("\n.,") != std::string::npos) return now();
@@ -133,22 +153,38 @@ std::vector<std::string> metric_names() {
   return names;
 }
 
+bool normalises_to_nothing(Metric metric, const std::string& reference) {
+  switch (metric) {
+    case Metric::kContains:
+      return reference.empty();
+    case Metric::kEmContains:
+      return reference.empty() || general_normalise(reference).empty();
+    case Metric::kSquadContains:
+      return squad_normalise(reference).empty();
+    default:
+      return false;
+  }
+}
+
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,
                   const std::vector<std::string>& references) {
   const MetricRow& row = metric_row(metric);
   if (row.score == nullptr) return 0;
   const std::string answer = extract_answer(rule, text);
   double best = 0;
-  for (const std::string& reference : references) best = std::max(best, row.score(answer, reference));
+  for (const std::string& reference : references) best = std::max(best, row.score(rule, answer, reference));
   return best;
 }
 
 std::optional<double> early_verdict(Metric metric, const ExtractRule& rule, std::string_view text,
                                     const std::vector<std::string>& references) {
   const auto now = [&] { return score_text(metric, rule, text, references); };
+  if (!rule.ignore.empty()) return std::nullopt;  // what is removed may reach back to the start
   switch (rule.kind) {
+    case ExtractKind::kRegex:  // a longer match, or a later one, may still come
+      return std::nullopt;
     case ExtractKind::kNone:
-      return plain_verdict(metric, text, references);
+      return plain_verdict(metric, rule, text, references);
     case ExtractKind::kFirstCapital:  // the first capital letter stays the first
       return extract_answer(rule, text).empty() ? std::nullopt : std::optional(now());
     case ExtractKind::kFirstOption:  // only the rule about the very start cannot be overruled by later text

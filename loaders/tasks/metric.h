@@ -29,7 +29,7 @@ struct MetricRow {
   std::string_view name;
   std::string_view words;
   // Of an extracted answer against one reference; the best over the references counts. Null: of choices.
-  double (*score)(const std::string& answer, const std::string& reference) = nullptr;
+  double (*score)(const ExtractRule& rule, const std::string& answer, const std::string& reference) = nullptr;
   bool binary = true;  // 0 or 1 for every item (paired exact test), else a fraction
 };
 
@@ -40,6 +40,9 @@ std::string metric_name(Metric metric);
 std::vector<std::string> metric_names();
 inline bool is_choice_metric(Metric metric) { return metric_row(metric).score == nullptr; }
 inline bool is_binary(Metric metric) { return metric_row(metric).binary; }
+
+// Whether nothing that the metric compares is left of a reference: it would be found in every output.
+bool normalises_to_nothing(Metric metric, const std::string& reference);
 
 // Score of a generated text, which has been cut at the stop strings.
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,

@@ -45,8 +45,11 @@ Requests::Requests(const Task& task, std::vector<Item> items, const Tokenizer& t
       add_sequence(item, encode_answer(item.prompt, item.references[0]), config.vocab_size, &builder, &entry);
       entry.stop_after = tokens_until_end(entry.continuations[0]);
     } else {
-      for (const std::string& choice : item.choices)
-        add_sequence(item, encode_choice(item.prompt, choice), config.vocab_size, &builder, &entry);
+      for (const std::string& choice : item.choices) {
+        const bool swapped = one_continuation(task_);
+        add_sequence(item, encode_choice(swapped ? choice : item.prompt, swapped ? item.prompt : choice),
+                     config.vocab_size, &builder, &entry);
+      }
     }
     entries_.push_back(std::move(entry));
   }
@@ -147,6 +150,12 @@ bool Requests::is_end(int32_t token) const {
   return std::find(eos_.begin(), eos_.end(), token) != eos_.end();
 }
 
+std::string Requests::truncation_text(const std::string& split) const {
+  if (truncated_ == 0) return {};
+  return "split " + split + ": " + std::to_string(truncated_) + " of " + std::to_string(sequence_count_) +
+         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) + " positions";
+}
+
 std::vector<ItemScore> Requests::judge(std::span<const TokenScore> scores) const {
   std::vector<ItemScore> result;
   for (size_t item = 0; item < items_.size(); ++item) {
@@ -175,8 +184,9 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
   result.right = item.label;
   double best = -INFINITY, largest = -INFINITY;
   for (size_t choice = 0; choice < loglik.size(); ++choice) {
+    const std::string& scored = one_continuation(task_) ? item.prompt : item.choices[choice];
     const double value =
-        task_.metric == Metric::kAccNorm ? loglik[choice] / characters(item.choices[choice]) : loglik[choice];
+        task_.metric == Metric::kAccNorm ? loglik[choice] / characters(scored) : loglik[choice];
     largest = std::max(largest, loglik[choice]);
     if (value > best) {  // the first maximum wins
       best = value;

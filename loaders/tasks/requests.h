@@ -45,6 +45,8 @@ class Requests {
   const std::vector<Item>& items() const { return items_; }
   const Prompts& prompts() const { return prompts_; }
   int64_t truncated() const { return truncated_; }
+  // What is to be said of them; "" where none was cut.
+  std::string truncation_text(const std::string& split) const;
 
   // One candidate's scores of prompts().scores -> one ItemScore an item.
   std::vector<ItemScore> judge(std::span<const TokenScore> scores) const;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -17,8 +18,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kKeys{"name",         "kind",   "data",   "prompt",   "choices",
-                                     "choices_from", "target", "metric", "generate", "protocols"};
+// Keys that a protocol may override.
+const std::vector<std::string> kFields{"kind",
+                                       "data",
+                                       "prompt",
+                                       "prompts",
+                                       "continuation",
+                                       "choices",
+                                       "choices_from",
+                                       "target",
+                                       "labels",
+                                       "metric",
+                                       "generate",
+                                       "ignore",
+                                       "description",
+                                       "num_fewshot",
+                                       "fewshot_split",
+                                       "fewshot_sampler",
+                                       "fewshot_delimiter",
+                                       "target_delimiter"};
+constexpr int64_t kMaxShots = 1000;
 
 std::vector<std::string> strings(const YamlView& view) {
   std::vector<std::string> out;
@@ -27,7 +46,7 @@ std::vector<std::string> strings(const YamlView& view) {
 }
 
 // {field}, {{ and }}.
-void check_placeholders(const YamlView& view) {
+std::string checked_prompt(const YamlView& view) {
   const std::string prompt = view.as_string();
   for (size_t i = 0; i < prompt.size(); ++i) {
     const char c = prompt[i];
@@ -42,6 +61,49 @@ void check_placeholders(const YamlView& view) {
     if (end == i + 1) view.fail("{} names no field (write {{}} for braces)");
     i = end;
   }
+  return prompt;
+}
+
+std::vector<std::string> read_labels(const YamlView& view) {
+  std::vector<std::string> labels = strings(view);
+  if (labels.size() < 2) view.fail("too few labels (expected at least 2)");
+  for (size_t i = 0; i < labels.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (labels[i] == labels[j]) view.fail("the same label twice (" + printable(labels[i]) + ")");
+    }
+  }
+  return labels;
+}
+
+Regex read_regex(const YamlView& view) {
+  try {
+    return Regex(view.as_string());
+  } catch (const RegexError& error) {
+    view.fail(fmt::format("malformed regular expression: {} at character {}", error.what, error.at + 1));
+  }
+}
+
+// {regex: "...", group: first | last, fallback: "..."}
+ExtractRule read_regex_rule(const YamlView& view) {
+  view.only_keys({"regex", "group", "fallback"});
+  ExtractRule rule;
+  rule.kind = ExtractKind::kRegex;
+  rule.regex = read_regex(view.at("regex"));
+  rule.last = view.has("group") && view.at("group").as_choice({"first", "last"}) == "last";
+  if (view.has("fallback")) rule.fallback = view.at("fallback").as_string();
+  return rule;
+}
+
+void read_few_shot(const YamlView& view, Task* task) {
+  FewShot& shots = task->few_shot;
+  if (view.has("description")) shots.description = view.at("description").as_string();
+  if (view.has("num_fewshot"))
+    shots.count = static_cast<int32_t>(view.at("num_fewshot").as_int(0, kMaxShots));
+  if (view.has("fewshot_split")) shots.split = view.at("fewshot_split").as_string();
+  if (view.has("fewshot_sampler"))
+    shots.random = view.at("fewshot_sampler").as_choice({"first_n", "random"}) == "random";
+  if (view.has("fewshot_delimiter")) shots.delimiter = view.at("fewshot_delimiter").as_string();
+  if (view.has("target_delimiter")) task->target_delimiter = view.at("target_delimiter").as_string();
 }
 
 // Reads the keys that are there; called for the file and then for the protocol's overrides.
@@ -56,11 +118,19 @@ void read_fields(const YamlView& view, Task* task) {
     for (const auto& [split, value] : data.value().entries) task->data[split] = data.at(split).as_string();
   }
   if (view.has("prompt")) {
-    task->prompt = view.at("prompt").as_string();
-    check_placeholders(view.at("prompt"));
+    task->prompt = checked_prompt(view.at("prompt"));
   }
+  if (view.has("prompts")) {
+    task->prompts.clear();
+    for (const YamlView& prompt : view.at("prompts").sequence()) {
+      task->prompts.push_back(checked_prompt(prompt));
+    }
+    if (task->prompts.size() < 2) view.at("prompts").fail("too few prompts (expected at least 2)");
+  }
+  if (view.has("continuation")) task->continuation = checked_prompt(view.at("continuation"));
   if (view.has("choices")) task->choices = strings(view.at("choices"));
   if (view.has("choices_from")) task->choices_from = view.at("choices_from").as_string();
+  if (view.has("labels")) task->labels = read_labels(view.at("labels"));
   if (view.has("target")) task->target = view.at("target").as_string();
   if (view.has("metric")) task->metric = *parse_metric(view.at("metric").as_choice(metric_names()));
   if (view.has("generate")) {
@@ -74,10 +144,56 @@ void read_fields(const YamlView& view, Task* task) {
         if (stop.empty()) generate.at("stop").fail("a stop string is empty");
       }
     }
-    if (generate.has("extract") && !parse_extract(generate.at("extract").as_string(), &task->extract)) {
+    if (generate.has("extract") && generate.at("extract").is_map()) {
+      task->extract = read_regex_rule(generate.at("extract"));
+    } else if (generate.has("extract") &&
+               !parse_extract(generate.at("extract").as_string(), &task->extract)) {
       generate.at("extract").fail_expected(extract_rule_names());
     }
   }
+  if (view.has("ignore")) {
+    task->ignore.clear();
+    for (const YamlView& regex : view.at("ignore").sequence()) task->ignore.push_back(read_regex(regex));
+  }
+  read_few_shot(view, task);
+}
+
+// What the fields say together.
+void check_task(const YamlView& view, Task* task) {
+  const auto fail = [&](const char* key, const std::string& what) {
+    view.at(view.has(key) ? key : "name").fail(what);
+  };
+  if (task->data.empty()) fail("data", "no splits");
+  const bool choice = task->kind == TaskKind::kMultipleChoice;
+  if (task->prompts.empty() != task->continuation.empty())
+    fail(task->prompts.empty() ? "continuation" : "prompts", "prompts and continuation belong together");
+  if (!task->prompts.empty() &&
+      (!choice || !task->prompt.empty() || !task->choices.empty() || !task->choices_from.empty())) {
+    fail("prompts", "they stand in place of prompt and choices, in a multiple_choice task");
+  }
+  if (task->prompts.empty() && task->prompt.empty()) view.at("prompt");
+  if (choice) {
+    if (!is_choice_metric(task->metric))
+      fail("metric", "a multiple_choice task is scored by acc or acc_norm");
+    if (task->prompts.empty() && task->choices.empty() == task->choices_from.empty())
+      fail("kind", "exactly one of choices and choices_from is needed");
+  } else if (is_choice_metric(task->metric)) {
+    fail("metric", "acc and acc_norm are for multiple_choice tasks");
+  }
+  if (!task->ignore.empty() && task->metric != Metric::kExactMatch)
+    fail("ignore", "is for the metric exact_match");
+  const size_t count = task->prompts.empty() ? task->choices.size() : task->prompts.size();
+  if (!task->labels.empty() && count > 0 && task->labels.size() != count) {
+    fail("labels", fmt::format("one a choice (expected {}, got {})", count, task->labels.size()));
+  }
+  if (!task->labels.empty() && !choice && task->choices.empty())
+    fail("labels", "labels name choices, and there are none");
+  if (task->few_shot.count > 0 && task->data.count(task->few_shot.split) == 0) {
+    fail("num_fewshot",
+         "fewshot_split is not one of the task's splits (got " + printable(task->few_shot.split) + ")");
+  }
+  task->extract.thousands = task->protocol == "harness";
+  task->extract.ignore = task->ignore;
 }
 
 std::string field_text(const Json& item, const std::string& field, const std::string& where) {
@@ -110,65 +226,126 @@ std::string render(const std::string& prompt, const Json& item, const std::strin
   return out;
 }
 
-int32_t label_of(const Json& target, const std::vector<std::string>& choices, const std::string& field,
-                 const std::string& where) {
-  const int64_t count = static_cast<int64_t>(choices.size());
-  const auto refuse = [&](const std::string& got) {
-    throw Error(ExitCode::kData, where,
-                fmt::format("field {}: no such choice (expected 0..{} or the text of a choice, got {})",
-                            field, count - 1, got));
-  };
-  if (target.is_boolean()) {
-    if (count != 2) refuse(target.dump());
-    return target.get<bool>() ? 1 : 0;
+bool is_numeral(const std::string& text) {
+  const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+') ? 1 : 0;
+  return text.size() > sign && text.find_first_not_of("0123456789", sign) == std::string::npos;
+}
+
+// The choice that means `value` (true, yes), where the two choices mean opposite things; else -1.
+int32_t meaning_of(bool value, const std::vector<std::string>& choices) {
+  if (choices.size() != 2) return -1;
+  const std::string first = lower_case(strip(choices[0])), second = lower_case(strip(choices[1]));
+  for (const auto& [yes, no] : {std::pair{"true", "false"}, {"yes", "no"}}) {
+    if (first == yes && second == no) return value ? 0 : 1;
+    if (first == no && second == yes) return value ? 1 : 0;
   }
-  if (target.is_number_integer()) {
-    const int64_t index = target.get<int64_t>();
-    if (index < 0 || index >= count) refuse(target.dump());
-    return static_cast<int32_t>(index);
-  }
-  if (!target.is_string()) refuse(target.dump());
-  const std::string text = target.get<std::string>();
-  for (int64_t i = 0; i < count; ++i) {
-    if (choices[static_cast<size_t>(i)] == text || strip(choices[static_cast<size_t>(i)]) == strip(text)) {
-      return static_cast<int32_t>(i);
-    }
-  }
-  if (count == 2 && (text == "true" || text == "false")) return text == "true" ? 1 : 0;
-  if (!text.empty() && text.size() < 6 && text.find_first_not_of("0123456789") == std::string::npos &&
-      std::stol(text) < count) {
-    return static_cast<int32_t>(std::stol(text));
-  }
-  refuse("\"" + printable(text) + "\"");
   return -1;
 }
 
-Item make_item(const Task& task, const Json& row, const std::string& where) {
-  if (!row.is_object()) throw Error(ExitCode::kData, where, "not an object");
-  Item item;
-  item.where = where;
-  item.prompt = render(task.prompt, row, where);
-  const auto target = row.find(task.target);
-  if (target == row.end()) throw Error(ExitCode::kData, where, "field " + task.target + " is missing");
-  if (task.kind == TaskKind::kGenerate) {
-    if (target->is_array()) {
-      for (const Json& reference : *target) {
-        if (!reference.is_string() && !reference.is_number())
-          throw Error(ExitCode::kData, where,
-                      "field " + task.target + ": an answer is neither text nor a number");
-        item.references.push_back(reference.is_string() ? reference.get<std::string>() : reference.dump());
-      }
-    } else if (!task.choices.empty() && (target->is_boolean() || target->is_number_integer())) {
-      item.references.push_back(
-          task.choices[static_cast<size_t>(label_of(*target, task.choices, task.target, where))]);
-    } else {
-      item.references.push_back(field_text(row, task.target, where));
+// The choice that an item's target names: by its label, by its text, or by its index, and never by one of
+// them where another says something else.
+int32_t label_of(const Task& task, const Json& target, const std::vector<std::string>& choices,
+                 const std::string& where) {
+  const std::string& field = task.target;
+  const int32_t count = static_cast<int32_t>(choices.size());
+  const std::string text = target.is_string() ? target.get<std::string>() : target.dump();
+  const std::string got = target.is_string() ? "\"" + printable(text) + "\"" : printable(text);
+  const auto refuse = [&](const std::string& what, const std::string& hint = {}) {
+    throw Error(ExitCode::kData, where, fmt::format("field {}: {}", field, what), hint);
+  };
+  const std::string remedy =
+      "say in the task file what target may hold, in the order of the choices: labels: [...]";
+  if (!task.labels.empty()) {
+    const auto found = std::find(task.labels.begin(), task.labels.end(), text);
+    const auto index = found - task.labels.begin();
+    if (found == task.labels.end() || index >= count) {
+      refuse(fmt::format(
+          "no such label (expected one of {}, got {})",
+          fmt::join(task.labels.begin(),
+                    task.labels.begin() + std::min<int64_t>(count, std::ssize(task.labels)), ", "),
+          got));
     }
-    if (item.references.empty())
-      throw Error(ExitCode::kData, where, "field " + task.target + ": no accepted answer");
-    return item;
+    return static_cast<int32_t>(index);
   }
-  item.choices = task.choices;
+  int32_t named = -1, same = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const std::string& choice = choices[static_cast<size_t>(i)];
+    if (strip(choice) != strip(text)) continue;
+    ++same;
+    if (named < 0 || choice == text) named = i;
+  }
+  if (same > 1 && choices[static_cast<size_t>(named)] != text)
+    refuse(fmt::format("ambiguous: {} choices have the text {}", same, got), remedy);
+  if (target.is_boolean() || (target.is_string() && (text == "true" || text == "false"))) {
+    if (named < 0) named = meaning_of(text == "true", choices);
+    if (named < 0) refuse("ambiguous: a boolean that no choice names (got " + got + ")", remedy);
+    return named;
+  }
+  const std::string expected =
+      fmt::format("no such choice (expected 0..{} or the text of a choice, got {})", count - 1, got);
+  if (target.is_number_integer()) {
+    const bool inside = target.is_number_unsigned() && target.get<uint64_t>() < static_cast<uint64_t>(count);
+    const int32_t index = inside ? static_cast<int32_t>(target.get<uint64_t>()) : -1;
+    if (index >= 0 && named >= 0 && named != index) {
+      refuse(fmt::format("ambiguous: {} is the text of choice {} and the index of another", got, named),
+             remedy);
+    }
+    if (index < 0 && named < 0) refuse(expected);
+    return index >= 0 ? index : named;
+  }
+  if (target.is_string() && named >= 0) return named;
+  if (target.is_string() && is_numeral(text))
+    refuse("ambiguous: a numeral in quotes that is not the text of a choice (got " + got + ")", remedy);
+  refuse(expected, target.is_string() && text.size() == 1 ? remedy : "");
+  return -1;
+}
+
+// Two questions are the same if they ask the same of the same choices, in whatever order.
+std::string identity_of(const Item& item) {
+  std::vector<std::string> parts;
+  for (const std::string& choice : item.choices) parts.push_back(strip(choice));
+  std::sort(parts.begin(), parts.end());
+  if (item.choices.empty()) parts = item.references;
+  std::string text = strip(item.prompt);
+  for (const std::string& part : parts) text += '\0' + part;
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+void read_references(const Task& task, const Json& row, const Json& target, Item* item) {
+  const std::string& where = item->where;
+  const bool names_choice = target.is_boolean() || target.is_number_integer() || !task.labels.empty() ||
+                            (target.is_string() && is_numeral(target.get<std::string>()));
+  if (target.is_array()) {
+    for (const Json& reference : target) {
+      if (!reference.is_string() && !reference.is_number())
+        throw Error(ExitCode::kData, where,
+                    "field " + task.target + ": an answer is neither text nor a number");
+      item->references.push_back(reference.is_string() ? reference.get<std::string>() : reference.dump());
+    }
+  } else if (!task.choices.empty() && names_choice) {
+    item->references.push_back(
+        task.choices[static_cast<size_t>(label_of(task, target, task.choices, where))]);
+  } else {
+    item->references.push_back(field_text(row, task.target, where));
+  }
+  if (item->references.empty())
+    throw Error(ExitCode::kData, where, "field " + task.target + ": no accepted answer");
+  if (task.protocol != "harness") return;
+  for (const std::string& reference : item->references) {
+    if (!normalises_to_nothing(task.metric, reference)) continue;
+    throw Error(
+        ExitCode::kData, where,
+        fmt::format("field {}: nothing is left of the answer {} for the metric {}, which every output "
+                    "would meet",
+                    task.target, "\"" + printable(reference) + "\"", metric_name(task.metric)));
+  }
+}
+
+void read_choices(const Task& task, const Json& row, Item* item) {
+  const std::string& where = item->where;
+  item->choices = task.choices;
+  for (const std::string& prompt : task.prompts) item->choices.push_back(render(prompt, row, where));
   if (!task.choices_from.empty()) {
     const auto list = row.find(task.choices_from);
     if (list == row.end()) throw Error(ExitCode::kData, where, "field " + task.choices_from + " is missing");
@@ -176,18 +353,80 @@ Item make_item(const Task& task, const Json& row, const std::string& where) {
     for (const Json& choice : *list) {
       if (!choice.is_string())
         throw Error(ExitCode::kData, where, "field " + task.choices_from + ": a choice is not text");
-      item.choices.push_back(choice.get<std::string>());
+      item->choices.push_back(choice.get<std::string>());
     }
   }
-  if (item.choices.size() < 2) {
+  if (item->choices.size() < 2) {
     throw Error(ExitCode::kData, where,
-                fmt::format("too few choices (expected at least 2, got {})", item.choices.size()));
+                fmt::format("too few choices (expected at least 2, got {})", item->choices.size()));
   }
-  for (const std::string& choice : item.choices) {
-    if (choice.empty()) throw Error(ExitCode::kData, where, "a choice is empty");
+  for (size_t i = 0; i < item->choices.size(); ++i) {
+    if (item->choices[i].empty()) throw Error(ExitCode::kData, where, "a choice is empty");
+    for (size_t j = 0; j < i; ++j) {
+      if (item->choices[i] == item->choices[j]) {
+        throw Error(ExitCode::kData, where,
+                    fmt::format("choices {} and {} are equal: the right one cannot be told (got \"{}\")", j,
+                                i, printable(item->choices[i])));
+      }
+    }
   }
-  item.label = label_of(*target, item.choices, task.target, where);
+}
+
+Item make_item(const Task& task, const Json& row, const std::string& where) {
+  if (!row.is_object()) {
+    throw Error(ExitCode::kData, where,
+                std::string("not an object (expected one JSON object a line (JSON Lines), got ") +
+                    (row.is_array() ? "an array" : row.type_name()) + ")");
+  }
+  Item item;
+  item.where = where;
+  item.prompt = render(one_continuation(task) ? task.continuation : task.prompt, row, where);
+  const auto target = row.find(task.target);
+  if (target == row.end()) throw Error(ExitCode::kData, where, "field " + task.target + " is missing");
+  if (task.kind == TaskKind::kGenerate) {
+    read_references(task, row, *target, &item);
+  } else {
+    read_choices(task, row, &item);
+    item.label = label_of(task, *target, item.choices, where);
+  }
+  item.identity = identity_of(item);
+  if (task.target_delimiter && !one_continuation(task)) {
+    for (std::string& choice : item.choices) choice = *task.target_delimiter + choice;
+  }
   return item;
+}
+
+// An item with its answer, as an example before another.
+std::string solved(const Task& task, const Item& item) {
+  if (one_continuation(task)) return item.choices[static_cast<size_t>(item.label)] + item.prompt;
+  if (task.kind == TaskKind::kMultipleChoice)
+    return item.prompt + item.choices[static_cast<size_t>(item.label)];
+  const std::string& answer = item.references[0];
+  const auto blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  if (task.target_delimiter) return item.prompt + *task.target_delimiter + answer;
+  const bool apart = item.prompt.empty() || answer.empty() || blank(item.prompt.back()) || blank(answer[0]);
+  return item.prompt + (apart ? "" : " ") + answer;
+}
+
+// `count` of the pool for item `index`: the first ones, or drawn by the seed; never the item itself.
+std::vector<size_t> choose_shots(const FewShot& shots, const std::vector<Item>& pool, const Item& item,
+                                 size_t index) {
+  std::vector<size_t> others;
+  for (size_t i = 0; i < pool.size(); ++i) {
+    if (pool[i].where != item.where) others.push_back(i);
+  }
+  const size_t count = static_cast<size_t>(shots.count);
+  if (others.size() < count) {
+    throw Error(ExitCode::kData, item.where,
+                fmt::format("num_fewshot: too few examples in split {} (expected {}, got {})", shots.split,
+                            count, others.size()));
+  }
+  for (size_t i = 0; shots.random && i < count; ++i) {
+    const uint64_t address[] = {index, i};
+    std::swap(others[i], others[i + XXH64(address, sizeof address, shots.seed) % (others.size() - i)]);
+  }
+  others.resize(count);
+  return others;
 }
 
 std::string data_path(const Task& task, const std::string& written) {
@@ -204,18 +443,48 @@ std::string data_path(const Task& task, const std::string& written) {
               "set EEP_DATA to the directory that holds " + written);
 }
 
+// Not one object a line: an array, or objects over several lines.
+[[noreturn]] void refuse_document(const std::string& where, const std::string& what) {
+  throw Error(ExitCode::kData, where, what + " where one JSON object a line is expected (JSON Lines)",
+              "jq -c '.[]' FILE writes an array as lines, jq -c . FILE writes each object on one line");
+}
+
+// The first `limit` items (0: all), each without what stands before it.
+std::vector<Item> read_items(const Task& task, const std::string& split, int64_t limit) {
+  const std::string path = data_file(task, split);
+  const std::string text = read_file(path);
+  std::vector<Item> items;
+  int64_t line = 0;
+  for (size_t begin = 0; begin < text.size() && (limit == 0 || static_cast<int64_t>(items.size()) < limit);) {
+    size_t end = text.find('\n', begin);
+    if (end == std::string::npos) end = text.size();
+    ++line;
+    const std::string_view whole = std::string_view(text).substr(begin, end - begin);
+    const std::string row = strip(whole), where = fmt::format("{}:{}", path, line);
+    begin = end + 1;
+    if (row.empty()) continue;
+    if (items.empty() && row[0] == '[') refuse_document(where, "a JSON array");
+    if (row == "{") refuse_document(where, "a JSON object over several lines");
+    items.push_back(make_item(task, parse_json(whole, path, line, Numbers::kAsWritten), where));
+  }
+  if (items.empty()) throw Error(ExitCode::kData, path, "no items (expected at least 1)");
+  return items;
+}
+
 }  // namespace
 
 Task parse_task(const std::string& text, const std::string& path, const std::string& protocol) {
   const YamlValue root = parse_yaml(text, path, ExitCode::kData);
   const YamlView view(root, "", ExitCode::kData);
-  view.only_keys(kKeys);
+  std::vector<std::string> keys = kFields;
+  keys.insert(keys.end(), {"name", "protocols"});
+  view.only_keys(keys);
   Task task;
   task.file = path;
   task.directory = fs::path(path).parent_path().string();
   task.protocol = protocol;
   task.name = view.at("name").as_string();
-  for (const char* key : {"kind", "data", "prompt", "target", "metric"}) view.at(key);
+  for (const char* key : {"kind", "data", "target", "metric"}) view.at(key);
   read_fields(view, &task);
   bool defined = protocol == "harness";
   if (view.has("protocols")) {
@@ -223,7 +492,7 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
     protocols.only_keys({"harness", "eep"});
     for (const auto& [name, overrides] : protocols.value().entries) {
       const YamlView here = protocols.at(name).as_map();
-      here.only_keys({"kind", "prompt", "choices", "choices_from", "target", "metric", "generate", "data"});
+      here.only_keys(kFields);
       Task other = task;  // every protocol's overrides are checked
       Task& overridden = name == protocol ? task : other;
       if (here.has("choices")) overridden.choices_from.clear();
@@ -237,15 +506,7 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
                 fmt::format("task {} does not say how it is asked under protocol {} (expected {})", task.name,
                             protocol, "protocols." + protocol));
   }
-  if (task.data.empty()) view.at("data").fail("no splits");
-  if (task.kind == TaskKind::kMultipleChoice) {
-    if (!is_choice_metric(task.metric))
-      view.at("metric").fail("a multiple_choice task is scored by acc or acc_norm");
-    if (task.choices.empty() == task.choices_from.empty())
-      view.at("kind").fail("exactly one of choices and choices_from is needed");
-  } else if (is_choice_metric(task.metric)) {
-    view.at("metric").fail("acc and acc_norm are for multiple_choice tasks");
-  }
+  check_task(view, &task);
   return task;
 }
 
@@ -265,20 +526,23 @@ std::string data_file(const Task& task, const std::string& split) {
 }
 
 std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
-  const std::string path = data_file(task, split);
-  const std::string text = read_file(path);
-  std::vector<Item> items;
-  int64_t line = 0;
-  for (size_t begin = 0; begin < text.size() && (limit == 0 || static_cast<int64_t>(items.size()) < limit);) {
-    size_t end = text.find('\n', begin);
-    if (end == std::string::npos) end = text.size();
-    ++line;
-    const std::string_view row(text.data() + begin, end - begin);
-    begin = end + 1;
-    if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    items.push_back(make_item(task, parse_json(row, path, line), fmt::format("{}:{}", path, line)));
+  std::vector<Item> items = read_items(task, split, limit);
+  const FewShot& shots = task.few_shot;
+  if (shots.count == 0 && shots.description.empty()) return items;
+  std::vector<Item> pool;
+  if (shots.count > 0) pool = read_items(task, shots.split, 0);
+  for (size_t i = 0; i < items.size(); ++i) {
+    std::string before = shots.description;
+    if (shots.count > 0) {
+      for (size_t shot : choose_shots(shots, pool, items[i], i))
+        before += solved(task, pool[shot]) + shots.delimiter;
+    }
+    if (one_continuation(task)) {
+      for (std::string& prompt : items[i].choices) prompt = before + prompt;
+    } else {
+      items[i].prompt = before + items[i].prompt;
+    }
   }
-  if (items.empty()) throw Error(ExitCode::kData, path, "no items (expected at least 1)");
   return items;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,17 @@ namespace eep {
 
 enum class TaskKind : uint8_t { kMultipleChoice, kGenerate };
 
+// What stands before every prompt: the description, then solved items of a split, as lm-evaluation-harness
+// writes them.
+struct FewShot {
+  std::string description;
+  int32_t count = 0;              // num_fewshot
+  std::string split;              // fewshot_split
+  bool random = false;            // fewshot_sampler: others for every item, by `seed`; else the first
+  uint64_t seed = 11450;          // of the program
+  std::string delimiter{"\n\n"};  // behind every example
+};
+
 struct Task {
   std::string name;
   std::string file;       // the YAML file
@@ -21,14 +33,24 @@ struct Task {
   TaskKind kind = TaskKind::kMultipleChoice;
   std::map<std::string, std::string> data;  // split -> path as written
   std::string prompt;                       // {field} stands for an item's field, {{ and }} for braces
+  std::vector<std::string>
+      prompts;               // in place of prompt and choices: one a choice, all before `continuation`
+  std::string continuation;  // what follows each of `prompts`, with placeholders
   std::vector<std::string> choices;  // the same for every item; generate: what an index in target means
   std::string choices_from;          // or a field that holds a list
   std::string target;                // field: an index, a text, a boolean or a list of accepted answers
+  std::vector<std::string> labels;   // what target may hold, in the order of the choices
+  FewShot few_shot;
   Metric metric = Metric::kAcc;
   int32_t max_new = 20;
   std::vector<std::string> stop{"\n"};
   ExtractRule extract;
+  std::vector<Regex> ignore;                    // exact_match: removed from answer and reference
+  std::optional<std::string> target_delimiter;  // before every choice and answer; none: as they are written
 };
+
+// `prompts` and `continuation`: Item::choices are the prompts and Item::prompt what follows each of them.
+inline bool one_continuation(const Task& task) { return !task.continuation.empty(); }
 
 struct Item {
   std::string prompt;
@@ -36,6 +58,7 @@ struct Item {
   int32_t label = -1;                   // index of the right choice
   std::vector<std::string> references;  // generate: accepted answers
   std::string where;                    // file:line
+  std::string identity;                 // equal for equal questions, whatever stands before them
 };
 
 // `path` as find_task gives it. The file's own fields are those of the protocol harness; `protocols`
@@ -48,8 +71,9 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
 // have.
 std::string data_file(const Task& task, const std::string& split);
 
-// The first `limit` items of a split (0: all). Throws Error(kData) for a broken line, a missing field or an
-// empty split, kNoInput for a missing file, kUsage for a split that the task does not have.
+// The first `limit` items of a split (0: all), with the description and examples before them. Throws
+// Error(kData) for a broken line, a missing field or an empty split, kNoInput for a missing file, kUsage for
+// a split that the task does not have.
 std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit = 0);
 
 // XXH3-128 of what the items hold: the identity of data in manifests and score files.

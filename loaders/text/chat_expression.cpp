@@ -1,458 +1,98 @@
-// A recursive descent that evaluates while it reads. What must not happen (the branch of a condition that is
-// not taken) is read with alive_ = false; the value before an `if` is read first and forgotten if need be.
 #include "loaders/text/chat_expression.h"
 
 #include <algorithm>
-#include <utility>
+#include <cmath>
+#include <iterator>
+
+#include "loaders/text/chat_functions.h"
 
 namespace eep {
 
 namespace {
 
-constexpr int kMaxDepth = 64;
 constexpr size_t kMaxText = size_t{1} << 24;
+constexpr int64_t kMaxInteger = int64_t{1} << 53;
 
-[[noreturn]] void refuse(const std::string& what) { throw Error(ExitCode::kData, "chat template", what); }
-
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-std::string strip(const std::string& text, bool left, bool right) {
-  const char* blanks = " \t\r\n\f\v";
-  const size_t begin = left ? text.find_first_not_of(blanks) : 0;
-  if (begin == std::string::npos) return {};
-  const size_t end = right ? text.find_last_not_of(blanks) + 1 : text.size();
-  return end > begin ? text.substr(begin, end - begin) : std::string();
+ChatValue integer(int64_t value) {
+  if (value > kMaxInteger || value < -kMaxInteger) refuse_chat("number too large");
+  return value;
 }
 
-class Evaluator {
- public:
-  Evaluator(std::string_view text, const ChatScopes& scopes, ChatBudget& budget)
-      : text_(text), scopes_(scopes), budget_(budget) {}
+ChatValue real(double value) {
+  if (!std::isfinite(value)) refuse_chat("number too large");
+  return value;
+}
 
-  Json whole() {
-    Json value = conditional();
-    blanks();
-    if (at_ != text_.size()) refuse("not understood: " + printable(text_.substr(at_)));
-    if (!pending_.empty()) refuse(pending_);
-    return value;
-  }
+// Python's // and %: towards minus infinity.
+ChatValue divided(const std::string& sign, const ChatValue& a, const ChatValue& b) {
+  if (b.number() == 0) refuse_chat("division by zero");
+  if (sign == "/") return real(a.number() / b.number());
+  if (!a.is_integer() || !b.is_integer()) refuse_chat(sign + " of numbers that are not whole");
+  const int64_t rest = a.integer % b.integer;
+  const bool off = rest != 0 && (rest < 0) != (b.integer < 0);
+  if (sign == "%") return off ? rest + b.integer : rest;
+  return a.integer / b.integer - (off ? 1 : 0);
+}
 
- private:
-  void raise(const std::string& what) {
-    if (alive_ && pending_.empty()) pending_ = what;
+ChatValue arithmetic(const std::string& sign, const ChatValue& a, const ChatValue& b) {
+  if (sign == "/" || sign == "//" || sign == "%") return divided(sign, a, b);
+  if (sign == "**") {
+    if (!a.is_integer() || !b.is_integer() || b.integer < 0 || b.integer > 64)
+      refuse_chat("a power of these numbers");
+    ChatValue power(int64_t{1});
+    for (int64_t i = 0; i < b.integer; ++i) power = arithmetic("*", power, a);
+    return power;
   }
-  void blanks() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != std::string_view::npos)
-      ++at_;
+  if (!a.is_integer() || !b.is_integer()) {
+    const double x = a.number(), y = b.number();
+    return real(sign == "+" ? x + y : sign == "-" ? x - y : x * y);
   }
-  bool accept(std::string_view sign) {
-    blanks();
-    if (text_.substr(at_, sign.size()) != sign) return false;
-    at_ += sign.size();
-    return true;
+  if (sign == "*") {
+    if (std::abs(static_cast<double>(a.integer) * static_cast<double>(b.integer)) > 9e15)
+      refuse_chat("number too large");
+    return integer(a.integer * b.integer);
   }
-  void expect(std::string_view sign) {
-    if (!accept(sign)) refuse("expected " + std::string(sign) + " at " + printable(text_.substr(at_)));
-  }
-  std::string_view peek_name() {
-    blanks();
-    size_t end = at_;
-    while (end < text_.size() && (is_name_start(text_[end]) || (end > at_ && is_digit(text_[end])))) ++end;
-    return text_.substr(at_, end - at_);
-  }
-  bool accept_name(std::string_view name) {
-    if (peek_name() != name) return false;
-    at_ += name.size();
-    return true;
-  }
-  std::string name() {
-    const std::string_view found = peek_name();
-    if (found.empty()) refuse("expected a name at " + printable(text_.substr(at_)));
-    at_ += found.size();
-    return std::string(found);
-  }
+  return integer(sign == "+" ? a.integer + b.integer : a.integer - b.integer);
+}
 
-  Json conditional() {
-    if (++depth_ > kMaxDepth) refuse("expressions nested too deep");
-    budget_.take(1);
-    const std::string before = pending_;
-    Json value = alternatives();
-    if (accept_name("if")) {
-      const std::string after = std::exchange(pending_, before);
-      const bool truth = chat_truth(alternatives());
-      if (truth && pending_.empty()) pending_ = after;
-      Json other;
-      if (accept_name("else")) {
-        const bool alive = std::exchange(alive_, alive_ && !truth);
-        other = conditional();
-        alive_ = alive;
-      }
-      if (!truth) value = std::move(other);
-    }
-    --depth_;
-    return value;
-  }
+// Names that Python's texts, lists, mappings and numbers have of their own, besides those that chat_functions
+// calls: a member of that name is a method, which is no value here.
+bool is_method(const ChatValue& value, const std::string& name) {
+  static const std::vector<std::string> kMap{"clear",  "copy", "fromkeys", "get",        "items",  "keys",
+                                             "pop",    "popitem", "setdefault", "update", "values"};
+  static const std::vector<std::string> kList{"append", "clear", "copy",    "count", "extend", "index",
+                                              "insert", "pop",   "reverse", "remove", "sort",  "start",
+                                              "stop",   "step"};
+  static const std::vector<std::string> kText{
+      "capitalize", "casefold",     "center",     "count",        "encode",    "endswith",   "expandtabs",
+      "find",       "format",       "format_map", "index",        "isalnum",   "isalpha",    "isascii",
+      "isdecimal",  "isdigit",      "isidentifier", "islower",    "isnumeric", "isprintable", "isspace",
+      "istitle",    "isupper",      "join",       "ljust",        "lower",     "lstrip",     "maketrans",
+      "partition",  "removeprefix", "removesuffix", "replace",    "rfind",     "rindex",     "rjust",
+      "rpartition", "rsplit",       "rstrip",     "split",        "splitlines", "startswith", "strip",
+      "swapcase",   "title",        "translate",  "upper",        "zfill"};
+  static const std::vector<std::string> kNumber{"as_integer_ratio", "bit_count", "bit_length", "conjugate",
+                                                "denominator",      "from_bytes", "fromhex", "hex", "imag",
+                                                "is_integer",       "numerator", "real",       "to_bytes"};
+  if (name.starts_with("__")) return true;
+  const std::vector<std::string>& names = value.is_map()    ? kMap
+                                          : value.is_text() ? kText
+                                          : value.items     ? kList
+                                                            : kNumber;
+  return (value.is_map() || value.is_text() || value.items || value.is_number()) &&
+         std::find(names.begin(), names.end(), name) != names.end();
+}
 
-  Json alternatives() {
-    Json value = conjunction();
-    while (accept_name("or")) {
-      const bool truth = chat_truth(value);
-      const bool alive = std::exchange(alive_, alive_ && !truth);
-      Json other = conjunction();
-      alive_ = alive;
-      if (!truth) value = std::move(other);
-    }
-    return value;
-  }
-
-  Json conjunction() {
-    Json value = negation();
-    while (accept_name("and")) {
-      const bool truth = chat_truth(value);
-      const bool alive = std::exchange(alive_, alive_ && truth);
-      Json other = negation();
-      alive_ = alive;
-      if (truth) value = std::move(other);
-    }
-    return value;
-  }
-
-  Json negation() {
-    if (!accept_name("not")) return comparison();
-    if (++depth_ > kMaxDepth) refuse("expressions nested too deep");
-    Json value = !chat_truth(negation());
-    --depth_;
-    return value;
-  }
-
-  Json comparison() {
-    Json left = sum();
-    for (;;) {
-      budget_.take(1);
-      if (accept("==")) {
-        left = left == sum();
-      } else if (accept("!=")) {
-        left = left != sum();
-      } else if (accept("<=")) {
-        left = number(left) <= number(sum());
-      } else if (accept(">=")) {
-        left = number(left) >= number(sum());
-      } else if (accept("<")) {
-        left = number(left) < number(sum());
-      } else if (accept(">")) {
-        left = number(left) > number(sum());
-      } else if (accept_name("in")) {
-        left = contains(sum(), left);
-      } else if (accept_name("is")) {
-        const bool inverse = accept_name("not");
-        left = test(left, name()) != inverse;
-      } else if (peek_name() == "not") {
-        accept_name("not");
-        if (!accept_name("in")) refuse("expected in after not");
-        left = !contains(sum(), left);
-      } else {
-        return left;
-      }
-    }
-  }
-
-  static int64_t number(const Json& value) {
-    if (value.is_boolean()) return value.get<bool>();
-    if (!value.is_number_integer()) return 0;  // undefined, in a branch that is not taken
-    return value.get<int64_t>();
-  }
-  static bool contains(const Json& whole, const Json& part) {
-    if (whole.is_string()) {
-      return part.is_string() &&
-             whole.get_ref<const std::string&>().find(part.get<std::string>()) != std::string::npos;
-    }
-    if (whole.is_object()) return part.is_string() && whole.contains(part.get<std::string>());
-    return whole.is_array() && std::find(whole.begin(), whole.end(), part) != whole.end();
-  }
-  static bool test(const Json& value, const std::string& name) {
-    if (name == "defined") return !value.is_null();
-    if (name == "none" || name == "undefined") return value.is_null();
-    if (name == "string") return value.is_string();
-    if (name == "mapping") return value.is_object();
-    if (name == "iterable" || name == "sequence") return value.is_array() || value.is_string();
-    if (name == "true") return value == true;
-    if (name == "false") return value == false;
-    refuse("test not known: is " + name);
-  }
-
-  Json sum() {
-    Json value = product();
-    for (;;) {
-      if (accept("+")) {
-        const Json other = product();
-        if (value.is_number() && other.is_number()) {
-          value = bounded(number(value) + number(other));
-        } else if (value.is_array() && other.is_array()) {
-          for (const Json& item : other) value.push_back(item);
-        } else {
-          value = joined(value, other);
-        }
-      } else if (accept("~")) {
-        value = joined(value, product());
-      } else if (accept("-")) {
-        value = bounded(number(value) - number(product()));
-      } else {
-        return value;
-      }
-    }
-  }
-  // Numbers stay below 2^31, so that no step overflows.
-  static int64_t bounded(int64_t value) {
-    if (value > INT32_MAX || value < -INT32_MAX) refuse("number too large");
-    return value;
-  }
-  Json joined(const Json& a, const Json& b) {
-    std::string text = chat_text(a) + chat_text(b);
-    if (text.size() > kMaxText) refuse("text too long");
-    budget_.take(static_cast<int64_t>(text.size() / 64));
-    return text;
-  }
-
-  Json product() {
-    Json value = unary();
-    for (;;) {
-      const bool percent = accept("%");
-      if (percent || accept("//")) {
-        const int64_t divisor = number(unary());
-        if (divisor == 0) {
-          raise("division by zero");
-          continue;
-        }
-        // Python's: towards minus infinity.
-        const int64_t whole = number(value), rest = ((whole % divisor) + divisor) % divisor;
-        value = percent ? rest : (whole - rest) / divisor;
-      } else if (accept("*")) {
-        value = bounded(number(value) * number(unary()));
-      } else {
-        return value;
-      }
-    }
-  }
-
-  Json unary() {
-    if (!accept("-")) return postfix();
-    return -number(postfix());
-  }
-
-  Json postfix() {
-    Json value = primary();
-    for (;;) {
-      if (accept(".")) {
-        const std::string member = name();
-        value = accept("(") ? method(value, member) : member_of(value, member);
-      } else if (accept("[")) {
-        value = element(value);
-      } else if (accept("|")) {
-        value = filter(value, name());
-      } else {
-        return value;
-      }
-    }
-  }
-
-  static Json member_of(const Json& value, const std::string& member) {
-    return value.is_object() && value.contains(member) ? value.at(member) : Json();
-  }
-
-  Json element(const Json& value) {
-    Json first, second;
-    bool slice = accept(":");
-    if (!slice) first = conditional();
-    if (slice || accept(":")) {
-      slice = true;
-      if (accept(":")) {  // [::-1]
-        if (!accept("-1")) refuse("steps of slices not known (expected [::-1])");
-        expect("]");
-        Json reversed = value;
-        if (value.is_array()) std::reverse(reversed.begin(), reversed.end());
-        return reversed;
-      }
-      if (!accept("]")) {
-        second = conditional();
-        expect("]");
-      }
-    } else {
-      expect("]");
-    }
-    if (!slice && first.is_string()) return member_of(value, first.get<std::string>());
-    if (!value.is_array() && !value.is_string()) return {};
-    const std::string text = value.is_string() ? value.get<std::string>() : std::string();
-    const int64_t size = static_cast<int64_t>(value.is_string() ? text.size() : value.size());
-    const auto place = [&](const Json& index, int64_t fallback) {
-      if (index.is_null()) return fallback;
-      const int64_t at = number(index);
-      return std::clamp<int64_t>(at < 0 ? at + size : at, 0, size);
-    };
-    if (!slice) {
-      const int64_t asked = number(first), index = asked < 0 ? asked + size : asked;
-      if (!value.is_array() || index < 0 || index >= size) return {};
-      return value[static_cast<size_t>(index)];
-    }
-    const int64_t begin = place(first, 0), end = std::max(place(second, size), begin);
-    if (value.is_string()) return text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-    Json part = Json::array();
-    for (int64_t i = begin; i < end; ++i) part.push_back(value[static_cast<size_t>(i)]);
-    return part;
-  }
-
-  std::vector<Json> arguments() {
-    std::vector<Json> values;
-    if (accept(")")) return values;
-    do {
-      values.push_back(conditional());
-    } while (accept(","));
-    expect(")");
-    return values;
-  }
-
-  Json method(const Json& value, const std::string& member) {
-    const std::vector<Json> given = arguments();
-    const std::string text = value.is_string() ? value.get<std::string>() : std::string();
-    const std::string argument = !given.empty() && given[0].is_string() ? given[0].get<std::string>() : "";
-    if (given.empty() && member == "strip") return strip(text, true, true);
-    if (given.empty() && member == "lstrip") return strip(text, true, false);
-    if (given.empty() && member == "rstrip") return strip(text, false, true);
-    if (given.size() == 1 && member == "startswith") return text.rfind(argument, 0) == 0;
-    if (given.size() == 1 && member == "endswith") return text.ends_with(argument);
-    if (given.size() == 1 && member == "split" && !argument.empty()) {
-      Json parts = Json::array();
-      size_t begin = 0;
-      for (size_t end; (end = text.find(argument, begin)) != std::string::npos;
-           begin = end + argument.size()) {
-        parts.push_back(text.substr(begin, end - begin));
-      }
-      parts.push_back(text.substr(begin));
-      return parts;
-    }
-    refuse("method not known: " + member);
-  }
-
-  Json filter(const Json& value, const std::string& name) {
-    const std::vector<Json> given = accept("(") ? arguments() : std::vector<Json>();
-    if (name == "trim") return strip(chat_text(value), true, true);
-    if (name == "length" || name == "count")
-      return value.is_string() ? value.get<std::string>().size() : value.size();
-    if (name == "tojson") return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (name == "first") return value.is_array() && !value.empty() ? value.front() : Json();
-    if (name == "last") return value.is_array() && !value.empty() ? value.back() : Json();
-    if (name == "default") return value.is_null() && !given.empty() ? given[0] : value;
-    if (name == "upper" || name == "lower") {
-      std::string text = chat_text(value);
-      for (char& c : text) {
-        if (name == "upper" && c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
-        if (name == "lower" && c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-      }
-      return text;
-    }
-    if (name == "join" && value.is_array()) {
-      std::string text;
-      for (const Json& item : value) {
-        if (!text.empty() && !given.empty()) text += chat_text(given[0]);
-        text += chat_text(item);
-      }
-      return text;
-    }
-    refuse("filter not known: " + name);
-  }
-
-  Json text_literal(char quote) {
-    std::string text;
-    for (++at_; at_ < text_.size() && text_[at_] != quote; ++at_) {
-      if (text_[at_] != '\\' || at_ + 1 == text_.size()) {
-        text += text_[at_];
-        continue;
-      }
-      const char escaped = text_[++at_];
-      text += escaped == 'n' ? '\n' : escaped == 't' ? '\t' : escaped == 'r' ? '\r' : escaped;
-    }
-    if (at_ == text_.size()) refuse("a text without its closing quote");
-    ++at_;
-    return text;
-  }
-
-  Json call(const std::string& function) {
-    if (function == "namespace") {
-      Json object = Json::object();
-      if (accept(")")) return object;
-      do {
-        const std::string member = name();
-        expect("=");
-        object[member] = conditional();
-      } while (accept(","));
-      expect(")");
-      return object;
-    }
-    const std::vector<Json> given = arguments();
-    if (function == "raise_exception") {
-      raise(given.empty() ? "refuses these messages" : printable(chat_text(given[0])));
-      return {};
-    }
-    if (function == "range" && given.size() == 1) {
-      Json list = Json::array();
-      const int64_t count = number(given[0]);
-      budget_.take(std::max<int64_t>(count, 0));
-      for (int64_t i = 0; i < count; ++i) list.push_back(i);
-      return list;
-    }
-    refuse("function not known: " + function);
-  }
-
-  Json primary() {
-    budget_.take(1);
-    blanks();
-    const char next = at_ < text_.size() ? text_[at_] : '\0';
-    if (next == '\'' || next == '"') return text_literal(next);
-    if (is_digit(next)) {
-      int64_t value = 0;
-      for (; at_ < text_.size() && is_digit(text_[at_]); ++at_) {
-        value = value * 10 + (text_[at_] - '0');
-        if (value > INT32_MAX) refuse("number too large");
-      }
-      return value;
-    }
-    if (accept("(")) {
-      Json value = conditional();
-      expect(")");
-      return value;
-    }
-    if (accept("[")) {
-      Json list = Json::array();
-      if (accept("]")) return list;
-      do {
-        list.push_back(conditional());
-      } while (accept(","));
-      expect("]");
-      return list;
-    }
-    const std::string word = name();
-    if (word == "true" || word == "True") return true;
-    if (word == "false" || word == "False") return false;
-    if (word == "none" || word == "None") return {};
-    if (accept("(")) return call(word);
-    const Json* variable = scopes_.find(word);
-    if (variable == nullptr) return {};
-    budget_.take(static_cast<int64_t>(variable->size()));
-    return *variable;
-  }
-
-  std::string_view text_;
-  const ChatScopes& scopes_;
-  ChatBudget& budget_;
-  size_t at_ = 0;
-  int depth_ = 0;
-  bool alive_ = true;
-  std::string pending_;  // what was raised: counts unless its value turns out not to be wanted
-};
+// A bound of a slice: false where there is none.
+bool bound(const ChatValue& value, int64_t* number) {
+  if (value.is_none()) return false;
+  *number = value.integer;
+  return true;
+}
 
 }  // namespace
 
-const Json* ChatScopes::find(const std::string& name) const {
+const ChatValue* ChatScopes::find(const std::string& name) const {
   for (size_t i = scopes_.size(); i-- > 0;) {
     const auto found = scopes_[i].find(name);
     if (found != scopes_[i].end()) return &found->second;
@@ -460,32 +100,245 @@ const Json* ChatScopes::find(const std::string& name) const {
   return nullptr;
 }
 
-void ChatScopes::set_member(const std::string& name, const std::string& member, Json value) {
-  for (size_t i = scopes_.size(); i-- > 0;) {
-    const auto found = scopes_[i].find(name);
-    if (found == scopes_[i].end() || !found->second.is_object()) continue;
-    found->second[member] = std::move(value);
-    return;
+std::vector<std::map<std::string, ChatValue>> ChatScopes::enter() {
+  std::vector<std::map<std::string, ChatValue>> others(std::make_move_iterator(scopes_.begin() + 1),
+                                                       std::make_move_iterator(scopes_.end()));
+  scopes_.resize(1);
+  scopes_.emplace_back();
+  return others;
+}
+
+void ChatScopes::leave(std::vector<std::map<std::string, ChatValue>> others) {
+  scopes_.resize(1);
+  scopes_.insert(scopes_.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+}
+
+ChatValue ChatEvaluator::text(std::string value) {
+  if (value.size() > kMaxText) refuse_chat("text too long");
+  budget_.take(static_cast<int64_t>(value.size() / 64));
+  return value;
+}
+
+ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
+  budget_.take(1);
+  const auto part = [&](size_t i) { return evaluate(node.parts[i]); };
+  switch (node.op) {
+    case ChatOp::kConstant: return node.value;
+    case ChatOp::kName: {
+      if (const ChatValue* variable = scopes_.find(node.text)) return *variable;
+      for (const char* own : {"caller", "varargs", "kwargs", "self", "super"}) {
+        if (node.text == own) refuse_chat("name not known: " + node.text);
+      }
+      return is_chat_function(node.text) ? ChatValue::function(node.text) : ChatValue();
+    }
+    case ChatOp::kList:
+    case ChatOp::kTuple: {
+      std::vector<ChatValue> values;
+      for (const ChatNode& item : node.parts) values.push_back(evaluate(item));
+      return ChatValue::sequence(node.op == ChatOp::kList ? ChatKind::kList : ChatKind::kTuple,
+                                 std::move(values));
+    }
+    case ChatOp::kMap: {
+      ChatValue map = ChatValue::object(ChatKind::kMap);
+      for (size_t i = 0; i + 1 < node.parts.size(); i += 2) {
+        const ChatValue key = part(i);
+        if (!key.is_text()) refuse_chat("a mapping with keys that are no texts");
+        map.set(key.text, part(i + 1));
+        budget_.take(static_cast<int64_t>(i));
+      }
+      return map;
+    }
+    case ChatOp::kMember: return member(part(0), node.text);
+    case ChatOp::kElement: return element(part(0), part(1));
+    case ChatOp::kSlice: return slice(node);
+    case ChatOp::kCall: return call(node);
+    case ChatOp::kFilter: {
+      const ChatValue value = part(0);
+      return filter(node.text, value, arguments(node));
+    }
+    case ChatOp::kTest: {
+      const ChatValue value = part(0);
+      const ChatArguments given = arguments(node);
+      if (!given.named.empty()) refuse_chat("a test with named arguments");
+      return test(node.text, value, given.values);
+    }
+    case ChatOp::kNot: return !chat_truth(part(0));
+    case ChatOp::kNegate:
+    case ChatOp::kPlus: {
+      const ChatValue value = part(0);
+      if (!value.is_number()) refuse_chat("a sign before something that is no number");
+      return arithmetic(node.op == ChatOp::kPlus ? "+" : "-", ChatValue(int64_t{0}), value);
+    }
+    case ChatOp::kBinary: {
+      const ChatValue left = part(0);
+      return binary(node.text, left, part(1));
+    }
+    case ChatOp::kCompare: return compare(node);
+    case ChatOp::kAnd: {
+      ChatValue left = part(0);
+      return chat_truth(left) ? part(1) : left;
+    }
+    case ChatOp::kOr: {
+      ChatValue left = part(0);
+      return chat_truth(left) ? left : part(1);
+    }
+    case ChatOp::kCondition: return chat_truth(part(1)) ? part(0) : part(2);
   }
-  refuse("no namespace " + name);
+  return {};
 }
 
-Json evaluate_chat_expression(std::string_view text, const ChatScopes& scopes, ChatBudget& budget) {
-  return Evaluator(text, scopes, budget).whole();
+ChatValue ChatEvaluator::binary(const std::string& sign, const ChatValue& a, const ChatValue& b) {
+  if (sign == "~") return text(chat_text(a) + chat_text(b));
+  if (a.is_number() && b.is_number()) return arithmetic(sign, a, b);
+  if (sign == "+" && a.is_text() && b.is_text()) return text(a.text + b.text);
+  if (sign == "+" && a.kind == b.kind && (a.kind == ChatKind::kList || a.kind == ChatKind::kTuple)) {
+    std::vector<ChatValue> values = a.values();
+    values.insert(values.end(), b.values().begin(), b.values().end());
+    budget_.take(static_cast<int64_t>(values.size()));
+    return ChatValue::sequence(a.kind, std::move(values));
+  }
+  if (sign == "*" && (a.is_text() || b.is_text()) && (a.is_integer() || b.is_integer())) {
+    const std::string& repeated = a.is_text() ? a.text : b.text;
+    const int64_t count = std::max<int64_t>(0, a.is_text() ? b.integer : a.integer);
+    if (!repeated.empty() && count > static_cast<int64_t>(kMaxText / repeated.size()))
+      refuse_chat("text too long");
+    std::string whole;
+    for (int64_t i = 0; i < count && !repeated.empty(); ++i) whole += repeated;
+    return text(std::move(whole));
+  }
+  refuse_chat(sign + " of values that it does not fit (~ joins texts)");
 }
 
-bool chat_truth(const Json& value) {
-  if (value.is_boolean()) return value.get<bool>();
-  if (value.is_number()) return value.get<double>() != 0;
-  if (value.is_string()) return !value.get_ref<const std::string&>().empty();
-  return !value.empty();
+ChatValue ChatEvaluator::compare(const ChatNode& node) {
+  ChatValue left = evaluate(node.parts[0]);
+  for (size_t i = 0; i < node.names.size(); ++i) {
+    const std::string& sign = node.names[i];
+    ChatValue right = evaluate(node.parts[i + 1]);
+    bool holds = false;
+    if (sign == "in" || sign == "not in") {
+      holds = contains(right, left) == (sign == "in");
+    } else if (sign == "==" || sign == "!=") {
+      holds = chat_equal(left, right) == (sign == "==");
+    } else {
+      const int order = chat_compare(left, right);
+      holds = sign == "<" ? order < 0 : sign == "<=" ? order <= 0 : sign == ">" ? order > 0 : order >= 0;
+    }
+    if (!holds) return false;
+    left = std::move(right);
+  }
+  return true;
 }
 
-std::string chat_text(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_null()) return {};
-  if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+bool ChatEvaluator::contains(const ChatValue& whole, const ChatValue& part) {
+  if (whole.is_text()) {
+    if (!part.is_text()) refuse_chat("in: something that is no text in a text");
+    return whole.text.find(part.text) != std::string::npos;
+  }
+  if (whole.is_map()) {
+    if (part.items || part.is_map()) refuse_chat("in: a list or a mapping in a mapping");
+    return part.is_text() && whole.find(part.text) != nullptr;
+  }
+  if (whole.is_undefined()) return false;
+  if (!whole.items) refuse_chat("in: neither a text nor a list nor a mapping");
+  std::vector<ChatValue> storage;
+  const std::vector<ChatValue>& values = iterate_chat(whole, &storage);
+  return std::any_of(values.begin(), values.end(), [&](const ChatValue& item) { return chat_equal(item, part); });
+}
+
+ChatValue ChatEvaluator::member(const ChatValue& value, const std::string& name) {
+  if (value.is_undefined()) refuse_chat("a member of an undefined value: " + name);
+  if (value.kind == ChatKind::kLoop && (name == "cycle" || name == "changed"))
+    refuse_chat("not understood: loop." + name);
+  if (is_method(value, name)) refuse_chat("a method as a value: " + name);
+  if (value.kind == ChatKind::kMacro || value.kind == ChatKind::kFunction)
+    refuse_chat("a member of a function: " + name);
+  const ChatValue* found = value.find(name);
+  return found == nullptr ? ChatValue() : *found;
+}
+
+ChatValue ChatEvaluator::element(const ChatValue& value, const ChatValue& index) {
+  if (value.is_undefined()) refuse_chat("an element of an undefined value");
+  if (index.is_text()) {
+    const ChatValue* found = value.is_map() ? value.find(index.text) : nullptr;
+    return found != nullptr ? *found : member(value, index.text);
+  }
+  const bool indexed = value.is_text() || value.kind == ChatKind::kList || value.kind == ChatKind::kTuple ||
+                       value.kind == ChatKind::kRange;
+  if (!indexed || !index.is_integer()) return {};
+  std::vector<ChatValue> storage;
+  const std::vector<ChatValue>& values = iterate_chat(value, &storage);
+  const int64_t size = std::ssize(values);
+  const int64_t place = index.integer < 0 ? index.integer + size : index.integer;
+  return place < 0 || place >= size ? ChatValue() : values[static_cast<size_t>(place)];
+}
+
+// Python's: bounds outside are cut, a step may go backwards.
+ChatValue ChatEvaluator::slice(const ChatNode& node) {
+  const ChatValue value = evaluate(node.parts[0]);
+  ChatValue bounds[3];
+  for (size_t i = 0; i < 3; ++i) bounds[i] = evaluate(node.parts[i + 1]);
+  if (value.is_undefined()) refuse_chat("a slice of an undefined value");
+  const bool sliced = value.is_text() || value.kind == ChatKind::kList || value.kind == ChatKind::kTuple ||
+                      value.kind == ChatKind::kRange;
+  const bool whole = std::all_of(std::begin(bounds), std::end(bounds),
+                                 [](const ChatValue& bound) { return bound.is_none() || bound.is_integer(); });
+  if (!sliced || !whole) return {};
+  std::vector<ChatValue> storage;
+  const std::vector<ChatValue>& values = iterate_chat(value, &storage);
+  const int64_t size = std::ssize(values);
+  budget_.take(size / 8);
+  int64_t step = 1, begin = 0, end = 0;
+  bound(bounds[2], &step);
+  if (step == 0) refuse_chat("a slice of step zero");
+  const auto cut = [&](int64_t at) {
+    if (at < 0) at += size;
+    return step > 0 ? std::clamp<int64_t>(at, 0, size) : std::clamp<int64_t>(at, -1, size - 1);
+  };
+  begin = bound(bounds[0], &begin) ? cut(begin) : step > 0 ? 0 : size - 1;
+  end = bound(bounds[1], &end) ? cut(end) : step > 0 ? size : -1;
+  step = std::clamp(step, -size - 1, size + 1);
+  std::vector<ChatValue> kept;
+  std::string kept_text;
+  for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
+    if (value.is_text()) {
+      kept_text += values[static_cast<size_t>(i)].text;
+    } else {
+      kept.push_back(values[static_cast<size_t>(i)]);
+    }
+  }
+  if (value.is_text()) return kept_text;
+  return ChatValue::sequence(value.kind, std::move(kept));
+}
+
+ChatArguments ChatEvaluator::arguments(const ChatNode& node) {
+  ChatArguments given;
+  const size_t positional = node.parts.size() - node.names.size();
+  for (size_t i = 1; i < node.parts.size(); ++i) {
+    ChatValue value = evaluate(node.parts[i]);
+    if (i < positional) {
+      given.values.push_back(std::move(value));
+    } else {
+      given.named.emplace_back(node.names[i - positional], std::move(value));
+    }
+  }
+  return given;
+}
+
+ChatValue ChatEvaluator::call(const ChatNode& node) {
+  const ChatNode& callee = node.parts[0];
+  if (callee.op == ChatOp::kMember) {
+    const ChatValue value = evaluate(callee.parts[0]);
+    if (value.is_undefined()) refuse_chat("a member of an undefined value: " + callee.text);
+    const bool own = value.kind == ChatKind::kLoop || value.is_text() || value.is_map() || value.items;
+    if (own) return call_chat_method(*this, value, callee.text, arguments(node));
+    refuse_chat("method not known: " + callee.text);
+  }
+  const ChatValue function = evaluate(callee);
+  const ChatArguments given = arguments(node);
+  if (function.kind == ChatKind::kMacro) return call_macro(function, given);
+  if (function.kind == ChatKind::kFunction) return call_chat_function(*this, function.text, given);
+  refuse_chat(callee.op == ChatOp::kName ? "function not known: " + callee.text
+                                         : "a call of something that is no function");
 }
 
 }  // namespace eep

@@ -1,47 +1,69 @@
-// Expressions of chat templates: the part of Jinja that templates of released models use. Literals, names,
-// members, indices and slices, + - ~ * // %, comparisons, in, is (not) defined / none / string / mapping,
-// and, or, not, x if y else z, lists; filters trim, length, join, tojson, first, last, upper, lower, default;
-// methods strip, lstrip, rstrip, startswith, endswith, split; raise_exception, namespace, range. Anything
-// else is refused by its name.
+// Expressions of chat templates: the value of a tree of chat_syntax.h, as Jinja in the environment of
+// transformers gives it, or a refusal: of what Jinja refuses (a member of an undefined value, a sum of a text
+// and a number) and of what is not implemented.
 #pragma once
 
-#include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "loaders/formats/json.h"
+#include "loaders/text/chat_syntax.h"
+#include "loaders/text/chat_value.h"
 
 namespace eep {
 
-// Variables, innermost scope last. A name that is not there is null.
+// Variables, innermost scope last. A name that is not there is undefined.
 class ChatScopes {
  public:
   ChatScopes() : scopes_(1) {}
-  const Json* find(const std::string& name) const;
-  void set(const std::string& name, Json value) { scopes_.back()[name] = std::move(value); }
-  void set_member(const std::string& name, const std::string& member, Json value);  // of a namespace
+  const ChatValue* find(const std::string& name) const;
+  void set(const std::string& name, ChatValue value) { scopes_.back()[name] = std::move(value); }
   void push() { scopes_.emplace_back(); }
   void pop() { scopes_.pop_back(); }
+  size_t depth() const { return scopes_.size(); }
+  // A macro sees the outermost scope and its own.
+  std::vector<std::map<std::string, ChatValue>> enter();
+  void leave(std::vector<std::map<std::string, ChatValue>> others);
 
  private:
-  std::vector<std::map<std::string, Json>> scopes_;
+  std::vector<std::map<std::string, ChatValue>> scopes_;
 };
 
-// Work left to a template: hostile ones end.
-struct ChatBudget {
-  int64_t steps = 1000000;
-  void take(int64_t count) {
-    steps -= count;
-    if (steps < 0) throw Error(ExitCode::kData, "chat template", "does too much work");
-  }
+struct ChatArguments {
+  std::vector<ChatValue> values;
+  std::vector<std::pair<std::string, ChatValue>> named;
 };
 
-// Throws Error(kData) naming what is not understood, or with the text of raise_exception.
-Json evaluate_chat_expression(std::string_view text, const ChatScopes& scopes, ChatBudget& budget);
+class ChatEvaluator {
+ public:
+  explicit ChatEvaluator(ChatBudget* budget) : budget_(*budget) {}
 
-bool chat_truth(const Json& value);
-std::string chat_text(const Json& value);
+  ChatValue evaluate(const ChatNode& node);
+  ChatScopes& scopes() { return scopes_; }
+  ChatBudget& budget() { return budget_; }
+  // Runs a macro; set by who runs statements.
+  std::function<ChatValue(const ChatValue& macro, const ChatArguments& arguments)> call_macro;
+
+  // By the name of a row of chat_functions.h.
+  ChatValue filter(const std::string& name, const ChatValue& value, const ChatArguments& arguments);
+  bool test(const std::string& name, const ChatValue& value, const std::vector<ChatValue>& arguments);
+
+  static bool contains(const ChatValue& whole, const ChatValue& part);
+  // What a dot finds: a member of a mapping, a namespace or a loop; undefined where there is none.
+  static ChatValue member(const ChatValue& value, const std::string& name);
+  static ChatValue element(const ChatValue& value, const ChatValue& index);
+
+ private:
+  ChatValue binary(const std::string& sign, const ChatValue& a, const ChatValue& b);
+  ChatValue compare(const ChatNode& node);
+  ChatValue slice(const ChatNode& node);
+  ChatValue call(const ChatNode& node);
+  ChatArguments arguments(const ChatNode& node);
+  ChatValue text(std::string value);
+
+  ChatBudget& budget_;
+  ChatScopes scopes_;
+};
 
 }  // namespace eep

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "loaders/formats/file.h"
+#include "loaders/text/chat_expression.h"
 
 namespace eep {
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr size_t kMaxTemplate = size_t{1} << 20;
 constexpr size_t kMaxOutput = size_t{1} << 26;
-constexpr int kMaxDepth = 32;
+constexpr int kMaxCalls = 8;  // of macros inside each other
 
 constexpr const char* kMistralV1 =
     "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) "
@@ -27,206 +28,221 @@ constexpr const char* kChatMl =
 
 constexpr const char* kNone = "{% for message in messages %}{{ message['content'] }}{% endfor %}";
 
-[[noreturn]] void refuse(const std::string& what) {
-  throw Error(ExitCode::kData, "chat template", what, "--template chatml, mistral-v1 or none");
-}
-
-enum class Part { kText, kExpression, kStatement };
-
-struct Piece {
-  Part part = Part::kText;
-  std::string text;
-};
-
-std::string trimmed(std::string text, bool left, bool right) {
-  const char* blanks = " \t\r\n";
-  if (right) text.erase(text.find_last_not_of(blanks) + 1);
-  if (left) text.erase(0, std::min(text.find_first_not_of(blanks), text.size()));
-  return text;
-}
-
-// Text and tags, with the blanks around tags removed as trim_blocks and lstrip_blocks say.
-std::vector<Piece> split(std::string text) {
-  if (text.ends_with('\n')) text.pop_back();  // Jinja drops one
-  std::vector<Piece> pieces;
-  size_t at = 0;
-  bool trim_next = false, drop_newline = false;
-  while (at < text.size()) {
-    size_t tag = at;
-    while ((tag = text.find('{', tag)) != std::string::npos &&
-           (tag + 1 == text.size() || std::string("{%#").find(text[tag + 1]) == std::string::npos)) {
-      ++tag;
+// Runs the statements of a template.
+class Renderer {
+ public:
+  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages)
+      : statements_(parse_chat_template(chat.text)), evaluator_(&budget_) {
+    std::vector<ChatValue> list;
+    for (const ChatMessage& message : messages) {
+      ChatValue map = ChatValue::object(ChatKind::kMap);
+      map.set("role", message.role);
+      map.set("content", message.content);
+      list.push_back(std::move(map));
     }
-    std::string literal = text.substr(at, tag == std::string::npos ? tag : tag - at);
-    if (drop_newline && !literal.empty() && literal[0] == '\n') literal.erase(0, 1);
-    if (trim_next) literal = trimmed(literal, true, false);
-    if (tag == std::string::npos) {
-      pieces.push_back({Part::kText, literal});
-      break;
+    scopes().set("messages", ChatValue::sequence(ChatKind::kList, std::move(list)));
+    if (!chat.bos_token.empty()) scopes().set("bos_token", chat.bos_token);
+    if (!chat.eos_token.empty()) scopes().set("eos_token", chat.eos_token);
+    scopes().set("tools", ChatValue::none());  // as transformers passes them
+    scopes().set("documents", ChatValue::none());
+    scopes().set("add_generation_prompt", true);
+    for (const auto& [name, value] : chat.variables) scopes().set(name, chat_value(value));
+    evaluator_.call_macro = [this](const ChatValue& macro, const ChatArguments& given) {
+      return call(macro, given);
+    };
+  }
+
+  std::string render() {
+    run(statements_);
+    return std::move(out_);
+  }
+
+ private:
+  using Body = std::vector<ChatStatement>;
+  enum class Flow : uint8_t { kNext, kBreak, kContinue };
+
+  ChatScopes& scopes() { return evaluator_.scopes(); }
+  ChatValue evaluate(const ChatNode& node) { return evaluator_.evaluate(node); }
+
+  void write(const std::string& text) {
+    if (out_.size() + text.size() > kMaxOutput) refuse_chat("the prompt grows too long");
+    budget_.take(static_cast<int64_t>(text.size() / 64));
+    out_ += text;
+  }
+
+  // What a body writes, in a scope of its own.
+  std::string captured(const Body& body) {
+    std::string outside = std::exchange(out_, {});
+    scopes().push();
+    run(body);
+    scopes().pop();
+    return std::exchange(out_, std::move(outside));
+  }
+
+  Flow run(const Body& body) {
+    for (const ChatStatement& statement : body) {
+      budget_.take(1);
+      if (const Flow flow = run(statement); flow != Flow::kNext) return flow;
     }
-    const char kind = text[tag + 1];
-    const std::string close = kind == '{' ? "}}" : kind == '%' ? "%}" : "#}";
-    size_t end = tag + 2;  // a closing sign inside a quoted text does not count
-    for (char quote = 0; end < text.size(); ++end) {
-      if (quote == 0 && text.compare(end, 2, close) == 0) break;
-      if (kind == '#') continue;
-      if (quote != 0 && text[end] == '\\') {
-        ++end;
-      } else if (quote != 0 ? text[end] == quote : text[end] == '\'' || text[end] == '"') {
-        quote = quote != 0 ? '\0' : text[end];
+    return Flow::kNext;
+  }
+
+  Flow run(const ChatStatement& statement) {
+    switch (statement.action) {
+      case ChatAction::kText: write(statement.text); break;
+      case ChatAction::kPrint: write(chat_text(evaluate(statement.values[0]))); break;
+      case ChatAction::kIf: return branch(statement);
+      case ChatAction::kFor: loop(statement); break;
+      case ChatAction::kSet: assign(statement); break;
+      case ChatAction::kSetBlock: {
+        std::string text = captured(statement.bodies[0]);
+        scopes().push();
+        scopes().set(kChatBody, std::move(text));
+        ChatValue value = evaluate(statement.values[0]);
+        scopes().pop();
+        scopes().set(statement.names[0], std::move(value));
+        break;
+      }
+      case ChatAction::kMacro: define(statement); break;
+      case ChatAction::kScope: {
+        scopes().push();
+        const Flow flow = run(statement.bodies[0]);
+        scopes().pop();
+        return flow;
+      }
+      case ChatAction::kBreak: return Flow::kBreak;
+      case ChatAction::kContinue: return Flow::kContinue;
+    }
+    return Flow::kNext;
+  }
+
+  Flow branch(const ChatStatement& statement) {
+    for (size_t i = 0; i < statement.values.size(); ++i) {
+      if (chat_truth(evaluate(statement.values[i]))) return run(statement.bodies[i]);
+    }
+    return statement.bodies.size() > statement.values.size() ? run(statement.bodies.back()) : Flow::kNext;
+  }
+
+  void assign(const ChatStatement& statement) {
+    ChatValue value = evaluate(statement.values[0]);
+    if (statement.text.empty()) return unpack(statement.names, value);
+    const std::string& name = statement.names[0];
+    const ChatValue* found = scopes().find(name);
+    if (found == nullptr || found->kind != ChatKind::kNamespace) refuse_chat("no namespace " + name);
+    ChatValue space = *found;  // shares its members
+    space.set(statement.text, std::move(value));
+  }
+
+  void unpack(const std::vector<std::string>& names, const ChatValue& value) {
+    if (names.size() == 1) return scopes().set(names[0], value);
+    std::vector<ChatValue> storage;
+    const std::vector<ChatValue>& values = iterate_chat(value, &storage);
+    if (values.size() != names.size()) {
+      refuse_chat("several names for another number of values (expected " + std::to_string(names.size()) +
+                  ", got " + std::to_string(values.size()) + ")");
+    }
+    for (size_t i = 0; i < names.size(); ++i) scopes().set(names[i], values[i]);
+  }
+
+  // The items of a loop that its condition keeps.
+  std::vector<ChatValue> looped(const ChatStatement& statement) {
+    std::vector<ChatValue> storage;
+    const ChatValue sequence = evaluate(statement.values[0]);
+    const std::vector<ChatValue>& values = iterate_chat(sequence, &storage);
+    budget_.take(static_cast<int64_t>(values.size()));
+    if (statement.values.size() == 1) return values;
+    std::vector<ChatValue> kept;
+    for (const ChatValue& value : values) {
+      scopes().push();
+      unpack(statement.names, value);
+      if (chat_truth(evaluate(statement.values[1]))) kept.push_back(value);
+      scopes().pop();
+    }
+    return kept;
+  }
+
+  void loop(const ChatStatement& statement) {
+    const std::vector<ChatValue> values = looped(statement);
+    const size_t count = values.size();
+    if (count == 0 && statement.bodies.size() > 1) {
+      scopes().push();
+      run(statement.bodies[1]);
+      scopes().pop();
+    }
+    for (size_t i = 0; i < count; ++i) {
+      ChatValue place = ChatValue::object(ChatKind::kLoop);
+      place.set("index0", i);
+      place.set("index", i + 1);
+      place.set("revindex0", count - i - 1);
+      place.set("revindex", count - i);
+      place.set("first", i == 0);
+      place.set("last", i + 1 == count);
+      place.set("length", count);
+      place.set("depth0", size_t{0});
+      place.set("depth", size_t{1});
+      if (i > 0) place.set("previtem", values[i - 1]);
+      if (i + 1 < count) place.set("nextitem", values[i + 1]);
+      budget_.take(8);
+      scopes().push();
+      scopes().set("loop", std::move(place));
+      unpack(statement.names, values[i]);
+      const Flow flow = run(statement.bodies[0]);
+      scopes().pop();
+      if (flow == Flow::kBreak) break;
+    }
+  }
+
+  void define(const ChatStatement& statement) {
+    if (scopes().depth() > 1) refuse_chat("a macro inside a block: " + statement.text);
+    ChatValue macro = ChatValue::function(statement.text);
+    macro.kind = ChatKind::kMacro;
+    macro.integer = static_cast<int64_t>(macros_.size());
+    macros_.push_back(&statement);
+    scopes().set(statement.text, std::move(macro));
+  }
+
+  ChatValue call(const ChatValue& macro, const ChatArguments& given) {
+    const ChatStatement& statement = *macros_[static_cast<size_t>(macro.integer)];
+    const std::vector<std::string>& names = statement.names;
+    if (++calls_ > kMaxCalls) refuse_chat("macros that call each other too deep");
+    if (given.values.size() > names.size()) refuse_chat("too many arguments of macro " + statement.text);
+    const size_t first_default = names.size() - statement.values.size();
+    auto others = scopes().enter();
+    for (size_t i = 0; i < names.size(); ++i) {
+      const auto named = std::find_if(given.named.begin(), given.named.end(),
+                                      [&](const auto& argument) { return argument.first == names[i]; });
+      if (i < given.values.size()) {
+        if (named != given.named.end()) refuse_chat("an argument of macro " + statement.text + " given twice");
+        scopes().set(names[i], given.values[i]);
+      } else if (named != given.named.end()) {
+        scopes().set(names[i], named->second);
+      } else {
+        scopes().set(names[i], i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
       }
     }
-    if (end >= text.size()) refuse("a tag without its end: " + printable(text.substr(tag)));
-    std::string inside = text.substr(tag + 2, end - tag - 2);
-    const bool dash_left = !inside.empty() && inside.front() == '-';
-    const bool dash_right = inside.size() > 1 && inside.back() == '-';
-    if (dash_left) {
-      literal = trimmed(literal, false, true);
-    } else if (kind != '{') {  // lstrip_blocks
-      const size_t line = literal.find_last_not_of(" \t");
-      const bool starts_line =
-          line == std::string::npos ? pieces.empty() || drop_newline : literal[line] == '\n';
-      if (starts_line) literal.erase(line == std::string::npos ? 0 : line + 1);
+    for (const auto& [name, value] : given.named) {
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        refuse_chat("macro " + statement.text + " has no argument " + name);
     }
-    pieces.push_back({Part::kText, literal});
-    inside = inside.substr(dash_left ? 1 : 0, inside.size() - (dash_left ? 1 : 0) - (dash_right ? 1 : 0));
-    if (kind != '#') {
-      pieces.push_back({kind == '{' ? Part::kExpression : Part::kStatement, trimmed(inside, true, true)});
-    }
-    trim_next = dash_right;
-    drop_newline = kind != '{';
-    at = end + 2;
+    std::string text = captured(statement.bodies[0]);
+    scopes().leave(std::move(others));
+    --calls_;
+    return text;
   }
-  return pieces;
-}
+
+  std::vector<ChatStatement> statements_;
+  ChatBudget budget_;
+  ChatEvaluator evaluator_;
+  std::vector<const ChatStatement*> macros_;
+  int calls_ = 0;
+  std::string out_;
+};
 
 bool is_name(const std::string& text) {
   return !text.empty() &&
          text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") ==
              std::string::npos;
 }
-
-// The first word of a statement, and what follows it.
-std::pair<std::string, std::string> first_word(const std::string& text) {
-  const size_t end = std::min(text.find_first_of(" \t\r\n("), text.size());
-  return {text.substr(0, end), trimmed(text.substr(end), true, false)};
-}
-
-class Renderer {
- public:
-  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) : pieces_(split(chat.text)) {
-    Json list = Json::array();
-    for (const ChatMessage& message : messages) {
-      list.push_back({{"role", message.role}, {"content", message.content}});
-    }
-    scopes_.set("messages", std::move(list));
-    scopes_.set("bos_token", chat.bos_token);
-    scopes_.set("eos_token", chat.eos_token);
-    scopes_.set("add_generation_prompt", true);
-  }
-
-  std::string render() {
-    block(0, pieces_.size(), 0);
-    return std::move(out_);
-  }
-
- private:
-  Json evaluate(const std::string& text) { return evaluate_chat_expression(text, scopes_, budget_); }
-
-  // Pieces begin..end.
-  void block(size_t begin, size_t end, int depth) {
-    if (depth > kMaxDepth) refuse("blocks nested too deep");
-    for (size_t at = begin; at < end; ++at) {
-      budget_.take(1);
-      const Piece& piece = pieces_[at];
-      if (piece.part == Part::kText) {
-        write(piece.text);
-      } else if (piece.part == Part::kExpression) {
-        write(chat_text(evaluate(piece.text)));
-      } else {
-        at = statement(at, end, depth);
-      }
-    }
-  }
-
-  void write(const std::string& text) {
-    if (out_.size() + text.size() > kMaxOutput) refuse("the prompt grows too long");
-    budget_.take(static_cast<int64_t>(text.size() / 64));
-    out_ += text;
-  }
-
-  // Runs the statement at `at` and gives the place of its last piece.
-  size_t statement(size_t at, size_t end, int depth) {
-    const auto [word, rest] = first_word(pieces_[at].text);
-    if (word == "set") {
-      assign(rest);
-      return at;
-    }
-    if (word != "if" && word != "for") refuse("statement not known: " + printable(word));
-    // The branches of this block: each begins after a tag, the last ends at endif or endfor.
-    std::vector<size_t> tags{at};
-    int nested = 0;
-    for (size_t i = at + 1; i < end; ++i) {
-      if (pieces_[i].part != Part::kStatement) continue;
-      const std::string inner = first_word(pieces_[i].text).first;
-      if (inner == "if" || inner == "for") ++nested;
-      if (nested == 0 && (inner == "elif" || inner == "else")) tags.push_back(i);
-      if (inner != "endif" && inner != "endfor") continue;
-      if (nested-- > 0) continue;
-      if (inner != "end" + word) refuse("expected end" + word + ", got " + inner);
-      tags.push_back(i);
-      word == "if" ? branch(tags, depth) : loop(rest, tags, depth);
-      return i;
-    }
-    refuse("a block without its end: " + printable(pieces_[at].text));
-  }
-
-  void assign(const std::string& text) {
-    const size_t equals = text.find('=');
-    if (equals == std::string::npos) refuse("set without a value");
-    const std::string target = trimmed(text.substr(0, equals), true, true);
-    Json value = evaluate(text.substr(equals + 1));
-    const size_t dot = target.find('.');
-    if (!is_name(target.substr(0, dot))) refuse("set of something else than a name: " + printable(target));
-    if (dot == std::string::npos) return scopes_.set(target, std::move(value));
-    scopes_.set_member(target.substr(0, dot), target.substr(dot + 1), std::move(value));
-  }
-
-  void branch(const std::vector<size_t>& tags, int depth) {
-    for (size_t i = 0; i + 1 < tags.size(); ++i) {
-      const auto [word, condition] = first_word(pieces_[tags[i]].text);
-      if (word != "else" && !chat_truth(evaluate(condition))) continue;
-      return block(tags[i] + 1, tags[i + 1], depth + 1);
-    }
-  }
-
-  void loop(const std::string& head, const std::vector<size_t>& tags, int depth) {
-    const size_t in = head.find(" in ");
-    if (in == std::string::npos || tags.size() != 2 || !is_name(head.substr(0, in)) ||
-        head.find(" if ") != std::string::npos) {
-      refuse("loop not understood: " + printable(head));
-    }
-    const std::string variable = trimmed(head.substr(0, in), true, true);
-    const Json list = evaluate(head.substr(in + 4));
-    if (!list.is_array()) refuse("loop over something that is no list: " + printable(head));
-    for (size_t i = 0; i < list.size(); ++i) {
-      scopes_.push();
-      scopes_.set(variable, list[i]);
-      scopes_.set("loop", {{"index0", i},
-                           {"index", i + 1},
-                           {"first", i == 0},
-                           {"last", i + 1 == list.size()},
-                           {"length", list.size()}});
-      block(tags[0] + 1, tags[1], depth + 1);
-      scopes_.pop();
-    }
-  }
-
-  std::vector<Piece> pieces_;
-  ChatScopes scopes_;
-  ChatBudget budget_;
-  std::string out_;
-};
 
 // A special token of tokenizer_config.json: a text, or an object with its content.
 std::string special_token(const JsonView& root, const char* key) {
@@ -243,6 +259,10 @@ ChatTemplate read_special_tokens(const std::string& directory) {
   const JsonView root = document.root().as_object();
   chat.bos_token = special_token(root, "bos_token");
   chat.eos_token = special_token(root, "eos_token");
+  for (const char* key : {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    const std::string token = special_token(root, key);
+    if (!token.empty()) chat.variables[key] = token;
+  }
   if (!root.has_value("chat_template")) return chat;
   chat.origin = config;
   const JsonView stored = root.at("chat_template");
@@ -291,8 +311,26 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
   return chat;
 }
 
+void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
+  const size_t equals = assignment.find('=');
+  const std::string name = assignment.substr(0, equals);
+  if (equals == std::string::npos || !is_name(name) || (name[0] >= '0' && name[0] <= '9') ||
+      name == "messages") {
+    throw Error(ExitCode::kUsage, "--chat-set",
+                "not a variable and its value (expected NAME=VALUE, got " + printable(assignment) + ")");
+  }
+  const std::string value = assignment.substr(equals + 1);
+  Json& variable = chat->variables[name];
+  if (value == "true" || value == "false") {
+    variable = value == "true";
+    return;
+  }
+  const Json number = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  variable = number.is_number() && number.dump() == value ? number : Json(value);
+}
+
 std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
-  if (chat.text.size() > kMaxTemplate) refuse("too long");
+  if (chat.text.size() > kMaxTemplate) refuse_chat("too long");
   return Renderer(chat, messages).render();
 }
 

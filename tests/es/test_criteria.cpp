@@ -161,7 +161,7 @@ TEST_CASE("random: uniform, one draw a group, addressed") {
 TEST_CASE("plans") {
   const ExpertStatistics statistics = statistics_of({layer_of(1), layer_of(4), layer_of(5)});
   const ExpertPlan plan =
-      select_plan(statistics, criterion_of("reap"), 2, {{1, 4}, {5}}, 1, RouterSpace::kProbabilities);
+      select_plan(statistics, criterion_of("reap"), {2, 2}, {{1, 4}, {5}}, 1, RouterSpace::kProbabilities);
   CHECK(plan.top_k == 1);
   CHECK(plan.router_space == RouterSpace::kProbabilities);
   REQUIRE(plan.groups.size() == 2);

@@ -207,7 +207,7 @@ metric: exact_match
 generate: {max_new: 6, stop: ["\n"]}
 )");
   directory.write("train.jsonl", lines);
-  const std::string task = "task: {name: t.yaml}\n";
+  const std::string task = "task: {name: t.yaml, allow_overlap: true}\n";
   const std::string run = directory("run");
   check_refused(eep::test::eep({"run", experiment(directory, task), "--output", run}), 66, "test.jsonl");
   directory.write("test.jsonl", lines);
@@ -231,11 +231,11 @@ generate: {max_new: 6, stop: ["\n"]}
   check_refused(eep::test::eep({"run", file, "--resume", run}), 65, "the train split has changed");
 }
 
-TEST_CASE("run: the test split is not read before the end") {
+TEST_CASE("run: a broken test split is found before the search, and items that splits share") {
   TempDir directory;
   directory.write("t.yaml", R"(name: own
 kind: multiple_choice
-data: {train: train.jsonl, dev: train.jsonl, test: test.jsonl}
+data: {train: train.jsonl, test: test.jsonl}
 prompt: "{q}"
 choices: [" no", " yes"]
 target: label
@@ -247,11 +247,65 @@ metric: acc
   const Outcome outcome =
       eep::test::eep({"run", experiment(directory, "task: {name: t.yaml}\n"), "--output", run});
   check_refused(outcome, 65, "test.jsonl:1:");
-  CHECK(count(slurp(run + "/archive.jsonl"), "\n") == 16);  // the whole search was over by then
-  CHECK(!std::filesystem::exists(run + "/result.json"));
-  directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n");
-  CHECK(eep::test::eep({"run", "--resume", run}).code == 0);
-  CHECK(std::filesystem::exists(run + "/result.json"));
+  CHECK(!std::filesystem::exists(run));
+  check_refused(eep::test::eep({"run", directory("experiment.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
+
+  directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n{\"q\": \" a\", \"label\": 1}\n");
+  const std::string file = experiment(directory, "task: {name: t.yaml}\n");
+  check_refused(eep::test::eep({"run", file, "--output", run}), 65,
+                "1 of 2 items of the test split are in the train split too");
+  CHECK(eep::test::eep({"run", file, "--output", run, "--set", "task.allow_overlap=true"}).code == 0);
+  CHECK(slurp(run + "/result.json").find("\"overlap\"") != std::string::npos);
+  CHECK(slurp(run + "/log.txt").find("are in the train split too") != std::string::npos);
+  std::filesystem::remove(run + "/result.json");
+  directory.write("test.jsonl", "{\"q\": \"d\", \"label\": 1}\n");
+  check_refused(eep::test::eep({"run", "--resume", run}), 65, "the test split has changed");
+}
+
+TEST_CASE("run: the same command line starts a run, goes on with it, and is done when it is done") {
+  TempDir directory;
+  const std::string run = directory("run"),
+                    file = experiment(directory,
+                                      "task: {name: sort, train: {limit: 4}, dev: {limit: 4}, "
+                                      "test: {limit: 4}}\n");
+  const std::vector<std::string> words{"run", file, "--output", run, "--resume-if-there"};
+  const Outcome first = eep::test::eep(words), second = eep::test::eep(words);
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(second.code == 0);
+  CHECK(second.out == first.out);
+  std::filesystem::remove(run + "/result.json");
+  CHECK(eep::test::eep(words).err.find("resuming") != std::string::npos);
+  check_refused(eep::test::eep({"run", file, "--output", run, "--resume-if-there", "--set", "seed=3"}), 78,
+                "the configuration has changed");
+  CHECK(eep::test::eep({"run", file, "--resume-if-there"}).code == 2);
+}
+
+TEST_CASE("run: seeds beyond 2^63 - 1 are refused as they are written") {
+  TempDir directory;
+  const std::string file = experiment(directory, "task: {name: sort, train: {limit: 4}}\n");
+  for (const char* seed : {"9223372036854775808", "99999999999999999999", "-1"}) {
+    check_refused(eep::test::eep({"run", file, "--dry-run", "--set", std::string("seed=") + seed}), 78, seed);
+    const Outcome option = eep::test::eep({"run", file, "--dry-run", "--seed", seed});
+    CHECK(option.code == 2);
+    CHECK(option.err.find(seed) != std::string::npos);
+  }
+}
+
+TEST_CASE("run: a search without evaluations is refused before a directory is made") {
+  TempDir directory;
+  const std::string run = directory("run"),
+                    file = experiment(directory, "task: {name: sort, train: {limit: 4}}\n");
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{"search.prune.evaluations=0"},
+        std::vector<std::string>{"plan.experts=8", "search.merge.evaluations=0"}}) {
+    std::vector<std::string> words{"run", file, "--output", run};
+    for (const std::string& set : sets) words.insert(words.end(), {"--set", set});
+    CHECK(eep::test::eep(words).code == 78);
+    CHECK(!std::filesystem::exists(run));
+    words.emplace_back("--dry-run");
+    CHECK(eep::test::eep(words).code == 78);
+  }
 }
 
 TEST_CASE("generate: text as it comes is the text of the ids") {

@@ -68,7 +68,7 @@ TEST_CASE("chat: a template with a loop over the rest, sets, a namespace and bla
         {{- " " + message.content + eos_token}}
     {%- endif %}
 {%- endfor %}
-{{- " " + ns.last if ns.last >= 0 else raise_exception("no user") }}
+{{- " " ~ ns.last if ns.last >= 0 else raise_exception("no user") }}
 )";
   CHECK(render(text, kTalk) == "<s>[INST] a[/INST] b</s>[INST] c[/INST] 2");
   CHECK(render(text, {{"system", " S "}, {"user", "x"}}) == "<s>[INST] S\nx[/INST] 0");
@@ -84,7 +84,7 @@ TEST_CASE("chat: expressions") {
   CHECK(value("'x' if not none and true or false else 'y'") == "x");
   CHECK(value("messages|length > 1 or messages[-1].role == 'user'") == "True");
   CHECK(value("messages[5] is defined") == "False");
-  CHECK(value("nothing.at.all is not defined") == "True");
+  CHECK(value("nothing is not defined") == "True");
   CHECK(value("['a', 'b'][::-1]|join(', ')") == "b, a");
   CHECK(value("'  a '.strip() + 'abc'.split('b')[1]") == "ac");
   CHECK(value("'abc'.startswith('ab') and 'b' in 'abc' and 'z' not in 'abc'") == "True");
@@ -94,27 +94,97 @@ TEST_CASE("chat: expressions") {
   CHECK(render("{{ '}}' }}{") == "}}{");
 }
 
+TEST_CASE("chat: expressions have Jinja's values, or none") {
+  const auto value = [](const std::string& expression) { return render("{{ " + expression + " }}"); };
+  CHECK(value("'' | default('z', true)") == "z");
+  CHECK(value("none | default('z')") == "None");
+  CHECK(value("messages | tojson") == R"([{"role": "user", "content": "Hi"}])");
+  CHECK(render("{% set x = none %}{{ x is defined }} {{ x is none }} {{ x }}") == "True True None");
+  CHECK(value("missing ~ 'a'") == "a");
+  CHECK(value("tools is defined and tools is none") == "True");
+  CHECK(value("'a' < 'b'") == "True");
+  CHECK(value("'é' > 'z'") == "True");
+  CHECK(value("'héé'[1:2] ~ 'héé'|length ~ 'hé'[::-1] ~ 'hé'[-1]") == "é3éhé");
+  CHECK(value("'hé'|upper") == "HÉ");
+  CHECK(value("['', 'a']|join(',')") == ",a");
+  CHECK(value("-3|string") == "-3");
+  CHECK(value("1 == true") == "True");
+  CHECK(value("2 == messages|length is number") == "False");
+  CHECK(value("'xxaxx'.strip('x') ~ 'a.b'.replace('.', '!') ~ 'q\\d'") == "aa!bq\\d");
+  CHECK(render("{% for m in [1, 2, 3] %}{{ loop.revindex }}{{ loop.nextitem }}{% endfor %}") == "32231");
+  const auto refuse = [&](const std::string& expression, const std::string& part) {
+    CAPTURE(expression);
+    check_error(ExitCode::kData, part, [&] { value(expression); });
+  };
+  refuse("missing.role", "a member of an undefined value");
+  refuse("'a' + 1", "+ of values that it does not fit");
+  refuse("'a' < 1", "no order");
+  refuse("messages|tojson(separators=(',', ':'))", "tojson with separators");
+  refuse("range(3)", "as text");
+  refuse("strftime_now('%d')", "the prompt would change with the date");
+  refuse("'ß'|upper", "has several");
+  refuse("'a' * 'b'", "* of values that it does not fit");
+  refuse("'\\N{BULLET}'", "escape not known");
+  CHECK(value("missing.role if missing is defined else 'n'") == "n");
+}
+
+TEST_CASE("chat: variables of the template") {
+  ChatTemplate chat{"{{ think is false }} {{ n + 1 }} {{ name }} {{ bos_token is defined }}", "", "", "test"};
+  for (const char* assignment : {"think=false", "n=2", "name=Ann=1"}) set_chat_variable(assignment, &chat);
+  CHECK(render_chat(chat, kTalk) == "True 3 Ann=1 False");
+  for (const char* wrong : {"think", "=1", "a b=1", "messages=x"})
+    check_error(ExitCode::kUsage, "--chat-set", [&] { set_chat_variable(wrong, &chat); });
+}
+
 TEST_CASE("chat: what is not known is refused by name") {
   const auto refuse = [](const std::string& text, const std::string& part) {
     check_error(ExitCode::kData, part, [&] { render(text); });
   };
-  refuse("{% macro x() %}{% endmacro %}", "statement not known: macro");
-  refuse("{{ messages|map('x') }}", "filter not known: map");
-  refuse("{{ strftime_now('%d') }}", "function not known: strftime_now");
+  refuse("{% call x() %}{% endcall %}", "statement not known: call");
+  refuse("{{ messages|map('x') }}", "filter not known: x");
+  refuse("{{ unknown('%d') }}", "function not known: unknown");
   refuse("{{ 'a'.format(1) }}", "method not known: format");
-  refuse("{{ 1 is even }}", "is even");
+  refuse("{{ 1 is callable }}", "is callable");
   refuse("{% if true %}x", "without its end");
-  refuse("{% if true %}{% endfor %}", "expected endif");
-  refuse("{{ 'x }}", "without its end");
-  refuse("{{ 1 1 }}", "not understood");
+  refuse("{% if true %}{% endfor %}", "endfor");
+  refuse("{{ 'x }}", "without its closing quote");
+  refuse("{{ 1 1 }}", "expected the end of the tag, got 1");
   refuse("{% for a in 3 %}{% endfor %}", "no list");
   refuse("{{ 1 % 0 }}", "division by zero");
-  refuse("{{ 2000000000 * 2000000000 }}", "too large");
-  refuse("{% for m in messages if m.role == 'user' %}{% endfor %}", "loop not understood");
-  refuse("{% for k, v in messages %}{% endfor %}", "loop not understood");
-  refuse("{% set a, b = 1 %}", "set of something else");
+  refuse("{{ 200000000000 * 200000000000 }}", "too large");
+  refuse("{% for k, v in messages[0].content %}{% endfor %}", "several names");
+  refuse("{% for a in [1] recursive %}{% endfor %}", "loop not known: recursive");
+  refuse("{% set a.b.c = 1 %}", "expected =");
+  refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "too deep");
+  refuse("{{ 1" + std::string(500, '+') + "1 }}", "nested too deep");
   refuse("{% for a in range(9999999) %}{% endfor %}", "too much work");
   refuse("{{ " + std::string(200, '(') + "1 }}", "nested too deep");
+}
+
+TEST_CASE("chat: a table of templates is rendered as Jinja2 renders it, or refused") {
+  const std::vector<ChatMessage> talk{{"user", "hi hé"}},
+      longer{{"system", " Be brief. "},
+             {"user", "a"},
+             {"assistant", "<think>\nx\n</think>\n\nb"},
+             {"user", "c"}};
+  const JsonDocument table = JsonDocument::read(std::string(EEP_SOURCE_DIR) + "/tests/loaders/jinja_table.json");
+  size_t rendered = 0, refused = 0;
+  for (const Json& row : table.root().value()) {
+    const std::string text = row.at("template");
+    CAPTURE(text);
+    std::string got;
+    try {
+      got = render_chat({text, "<s>", "</s>", "test"}, row.at("long").get<bool>() ? longer : talk);
+    } catch (const Error& error) {
+      CHECK(error.code() == ExitCode::kData);
+      ++(row.at("wanted").is_null() ? rendered : refused);
+      continue;
+    }
+    CHECK(row.at("wanted") == got);
+    ++rendered;
+  }
+  CHECK(rendered + refused == table.root().size());
+  CHECK(refused == 38);  // what Jinja knows and this does not
 }
 
 TEST_CASE("chat: the template of a model directory") {

@@ -178,6 +178,18 @@ TEST_CASE("checkpoint: dtypes, tied embeddings, harmless extras") {
 TEST_CASE("checkpoint: tensors that are wrong are named") {
   const std::string q = "model.layers.1.self_attn.q_proj.weight";
   refuse("mixtral", q + ": missing tensor", [&](auto& c) { c.tensors.erase(q); });
+  // By the names of the file, with what lies in the place.
+  const std::string w1 = "model.layers.0.block_sparse_moe.experts.2.w1.weight";
+  refuse("mixtral",
+         w1 + ": missing tensor (beside it lies model.layers.0.block_sparse_moe.experts.2.w9.weight)",
+         [&](auto& c) {
+           c.tensors["model.layers.0.block_sparse_moe.experts.2.w9.weight"] = c.tensors[w1];
+           c.tensors.erase(w1);
+         });
+  refuse("mixtral", w1 + ": missing tensor", [&](auto& c) {
+    for (const char* part : {"w1", "w2", "w3"})
+      c.tensors.erase(std::string("model.layers.0.block_sparse_moe.experts.2.") + part + ".weight");
+  });
   refuse("mixtral", q + ": wrong shape (expected [8, 6], got [6, 8])", [&](auto& c) {
     c.tensors[q].shape = {6, 8};
   });

@@ -218,6 +218,10 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   source.write("chat_template.jinja", "{{ messages }}");
   source.write("generation_config.json", "{\"eos_token_id\": [2, 3]}");
   source.write("LICENSE", "as is");
+  for (const char* name :
+       {"license.txt", "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja"})
+    source.write(name, name);
+  source.write("pytorch_model.bin", "not copied");
   source.write("notes.txt", "not for others");
   source.write("README.md", "---\nlicense: apache-2.0\nmodel: x\n---\n# Card\n");
   const RawModel raw = load_checkpoint(source.path());
@@ -227,10 +231,13 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   expected.replace(expected.find("\"num_experts\" :3"), 16, "\"num_experts\" :1");
   expected.replace(expected.find("per_tok\": 2"), 11, "per_tok\": 1");  // top_k never above the count
   CHECK(read_file(source.path("out/config.json")) == expected);
-  for (const char* name : {"tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE"}) {
+  for (const char* name :
+       {"tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE", "license.txt",
+        "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja"}) {
     CHECK(read_file(source.path(std::string("out/") + name)) == read_file(source.path(name)));
   }
   CHECK(!fs::exists(source.path("out/notes.txt")));
+  CHECK(!fs::exists(source.path("out/pytorch_model.bin")));
   const std::string card = read_file(source.path("out/README.md"));
   CHECK(card.find("license: apache-2.0\n") != std::string::npos);
   CHECK(card.find("# Card") == std::string::npos);
@@ -241,6 +248,30 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   CHECK(info.hash == model_hash(raw));
   CHECK(with_config_number("{\"a\":{\"b\":1},\"b\":2}", "b", 5) == "{\"a\":{\"b\":1},\"b\":5}");
   CHECK(with_config_number("{\"a\":1}", "b", 5) == "{\"a\":1}");
+  // Every holder: a wrapper's text model too, and no list or other part.
+  CHECK(with_config_number(R"({"b": 1, "text_config": {"b": 1, "c": {"b": 1}}, "x": [{"b": 1}]})", "b", 5) ==
+        R"({"b": 5, "text_config": {"b": 5, "c": {"b": 1}}, "x": [{"b": 1}]})");
+}
+
+TEST_CASE("export: gate rows that become equal are told, values that are not finite refused") {
+  const Scratch source;
+  TinyCheckpoint tiny("mixtral", TinyLayout::kPerExpert, DType::kBF16);
+  tiny.write(source);
+  const RawModel raw = load_checkpoint(source.path());
+  ExpertPlan plan = random_plan(raw.config, {2}, RouterSpace::kLogits, Rows::kDense, Rows::kOneHot, 5);
+  CHECK(router_ties(raw, plan, Device{}).empty());
+  PlanGroup& group = plan.groups[0];
+  for (int32_t i = 0; i < group.experts; ++i) {  // as far apart as a 16-bit row cannot tell
+    group.router_mapping[static_cast<size_t>(group.experts + i)] =
+        group.router_mapping[static_cast<size_t>(i)] * 1.000001f;
+  }
+  REQUIRE(!router_ties(raw, plan, Device{}).empty());
+  CHECK(router_ties(raw, plan, Device{})[0].find("gate rows 0 and 1 are equal in BF16") != std::string::npos);
+
+  group.expert_merging.assign(group.expert_merging.size(), 3e38f);
+  check_error(ExitCode::kData, "not finite",
+              [&] { export_to(raw, source.path(), plan, ExportFormat::kHf, source.path("large")); });
+  CHECK(!fs::exists(source.path("large.partial")));
 }
 
 TEST_CASE("export: shards follow the limit, and the index holds every tensor") {

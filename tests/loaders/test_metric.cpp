@@ -56,6 +56,87 @@ TEST_CASE("extract: first option") {
   CHECK(!parse_extract("second_option", &rule));
 }
 
+TEST_CASE("extract: numbers with separators of thousands") {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"70,000", "70000"},       {"1,234,567.5 apples", "1234567.5"},
+      {"1, 2, 3", "1, 2, 3"},    {"1,234,5", "1,234,5"},
+      {"12,34", "12,34"},        {"1234,567", "1234,567"},
+      {"$70,000.", "$70000."},   {"1,000,000 and 2,000", "1000000 and 2000"},
+      {"10,20,300", "10,20,300"}};
+  for (const auto& [text, plain] : cases) CHECK(without_thousands(text) == plain);
+  ExtractRule rule;
+  REQUIRE(parse_extract("last_number", &rule));
+  CHECK(extract_answer(rule, "#### 70,000") == "000");  // the paper's code
+  rule.thousands = true;
+  for (const char* text : {"#### 70,000", "$70,000.", "The answer is 70000", "70,000"}) {
+    CHECK(score_text(Metric::kNumberEqual, rule, text, {"70,000"}) == 1);
+    CHECK(score_text(Metric::kNumberEqual, rule, text, {"70000"}) == 1);
+    CHECK(score_text(Metric::kNumberEqual, rule, text, {"7000"}) == 0);
+  }
+}
+
+TEST_CASE("extract: regular expressions, as Python's re finds them") {
+  struct Case {
+    const char *expression, *text;
+    std::vector<std::string> found;
+  };
+  const std::vector<Case> cases{{"a|ab", "abab", {"a", "a"}},
+                                {"(?:ab|a)+b?", "aabab", {"aabab"}},
+                                {"a{2,3}", "aaaaa", {"aaa", "aa"}},
+                                {"a{2,3}?", "aaaaa", {"aa", "aa"}},
+                                {"x*", "axb", {"", "x", "", ""}},
+                                {"[^0-9]+", "1ab2", {"ab"}},
+                                {"[]a-]+", "x]-a", {"]-a"}},
+                                {"\\bü\\w*", "übel grün", {"übel"}},
+                                {"(?i)ANSWER: (.)", "the answer: b", {"answer: b"}},
+                                {"^.$", "a\n", {"a"}},
+                                {"(?m)^b", "a\nb", {"b"}},
+                                {"(?s).*#### ", "a\nb #### 7", {"a\nb #### "}},
+                                {"a{,2}b|a{x", "aab a{x", {"aab", "a{x"}},
+                                {"(a*)*b", "aaab", {"aaab"}}};
+  for (const auto& [expression, text, found] : cases) {
+    CAPTURE(expression);
+    std::vector<std::string> got;
+    for (const Regex::Match& match : Regex(expression).find_all(text))
+      got.push_back(std::string(text).substr(match[0].first, match[0].second - match[0].first));
+    CHECK(got == found);
+  }
+  for (const auto& [expression, at] : std::vector<std::pair<std::string, size_t>>{{"#### (-?[0-9.,+", 9},
+                                                                                  {"a)", 1},
+                                                                                  {"(a", 0},
+                                                                                  {"*a", 0},
+                                                                                  {"a**", 2},
+                                                                                  {"[b-a]", 1},
+                                                                                  {"(?=a)", 0},
+                                                                                  {"\\1", 0}}) {
+    CAPTURE(expression);
+    try {
+      const Regex refused(expression);
+      FAIL("accepted");
+    } catch (const RegexError& error) {
+      CHECK(error.at == at);
+    }
+  }
+  CHECK_THROWS(Regex(std::string(300, '(')));
+  CHECK_THROWS(Regex("((((((((((a{9}){9}){9}){9}){9}){9}){9}){9}){9}){9}"));
+
+  ExtractRule strict;
+  strict.kind = ExtractKind::kRegex;
+  strict.regex = Regex("#### (-?[0-9.,]+)");
+  strict.fallback = "[invalid]";
+  for (const char* ignored : {",", "\\$", "(?s).*#### ", "\\.$"}) strict.ignore.emplace_back(ignored);
+  ExtractRule flexible = strict;
+  flexible.regex = Regex("(-?[$0-9.,]{2,})|(-?[0-9]+)");
+  flexible.last = true;
+  const std::vector<std::string> solution{"He earns 35,000 * 2.\n#### 70,000"};
+  for (const char* text : {"#### 70,000", "$70,000.", "The answer is 70000", "70,000"}) {
+    CHECK(score_text(Metric::kExactMatch, strict, text, solution) == (text[0] == '#' ? 1 : 0));
+    CHECK(score_text(Metric::kExactMatch, flexible, text, solution) == 1);
+    CHECK(!early_verdict(Metric::kExactMatch, flexible, text, solution));
+  }
+  CHECK(extract_answer(strict, "none") == "[invalid]");
+}
+
 TEST_CASE("extract: last number") {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"So the answer is 14.8.", "14.8"}, {"-3", "-3"}, {"1,234", "234"},     {"5 Question: 7", "5"},

@@ -1,6 +1,7 @@
 // Task files and their items: fields, placeholders, targets, protocols, and every mistake with its place.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <set>
@@ -37,7 +38,7 @@ TEST_CASE("task: a multiple-choice task and its items") {
                "{\"passage\": \"Größe\", \"question\": \"b\", \"label\": false}\r\n"
                "{\"passage\": \"\", \"question\": \"c\", \"label\": \"yes\"}\n"
                "{\"passage\": \"\", \"question\": \"d\", \"label\": \"true\"}\n"
-               "{\"passage\": \"\", \"question\": \"e\", \"label\": \"0\"}");
+               "{\"passage\": \"\", \"question\": 0.10, \"label\": \"no\"}");
   REQUIRE(items.size() == 5);
   CHECK(items[0].prompt == "P {x}\nQuestion: 7?\nAnswer:");
   CHECK(items[0].choices == std::vector<std::string>{" no", " yes"});
@@ -48,6 +49,7 @@ TEST_CASE("task: a multiple-choice task and its items") {
   CHECK(items[2].label == 1);
   CHECK(items[3].label == 1);
   CHECK(items[4].label == 0);
+  CHECK(items[4].prompt == "\nQuestion: 0.10?\nAnswer:");  // as it is written
 }
 
 TEST_CASE("task: choices and references out of the data") {
@@ -141,13 +143,18 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   refuse(kGenerate, good + "{\"letters\": \"a\", \"answer\": [null]}\n", "neither text nor a number");
   refuse(kGenerate, good + "{\"letters\": \"a\", \"answer\": null}\n", "field answer: wrong type");
   refuse(kGenerate, good + "{\"letters\": \"a\",\n", "train.jsonl:2:");
-  refuse(kGenerate, good + "[1]\n", "train.jsonl:2: not an object");
+  refuse(kGenerate, good + "[1]\n", "train.jsonl:2: not an object (expected one JSON object a line");
+  refuse(kGenerate, "[" + good + "]", "train.jsonl:1: a JSON array where one JSON object a line is expected");
+  refuse(kGenerate, "[\n{\n", "train.jsonl:1: a JSON array");
+  refuse(kGenerate, "{\n\"letters\": 1}\n", "train.jsonl:1: a JSON object over several lines");
   refuse(kGenerate, good + "{\"letters\": \"a\", \"letters\": \"b\", \"answer\": \"1\"}\n", "train.jsonl:2:");
   const auto labelled = [](const std::string& label) {
     return "{\"passage\": \"p\", \"question\": \"q\", \"label\": " + label + "}\n";
   };
-  for (const char* label :
-       {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "\"2\"", "\"99999999999999999999\""}) {
+  for (const char* label : {"\"2\"", "\"0\"", "\"99999999999999999999\""}) {
+    refuse(kChoice, labelled(label), "train.jsonl:1: field label: ambiguous: a numeral in quotes");
+  }
+  for (const char* label : {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "18446744073709551616"}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: no such choice (expected 0..1");
   }
   std::string from = kChoice;
@@ -160,6 +167,86 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   refuse(from, options("[\"a\"]"), "too few choices");
   refuse(from, options("[\"a\", \"\"]"), "a choice is empty");
   refuse(from, options("[\"a\", 1]"), "a choice is not text");
+  refuse(from, options("[\"a\", \"b\", \"a\"]"), "choices 0 and 2 are equal");
+  std::string lenient = kGenerate;
+  lenient.replace(lenient.find("exact_match"), 11, "em_contains");
+  refuse(lenient, "{\"letters\": \"a\", \"answer\": \"The\"}\n", "nothing is left of the answer \"The\"");
+}
+
+TEST_CASE("task: a target means what its reader thinks: by label, by text, by index, or nothing") {
+  std::string from = kChoice;
+  from.replace(from.find("choices: [\" no\", \" yes\"]"), 24, "choices_from: o");
+  const auto label = [&](const std::string& choices, const std::string& target,
+                         const std::string& more = "") {
+    return items_of(from + more, "{\"passage\": \"p\", \"question\": \"q\", \"o\": " + choices +
+                                     ", \"label\": " + target + "}\n")[0]
+        .label;
+  };
+  const std::string four = R"([" a", " b", " c", " d"])", numbers = R"(["3", "1", "2", "0"])";
+  CHECK(label(four, "\"4\"", "labels: [\"1\", \"2\", \"3\", \"4\"]\n") == 3);
+  CHECK(label(four, "4", "labels: [\"1\", \"2\", \"3\", \"4\"]\n") == 3);
+  CHECK(label(four, "\"C\"", "labels: [A, B, C, D]\n") == 2);
+  CHECK(label(numbers, "\"1\"", "labels: [\"1\", \"2\", \"3\", \"4\"]\n") == 0);
+  CHECK(label(numbers, "\"1\"") == 1);
+  CHECK(label(numbers, "1") == 1);
+  CHECK(label(four, "1") == 1);
+  CHECK(label(R"([" yes", " no"])", "true") == 0);
+  CHECK(label(R"(["False", "True"])", "true") == 1);
+  const auto refuse = [&](const std::string& choices, const std::string& target, const std::string& part,
+                          const std::string& more = "") {
+    CAPTURE(target);
+    check_error(ExitCode::kData, part, [&] { label(choices, target, more); });
+  };
+  refuse(four, "\"1\"", "ambiguous: a numeral in quotes");
+  refuse(numbers, "0", "ambiguous: 0 is the text of choice 3 and the index of another");
+  refuse(R"([" a", " b"])", "true", "ambiguous: a boolean that no choice names");
+  refuse(R"([" a", "a"])", "\"a \"", "ambiguous: 2 choices have the text");
+  refuse(four, "\"E\"", "no such label (expected one of A, B, C, D, got \"E\")", "labels: [A, B, C, D]\n");
+  refuse(R"([" a", " b"])", "\"C\"", "no such label (expected one of A, B, got \"C\")",
+         "labels: [A, B, C, D]\n");
+}
+
+TEST_CASE("task: examples stand before the question, never the question itself") {
+  const Scratch scratch;
+  std::string yaml = kChoice + "description: \"D.\\n\"\nnum_fewshot: 2\nfewshot_split: train\n";
+  std::string rows;
+  for (const char* q : {"a", "b", "c", "d"})
+    rows += std::string("{\"passage\": \"\", \"question\": \"") + q + "\", \"label\": 1}\n";
+  const auto items = items_of(yaml, rows);
+  const auto asked = [](const std::string& q) { return "\nQuestion: " + q + "?\nAnswer:"; };
+  CHECK(items[2].prompt == "D.\n" + asked("a") + " yes\n\n" + asked("b") + " yes\n\n" + asked("c"));
+  CHECK(items[0].prompt == "D.\n" + asked("b") + " yes\n\n" + asked("c") + " yes\n\n" + asked("a"));
+  const auto drawn = items_of(yaml + "fewshot_sampler: random\nfewshot_delimiter: \"#\"\n", rows);
+  CHECK(drawn[0].prompt ==
+        items_of(yaml + "fewshot_sampler: random\nfewshot_delimiter: \"#\"\n", rows)[0].prompt);
+  for (const Item& item : drawn) CHECK(std::count(item.prompt.begin(), item.prompt.end(), '#') == 2);
+  check_error(ExitCode::kData, "too few examples in split train (expected 2, got 1)",
+              [&] { items_of(yaml, rows.substr(0, 2 * rows.find('\n') + 2)); });
+  check_error(ExitCode::kData, "fewshot_split is not one of the task's splits",
+              [&] { parse_task(kChoice + "num_fewshot: 1\n", "t.yaml", "harness"); });
+  CHECK(items_of(kChoice + "target_delimiter: \"\\n\"\n", rows)[0].choices[1] == "\n yes");
+}
+
+TEST_CASE("task: one continuation behind a prompt for every choice") {
+  const std::string yaml =
+      "name: w\nkind: multiple_choice\ndata: {train: train.jsonl}\nprompts: [\"{s} {o1}\", \"{s} {o2}\"]\n"
+      "continuation: \" {rest}\"\nlabels: [\"1\", \"2\"]\ntarget: answer\nmetric: acc\n";
+  const auto items = items_of(yaml, R"({"s": "S", "o1": "a", "o2": "b", "rest": "r.", "answer": "2"})"
+                                    "\n");
+  CHECK(items[0].choices == std::vector<std::string>{"S a", "S b"});
+  CHECK(items[0].prompt == " r.");
+  CHECK(items[0].label == 1);
+  const auto refuse = [](const std::string& text, const std::string& part) {
+    check_error(ExitCode::kData, part, [&] { parse_task(text, "t.yaml", "harness"); });
+  };
+  refuse(yaml + "prompt: \"x\"\n", "in place of prompt and choices");
+  refuse(kChoice + "continuation: \"x\"\n", "prompts and continuation belong together");
+  refuse(kChoice + "labels: [a, b, c]\n", "labels: one a choice (expected 2, got 3)");
+  refuse(kChoice + "labels: [a, a]\n", "the same label twice");
+  refuse(kChoice + "ignore: [a]\n", "is for the metric exact_match");
+  std::string regex = kGenerate;
+  regex.replace(regex.find("extract: none"), 13, "extract: {regex: \"a(\", group: last}");
+  refuse(regex, "generate.extract.regex: malformed regular expression: a ( without its ) at character 2");
 }
 
 TEST_CASE("task: the tasks of the project load, and no item is in two splits") {

@@ -274,6 +274,12 @@ TEST_CASE("verify: side files, tokenizer and plan") {
     made.write("tokenizer.json", "{");
     made.expect("tokenizer: ");
   }
+  SUBCASE("a named template is missing") {
+    const Exported made;
+    made.write("LICENSE.md", "one file more than the source is none of its concern");
+    fs::remove(made.path("generation_config.json"));
+    made.expect("side files: generation_config.json: missing");
+  }
   SUBCASE("a plan of other counts") {
     const Exported made;
     Json config = parse_json(made.read("eep_plan.json"), "plan");

@@ -18,7 +18,8 @@ may_include() {
     loaders/models) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
     loaders/tasks) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
     experiments/study) echo 'es/|loaders/|engine/|kernels/' ;;
-    experiments/program) echo 'experiments/study/|es/|loaders/|engine/|kernels/' ;;
+    experiments/report) echo 'experiments/study/|es/|loaders/|engine/|kernels/' ;;
+    experiments/program) echo 'experiments/(study|report)/|es/|loaders/|engine/|kernels/' ;;
     *) return 1 ;;
   esac
 }

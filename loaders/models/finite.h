@@ -1,0 +1,22 @@
+// Values that are no numbers: NaN and infinities in stored tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/raw_model.h"
+
+namespace eep {
+
+// The first element of `data` (of any alignment) that is not finite, or `count`.
+size_t first_not_finite(const void* data, size_t count, DType dtype);
+
+// Throws Error(kData) with the name of the first tensor in the model's files that holds one, as the files
+// spell it. Reads every weight once.
+void require_finite(const RawModel& model);
+
+// What is wrong with element `element` of a tensor of that shape: of fused experts, whose it is.
+std::string not_finite_text(const std::string& name, const int64_t* shape, size_t rank, size_t element);
+
+}  // namespace eep
