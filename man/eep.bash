@@ -1,7 +1,7 @@
 # bash completion for eep
 _eep() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} options
-  local common="--device --threads --memory --seed --parity --log-level --cpu-target --help"
+  local common="--device --threads --memory --seed --parity --precision --log-level --cpu-target --help"
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W \
@@ -18,6 +18,7 @@ _eep() {
     --format) mapfile -t COMPREPLY < <(compgen -W "hf native hf-per-layer" -- "$word") && return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 bf16" -- "$word") && return ;;
     --template) mapfile -t COMPREPLY < <(compgen -W "auto on off mistral-v1 chatml none" -- "$word") && return ;;
+    --precision) mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return ;;
     --parity) mapfile -t COMPREPLY < <(compgen -W "none hf eep" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --matrices) mapfile -t COMPREPLY < <(compgen -W "auto on off" -- "$word") && return ;;

@@ -76,7 +76,8 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   // The limit is the chosen device's; the other backend is planned without one.
   const bool on_cpu = context.options.ops->host_memory;
   const size_t memory = context.options.memory;
-  const MemoryPlan cpu = plan_for(config, cpu_ops(), "cpu", on_cpu ? memory : 0);
+  const MemoryPlan cpu =
+      plan_for(config, cpu_ops(precision_named(context.options.precision)), "cpu", on_cpu ? memory : 0);
   const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
   // What a search merges: a small population that keeps half of the experts, all rows merged.
   const Load search{8, 32768, static_cast<int32_t>((config.num_experts + 1) / 2)};

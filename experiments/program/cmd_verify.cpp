@@ -48,8 +48,9 @@ std::vector<std::vector<int32_t>> probe_sequences(const ModelConfig& config) {
 // One model at a time is packed.
 std::vector<std::vector<float>> logits_of(const RawModel& raw, const ExpertPlan& plan,
                                           const CommonOptions& options) {
-  const Weights weights(raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), options.device, options.memory);
+  const Ops& ops = cpu_ops(precision_named(options.precision));
+  const Weights weights(raw, ops);
+  PopulationForward forward(weights, ops, options.device, options.memory);
   std::vector<std::vector<float>> logits;
   for (const std::vector<int32_t>& ids : probe_sequences(raw.config)) {
     logits.push_back(forward.logits(plan, ids));

@@ -257,6 +257,7 @@ Json CombinationRun::run() {
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
               {"weights", dtype_name(model_.dtype())},
+              {"precision", model_.precision()},
               {"task",
                {{"name", task_.task().name},
                 {"protocol", task_.task().protocol},

@@ -23,17 +23,24 @@ constexpr const char* kTimesFile = "checkpoints/search.json";
 struct Spent {
   double prune = 0, merge = 0;
   int64_t computed = 0, asked = 0;
+  int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
 
   Json json() const {
-    return {{"prune_seconds", prune},
-            {"merge_seconds", merge},
-            {"tokens", computed},
-            {"tokens_without_sharing", asked}};
+    return {{"prune_seconds", prune}, {"merge_seconds", merge},
+            {"tokens", computed},     {"tokens_without_sharing", asked},
+            {"decode_steps", steps},  {"drafted", drafted},
+            {"accepted", accepted}};
   }
   static Spent read(const std::string& file) {
     const Json json = parse_json(read_file(file), file);
-    return {json.value("prune_seconds", 0.0), json.value("merge_seconds", 0.0),
-            json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
+    const auto count = [&](const char* name) { return json.value(name, int64_t{0}); };
+    return {json.value("prune_seconds", 0.0),
+            json.value("merge_seconds", 0.0),
+            count("tokens"),
+            count("tokens_without_sharing"),
+            count("decode_steps"),
+            count("drafted"),
+            count("accepted")};
   }
 };
 
@@ -182,6 +189,9 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const WorkCounts done = work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
+    spent.drafted = spent_before.drafted + done.drafted - before.drafted;
+    spent.accepted = spent_before.accepted + done.accepted - before.accepted;
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
@@ -308,7 +318,9 @@ void CombinationRun::search() {
       {"seconds", seconds},
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
-      {"tokens_without_sharing", spent.asked}};
+      {"tokens_without_sharing", spent.asked},
+      // Steps of decoding; tokens that drafts proposed, and the right ones: steps of a sequence not taken.
+      {"work", {{"decode_steps", spent.steps}, {"drafted", spent.drafted}, {"accepted", spent.accepted}}}};
 }
 
 }  // namespace eep

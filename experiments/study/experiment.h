@@ -34,8 +34,9 @@ struct Experiment {
   std::string name = "experiment";
 
   std::string model_path;
-  std::string model_dtype = "auto";   // else a checkpoint of another one is refused
-  std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
+  std::string model_dtype = "auto";     // else a checkpoint of another one is refused
+  std::string model_parity = "none";    // hf, eep: rounds where other code does (engine/config.h)
+  std::string model_precision = "f32";  // bf16: products of bf16 on the CPU (kernels/gemm_bf16.h)
 
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";

@@ -96,6 +96,8 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.text("path", e.model_path, true);
     v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
     v.word("parity", e.model_parity, {"none", "hf", "eep"});
+    if (v.holds("precision", e.model_precision != "f32"))
+      v.word("precision", e.model_precision, {"f32", "bf16"});
   });
   v.section("task", [&] {
     v.text("name", e.task, true);

@@ -13,6 +13,11 @@ RawModel ModelContext::load(const std::string& path, Parity parity) {
   return raw;
 }
 
+std::string ModelContext::precision() const {
+  if (ops_.host_memory && ops_.round_rows == nullptr) return "f32";  // whatever the weights are
+  return dtype() == DType::kBF16 ? "bf16" : "f16";
+}
+
 const std::string& ModelContext::hash() {
   if (hash_.empty()) hash_ = model_hash(raw_);
   return hash_;

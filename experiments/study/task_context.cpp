@@ -28,7 +28,8 @@ std::string plan_key(const ExpertPlan& plan) {
 
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
-  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision +
+                    (e.allow_overlap ? "\noverlap" : "");
   if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
   for (const TaskUse& use : e.tasks)
     key += fmt::format("\n{} {} {} {}", find_task(use.name, e.directory), use.weight, use.guard, use.test);
@@ -228,6 +229,7 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
   if (needs == CriterionNeeds::kDetails) settings += " details";
   if (needs == CriterionNeeds::kEveryExpert) settings += " every expert";
+  if (experiment_.model_precision != "f32") settings += " " + experiment_.model_precision;
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {

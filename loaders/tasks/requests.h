@@ -62,6 +62,8 @@ class Requests {
   // new token on) settles the item. Generation ends (`ended`) at its limit, at an end of sequence, or as soon
   // as a stop string is complete; the verdict is the score that it has or will have then, whatever follows.
   const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
+  // Generation: the right answer with its stop, as teacher forcing expects it; behind the whole of prompt_tokens.
+  const std::vector<int32_t>& right_answer(size_t item) const { return entries_[item].continuations[0]; }
   // All of the task's metrics, the first one first; nothing while one of them is open.
   std::optional<std::vector<double>> verdict(size_t item, std::span<const int32_t> generated,
                                              bool ended) const;
