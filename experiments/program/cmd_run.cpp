@@ -14,6 +14,7 @@
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
 #include "experiments/ranks/launch.h"
+#include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
 #include "experiments/study/rank_evaluation.h"
@@ -82,6 +83,8 @@ class Runner {
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
     if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
+    if (!context_.options.precision.empty())
+      overrides.push_back("model.precision=" + context_.options.precision);
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
@@ -167,10 +170,13 @@ class Runner {
     return combination.name.empty() ? path : path + "/" + combination.name;
   }
 
-  // Every combination has its result, which is the last thing that is written.
+  // Every combination has its result, and its export where one is asked for.
   bool is_done(const std::string& path) const {
     return std::all_of(combinations_.begin(), combinations_.end(), [&](const Combination& combination) {
-      return file_exists(path_of(path, combination) + "/result.json");
+      const std::string own = path_of(path, combination);
+      const bool exported =
+          combination.experiment.export_format == "none" || directory_exists(own + "/model");
+      return exported && file_exists(own + "/result.json");
     });
   }
 
@@ -210,7 +216,7 @@ class Runner {
 
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + path;
+    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
     std::unique_ptr<ModelContext>& model = models_[key];
     if (model) return *model;
     if (!context_.options.ops->host_memory &&
@@ -218,7 +224,7 @@ class Runner {
       tasks_.clear();
       models_.clear();
     }
-    return *(models_[key] = open_model(path, context_, e.model_parity));
+    return *(models_[key] = open_model(path, context_, e.model_parity, e.model_precision));
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -343,6 +349,7 @@ class Runner {
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
+        CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
@@ -352,6 +359,7 @@ class Runner {
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
+      report(path);
     }
     return results;
   }
@@ -367,6 +375,7 @@ class Runner {
                                   model_of(e).path(), model_of(e).hash());
     manifest["data"] = task_of(e).hashes();
     manifest["device"] = context_.options.ops->name;
+    manifest["precision"] = model_of(e).precision();
     manifest["kernel_path"] = kernel_path_setting();
     if (context_.options.device.kind == DeviceKind::kCuda)
       manifest["gpu"] = cuda_device_text(context_.options.device.index);
@@ -375,12 +384,17 @@ class Runner {
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const std::string table = write_report(directory, combinations_, results);
+    if (is_sweep(combinations_)) report(directory.path());
     if (arguments_.json) {
       context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }
     return 0;
+  }
+
+  void report(const std::string& directory) {
+    report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
   }
 
   const Arguments& arguments_;

@@ -89,6 +89,8 @@ ExpertStatistics calibrate_resumably(const Weights& weights, const Ops& ops, con
                                      size_t memory_budget, const Prompts& prompts,
                                      const CalibrationOptions& options, const std::string& file,
                                      const std::string& identity) {
+  if (options.details || options.every_expert)  // their sums have no state to go on from
+    return calibrate(weights, ops, device, memory_budget, prompts, options);
   CalibrationOptions resumable = options;
   resumable.begin = [&](CalibrationState* state) {
     if (file_exists(file)) read_calibration_state(read_file(file, SIZE_MAX), identity, state);

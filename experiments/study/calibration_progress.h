@@ -18,7 +18,7 @@ std::string write_calibration_state(const CalibrationState& state, const std::st
 // Fills what has the sizes of this pass before it begins. False where the bytes are damaged or another pass's.
 bool read_calibration_state(std::string_view bytes, const std::string& identity, CalibrationState* state);
 
-// calibrate() with the state kept in `file` about once a second, and removed at the end. identity: all that
+// calibrate() with the state, unless details are asked for, kept in `file` about once a second, and removed at the end. identity: all that
 // decides the sums: model, text, options.
 ExpertStatistics calibrate_resumably(const Weights& weights, const Ops& ops, const Device& device,
                                      size_t memory_budget, const Prompts& prompts,

@@ -12,6 +12,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
+#include "experiments/study/task_mix.h"
 
 namespace eep {
 
@@ -29,9 +30,12 @@ class CombinationRun {
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
-  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one,
-  // and within an evaluation from its journal. Throws Interrupted.
+  // The content of result.json, which is written when the scores are there, before the export. Goes on from a
+  // checkpoint if the directory holds one, and within an evaluation from its journal. Throws Interrupted.
   Json run();
+
+  // Of a run whose result is there: the export, if it is asked for and missing.
+  void finish_export();
 
   // The number of evaluations and tokens that run() will need, for --dry-run.
   int64_t planned_evaluations() const;
@@ -51,15 +55,16 @@ class CombinationRun {
   struct Searched;  // a finished search and what it took
   void search();
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
-  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
+  void export_model(const ExpertPlan& plan);
   // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
   // says of them.
   void add_front(const Search& search, double seconds);
   Json front_json() const;
   static void make_directory(const std::string& path);
-  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
@@ -67,6 +72,7 @@ class CombinationRun {
 
   ModelContext& model_;
   TaskContext& task_;
+  TaskMix mix_;
   const Experiment& experiment_;
   std::string directory_;
   std::vector<int32_t> subset_kept_;
@@ -79,6 +85,7 @@ class CombinationRun {
   std::vector<Method> methods_;
   Json search_json_;
   std::unique_ptr<EvaluationJournal> journal_;  // while run() works
+  std::string finalists_;  // lines of finalists.jsonl
 };
 
 }  // namespace eep

@@ -23,29 +23,30 @@ constexpr const char* kTimesFile = "checkpoints/search.json";
 struct Spent {
   double prune = 0, merge = 0;
   int64_t computed = 0, asked = 0;
+  int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
 
   Json json() const {
-    return {{"prune_seconds", prune},
-            {"merge_seconds", merge},
-            {"tokens", computed},
-            {"tokens_without_sharing", asked}};
+    return {{"prune_seconds", prune}, {"merge_seconds", merge},
+            {"tokens", computed},     {"tokens_without_sharing", asked},
+            {"decode_steps", steps},  {"drafted", drafted},
+            {"accepted", accepted}};
   }
   static Spent read(const std::string& file) {
     const Json json = parse_json(read_file(file), file);
-    return {json.value("prune_seconds", 0.0), json.value("merge_seconds", 0.0),
-            json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
+    const auto count = [&](const char* name) { return json.value(name, int64_t{0}); };
+    return {json.value("prune_seconds", 0.0),
+            json.value("merge_seconds", 0.0),
+            count("tokens"),
+            count("tokens_without_sharing"),
+            count("decode_steps"),
+            count("drafted"),
+            count("accepted")};
   }
 };
 
-// What each item decided by: the tokens of its right answer, or its choices.
 Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
-  for (const ItemScore& item : result.items) {
-    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
-                            item.log_probabilities.end());
-    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
-    decisions.right.push_back(item.right);
-  }
+  add_decisions(result, &decisions);
   return decisions;
 }
 
@@ -131,7 +132,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   write_file_atomic(archive_file, lines);
   keep_metrics(metrics_file, search->archive().size());
 
-  const WorkCounts before = task_.search_work();
+  const auto work = [&] {
+    WorkCounts counts = task_.search_work();
+    counts += mix_.further_work();
+    return counts;
+  };
+  const WorkCounts before = work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
   const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
@@ -151,6 +157,11 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
       places.push_back(i);
     }
     if (plans.empty()) return evaluations;
+    if (mix_.several()) {
+      const std::vector<Evaluation> mixed = mix_.evaluations(plans, kind, request.decisions);
+      for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
+      return evaluations;
+    }
     const std::vector<SplitResult> results =
         task_.score(request.items.empty() ? Split::kTrain : Split::kFresh, plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {
@@ -165,9 +176,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const double seconds = std::chrono::duration<double>(now - clock).count();
     clock = now;
     (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
-    const WorkCounts done = task_.search_work();
+    const WorkCounts done = work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
+    spent.drafted = spent_before.drafted + done.drafted - before.drafted;
+    spent.accepted = spent_before.accepted + done.accepted - before.accepted;
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
@@ -200,11 +214,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
 
 // The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
 // for choice too: the merge phase may fill the list with plans that fit the train split alone.
-int64_t CombinationRun::chosen(const Search& search, bool prune_only, int64_t pruned) {
+int64_t CombinationRun::chosen(const std::string& method, const Search& search, bool prune_only,
+                               int64_t pruned) {
   std::vector<int64_t> leaders = search.leaders(experiment_.dev_count, prune_only);
   if (pruned >= 0 && std::find(leaders.begin(), leaders.end(), pruned) == leaders.end())
     leaders.push_back(pruned);
-  return choose(leaders, [&](int64_t evaluation) { return search.plan(evaluation); });
+  return choose(method, search, leaders);
 }
 
 void CombinationRun::add_searched(const std::string& name, const Search& search, int64_t evaluation,
@@ -266,22 +281,24 @@ void CombinationRun::search() {
 
   hooks_.say("choosing on the dev split");
   for (const auto& [control, run] : controls) {
-    const int64_t own = run.search->prune_end() > 0 ? chosen(*run.search, true, -1) : -1;
-    add_searched("control_" + control, *run.search, chosen(*run.search, false, own),
-                 run.search->archive().size(), run.spent.prune + run.spent.merge);
+    const std::string name = "control_" + control;
+    const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;
+    add_searched(name, *run.search, chosen(name, *run.search, false, own), run.search->archive().size(),
+                 run.spent.prune + run.spent.merge);
   }
   if (experiment_.search.objectives.several()) add_front(search, spent.prune + spent.merge);
   // The last method is the plan of plan.json.
   int64_t pruned = -1;
   if (search.prune_end() > 0) {
-    pruned = chosen(search, true, -1);
+    pruned = chosen("eep_prune", search, true, -1);
     add_searched("eep_prune", search, pruned, search.prune_end(), spent.prune);
     write_plan_file("plan.prune.json", methods_.back().plan, "eep_prune");
   }
   if (search.archive().size() > search.prune_end()) {
-    add_searched("eep_merge", search, chosen(search, false, pruned), search.archive().size(),
+    add_searched("eep_merge", search, chosen("eep_merge", search, false, pruned), search.archive().size(),
                  spent.prune + spent.merge);
   }
+  write_file_atomic(path("finalists.jsonl"), finalists_);
   write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
   const SearchResult result = search.result();
   const double seconds = spent.prune + spent.merge;
@@ -292,7 +309,9 @@ void CombinationRun::search() {
       {"seconds", seconds},
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
-      {"tokens_without_sharing", spent.asked}};
+      {"tokens_without_sharing", spent.asked},
+      // Steps of decoding; tokens that drafts proposed, and the right ones: steps of a sequence not taken.
+      {"work", {{"decode_steps", spent.steps}, {"drafted", spent.drafted}, {"accepted", spent.accepted}}}};
 }
 
 }  // namespace eep

@@ -2,6 +2,8 @@
 
 #include <xxhash.h>
 
+#include <numeric>
+
 namespace eep {
 
 std::string plan_key(const ExpertPlan& plan) {
@@ -94,6 +96,18 @@ void SplitResult::sum_up() {
   }
   score /= n;
   loglik /= n;
+  more.assign(items.empty() ? 0 : items[0].more.size(), 0.0);
+  for (size_t i = 0; i < more.size(); ++i) {
+    for (const ItemScore& item : items) more[i] += item.more.at(i);
+    more[i] /= n;
+  }
+}
+
+std::vector<double> SplitResult::metrics(size_t number) const {
+  if (number == 0) return metrics();
+  std::vector<double> values;
+  for (const ItemScore& item : items) values.push_back(item.more.at(number - 1));
+  return values;
 }
 
 std::vector<double> SplitResult::metrics() const {
@@ -110,12 +124,14 @@ SplitEvaluator::SplitEvaluator(const Weights& weights, const Ops& ops, const Dev
       forward_(weights, ops, device, memory) {}
 
 std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans) {
-  return evaluate(plans, requests_);
+  std::vector<int32_t> ids(requests_.items().size());
+  std::iota(ids.begin(), ids.end(), 0);
+  return evaluate(plans, requests_, ids);
 }
 
 std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans,
                                                   std::span<const int32_t> items) {
-  return evaluate(plans, chosen(items));
+  return evaluate(plans, chosen(items), items);
 }
 
 Requests SplitEvaluator::chosen(std::span<const int32_t> items) const {
@@ -129,25 +145,28 @@ std::vector<EvaluationJournal::Key> SplitEvaluator::keys(std::span<const ExpertP
   return items.empty() ? evaluation_keys(plans, requests_) : evaluation_keys(plans, chosen(items));
 }
 
-std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans,
-                                                  const Requests& requests) {
+std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans, const Requests& requests,
+                                                  std::span<const int32_t> ids) {
   Keeper keeper(journal_, plans, requests);
   const auto scores = forward_.score(plans, requests.prompts(), keeper ? &keeper : nullptr);
   std::vector<SplitResult> results(plans.size());
   for (size_t plan = 0; plan < plans.size(); ++plan) results[plan].items = requests.judge(scores[plan]);
-  decode_undecided(plans, requests, keeper, &results);
+  decode_undecided(plans, requests, ids, keeper, &results);
   for (SplitResult& result : results) result.sum_up();
   return results;
 }
 
 void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
-                                      const Keeper& keeper, std::vector<SplitResult>* results) {
+                                      std::span<const int32_t> ids, const Keeper& keeper,
+                                      std::vector<SplitResult>* results) {
   // An open verdict means that generation ended by itself: at its limit, at the end of sequence, or at the
   // model's last position.
   const auto settle = [&](size_t item, std::vector<int32_t> output, ItemScore* score) {
     score->output = std::move(output);
     const auto verdict = requests.verdict(item, score->output, false);
-    score->metric = verdict ? *verdict : *requests.verdict(item, score->output, true);
+    const std::vector<double> values = verdict ? *verdict : *requests.verdict(item, score->output, true);
+    score->metric = values.front();
+    score->more.assign(values.begin() + 1, values.end());
     score->decided = true;
   };
   std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
@@ -161,6 +180,7 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
         settle(item, *known, &score);
         continue;
       }
+      if (!drafts_.knows(ids[item])) drafts_.add(ids[item], requests.right_answer(item));
       std::vector<int32_t> tokens = requests.prompt_tokens(item);
       tokens.insert(tokens.end(), score.output.begin(), score.output.end());
       prompts[plan].push_back(std::move(tokens));
@@ -190,13 +210,19 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
                        items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)],
                        whole(plan, sequence, generated));
   };
-  const auto generated = forward_.generate(plans, prompts, options, settled);
+  const auto draft = [&](int32_t plan, int32_t sequence, std::span<const int32_t> generated) {
+    const size_t item = items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)];
+    return drafts_.after(ids[item], whole(plan, sequence, generated));
+  };
+  const auto generated = forward_.generate(plans, prompts, options, settled, draft);
   for (size_t plan = 0; plan < plans.size(); ++plan) {
     for (size_t sequence = 0; sequence < items[plan].size(); ++sequence) {
       const size_t item = items[plan][sequence];
+      ItemScore& score = (*results)[plan].items[item];
       settle(item,
              whole(static_cast<int32_t>(plan), static_cast<int32_t>(sequence), generated[plan][sequence]),
-             &(*results)[plan].items[item]);
+             &score);
+      drafts_.add(ids[item], score.output);
     }
   }
 }
@@ -211,7 +237,10 @@ std::vector<std::string> SplitEvaluator::texts(const ExpertPlan& plan) {
     return requests_.has_stop(generated);
   };
   std::vector<std::string> texts;
-  const auto generated = forward_.generate(std::span(&plan, 1), prompts, options, stopped);
+  const auto draft = [&](int32_t, int32_t item, std::span<const int32_t> generated) {
+    return drafts_.after(item, generated);
+  };
+  const auto generated = forward_.generate(std::span(&plan, 1), prompts, options, stopped, draft);
   for (const std::vector<int32_t>& tokens : generated[0]) texts.push_back(requests_.output_text(tokens));
   return texts;
 }

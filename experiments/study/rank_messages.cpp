@@ -63,8 +63,9 @@ ExpertPlan take_plan(std::string_view& bytes) {
 }
 
 void put_item(const ItemScore& item, std::string& out) {
-  const auto& [metric, right_loglik, prediction, output, log_probabilities, right, decided] = item;
+  const auto& [metric, more, right_loglik, prediction, output, log_probabilities, right, decided] = item;
   put(metric, out);
+  put_list(more, out);
   put(right_loglik, out);
   put(prediction, out);
   put_list(output, out);
@@ -76,6 +77,7 @@ void put_item(const ItemScore& item, std::string& out) {
 ItemScore take_item(std::string_view& bytes) {
   ItemScore item;
   item.metric = take<double>(bytes, kWhere);
+  item.more = take_list<double>(bytes);
   item.right_loglik = take<double>(bytes, kWhere);
   item.prediction = take<int32_t>(bytes, kWhere);
   item.output = take_list<int32_t>(bytes);
@@ -122,8 +124,8 @@ std::string result_bytes(const RankResult& result) {
   std::string out;
   put(result.number, out);
   put(result.seconds, out);
-  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, router] = result.work;
-  for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, steps,
+  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted, router] = result.work;
+  for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted,
                               int64_t{router.tiny_sums}, int64_t{router.negative_sums}})
     put(count, out);
   put(static_cast<uint64_t>(result.items.size()), out);
@@ -143,7 +145,7 @@ RankResult result_of(std::string_view bytes) {
   result.seconds = take<double>(bytes, kWhere);
   WorkCounts& work = result.work;
   for (int64_t* count : {&work.tokens_computed, &work.tokens_asked, &work.merged_experts, &work.merge_bytes,
-                         &work.expert_bytes, &work.decode_steps})
+                         &work.expert_bytes, &work.decode_steps, &work.drafted, &work.accepted})
     *count = take<int64_t>(bytes, kWhere);
   work.router.tiny_sums = take<int64_t>(bytes, kWhere);
   work.router.negative_sums = take<int64_t>(bytes, kWhere);

@@ -36,6 +36,18 @@ Interval normal_interval(double mean, double standard_error) {
           std::min(1.0, mean + 1.959963984540054 * standard_error)};
 }
 
+std::optional<Ratio> paired_ratio(std::span<const double> a, std::span<const double> b) {
+  const double base = mean(b);
+  if (a.size() != b.size() || !(base > 0)) return std::nullopt;
+  Ratio ratio;
+  ratio.value = mean(a) / base;
+  std::vector<double> rest(a.size());
+  for (size_t i = 0; i < a.size(); ++i) rest[i] = a[i] - ratio.value * b[i];
+  const double half = 1.96 * standard_error(rest) / base;
+  ratio.ci95 = {std::max(0.0, ratio.value - half), ratio.value + half};
+  return ratio;
+}
+
 double mcnemar_exact(std::span<const double> a, std::span<const double> b) {
   int64_t only_a = 0, only_b = 0;
   for (size_t i = 0; i < a.size(); ++i) {

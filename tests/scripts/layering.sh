@@ -20,7 +20,8 @@ may_include() {
     experiments/ranks/mpi) echo 'experiments/ranks/' ;;
     experiments/ranks) echo 'es/bytes\.h"' ;;
     experiments/study) echo 'experiments/ranks/|es/|loaders/|engine/|kernels/' ;;
-    experiments/program) echo 'experiments/(study|ranks)/|es/|loaders/|engine/|kernels/' ;;
+    experiments/report) echo 'experiments/study/|experiments/ranks/|es/|loaders/|engine/|kernels/' ;;
+    experiments/program) echo 'experiments/(study|report|ranks)/|es/|loaders/|engine/|kernels/' ;;
     *) return 1 ;;
   esac
 }
