@@ -39,6 +39,27 @@ size_t without_scores(const SplitResult& result) {
       }));
 }
 
+// A metric of a task on all items of a split.
+struct Estimate {
+  std::string name;
+  double score = 0, error = 0;
+  Interval interval;
+};
+
+// All of the task's metrics, the first one first.
+std::vector<Estimate> estimates(const Task& task, const SplitResult& result) {
+  std::vector<Estimate> all;
+  const auto add = [&](const std::string& name, Metric metric, double score) {
+    const double error = standard_error(result.metrics(all.size()));
+    all.push_back(
+        {name, score, error,
+         is_binary(metric) ? wilson_interval(score * result.n, result.n) : normal_interval(score, error)});
+  };
+  add(task.metric_as, task.metric, result.score);
+  for (size_t i = 0; i < task.more.size(); ++i) add(task.more[i].name, task.more[i].metric, result.more[i]);
+  return all;
+}
+
 int eval(const Arguments& arguments, CommandContext& context) {
   if (!arguments.samples.empty()) require_writable(arguments.samples);
   Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
@@ -55,9 +76,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
     context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
   const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
-  const double error = standard_error(result.metrics());
-  const Interval interval = is_binary(task.metric) ? wilson_interval(result.score * result.n, result.n)
-                                                   : normal_interval(result.score, error);
+  const std::vector<Estimate> all = estimates(task, result);
   if (const size_t lost = without_scores(result); lost > 0) {
     context.messages.warn(
         fmt::format("{} of {} items have scores that are no numbers: values inside the model "
@@ -71,15 +90,21 @@ int eval(const Arguments& arguments, CommandContext& context) {
   }
   if (!arguments.samples.empty()) write_file_atomic(arguments.samples, samples_of(evaluator, plan, result));
   if (arguments.json) {
+    Json metrics = Json::object();
+    for (const Estimate& one : all) {
+      metrics[one.name] = {
+          {"score", one.score}, {"stderr", one.error}, {"ci95", {one.interval.low, one.interval.high}}};
+    }
     const Json json{{"task", task.name},
                     {"split", arguments.split},
                     {"protocol", arguments.protocol},
-                    {"metric", metric_name(task.metric)},
+                    {"metric", task.metric_as},
                     {"chat_template", task.chat_template},
                     {"score", result.score},
                     {"n", result.n},
-                    {"stderr", error},
-                    {"ci95", {interval.low, interval.high}},
+                    {"stderr", all[0].error},
+                    {"ci95", {all[0].interval.low, all[0].interval.high}},
+                    {"metrics", metrics},
                     {"right_loglik", result.loglik},
                     {"truncated", evaluator.requests().truncated()},
                     {"tokens", evaluator.work().tokens_computed},
@@ -87,9 +112,11 @@ int eval(const Arguments& arguments, CommandContext& context) {
                     {"router", {{"tiny_sums", router.tiny_sums}, {"negative_sums", router.negative_sums}}}};
     context.out << json.dump(2) << "\n";
   } else {
-    context.out << fmt::format("{} {} {}: {:.4f} +- {:.4f} (n = {}, 95% interval {:.4f}..{:.4f})\n",
-                               task.name, arguments.split, metric_name(task.metric), result.score, error,
-                               result.n, interval.low, interval.high);
+    for (const Estimate& one : all) {
+      context.out << fmt::format("{} {} {}: {:.4f} +- {:.4f} (n = {}, 95% interval {:.4f}..{:.4f})\n",
+                                 task.name, arguments.split, one.name, one.score, one.error, result.n,
+                                 one.interval.low, one.interval.high);
+    }
   }
   return 0;
 }

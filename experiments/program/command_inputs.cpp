@@ -16,20 +16,22 @@ Parity parity_named(const std::string& name) {
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity) {
+                                         const std::string& parity, const std::string& precision) {
   const CommonOptions& options = context.options;
-  auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory,
-                                              parity_named(parity));
+  const Ops& ops = options.ops_with(precision);
+  auto model =
+      std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity));
   if (model->dtype() != model->config().dtype) {
-    context.messages.info(fmt::format("{}: {} weights run as {} with --device {}", path,
-                                      dtype_name(model->config().dtype), dtype_name(model->dtype()),
-                                      options.ops->name));
+    context.messages.info(
+        fmt::format("{}: {} weights run as {} with {}", path, dtype_name(model->config().dtype),
+                    dtype_name(model->dtype()),
+                    ops.host_memory ? "--precision " + precision : std::string("--device ") + ops.name));
   }
   return model;
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
-  return open_model(path, context, context.options.parity);
+  return open_model(path, context, context.options.parity, context.options.precision);
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {
@@ -74,7 +76,8 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
   const ModelConfig& config = model.config();
   if (model.raw().plan) {
     if (path.empty()) return *model.raw().plan;
-    throw Error(ExitCode::kUsage, "--plan", "the model already is the result of a plan (a native export)",
+    throw Error(ExitCode::kUsage, "--plan",
+                "the model already is the result of a plan (a native export, or counts by layer)",
                 "apply plans to the original model");
   }
   if (path.empty()) {

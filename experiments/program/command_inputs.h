@@ -16,9 +16,9 @@ namespace eep {
 Parity parity_named(const std::string& name);
 
 // The model on the device of the options, within their memory. Says where its weights are rounded for it. The
-// second takes the parity mode from the options.
+// second takes the parity mode and the precision from the options.
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity);
+                                         const std::string& parity, const std::string& precision);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).

@@ -11,6 +11,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
+#include "experiments/study/task_mix.h"
 
 namespace eep {
 
@@ -74,6 +75,7 @@ class CombinationRun {
 
   ModelContext& model_;
   TaskContext& task_;
+  TaskMix mix_;
   const Experiment& experiment_;
   std::string directory_;
   std::vector<int32_t> subset_kept_;

@@ -24,6 +24,7 @@ Json score_json(const std::optional<SplitScore>& score, bool test) {
     if (score->recovery) json["recovery"] = *score->recovery;
     if (score->recovery_ci95) json["recovery_ci95"] = {score->recovery_ci95->low, score->recovery_ci95->high};
   }
+  for (const auto& [name, value] : score->more) json["metrics"][name] = value;
   if (score->stddev) json["stddev"] = *score->stddev;
   if (score->best) json["best"] = *score->best;
   return json;

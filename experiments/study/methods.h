@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/config.h"
@@ -25,7 +26,8 @@ struct SplitScore {
   std::optional<double> p_vs_prune;  // of a searched plan against the pruned one
   std::optional<double> recovery;    // the score over the full model's
   std::optional<Interval> recovery_ci95;
-  std::optional<double> stddev, best;  // over draws
+  std::optional<double> stddev, best;                // over draws
+  std::vector<std::pair<std::string, double>> more;  // the task's other metrics
 };
 
 struct MethodResult {

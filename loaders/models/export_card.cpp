@@ -91,7 +91,9 @@ ExportFacts export_facts(const ModelConfig& config, const std::string& source, c
   facts.provenance = {{"format", "eep-export"},
                       {"version", 1},
                       {"program", options.program},
-                      {"layout", facts.native ? "native" : "hf"},
+                      {"layout", facts.native                                  ? "native"
+                                 : options.format == ExportFormat::kHfPerLayer ? "hf-per-layer"
+                                                                               : "hf"},
                       {"source",
                        {{"name", facts.source_name},
                         {"family", family_name(config.family)},
@@ -141,6 +143,13 @@ std::string model_card(const ExportFacts& facts, const std::string& source) {
   card += "\n`eep_plan.json` is the plan: applied to the source it gives this model again.\n";
   if (facts.native) {
     card += "\nThis layout is eep's own (a stock loader cannot express the plan): `eep` commands read it.\n";
+  }
+  if (p["layout"] == "hf-per-layer") {
+    card +=
+        "\nLayers hold different numbers of experts: `per_layer_num_experts` of config.json says how many "
+        "(also "
+        "`num_experts_per_layer`). Loaders that do not read these keys cannot load the tensors; `eep` and "
+        "patched ones can.\n";
   }
   if (!facts.command.empty()) card += "\nMade by\n\n    " + printable(facts.command) + "\n";
   return card;

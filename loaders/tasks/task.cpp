@@ -25,6 +25,9 @@ const std::vector<std::string> kFields{"kind",
                                        "target",
                                        "labels",
                                        "metric",
+                                       "metrics",
+                                       "only",
+                                       "fewshot_by",
                                        "generate",
                                        "ignore",
                                        "description",
@@ -111,7 +114,8 @@ void read_chat(const YamlView& view, Task* task) {
 
 void read_few_shot(const YamlView& view, Task* task) {
   FewShot& shots = task->few_shot;
-  if (view.has("description")) shots.description = view.at("description").as_string();
+  if (view.has("description")) shots.description = checked_prompt(view.at("description"));
+  if (view.has("fewshot_by")) shots.by = view.at("fewshot_by").as_string();
   if (view.has("num_fewshot"))
     shots.count = static_cast<int32_t>(view.at("num_fewshot").as_int(0, kMaxShots));
   if (view.has("fewshot_split")) shots.split = view.at("fewshot_split").as_string();
@@ -119,6 +123,91 @@ void read_few_shot(const YamlView& view, Task* task) {
     shots.random = view.at("fewshot_sampler").as_choice({"first_n", "random"}) == "random";
   if (view.has("fewshot_delimiter")) shots.delimiter = view.at("fewshot_delimiter").as_string();
   if (view.has("target_delimiter")) task->target_delimiter = view.at("target_delimiter").as_string();
+}
+
+ExtractRule read_extract(const YamlView& view) {
+  if (view.is_map()) return read_regex_rule(view);
+  ExtractRule rule;
+  if (!parse_extract(view.as_string(), &rule)) view.fail_expected(extract_rule_names());
+  return rule;
+}
+
+std::vector<Regex> read_ignore(const YamlView& view) {
+  std::vector<Regex> ignore;
+  for (const YamlView& regex : view.sequence()) ignore.push_back(read_regex(regex));
+  return ignore;
+}
+
+// {max_new: 20, max_length: 2048, stop: [...], extract: ...}
+void read_generate(const YamlView& generate, Task* task) {
+  generate.only_keys({"max_new", "max_length", "stop", "extract"});
+  if (generate.has("max_new")) task->max_new = static_cast<int32_t>(generate.at("max_new").as_int(1, 100000));
+  if (generate.has("max_length"))
+    task->max_length = static_cast<int32_t>(generate.at("max_length").as_int(2, 100000000));
+  if (generate.has("stop")) {
+    task->stop = strings(generate.at("stop"));
+    for (const std::string& stop : task->stop) {
+      if (stop.empty()) generate.at("stop").fail("a stop string is empty");
+    }
+  }
+  if (generate.has("extract")) task->extract = read_extract(generate.at("extract"));
+}
+
+// acc, or {name: strict, metric: exact_match, extract: ...}. What it does not say is the task's own.
+ScoreRule read_score_rule(const YamlView& view, const Task& task) {
+  ScoreRule rule;
+  rule.extract = task.extract;
+  if (view.is_map()) {
+    view.only_keys({"name", "metric", "extract"});
+    if (view.has("extract")) rule.extract = read_extract(view.at("extract"));
+    rule.metric = *parse_metric(view.at("metric").as_choice(metric_names()));
+  } else {
+    rule.metric = *parse_metric(view.as_choice(metric_names()));
+  }
+  rule.name = view.is_map() && view.has("name") ? view.at("name").as_string() : metric_name(rule.metric);
+  return rule;
+}
+
+// `metric`, or `metrics` whose first one it is. Behind the fields of generate, whose extraction is theirs.
+void read_metrics(const YamlView& view, Task* task) {
+  if (view.has("metric") && view.has("metrics"))
+    view.at("metrics").fail("stands in place of metric, which is there too");
+  if (view.has("metric")) {
+    task->metric = *parse_metric(view.at("metric").as_choice(metric_names()));
+    task->metric_as = metric_name(task->metric);
+    task->more.clear();
+  }
+  if (!view.has("metrics")) return;
+  const std::vector<YamlView> list = view.at("metrics").sequence();
+  if (list.empty()) view.at("metrics").fail("no metric (expected at least 1)");
+  const Task own = *task;
+  task->more.clear();
+  for (const YamlView& entry : list) {
+    ScoreRule rule = read_score_rule(entry, own);
+    const bool twice =
+        &entry != &list[0] && (rule.name == task->metric_as ||
+                               std::any_of(task->more.begin(), task->more.end(),
+                                           [&](const ScoreRule& other) { return other.name == rule.name; }));
+    if (twice)
+      entry.fail("two metrics of the same name (" + printable(rule.name) + "): name: tells them apart");
+    if (&entry != &list[0]) {
+      task->more.push_back(std::move(rule));
+      continue;
+    }
+    task->metric = rule.metric;
+    task->metric_as = rule.name;
+    task->extract = rule.extract;
+  }
+}
+
+// only: {field: value, other: [value, value]}
+void read_only(const YamlView& view, Task* task) {
+  task->only.clear();
+  const YamlView map = view.as_map();
+  for (const auto& [field, value] : map.value().entries) {
+    const YamlView here = map.at(field);
+    task->only[field] = here.is_sequence() ? strings(here) : std::vector<std::string>{here.as_string()};
+  }
 }
 
 // Reads the keys that are there; called for the file and then for the protocol's overrides.
@@ -147,29 +236,10 @@ void read_fields(const YamlView& view, Task* task) {
   if (view.has("choices_from")) task->choices_from = view.at("choices_from").as_string();
   if (view.has("labels")) task->labels = read_labels(view.at("labels"));
   if (view.has("target")) task->target = view.at("target").as_string();
-  if (view.has("metric")) task->metric = *parse_metric(view.at("metric").as_choice(metric_names()));
-  if (view.has("generate")) {
-    const YamlView generate = view.at("generate").as_map();
-    generate.only_keys({"max_new", "stop", "extract"});
-    if (generate.has("max_new"))
-      task->max_new = static_cast<int32_t>(generate.at("max_new").as_int(1, 100000));
-    if (generate.has("stop")) {
-      task->stop = strings(generate.at("stop"));
-      for (const std::string& stop : task->stop) {
-        if (stop.empty()) generate.at("stop").fail("a stop string is empty");
-      }
-    }
-    if (generate.has("extract") && generate.at("extract").is_map()) {
-      task->extract = read_regex_rule(generate.at("extract"));
-    } else if (generate.has("extract") &&
-               !parse_extract(generate.at("extract").as_string(), &task->extract)) {
-      generate.at("extract").fail_expected(extract_rule_names());
-    }
-  }
-  if (view.has("ignore")) {
-    task->ignore.clear();
-    for (const YamlView& regex : view.at("ignore").sequence()) task->ignore.push_back(read_regex(regex));
-  }
+  if (view.has("only")) read_only(view.at("only"), task);
+  if (view.has("generate")) read_generate(view.at("generate").as_map(), task);
+  if (view.has("ignore")) task->ignore = read_ignore(view.at("ignore"));
+  read_metrics(view, task);
   read_few_shot(view, task);
   read_chat(view, task);
 }
@@ -188,15 +258,21 @@ void check_task(const YamlView& view, Task* task) {
     fail("prompts", "they stand in place of prompt and choices, in a multiple_choice task");
   }
   if (task->prompts.empty() && task->prompt.empty()) view.at("prompt");
+  const char* metric_key = view.has("metrics") ? "metrics" : "metric";
+  std::vector<Metric> metrics{task->metric};
+  for (const ScoreRule& rule : task->more) metrics.push_back(rule.metric);
+  for (const Metric metric : metrics) {
+    if (choice && !is_choice_metric(metric))
+      fail(metric_key, "a multiple_choice task is scored by acc, acc_norm or acc_bytes");
+    if (!choice && is_choice_metric(metric))
+      fail(metric_key, "acc, acc_norm and acc_bytes are for multiple_choice tasks");
+  }
   if (choice) {
-    if (!is_choice_metric(task->metric))
-      fail("metric", "a multiple_choice task is scored by acc or acc_norm");
     if (task->prompts.empty() && task->choices.empty() == task->choices_from.empty())
       fail("kind", "exactly one of choices and choices_from is needed");
-  } else if (is_choice_metric(task->metric)) {
-    fail("metric", "acc and acc_norm are for multiple_choice tasks");
   }
-  if (!task->ignore.empty() && task->metric != Metric::kExactMatch)
+  if (!task->ignore.empty() &&
+      std::find(metrics.begin(), metrics.end(), Metric::kExactMatch) == metrics.end())
     fail("ignore", "is for the metric exact_match");
   const size_t count = task->prompts.empty() ? task->choices.size() : task->prompts.size();
   if (!task->labels.empty() && count > 0 && task->labels.size() != count) {
@@ -210,8 +286,12 @@ void check_task(const YamlView& view, Task* task) {
   }
   if (!task->chat_set.empty() && !task->chat_template)
     fail("chat_set", "sets variables of a template, which chat_template: true asks for");
-  task->extract.thousands = task->protocol == "harness";
-  task->extract.ignore = task->ignore;
+  const auto complete = [&](Metric metric, ExtractRule* rule) {
+    rule->thousands = task->protocol == "harness";
+    if (metric == Metric::kExactMatch) rule->ignore = task->ignore;
+  };
+  complete(task->metric, &task->extract);
+  for (ScoreRule& rule : task->more) complete(rule.metric, &rule.extract);
 }
 
 }  // namespace
@@ -227,7 +307,8 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
   task.directory = fs::path(path).parent_path().string();
   task.protocol = protocol;
   task.name = view.at("name").as_string();
-  for (const char* key : {"kind", "data", "target", "metric"}) view.at(key);
+  for (const char* key : {"kind", "data", "target"}) view.at(key);
+  if (!view.has("metrics")) view.at("metric");
   read_fields(view, &task);
   bool defined = protocol == "harness";
   if (view.has("protocols")) {
@@ -238,6 +319,11 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
       here.only_keys(kFields);
       Task other = task;  // every protocol's overrides are checked
       Task& overridden = name == protocol ? task : other;
+      if (here.has("prompt")) {
+        overridden.prompts.clear();
+        overridden.continuation.clear();
+      }
+      if (here.has("prompts")) overridden.prompt.clear();
       if (here.has("choices")) overridden.choices_from.clear();
       if (here.has("choices_from")) overridden.choices.clear();
       read_fields(here, &overridden);

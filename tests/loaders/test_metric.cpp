@@ -188,6 +188,27 @@ TEST_CASE("metric: DROP, ReCoRD, SQuAD and GSM8K as the paper scores them") {
   CHECK(gsm8k("none") == 0);
 }
 
+// Values of lm-evaluation-harness 0.4.13, tasks/drop/utils.py, get_metrics([prediction], spans).
+TEST_CASE("metric: DROP's own, exact and F1") {
+  struct Case {
+    const char *said, *gold;
+    double exact, f1;
+  };
+  for (const Case& c : std::vector<Case>{{"The 14.80", "14.8", 1, 1},
+                                         {"14.8 points", "14.8", 0, 0.67},
+                                         {"15", "14.8", 0, 0},
+                                         {"$1,000", "1000", 1, 1},
+                                         {"Bo", "Bo\nAl", 0, 0.5},
+                                         {"a cat-dog", "dog cat", 0, 1},
+                                         {"3 May", "3 May", 1, 1},
+                                         {"", "x", 0, 0}}) {
+    CAPTURE(c.said);
+    CAPTURE(c.gold);
+    CHECK(score(Metric::kDropExact, "none", c.said, {c.gold}) == c.exact);
+    CHECK(score(Metric::kDropF1, "none", c.said, {c.gold}) == doctest::Approx(c.f1));
+  }
+}
+
 TEST_CASE("extract: white space and letters beyond ASCII") {
   CHECK(strip("\u3000 \u00a0x y\u2003\n") == "x y");
   CHECK(strip(" \u3000 ") == "");
@@ -225,7 +246,7 @@ void check_verdict(Metric metric, const ExtractRule& rule, const std::string& te
   CHECK(score_text(metric, rule, text, references) == verdict);
 }
 
-constexpr int kTextMetrics = 7;  // from kExactMatch on
+constexpr int kTextMetrics = 9;  // from kExactMatch on
 
 }  // namespace
 

@@ -175,6 +175,35 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "requests: several metrics of the same scores; the delimiter has no length, what the task writes has") {
+  const Tokenizer tokenizer = tokenizer_of("qwen");
+  Task task = choice_task();
+  task.target_delimiter = " ";
+  task.more = {{"acc_norm", Metric::kAccNorm, {}}, {"acc_bytes", Metric::kAccBytes, {}}};
+  // Written choices "é" and "eee": 1 and 3 characters, 2 and 3 bytes.
+  Item item = choice_item("Q:", {" é", " eee"}, 0);
+  const Requests requests(task, {item}, tokenizer, config_of(tokenizer));
+  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67.
+  std::vector<TokenScore> scores;
+  for (const double sum : {-2.0, -5.0}) {
+    const auto count =
+        tokenizer.encode(sum == -2 ? "Q: é" : "Q: eee", true).size() - tokenizer.encode("Q:", true).size();
+    for (size_t i = 0; i < count; ++i)
+      scores.push_back({static_cast<float>(sum / static_cast<double>(count)), 0});
+  }
+  REQUIRE(scores.size() == requests.prompts().scores.size());
+  const ItemScore judged = requests.judge(scores)[0];
+  CHECK(judged.metric == 1);
+  REQUIRE(judged.more.size() == 2);
+  CHECK(judged.more[0] == 0);
+  CHECK(judged.more[1] == 1);
+  item.also = {1};
+  const ItemScore both = Requests(task, {item}, tokenizer, config_of(tokenizer)).judge(scores)[0];
+  CHECK(both.more[0] == 1);
+  CHECK(both.right_loglik == doctest::Approx(0));
+}
+
 TEST_CASE("requests: a broken model is wrong and its log-likelihood finite") {
   const Tokenizer tokenizer = tokenizer_of("qwen");
   for (float broken : {NAN, -INFINITY}) {
@@ -388,13 +417,13 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
         ++all;
         early += judged[i].decided ? 1 : 0;
         if (!judged[i].decided) {
-          std::optional<double> verdict;
+          std::optional<std::vector<double>> verdict;
           while (!verdict) {
             output.push_back(model.next(i, output));
             const bool ended = static_cast<int32_t>(output.size()) >= task.max_new;
             verdict = requests.verdict(i, output, ended);
           }
-          fast = *verdict;
+          fast = verdict->front();
           ++open;
         }
         CAPTURE(tokenizer.decode(output, false));
