@@ -38,8 +38,9 @@ inline std::string run_bytes(const std::string& run) {
         name.find("metrics.jsonl") != std::string::npos || name.starts_with("checkpoints") ||
         name.find("/checkpoints") != std::string::npos || name.find("manifest") != std::string::npos ||
         name.find("log.txt") != std::string::npos || name.find("result.json") != std::string::npos ||
-        name == "table.txt" || name == "summary.json" || name == ".lock" ||
-        name.find("config.resolved") != std::string::npos;
+        name == "table.txt" || name.find("figures/") != std::string::npos ||
+        name.find("card.md") != std::string::npos || name.find("report.html") != std::string::npos ||
+        name == "summary.json" || name == ".lock" || name.find("config.resolved") != std::string::npos;
     if (entry.is_regular_file() && !timed) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
