@@ -27,11 +27,12 @@ Family read_family(const JsonView& root) {
     known.emplace_back(family_name(row.family));
     if (type.as_string() == known.back()) return row.family;
   }
-  type.fail(fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
-                        printable(type.as_string()),
-                        root.has_value("text_config")
-                            ? "; the text model's fields stand under text_config: save the text model on its own"
-                            : ""));
+  type.fail(
+      fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
+                  printable(type.as_string()),
+                  root.has_value("text_config")
+                      ? "; the text model's fields stand under text_config: save the text model on its own"
+                      : ""));
 }
 
 DType read_dtype(const JsonView& root) {

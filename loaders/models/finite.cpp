@@ -74,7 +74,8 @@ std::optional<Place> first_place(std::span<const Values> tensors) {
     }
   };
   std::vector<std::thread> others;
-  const size_t threads = std::min<size_t>({std::thread::hardware_concurrency(), kThreads, blocks / kParallel});
+  const size_t threads =
+      std::min<size_t>({std::thread::hardware_concurrency(), kThreads, blocks / kParallel});
   for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
   work();
   for (std::thread& other : others) other.join();

@@ -153,7 +153,8 @@ bool Requests::is_end(int32_t token) const {
 std::string Requests::truncation_text(const std::string& split) const {
   if (truncated_ == 0) return {};
   return "split " + split + ": " + std::to_string(truncated_) + " of " + std::to_string(sequence_count_) +
-         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) + " positions";
+         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) +
+         " positions";
 }
 
 std::vector<ItemScore> Requests::judge(std::span<const TokenScore> scores) const {

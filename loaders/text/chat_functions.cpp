@@ -28,8 +28,7 @@ struct Row {
 
 Bound bind(const Row& row, const ChatArguments& given) {
   Bound bound(row.parameters.size());
-  if (given.values.size() > bound.size())
-    refuse_chat(std::string(row.name) + " with these arguments");
+  if (given.values.size() > bound.size()) refuse_chat(std::string(row.name) + " with these arguments");
   std::copy(given.values.begin(), given.values.end(), bound.begin());
   for (const auto& [name, value] : given.named) {
     const auto place = std::find(row.parameters.begin(), row.parameters.end(), name);
@@ -39,15 +38,16 @@ Bound bind(const Row& row, const ChatArguments& given) {
     bound[i] = value;
   }
   const auto undefined = [](const auto& value) { return value.is_undefined(); };
-  if (row.call != nullptr &&
-      (std::any_of(given.values.begin(), given.values.end(), undefined) ||
-       std::any_of(given.named.begin(), given.named.end(), [](const auto& n) { return n.second.is_undefined(); })))
+  if (row.call != nullptr && (std::any_of(given.values.begin(), given.values.end(), undefined) ||
+                              std::any_of(given.named.begin(), given.named.end(),
+                                          [](const auto& n) { return n.second.is_undefined(); })))
     refuse_chat(std::string(row.name) + " with an undefined value");
   return bound;
 }
 
 const Row* find_row(std::span<const Row> rows, const std::string& name) {
-  const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& known) { return name == known.name; });
+  const auto row =
+      std::find_if(rows.begin(), rows.end(), [&](const Row& known) { return name == known.name; });
   return row == rows.end() ? nullptr : &*row;
 }
 
@@ -105,7 +105,8 @@ std::string replaced(const std::string& text, const std::string& from, const std
   if (from.empty()) refuse_chat("replace of an empty text");
   std::string out;
   size_t begin = 0;
-  for (size_t at; count != 0 && (at = text.find(from, begin)) != std::string::npos; begin = at + from.size()) {
+  for (size_t at; count != 0 && (at = text.find(from, begin)) != std::string::npos;
+       begin = at + from.size()) {
     out += text.substr(begin, at - begin) + to;
     if (out.size() > kMaxText) refuse_chat("text too long");
     if (count > 0) --count;
@@ -142,7 +143,8 @@ ChatValue split(const std::string& text, const ChatValue& separator, int64_t mos
   if (sign.empty()) refuse_chat("split at an empty text");
   if (from_right && most >= 0) {
     size_t end = text.size();
-    for (size_t at; most > 0 && end >= sign.size() && (at = text.rfind(sign, end - sign.size())) != std::string::npos;
+    for (size_t at;
+         most > 0 && end >= sign.size() && (at = text.rfind(sign, end - sign.size())) != std::string::npos;
          --most) {
       parts.emplace_back(text.substr(at + sign.size(), end - at - sign.size()));
       end = at;
@@ -152,7 +154,8 @@ ChatValue split(const std::string& text, const ChatValue& separator, int64_t mos
     return list_of(std::move(parts));
   }
   size_t begin = 0;
-  for (size_t end; most != 0 && (end = text.find(sign, begin)) != std::string::npos; begin = end + sign.size()) {
+  for (size_t end; most != 0 && (end = text.find(sign, begin)) != std::string::npos;
+       begin = end + sign.size()) {
     parts.emplace_back(text.substr(begin, end - begin));
     if (most > 0) --most;
   }
@@ -193,11 +196,17 @@ int64_t count_or(const ChatValue& value, const char* who) {
 std::span<const Row> text_methods() {
   static const std::vector<Row> kRows{
       {"strip", {"chars"}, [](auto&, const auto& v, const auto& a) { return stripped(v, a[0], true, true); }},
-      {"lstrip", {"chars"}, [](auto&, const auto& v, const auto& a) { return stripped(v, a[0], true, false); }},
-      {"rstrip", {"chars"}, [](auto&, const auto& v, const auto& a) { return stripped(v, a[0], false, true); }},
+      {"lstrip",
+       {"chars"},
+       [](auto&, const auto& v, const auto& a) { return stripped(v, a[0], true, false); }},
+      {"rstrip",
+       {"chars"},
+       [](auto&, const auto& v, const auto& a) { return stripped(v, a[0], false, true); }},
       {"upper", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return cased(v.text, true); }},
       {"lower", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return cased(v.text, false); }},
-      {"capitalize", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return capitals(v.text, false); }},
+      {"capitalize",
+       {},
+       [](auto&, const auto& v, const auto&) -> ChatValue { return capitals(v.text, false); }},
       {"title", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return capitals(v.text, true); }},
       {"startswith",
        {"prefix"},
@@ -207,14 +216,19 @@ std::span<const Row> text_methods() {
        [](auto&, const auto& v, const auto& a) -> ChatValue { return ends(v, a[0], false); }},
       {"split",
        {"sep", "maxsplit"},
-       [](auto&, const auto& v, const auto& a) { return split(v.text, a[0], count_or(a[1], "split"), false); }},
+       [](auto&, const auto& v, const auto& a) {
+         return split(v.text, a[0], count_or(a[1], "split"), false);
+       }},
       {"rsplit",
        {"sep", "maxsplit"},
-       [](auto&, const auto& v, const auto& a) { return split(v.text, a[0], count_or(a[1], "rsplit"), true); }},
+       [](auto&, const auto& v, const auto& a) {
+         return split(v.text, a[0], count_or(a[1], "rsplit"), true);
+       }},
       {"replace",
        {"old", "new", "count"},
        [](auto&, const auto& v, const auto& a) -> ChatValue {
-         return replaced(v.text, text_of(a[0], "replace"), text_of(a[1], "replace"), count_or(a[2], "replace"));
+         return replaced(v.text, text_of(a[0], "replace"), text_of(a[1], "replace"),
+                         count_or(a[2], "replace"));
        }},
       {"join",
        {"iterable"},
@@ -253,7 +267,8 @@ std::span<const Row> text_methods() {
 
 ChatValue pairs_of(const ChatValue& map, ChatKind kind) {
   std::vector<ChatValue> pairs;
-  for (const auto& [key, value] : map.entries->entries) pairs.push_back(list_of({key, value}, ChatKind::kTuple));
+  for (const auto& [key, value] : map.entries->entries)
+    pairs.push_back(list_of({key, value}, ChatKind::kTuple));
   return list_of(std::move(pairs), kind);
 }
 
@@ -262,7 +277,8 @@ std::span<const Row> map_methods() {
       {"get",
        {"key", "default"},
        [](auto&, const auto& v, const auto& a) {
-         if (a[0].is_undefined() || a[0].items || a[0].is_map()) refuse_chat("get with something that is no key");
+         if (a[0].is_undefined() || a[0].items || a[0].is_map())
+           refuse_chat("get with something that is no key");
          const ChatValue* found = a[0].is_text() ? v.find(a[0].text) : nullptr;
          return found != nullptr ? *found : a[1].is_undefined() ? ChatValue::none() : a[1];
        }},
@@ -294,7 +310,8 @@ ChatValue length(const ChatValue& value) {
 }
 
 ChatValue first_of(ChatEvaluator& evaluator, const ChatValue& value, bool last) {
-  if (last && value.kind >= ChatKind::kView) refuse_chat("last of a view or an iterator (expected list before)");
+  if (last && value.kind >= ChatKind::kView)
+    refuse_chat("last of a view or an iterator (expected list before)");
   const std::vector<ChatValue> values = values_of(evaluator, value);
   if (values.empty()) return {};
   return last ? values.back() : values.front();
@@ -338,12 +355,12 @@ ChatValue sorted(ChatEvaluator& evaluator, const ChatValue& value, const Bound& 
 }
 
 std::string indented(const std::string& text, const Bound& given) {
-  const std::string indent = given[0].is_undefined() ? std::string(4, ' ')
-                             : given[0].is_text()
-                                 ? given[0].text
-                                 : std::string(static_cast<size_t>(std::clamp<int64_t>(
-                                                   integer_of(given[0], "indent"), 0, 1000)),
-                                               ' ');
+  const std::string indent =
+      given[0].is_undefined() ? std::string(4, ' ')
+      : given[0].is_text()
+          ? given[0].text
+          : std::string(static_cast<size_t>(std::clamp<int64_t>(integer_of(given[0], "indent"), 0, 1000)),
+                        ' ');
   if (text.find_first_of("\r\v\f\x1c\x1d\x1e") != std::string::npos ||
       text.find("\xc2\x85") != std::string::npos || text.find("\xe2\x80") != std::string::npos)
     refuse_chat("indent of lines with other ends than \\n");
@@ -381,7 +398,8 @@ ChatValue integer_filter(const ChatValue& value, const Bound& given) {
   }
   const std::string text = value.is_text() ? chat_strip(value.text, true, true) : "";
   const size_t sign = text.starts_with('-') || text.starts_with('+') ? 1 : 0;
-  if (text.size() > sign && text.size() < 16 && text.find_first_not_of("0123456789", sign) == std::string::npos)
+  if (text.size() > sign && text.size() < 16 &&
+      text.find_first_not_of("0123456789", sign) == std::string::npos)
     return static_cast<int64_t>(std::strtoll(text.c_str(), nullptr, 10));
   if (value.is_text() && text.find_first_of("0123456789_") == std::string::npos && is_ascii(text) &&
       cased(text, false) != "nan" && cased(text, false).find("inf") == std::string::npos)
@@ -396,7 +414,9 @@ std::span<const Row> filters() {
        [](auto&, const auto& v, const auto& a) { return stripped(chat_text(v), a[0], true, true); }},
       {"string", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return chat_text(v); }},
       {"upper", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return cased(chat_text(v), true); }},
-      {"lower", {}, [](auto&, const auto& v, const auto&) -> ChatValue { return cased(chat_text(v), false); }},
+      {"lower",
+       {},
+       [](auto&, const auto& v, const auto&) -> ChatValue { return cased(chat_text(v), false); }},
       {"capitalize",
        {},
        [](auto&, const auto& v, const auto&) -> ChatValue { return capitals(chat_text(v), false); }},
@@ -439,7 +459,9 @@ std::span<const Row> filters() {
          if (!v.is_text()) return list_of(std::move(values), ChatKind::kIterator);
          return joined(e, "", list_of(std::move(values)), false);
        }},
-      {"sort", {"reverse", "case_sensitive", "attribute"}, [](auto& e, const auto& v, const auto& a) { return sorted(e, v, a); }},
+      {"sort",
+       {"reverse", "case_sensitive", "attribute"},
+       [](auto& e, const auto& v, const auto& a) { return sorted(e, v, a); }},
       {"indent",
        {"width", "first", "blank"},
        [](auto&, const auto& v, const auto& a) -> ChatValue { return indented(text_of(v, "indent"), a); }},
@@ -456,8 +478,8 @@ std::span<const Row> filters() {
 }
 
 // Filters that take a filter or a test with its arguments, or tell apart what is given and undefined.
-std::optional<ChatValue> special_filter(ChatEvaluator& evaluator, const std::string& name, const ChatValue& value,
-                                        const ChatArguments& given) {
+std::optional<ChatValue> special_filter(ChatEvaluator& evaluator, const std::string& name,
+                                        const ChatValue& value, const ChatArguments& given) {
   if (name == "default" || name == "d") {
     static const Row kDefault{"default", {"default_value", "boolean"}, nullptr};
     const bool some = !given.values.empty() ||
@@ -529,7 +551,8 @@ ChatValue ChatEvaluator::filter(const std::string& name, const ChatValue& value,
   return row->call(*this, value, bind(*row, given));
 }
 
-bool ChatEvaluator::test(const std::string& name, const ChatValue& value, const std::vector<ChatValue>& given) {
+bool ChatEvaluator::test(const std::string& name, const ChatValue& value,
+                         const std::vector<ChatValue>& given) {
   budget_.take(1);
   if (given.size() == 1) {
     bool known = false;
@@ -548,7 +571,8 @@ bool ChatEvaluator::test(const std::string& name, const ChatValue& value, const 
   if (name == "number") return value.is_number();
   if (name == "integer") return value.kind == ChatKind::kInt;
   if (name == "float") return value.kind == ChatKind::kReal;
-  if (name == "odd" || name == "even") return (integer_of(value, "is odd or even") % 2 != 0) == (name == "odd");
+  if (name == "odd" || name == "even")
+    return (integer_of(value, "is odd or even") % 2 != 0) == (name == "odd");
   if (name == "iterable" || name == "sequence") {
     if (value.kind >= ChatKind::kView) refuse_chat("is " + name + " of a view, an iterator or an object");
     return value.items || value.is_map() || value.is_text() || value.is_undefined();
@@ -557,8 +581,8 @@ bool ChatEvaluator::test(const std::string& name, const ChatValue& value, const 
 }
 
 bool is_chat_function(const std::string& name) {
-  static constexpr const char* kNames[] = {"range", "dict", "namespace", "raise_exception", "strftime_now",
-                                           "lipsum", "cycler", "joiner"};
+  static constexpr const char* kNames[] = {"range",        "dict",   "namespace", "raise_exception",
+                                           "strftime_now", "lipsum", "cycler",    "joiner"};
   return std::any_of(std::begin(kNames), std::end(kNames), [&](const char* known) { return name == known; });
 }
 
@@ -567,8 +591,9 @@ ChatValue call_chat_function(ChatEvaluator& evaluator, const std::string& name, 
     refuse_chat(given.values.empty() ? "refuses these messages" : printable(chat_text(given.values[0])));
   }
   if (name == "strftime_now") {
-    refuse_chat("strftime_now: the prompt would change with the date (set the variable that it fills: "
-                "--chat-set date_string=\"26 Jul 2024\")");
+    refuse_chat(
+        "strftime_now: the prompt would change with the date (set the variable that it fills: "
+        "--chat-set date_string=\"26 Jul 2024\")");
   }
   if ((name == "namespace" || name == "dict") && given.values.empty()) {
     ChatValue object = ChatValue::object(name == "dict" ? ChatKind::kMap : ChatKind::kNamespace);
@@ -599,12 +624,13 @@ ChatValue call_chat_method(ChatEvaluator& evaluator, const ChatValue& value, con
     const int64_t place = value.find("index0")->integer;
     return given.values[static_cast<size_t>(place) % given.values.size()];
   }
-  const std::span<const Row> rows = value.is_text() ? text_methods()
+  const std::span<const Row> rows = value.is_text()  ? text_methods()
                                     : value.is_map() ? map_methods()
                                                      : std::span<const Row>();
   const Row* row = find_row(rows, name);
   if (row == nullptr) refuse_chat("method not known: " + name);
-  if (!given.named.empty() && name != "split" && name != "rsplit") refuse_chat(name + " with named arguments");
+  if (!given.named.empty() && name != "split" && name != "rsplit")
+    refuse_chat(name + " with named arguments");
   const Bound bound = bind(*row, given);
   return row->call(evaluator, value, bound);
 }

@@ -89,11 +89,20 @@ class Renderer {
 
   Flow run(const ChatStatement& statement) {
     switch (statement.action) {
-      case ChatAction::kText: write(statement.text); break;
-      case ChatAction::kPrint: write(chat_text(evaluate(statement.values[0]))); break;
-      case ChatAction::kIf: return branch(statement);
-      case ChatAction::kFor: loop(statement); break;
-      case ChatAction::kSet: assign(statement); break;
+      case ChatAction::kText:
+        write(statement.text);
+        break;
+      case ChatAction::kPrint:
+        write(chat_text(evaluate(statement.values[0])));
+        break;
+      case ChatAction::kIf:
+        return branch(statement);
+      case ChatAction::kFor:
+        loop(statement);
+        break;
+      case ChatAction::kSet:
+        assign(statement);
+        break;
       case ChatAction::kSetBlock: {
         std::string text = captured(statement.bodies[0]);
         scopes().push();
@@ -103,15 +112,19 @@ class Renderer {
         scopes().set(statement.names[0], std::move(value));
         break;
       }
-      case ChatAction::kMacro: define(statement); break;
+      case ChatAction::kMacro:
+        define(statement);
+        break;
       case ChatAction::kScope: {
         scopes().push();
         const Flow flow = run(statement.bodies[0]);
         scopes().pop();
         return flow;
       }
-      case ChatAction::kBreak: return Flow::kBreak;
-      case ChatAction::kContinue: return Flow::kContinue;
+      case ChatAction::kBreak:
+        return Flow::kBreak;
+      case ChatAction::kContinue:
+        return Flow::kContinue;
     }
     return Flow::kNext;
   }
@@ -212,12 +225,14 @@ class Renderer {
       const auto named = std::find_if(given.named.begin(), given.named.end(),
                                       [&](const auto& argument) { return argument.first == names[i]; });
       if (i < given.values.size()) {
-        if (named != given.named.end()) refuse_chat("an argument of macro " + statement.text + " given twice");
+        if (named != given.named.end())
+          refuse_chat("an argument of macro " + statement.text + " given twice");
         scopes().set(names[i], given.values[i]);
       } else if (named != given.named.end()) {
         scopes().set(names[i], named->second);
       } else {
-        scopes().set(names[i], i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
+        scopes().set(names[i],
+                     i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
       }
     }
     for (const auto& [name, value] : given.named) {

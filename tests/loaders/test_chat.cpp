@@ -162,12 +162,12 @@ TEST_CASE("chat: what is not known is refused by name") {
 }
 
 TEST_CASE("chat: a table of templates is rendered as Jinja2 renders it, or refused") {
-  const std::vector<ChatMessage> talk{{"user", "hi hé"}},
-      longer{{"system", " Be brief. "},
-             {"user", "a"},
-             {"assistant", "<think>\nx\n</think>\n\nb"},
-             {"user", "c"}};
-  const JsonDocument table = JsonDocument::read(std::string(EEP_SOURCE_DIR) + "/tests/loaders/jinja_table.json");
+  const std::vector<ChatMessage> talk{{"user", "hi hé"}}, longer{{"system", " Be brief. "},
+                                                                 {"user", "a"},
+                                                                 {"assistant", "<think>\nx\n</think>\n\nb"},
+                                                                 {"user", "c"}};
+  const JsonDocument table =
+      JsonDocument::read(std::string(EEP_SOURCE_DIR) + "/tests/loaders/jinja_table.json");
   size_t rendered = 0, refused = 0;
   for (const Json& row : table.root().value()) {
     const std::string text = row.at("template");
