@@ -5,7 +5,8 @@
 // for 128 items on one core) and, for 16,384, as on Qwen3-30B-A3B and an H100 (128 items of 100 tokens at
 // 54,300 tokens/s: 236 ms).
 //
-//   bench_search [DIRECTORY]   where checkpoints are written; default: the working directory
+//   bench_search [DIRECTORY [ALGORITHM]]   where checkpoints are written, and of which algorithm; default: the
+//   working directory, all
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -88,7 +89,8 @@ Overhead measure(const GenomeSpace& space, std::string_view name, bool prune, in
   return overhead;
 }
 
-void report(const GenomeSpace& space, double candidate, double bound, const std::string& file) {
+void report(const GenomeSpace& space, double candidate, double bound, const std::string& file,
+            std::string_view only) {
   int64_t coefficients = 0;
   for (const int32_t kept : space.kept) coefficients += 2 * int64_t{kept} * space.experts;
   fmt::print("{} coefficients; {} evaluations of {:.0f} ms take {:.0f} s; bound {:.0f} %\n", coefficients,
@@ -96,6 +98,7 @@ void report(const GenomeSpace& space, double candidate, double bound, const std:
   fmt::print("{:<13} {:<6} {:>10} {:>9} {:>12} {:>7} {:>13} {:>12}\n", "algorithm", "phase", "population",
              "search s", "checkpoint s", "share", "archive MB", "state MB");
   for (const AlgorithmRow& row : algorithms()) {
+    if (!only.empty() && row.name != only) continue;
     for (const bool prune : {true, false}) {
       if (!(prune ? row.prunes : row.merges) || (prune && space.keeps_all())) continue;
       for (const int32_t population : {1, 32}) {
@@ -117,8 +120,9 @@ void report(const GenomeSpace& space, double candidate, double bound, const std:
 int main(int count, char** arguments) {
   try {
     const std::string file = std::string(count > 1 ? arguments[1] : ".") + "/bench_search.state";
-    report(space_of(8, 4, 8), 0.037, 0.02, file);
-    report(space_of(128, 16, 4), 0.236, 0.05, file);
+    const std::string_view only = count > 2 ? arguments[2] : "";
+    report(space_of(8, 4, 8), 0.037, 0.02, file, only);
+    report(space_of(128, 16, 4), 0.236, 0.05, file, only);
   } catch (const Error& error) {
     fmt::print(stderr, "bench_search: {}\n", error.what());
     return 1;

@@ -45,6 +45,8 @@ struct ModelConfig {
   int64_t dense_intermediate_size = 0;   // layers without experts
   bool norm_topk_prob = true;
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
+  // [num_layers] where layers hold different numbers of experts, num_experts being the largest; else empty.
+  std::vector<int64_t> experts_per_layer;
 
   DType dtype = DType::kBF16;     // of the checkpoint's matrices
   Parity parity = Parity::kNone;  // not in config.json

@@ -41,6 +41,8 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   merge_bytes += other.merge_bytes;
   expert_bytes += other.expert_bytes;
   decode_steps += other.decode_steps;
+  drafted += other.drafted;
+  accepted += other.accepted;
   router.tiny_sums += other.router.tiny_sums;
   router.negative_sums += other.router.negative_sums;
   return *this;

@@ -27,7 +27,9 @@ struct WorkCounts {
                                 // together) and wrote
   int64_t expert_bytes = 0;     // weights of experts that a block's rows may choose, once a block
   int64_t decode_steps = 0;
-  RouterCounts router;  // sums of selected weights near zero or negative
+  int64_t drafted = 0;   // tokens that were guessed and computed beside the last known one
+  int64_t accepted = 0;  // of these, the right ones: steps of a sequence that were not taken
+  RouterCounts router;   // sums of selected weights near zero or negative
 
   WorkCounts& operator+=(const WorkCounts& other);
 };
@@ -36,6 +38,11 @@ struct WorkCounts {
 // further token is needed.
 using StopFunction =
     std::function<bool(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)>;
+
+// What may follow the tokens generated so far (none at first), as a guess; the result is read at once. Where it
+// is right, one step yields several tokens; no token depends on it.
+using DraftFunction = std::function<std::span<const int32_t>(int32_t candidate, int32_t sequence,
+                                                             std::span<const int32_t> generated)>;
 
 struct GenerateOptions {
   int32_t max_new = 20;
@@ -55,7 +62,7 @@ class PopulationForward {
   // end-of-sequence id that stopped one included. Candidates may have different prompts (and none).
   std::vector<std::vector<std::vector<int32_t>>> generate(
       std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
-      const GenerateOptions& options, const StopFunction& stop);
+      const GenerateOptions& options, const StopFunction& stop, const DraftFunction& draft = nullptr);
 
   // Full logits of one sequence: [tokens, vocab]. taps: what passes through the layers on the way; may be
   // null.

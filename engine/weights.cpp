@@ -87,6 +87,15 @@ class Packer {
     return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out, device_);
   }
 
+  PackedMatrix router(const RawMatrix& source) {
+    const int64_t n = config_.num_experts, k = config_.hidden_size;
+    if (ops_.pack_router == nullptr) return matrix(source, n, k);
+    uint8_t* out = arena_.cut(ops_.router_bytes(n, k, config_.dtype));
+    if (walk_ == Walk::kSizes) return {};
+    return ops_.pack_router(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out,
+                            device_);
+  }
+
   // The embedding as the checkpoint has it: mapped where the device reads host memory, else copied.
   Tensor table(const Tensor& source) {
     if (ops_.host_memory) return source;
@@ -127,7 +136,7 @@ class Packer {
       out.dense = ffn(raw.dense, config_.dense_intermediate_size);
       return out;
     }
-    out.router = matrix(raw.router, config_.num_experts, hidden);
+    out.router = router(raw.router);
     static const RawFfn kNone;
     for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
       if (expert > 0 && expert >= static_cast<int64_t>(raw.experts.size()) && !raw.experts.empty()) {

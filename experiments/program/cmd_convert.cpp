@@ -107,7 +107,8 @@ void write_mixture(const Arguments& arguments, ConvertedModel& model, const Expo
   {
     const RawModel raw = load_checkpoint(dense);
     const std::vector<MoefyLayer> layers =
-        split_neurons(raw, cpu_ops(), calibration_sequences(arguments, directory.path()), options);
+        split_neurons(raw, cpu_ops(precision_named(context.options.precision)),
+                      calibration_sequences(arguments, directory.path()), options);
     model.config["num_local_experts"] = arguments.experts;
     model.config["num_experts_per_tok"] = arguments.top_k;
     model.config["intermediate_size"] = raw.config.expert_intermediate_size / arguments.experts;

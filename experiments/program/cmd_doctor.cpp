@@ -14,6 +14,7 @@
 #include "engine/ops.h"
 #include "experiments/program/program.h"
 #include "experiments/study/version.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_target.h"
 #include "loaders/formats/json.h"
 
@@ -62,6 +63,9 @@ std::vector<std::string> gpus() {
 
 // Where the CUDA kernels have run, as bench/results says.
 constexpr const char* kConfirmed = "NVIDIA H100 80GB HBM3; no other GPU yet";
+
+constexpr const char* kNoMatrixUnit =
+    "not found (processor, or leave of the kernel): --precision bf16 multiplies by vectors, to the same bits";
 
 // Whether the CUDA backend can be used here, and if not, why.
 std::string cuda_state() {
@@ -121,7 +125,8 @@ int doctor(bool as_json, CommandContext& context) {
                     {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
                     {"libraries", libraries},
                     {"disabled",
-                     {{"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
+                     {{"amx", amx_found() ? Json(nullptr) : Json(kNoMatrixUnit)},
+                      {"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
                       {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
     context.out << json.dump(2) << "\n";
     return 0;
@@ -137,6 +142,7 @@ int doctor(bool as_json, CommandContext& context) {
   line("cpu", field("/proc/cpuinfo", "model name"));
   line("features", fmt::format("{}", fmt::join(features, " ")));
   line("kernels", fmt::format("{} (this machine can run {})", cpu_target(), fmt::join(targets, ", ")));
+  line("amx", amx_found() ? "found: --precision bf16 multiplies on the matrix unit" : kNoMatrixUnit);
   line("threads",
        openmp ? fmt::format("{} ({})", context.options.device.threads, waiting) : "1: built without OpenMP");
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));

@@ -20,7 +20,9 @@ struct Arguments {
 
 int run_export(const Arguments& arguments, CommandContext& context) {
   ExportOptions options;
-  options.format = arguments.format == "native" ? ExportFormat::kNative : ExportFormat::kHf;
+  options.format = arguments.format == "native"         ? ExportFormat::kNative
+                   : arguments.format == "hf-per-layer" ? ExportFormat::kHfPerLayer
+                                                        : ExportFormat::kHf;
   if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
@@ -37,9 +39,11 @@ int run_export(const Arguments& arguments, CommandContext& context) {
     return options.source_hash;
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
-  if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
-  if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
-      !arguments.allow_ties) {
+  warn_of_no_change(plan, model.config, arguments.plan, context);
+  const bool per_layer = options.format == ExportFormat::kHfPerLayer;
+  if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan, per_layer).empty()) hash();
+  if (options.format != ExportFormat::kNative && hf_obstacle(model.config, plan, per_layer).empty() &&
+      !model.plan && !arguments.allow_ties) {
     for (const std::string& tie : router_ties(model, plan, options.device)) context.messages.warn(tie);
   }
   options.progress = [&](size_t done, size_t total) {
@@ -62,8 +66,12 @@ void register_export(CommandLine& line) {
   command.option("MODEL", arguments->model, "model directory").required();
   command.option("--plan", arguments->plan, "plan file to apply").required();
   command.option("--out", arguments->out, "directory to make").required();
-  command.option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
-      .one_of({"hf", "native"});
+  command
+      .option(
+          "--format", arguments->format,
+          "hf: stock loaders read it; hf-per-layer: layers may differ, under the keys of RCO and EvoESAP; "
+          "native: any plan, eep reads it")
+      .one_of({"hf", "native", "hf-per-layer"});
   command.flag("--allow-ties", arguments->allow_ties,
                "say nothing of gate rows that are equal in the exported checkpoint");
   command.option("--shard-size", arguments->shard_size,

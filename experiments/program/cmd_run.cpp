@@ -39,6 +39,8 @@ class Runner {
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
     if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
+    if (!context_.options.precision.empty())
+      overrides.push_back("model.precision=" + context_.options.precision);
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
@@ -103,7 +105,7 @@ class Runner {
 
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + path;
+    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
     std::unique_ptr<ModelContext>& model = models_[key];
     if (model) return *model;
     if (!context_.options.ops->host_memory &&
@@ -111,7 +113,7 @@ class Runner {
       tasks_.clear();
       models_.clear();
     }
-    return *(models_[key] = open_model(path, context_, e.model_parity));
+    return *(models_[key] = open_model(path, context_, e.model_parity, e.model_precision));
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -234,6 +236,7 @@ class Runner {
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
+        CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
@@ -258,6 +261,7 @@ class Runner {
                                   model_of(e).path(), model_of(e).hash());
     manifest["data"] = task_of(e).hashes();
     manifest["device"] = context_.options.ops->name;
+    manifest["precision"] = model_of(e).precision();
     manifest["kernel_path"] = kernel_path_setting();
     if (context_.options.device.kind == DeviceKind::kCuda)
       manifest["gpu"] = cuda_device_text(context_.options.device.index);

@@ -34,6 +34,12 @@ void CommonOptions::add_to(const Command& command) {
               "hf: router logits and weights rounded to the checkpoint's dtype, as transformers does; eep: "
               "also W_RM, and merged experts at each step, as the code released with the paper does")
       .one_of({"none", "hf", "eep"});
+  command
+      .option("--precision", precision,
+              "of the CPU's matrix products: f32, or bf16 with f32 sums, which is faster where the processor "
+              "has a "
+              "matrix unit and rounds weights and rows to bf16")
+      .one_of({"f32", "bf16"});
   command.option("--log-level", log_level, "error, warn, info or debug")
       .one_of({"error", "warn", "info", "debug"});
   command.option("--cpu-target", cpu_target,
@@ -104,6 +110,21 @@ void CommonOptions::open_device() {
         ExitCode::kUsage, "--device",
         fmt::format("unknown device (expected one of {}, got {})", fmt::join(kDevices, ", "), device_name));
   }
+}
+
+Precision precision_named(const std::string& name) {
+  return name == "bf16" ? Precision::kBf16 : Precision::kF32;
+}
+
+const Ops& CommonOptions::ops_with(const std::string& name) const {
+  if (precision_named(name) == Precision::kF32) return *ops;
+  if (!ops->host_memory) {
+    throw Error(ExitCode::kConfig, "--precision",
+                fmt::format("products on --device {} have the dtype of its weights (expected f32, got bf16)",
+                            ops->name),
+                "leave it out, or use --device cpu");
+  }
+  return cpu_ops(Precision::kBf16);
 }
 
 void CommonOptions::resolve() {

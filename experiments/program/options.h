@@ -18,8 +18,13 @@ struct CommonOptions {
   std::string seed_text = "11450";
   bool seed_given = false;  // on the command line: then it goes before an experiment file's
   std::string parity;       // "": none, or what an experiment file says
+  std::string precision;    // "": f32, or what an experiment file says
   std::string log_level = "info";
   std::string cpu_target;  // instruction set of the CPU kernels; "": the best
+
+  // The table of the device whose products have the precision ("f32", "bf16", "": f32). Throws Error(kConfig) for
+  // bf16 on a GPU, whose products have the weights' dtype.
+  const Ops& ops_with(const std::string& name) const;
 
   // Filled by resolve().
   uint64_t seed = 11450;
@@ -35,6 +40,8 @@ struct CommonOptions {
   void open_device();
 };
 
+// "bf16"; else f32.
+Precision precision_named(const std::string& name);
 // "512M", "1.5G", "0.5" (of `whole`, or of the machine's memory), "1000000". Throws Error(kUsage).
 size_t parse_memory(const std::string& text, size_t whole);
 size_t parse_memory(const std::string& text);

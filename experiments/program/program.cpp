@@ -38,7 +38,8 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
   for (auto add :
        {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
         register_eval, register_calibrate, register_select, register_run, register_export, register_verify,
-        register_import_coefficients, register_convert, register_list, register_init, register_report}) {
+        register_import_coefficients, register_import_keep_list, register_convert, register_list,
+        register_init, register_report, register_task, register_profile}) {
     add(line);
   }
   std::string words = "eep";

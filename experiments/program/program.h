@@ -33,8 +33,11 @@ void register_report(CommandLine& line);
 void register_export(CommandLine& line);
 void register_verify(CommandLine& line);
 void register_import_coefficients(CommandLine& line);
+void register_import_keep_list(CommandLine& line);
 void register_convert(CommandLine& line);
 void register_list(CommandLine& line);
+void register_task(CommandLine& line);
+void register_profile(CommandLine& line);
 
 int run_program(int argc, const char* const* argv, std::ostream& out, std::ostream& err);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <tuple>
 
 #include "es/criteria.h"
 #include "es/kept_sets.h"
@@ -22,6 +23,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
                                std::string directory, std::vector<int32_t> subset_kept, const RunHooks& hooks)
     : model_(model),
       task_(task),
+      mix_(task, experiment),
       experiment_(experiment),
       directory_(std::move(directory)),
       subset_kept_(std::move(subset_kept)),
@@ -43,6 +45,14 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
+  for (const std::string& name : experiment_.baselines) {
+    if (name == "full" || find_criterion(name).merge == nullptr || groups == layers) continue;
+    throw Error(
+        ExitCode::kConfig, "baselines",
+        fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
+                    "{})",
+                    name, experiment_.groups));
+  }
   const Experiment::Counts& counts = experiment_.counts;
   const auto experts = static_cast<int32_t>(config.num_experts);
   kept_.assign(groups_.size(), static_cast<int32_t>(experiment_.experts));
@@ -113,7 +123,7 @@ void CombinationRun::make_baselines() {
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
-    if (criterion.row->calibrates) {
+    if (criterion.row->calibrates()) {
       double seconds = 0;
       const ExpertStatistics& statistics = task_.statistics(
           subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
@@ -135,13 +145,13 @@ int64_t CombinationRun::choose(const std::string& method, const Search& search,
   if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
   std::vector<ExpertPlan> plans;
   for (int64_t evaluation : leaders) plans.push_back(search.plan(evaluation));
-  const std::vector<const SplitResult*> results = task_.evaluate(Split::kDev, plans);
+  const std::vector<MixedScore> results = mix_.scores(Split::kDev, plans);
   const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
     const auto key = [&](size_t at) {
-      return std::pair(loglik ? results[at]->loglik : results[at]->score,
-                       experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
+      return std::tuple(-results[at].short_by, loglik ? results[at].loglik : results[at].score,
+                        experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at].loglik);
     };
     if (key(i) > key(best)) best = i;
   }
@@ -149,7 +159,7 @@ int64_t CombinationRun::choose(const std::string& method, const Search& search,
     const Json line{{"method", method},
                     {"evaluation", leaders[i]},
                     {"train", search.archive()[leaders[i]].result.fitness},
-                    {"dev", loglik ? results[i]->loglik : results[i]->score},
+                    {"dev", loglik ? results[i].loglik : results[i].score},
                     {"chosen", i == best}};
     finalists_ += line.dump() + "\n";
   }
@@ -194,6 +204,8 @@ void CombinationRun::final_scores() {
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        for (size_t more = 0; more < results[next]->more.size(); ++more)
+          score->more.emplace_back(task_.task().more[more].name, results[next]->more[more]);
         if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
           score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
@@ -237,12 +249,6 @@ Json CombinationRun::run() {
   search();
   for (Method& method : methods_) fill_size(model_.config(), method.plan, &method.result);
   final_scores();
-  if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
-    export_run_model(model_, methods_.back().plan,
-                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
-                     path("model"), hooks_.say);
-  }
-
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));
   Json result{{"format", "eep-result"},
@@ -251,17 +257,38 @@ Json CombinationRun::run() {
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
               {"weights", dtype_name(model_.dtype())},
+              {"precision", model_.precision()},
               {"task",
                {{"name", task_.task().name},
                 {"protocol", task_.task().protocol},
-                {"metric", metric_name(task_.task().metric)}}},
+                {"metric", task_.task().metric_as}}},
               {"truncated", task_.truncated()},
               {"methods", methods},
               {"search", search_json_}};
+  if (mix_.several()) {
+    std::vector<MethodPlans> plans;
+    for (const Method& method : methods_)
+      plans.push_back({method.result.name, method.draws.empty() ? std::vector{method.plan} : method.draws});
+    result["fitness_over"] = experiment_.fitness_over;
+    result["tasks"] = mix_.report(plans, experiment_.search.seed);
+  }
   if (experiment_.search.objectives.several()) result["pareto"] = front_json();
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
+  if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
+}
+
+void CombinationRun::export_model(const ExpertPlan& plan) {
+  if (experiment_.export_format == "none") return;
+  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
+                   Device{}, path("model"), hooks_.say);
+}
+
+void CombinationRun::finish_export() {
+  if (experiment_.export_format == "none" || directory_exists(path("model"))) return;
+  export_model(read_plan(path("plan.json"), nullptr));
 }
 
 }  // namespace eep

@@ -11,6 +11,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
+#include "experiments/study/task_mix.h"
 
 namespace eep {
 
@@ -31,8 +32,12 @@ class CombinationRun {
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
-  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  // The content of result.json, which is written when the scores are there, before the export. Goes on from a
+  // checkpoint if the directory holds one.
   Json run();
+
+  // Of a run whose result is there: the export, if it is asked for and missing.
+  void finish_export();
 
   // The number of evaluations and tokens that run() will need, for --dry-run.
   int64_t planned_evaluations() const;
@@ -55,6 +60,7 @@ class CombinationRun {
   int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
+  void export_model(const ExpertPlan& plan);
   // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
   // says of them.
   void add_front(const Search& search, double seconds);
@@ -69,6 +75,7 @@ class CombinationRun {
 
   ModelContext& model_;
   TaskContext& task_;
+  TaskMix mix_;
   const Experiment& experiment_;
   std::string directory_;
   std::vector<int32_t> subset_kept_;

@@ -23,17 +23,24 @@ constexpr const char* kTimesFile = "checkpoints/search.json";
 struct Spent {
   double prune = 0, merge = 0;
   int64_t computed = 0, asked = 0;
+  int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
 
   Json json() const {
-    return {{"prune_seconds", prune},
-            {"merge_seconds", merge},
-            {"tokens", computed},
-            {"tokens_without_sharing", asked}};
+    return {{"prune_seconds", prune}, {"merge_seconds", merge},
+            {"tokens", computed},     {"tokens_without_sharing", asked},
+            {"decode_steps", steps},  {"drafted", drafted},
+            {"accepted", accepted}};
   }
   static Spent read(const std::string& file) {
     const Json json = parse_json(read_file(file), file);
-    return {json.value("prune_seconds", 0.0), json.value("merge_seconds", 0.0),
-            json.value("tokens", int64_t{0}), json.value("tokens_without_sharing", int64_t{0})};
+    const auto count = [&](const char* name) { return json.value(name, int64_t{0}); };
+    return {json.value("prune_seconds", 0.0),
+            json.value("merge_seconds", 0.0),
+            count("tokens"),
+            count("tokens_without_sharing"),
+            count("decode_steps"),
+            count("drafted"),
+            count("accepted")};
   }
 };
 
@@ -44,15 +51,9 @@ void append_line(const std::string& file, const std::string& text) {
   if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
 }
 
-// What each item decided by: the tokens of its right answer, or its choices.
 Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
-  for (const ItemScore& item : result.items) {
-    decisions.values.insert(decisions.values.end(), item.log_probabilities.begin(),
-                            item.log_probabilities.end());
-    decisions.item_end.push_back(static_cast<int32_t>(decisions.values.size()));
-    decisions.right.push_back(item.right);
-  }
+  add_decisions(result, &decisions);
   return decisions;
 }
 
@@ -143,6 +144,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   const auto work = [&] {
     WorkCounts counts = fixed.work();
     if (&fresh != &fixed) counts += fresh.work();
+    counts += mix_.further_work();
     return counts;
   };
   const WorkCounts before = work();
@@ -165,6 +167,11 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
       places.push_back(i);
     }
     if (plans.empty()) return evaluations;
+    if (mix_.several()) {
+      const std::vector<Evaluation> mixed = mix_.evaluations(plans, kind, request.decisions);
+      for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
+      return evaluations;
+    }
     const std::vector<SplitResult> results =
         request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {
@@ -182,6 +189,9 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const WorkCounts done = work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
+    spent.drafted = spent_before.drafted + done.drafted - before.drafted;
+    spent.accepted = spent_before.accepted + done.accepted - before.accepted;
     const ArchiveEntry& best = search->archive()[progress.best];
     const Json metrics{{"phase", to_string(progress.phase)},
                        {"generation", progress.generation},
@@ -308,7 +318,9 @@ void CombinationRun::search() {
       {"seconds", seconds},
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
-      {"tokens_without_sharing", spent.asked}};
+      {"tokens_without_sharing", spent.asked},
+      // Steps of decoding; tokens that drafts proposed, and the right ones: steps of a sequence not taken.
+      {"work", {{"decode_steps", spent.steps}, {"drafted", spent.drafted}, {"accepted", spent.accepted}}}};
 }
 
 }  // namespace eep

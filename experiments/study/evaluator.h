@@ -1,5 +1,6 @@
 // Evaluation of plans on one split of a task: scores of the whole population in one pass, then decoding for
-// the few answers that teacher forcing leaves open.
+// the few answers that teacher forcing leaves open, with the right answer and what earlier plans wrote as
+// drafts.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/drafts.h"
 #include "engine/forward.h"
 #include "loaders/tasks/requests.h"
 
@@ -16,9 +18,11 @@ struct SplitResult {
   double score = 0;   // mean metric, a fraction
   double loglik = 0;  // mean log-likelihood of the right answers
   int32_t n = 0;
+  std::vector<double> more;      // means of the task's other metrics
   std::vector<ItemScore> items;  // [n]
 
-  std::vector<double> metrics() const;  // [n]
+  std::vector<double> metrics() const;               // [n]
+  std::vector<double> metrics(size_t number) const;  // [n] of the task's metric of this number, 0 the first
 };
 
 class SplitEvaluator {
@@ -41,14 +45,17 @@ class SplitEvaluator {
   const WorkCounts& work() const { return forward_.work(); }
 
  private:
-  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests);
+  // ids: of the requests' items in the split.
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests,
+                                    std::span<const int32_t> ids);
   void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
-                        std::vector<SplitResult>* results);
+                        std::span<const int32_t> ids, std::vector<SplitResult>* results);
 
   const Tokenizer& tokenizer_;
   const ModelConfig& config_;
   Requests requests_;
   PopulationForward forward_;
+  Drafts drafts_;  // of the split's items
 };
 
 }  // namespace eep

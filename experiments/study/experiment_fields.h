@@ -16,7 +16,8 @@ inline std::vector<std::string> strings(std::span<const std::string_view> names)
 
 // Visitor: section(name, body), text(name, value, required), word(name, value, allowed), integer(name, value,
 // smallest, largest), number(name, value, smallest, largest), flag(name, value), choice(name, value, names),
-// words(name, list, allowed), groups(name, value), kept(name, experiment), active(name, experiment); holds(section, used): whether the file has the section of
+// words(name, list, allowed), tasks(name, list), groups(name, value), kept(name, experiment), active(name,
+// experiment); holds(section, used): whether the file has the section of
 // an algorithm's own parameters.
 
 // Parameters of es/ as fields.
@@ -95,6 +96,8 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.text("path", e.model_path, true);
     v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
     v.word("parity", e.model_parity, {"none", "hf", "eep"});
+    if (v.holds("precision", e.model_precision != "f32"))
+      v.word("precision", e.model_precision, {"f32", "bf16"});
   });
   v.section("task", [&] {
     v.text("name", e.task, true);
@@ -104,6 +107,10 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.word("protocol", e.protocol, {"harness", "eep"});
     v.flag("allow_overlap", e.allow_overlap);
   });
+  if (v.holds("tasks", !e.tasks.empty())) {
+    v.tasks("tasks", e.tasks);
+    v.word("fitness_over", e.fitness_over, {"mean", "min"});
+  }
   v.section("plan", [&] {
     v.kept("experts", e);
     v.active("top_k", e);

@@ -8,6 +8,9 @@
 namespace eep {
 namespace {
 
+// Text inside a flow map.
+std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+
 class Writer {
  public:
   std::string out;
@@ -44,6 +47,15 @@ class Writer {
   void groups(const char* name, std::string& value) { line(name, value); }
   void words(const char* name, std::vector<std::string>& value, const std::vector<std::string>&) {
     line(name, fmt::format("[{}]", fmt::join(value, ", ")));
+  }
+  void tasks(const char* name, std::vector<TaskUse>& value) {
+    line(name, "");
+    for (const TaskUse& use : value) {
+      out += fmt::format("  - {{name: {}, weight: {}", quoted(use.name), use.weight);
+      if (use.guard >= 0) out += fmt::format(", guard: {}", use.guard);
+      if (!use.test.empty()) out += ", test: " + quoted(use.test);
+      out += "}\n";
+    }
   }
 
  private:
@@ -123,6 +135,19 @@ class SchemaWriter {
   void words(const char* name, std::vector<std::string>& value, const std::vector<std::string>& allowed) {
     set(name, {{"type", "array"}, {"items", {{"enum", allowed}}}, {"uniqueItems", true}, {"default", value}});
   }
+  void tasks(const char* name, std::vector<TaskUse>&) {
+    const auto number = [](double most) {
+      return Json{{"type", "number"}, {"minimum", 0}, {"maximum", most}};
+    };
+    const Json text{{"type", "string"}};
+    Json use = object();
+    use["properties"] = {{"name", text}, {"weight", number(1e6)}, {"guard", number(100)}, {"test", text}};
+    use["required"] = {"name"};
+    set(name, {{"type", "array"}, {"items", use}});
+    for (Json& one : required_) {  // the first of them names the task too
+      if (one["anyOf"][0]["required"][0] == "task") one["anyOf"].push_back({{"required", {name}}});
+    }
+  }
   void set(const char* name, Json field) { stack_.back()["properties"][name] = std::move(field); }
 
  private:
@@ -146,6 +171,7 @@ std::string resolved_yaml(const Experiment& experiment) {
   Experiment resolved = experiment;
   resolved.model_path = resolve_path(resolved.model_path, resolved.directory);
   resolved.task = find_task(resolved.task, resolved.directory);
+  for (TaskUse& use : resolved.tasks) use.name = find_task(use.name, resolved.directory);
   if (!resolved.start.empty()) resolved.start = resolve_path(resolved.start, resolved.directory);
   Writer writer;
   visit_experiment(writer, resolved);

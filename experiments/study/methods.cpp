@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <tuple>
+#include <utility>
 
 namespace eep {
 namespace {
@@ -23,6 +24,7 @@ Json score_json(const std::optional<SplitScore>& score, bool test) {
     if (score->recovery) json["recovery"] = *score->recovery;
     if (score->recovery_ci95) json["recovery_ci95"] = {score->recovery_ci95->low, score->recovery_ci95->high};
   }
+  for (const auto& [name, value] : score->more) json["metrics"][name] = value;
   if (score->stddev) json["stddev"] = *score->stddev;
   if (score->best) json["best"] = *score->best;
   return json;
@@ -201,6 +203,24 @@ std::string result_table(std::span<const RunRow> runs) {
     }
   }
   return aligned(rows, labelled ? 3 : 2);
+}
+
+std::string full_models_table(std::span<const RunRow> runs) {
+  std::vector<std::vector<std::string>> rows{
+      {"task", "run", "method", "experts", "parameters", "test % [95% interval]"}};
+  std::set<std::pair<std::string, std::string>> known;
+  bool several = false;
+  for (const RunRow& run : runs) {
+    const std::string task = run.result.at("task").at("name").get<std::string>();
+    several |= !run.label_of_full.empty();
+    for (const Json& method : run.result.at("methods")) {
+      const std::string name = method.at("name").get<std::string>();
+      if (name != "full" || !known.insert({task, run.label_of_full}).second) continue;
+      rows.push_back({task, run.label_of_full, name, std::to_string(method.at("experts").get<int64_t>()),
+                      parameters_text(method.at("parameters").get<int64_t>()), test_text(method)});
+    }
+  }
+  return several ? aligned(rows, 3) : "";
 }
 
 }  // namespace eep

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/config.h"
@@ -25,7 +26,8 @@ struct SplitScore {
   std::optional<double> p_vs_prune;  // of a searched plan against the pruned one
   std::optional<double> recovery;    // the score over the full model's
   std::optional<Interval> recovery_ci95;
-  std::optional<double> stddev, best;  // over draws
+  std::optional<double> stddev, best;                // over draws
+  std::vector<std::pair<std::string, double>> more;  // the task's other metrics
 };
 
 struct MethodResult {
@@ -69,6 +71,9 @@ struct RunRow {
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
 // seconds.
 std::string result_table(std::span<const RunRow> runs);
+// The full models of a sweep over models or tasks, a row each: task, run, method, experts, parameters, test
+// accuracy with its interval. "" where there is but one.
+std::string full_models_table(std::span<const RunRow> runs);
 // Cells as lines, columns aligned by their widest cell; the first `left` to the left, the others to the
 // right.
 std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left);

@@ -72,7 +72,9 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
       summary["runs"].push_back({{"directory", combinations[i].name}, {"result", results[i]}});
     write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
     if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
-    shown = compact_table(seeds, combinations[0].experiment.search.merge.algorithm);
+    const std::string full = full_models_table(rows);
+    shown = compact_table(seeds, combinations[0].experiment.search.merge.algorithm, !full.empty());
+    if (!full.empty()) shown += "\n" + full;
   }
   write_file_atomic(directory.file("table.txt"), table);
   return is_sweep(combinations) ? shown : table;

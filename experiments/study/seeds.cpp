@@ -165,7 +165,7 @@ std::string seeds_table(const Json& summary) {
   return aligned(rows, labelled ? 3 : 2);
 }
 
-std::string compact_table(const Json& summary, const std::string& algorithm) {
+std::string compact_table(const Json& summary, const std::string& algorithm, bool full_models) {
   struct Row {
     std::string task, run;
     int64_t experts = 0;
@@ -201,10 +201,13 @@ std::string compact_table(const Json& summary, const std::string& algorithm) {
       std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.run.empty(); });
   std::vector<std::vector<std::string>> lines{{"task"}};
   if (labelled) lines[0].push_back("run");
-  for (const char* column : {"experts", "full", "best one-shot", "prune"}) lines[0].push_back(column);
+  const std::string whole = full_models ? "unpruned" : "full";
+  for (const std::string& column :
+       {std::string("experts"), whole, std::string("best one-shot"), std::string("prune")})
+    lines[0].push_back(column);
   for (const std::string& control : controls) lines[0].push_back(control.substr(control.find('_') + 1));
   for (const std::string& column :
-       {algorithm, std::string("p vs full"), std::string("p vs prune"), std::string("seconds")})
+       {algorithm, "p vs " + whole, std::string("p vs prune"), std::string("seconds")})
     lines[0].push_back(column);
   for (const Row& row : rows) {
     const auto found = [&](const std::string& method) -> const Json* {

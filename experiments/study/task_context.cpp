@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "engine/weight_sums.h"
 #include "es/criteria.h"
 
 namespace eep {
@@ -27,24 +28,31 @@ std::string plan_key(const ExpertPlan& plan) {
 
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
-  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision +
+                    (e.allow_overlap ? "\noverlap" : "");
   if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
+  for (const TaskUse& use : e.tasks)
+    key += fmt::format("\n{} {} {} {}", find_task(use.name, e.directory), use.weight, use.guard, use.test);
+  key += "\n" + e.fitness_over;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
     key += "\n" + std::to_string(value);
+  key += "\n" + std::to_string(static_cast<int>(needed_statistics(e.baselines)));
   return key;
 }
 
 TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
-                         const Experiment& experiment)
+                         const Experiment& experiment, bool final_only)
     : model_(model),
       device_(device),
       memory_(memory),
       experiment_(experiment),
-      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
+      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)),
+      final_only_(final_only) {
   task_.few_shot.seed = experiment_.search.seed;
+  use_chat_template(&task_, model_.path());
   if (experiment_.search.shards.shard > 0) {
     fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
     const auto items = static_cast<int64_t>(fresh_->requests().items().size());
@@ -56,13 +64,27 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
     evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
   }
   for (const auto& [name, split] : splits()) requests(split);
-  train_hash_ = items_hash(requests(Split::kTrain).items());
+  if (!final_only_) train_hash_ = items_hash(requests(Split::kTrain).items());
   find_overlaps();
+  add_further();
+}
+
+void TaskContext::add_further() {
+  for (size_t i = 1; i < experiment_.tasks.size(); ++i) {
+    const TaskUse& use = experiment_.tasks[i];
+    Experiment own = experiment_;
+    own.tasks.clear();
+    own.task = use.name;
+    if (!use.test.empty()) own.test.split = use.test;
+    const bool seen = use.weight > 0 || use.guard >= 0;
+    further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+  }
 }
 
 std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
-  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
-  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  std::vector<std::pair<const char*, Split>> all;
+  if (!final_only_) all.emplace_back("train", Split::kTrain);
+  if (!final_only_ && has_dev()) all.emplace_back("dev", Split::kDev);
   all.emplace_back("test", Split::kTest);
   return all;
 }
@@ -117,12 +139,18 @@ std::vector<std::string> TaskContext::warnings() {
     const std::string line = requests(split).truncation_text(name);
     if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
   }
+  for (const Further& other : further_) {
+    const std::vector<std::string> theirs = other.context->warnings();
+    lines.insert(lines.end(), theirs.begin(), theirs.end());
+  }
   return lines;
 }
 
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
-  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
-                                          load_items(task_, use.split, limit), model_.tokenizer());
+  Task task = task_;
+  if (&use != &experiment_.test) task.more.clear();  // a search climbs one metric: decoding ends sooner
+  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
+                                          load_items(task, use.split, limit), model_.tokenizer());
 }
 
 ShardConfig TaskContext::shards() const {
@@ -137,6 +165,11 @@ Json TaskContext::hashes() {
   Json hashes{{"train", train_hash_}};
   if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
   hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
+  for (const Further& other : further_) {
+    const std::string prefix = other.context->task().name + "/" + other.use.test + "/";
+    if (!other.context->final_only()) hashes[prefix + "train"] = other.context->train_hash();
+    hashes[prefix + "test"] = items_hash(other.context->evaluator(Split::kTest).requests().items());
+  }
   return hashes;
 }
 
@@ -190,9 +223,13 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.model = model_.hash();
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
-  const std::string settings =
-      fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
+  const CriterionNeeds needs = needed_statistics(experiment_.baselines);
+  std::string settings =
+      fmt::format("texts {} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  if (needs == CriterionNeeds::kDetails) settings += " details";
+  if (needs == CriterionNeeds::kEveryExpert) settings += " every expert";
+  if (experiment_.model_precision != "f32") settings += " " + experiment_.model_precision;
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {
@@ -204,13 +241,16 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   CalibrationOptions options;
   options.subset_kept = subset_kept;
   options.subset_tokens = experiment_.subset_tokens;
+  options.details = needs == CriterionNeeds::kDetails || needs == CriterionNeeds::kEveryExpert;
+  options.every_expert = needs == CriterionNeeds::kEveryExpert;
   const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
   options.sample_subsets =
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
   made.file.statistics =
-      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
+      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options);
+  if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
   return made;

@@ -26,9 +26,19 @@ class TaskContext {
   // Reads all splits: what is wrong with the form of one is found before the work begins. The test split is
   // scored by the first call that asks for it. Throws Error(kData) for items that two splits have in common
   // unless the experiment allows them.
-  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment);
+  // final_only: the test split alone, of a task that no search sees.
+  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment,
+              bool final_only = false);
 
   const Task& task() const { return task_; }
+  // The experiment's further tasks, with what they count for.
+  struct Further {
+    TaskUse use;
+    std::unique_ptr<TaskContext> context;
+  };
+  std::span<const Further> further() const { return further_; }
+  bool final_only() const { return final_only_; }
+  ModelContext& model() const { return model_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
   // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
@@ -64,6 +74,7 @@ class TaskContext {
   };
 
   void find_overlaps();
+  void add_further();
   std::vector<std::pair<const char*, Split>> splits() const;
   const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
@@ -74,6 +85,8 @@ class TaskContext {
   size_t memory_;
   Experiment experiment_;
   Task task_;
+  bool final_only_;
+  std::vector<Further> further_;
   std::string train_hash_;
   std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""

@@ -26,8 +26,13 @@ struct ExportOptions {
   ByteProgress progress;
 };
 
-// Why a stock loader cannot compute what the plan means; empty when it can.
-std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan);
+// Why a stock loader cannot compute what the plan means; empty when it can. per_layer: one that reads the
+// layers' own counts of experts.
+std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool per_layer = false);
+
+// The text of config.json for the plan in that layout (Hugging Face's, either).
+std::string exported_config(const std::string& text, const ModelConfig& config, const ExpertPlan& plan,
+                            ExportFormat format);
 
 // True where export and plan agree to the last bit on one backend: no gate row is mixed and the plan's router
 // works on logits.

@@ -58,6 +58,71 @@ std::string with_config_number(const std::string& text, const std::string& key, 
   return out + text.substr(copied);
 }
 
+namespace {
+
+// The end of a value: of a bracket's whole content, of a text, or of a number or word.
+size_t value_end(std::string_view text, size_t at) {
+  int depth = 0;
+  do {
+    const char c = text[at];
+    if (c == '"') {
+      at = string_end(text, at);
+      continue;
+    }
+    if (depth == 0 && c != '{' && c != '[') return text.find_first_of(",}] \t\r\n", at);
+    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+    ++at;
+  } while (depth > 0);
+  return at;
+}
+
+// A member of the top level, replaced where it is there, else added at the end in the text's own indentation.
+std::string with_config_value(const std::string& text, const std::string& key, const std::string& value) {
+  int depth = 0;
+  for (size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    if (c != '"') {
+      depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+      ++at;
+      continue;
+    }
+    const size_t end = string_end(text, at), colon = skip_blanks(text, end);
+    const bool is_key = colon < text.size() && text[colon] == ':';
+    if (depth == 1 && is_key && text.compare(at, end - at, '"' + key + '"') == 0) {
+      const size_t begin = skip_blanks(text, colon + 1);
+      return text.substr(0, begin) + value + text.substr(value_end(text, begin));
+    }
+    at = end;
+  }
+  const size_t close = text.rfind('}');
+  const size_t last = text.find_last_not_of(" \t\r\n", close - 1);
+  const size_t open = text.find('{'), first = skip_blanks(text, open + 1);
+  std::string between = text.substr(open + 1, first - open - 1);  // how the first member stands
+  if (between.empty()) between = " ";
+  return text.substr(0, last + 1) + (text[last] == '{' ? "" : ",") + between + '"' + key + "\": " + value +
+         text.substr(last + 1);
+}
+
+}  // namespace
+
+std::string with_layer_counts(const std::string& text, const std::vector<uint8_t>& sparse,
+                              const std::vector<int64_t>& counts, int64_t original, int64_t top_k) {
+  std::string list;
+  int64_t same = -1;
+  bool differ = false;
+  for (size_t layer = 0; layer < counts.size(); ++layer) {
+    list += (list.empty() ? "[" : ", ") + std::to_string(counts[layer]);
+    if (sparse[layer] == 0) continue;
+    differ = differ || (same >= 0 && counts[layer] != same);
+    same = counts[layer];
+  }
+  std::string edited =
+      differ ? with_config_number(text, "num_experts_per_tok", top_k) : with_expert_counts(text, same, top_k);
+  for (const char* key : {"per_layer_num_experts", "num_experts_per_layer"})
+    edited = with_config_value(edited, key, list + "]");
+  return with_config_value(edited, "original_num_experts", std::to_string(original));
+}
+
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k) {
   std::string edited = text;
   for (const char* key : {"num_local_experts", "num_experts"}) {

@@ -13,8 +13,9 @@
 namespace eep {
 
 enum class ExportFormat {
-  kHf,     // what stock loaders read: the router map is folded into the gate
-  kNative  // what only eep reads: the whole gate, the map stays in the plan
+  kHf,          // what stock loaders read: the router map is folded into the gate
+  kHfPerLayer,  // the same with counts by layer, for loaders that read them
+  kNative       // what only eep reads: the whole gate, the map stays in the plan
 };
 
 // In the order in which they are written. `model` and `plan` must outlive the result.

@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "kernels/common/float16.h"
+#include "engine/raw_values.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/safetensors.h"
@@ -50,6 +50,7 @@ std::string stem_of(const std::string& directory) {
 
 // Loaders differ on which holder of a count they read.
 void check_counts(const std::string& directory, const ModelConfig& config) {
+  if (!config.experts_per_layer.empty()) return;  // they hold the source's number
   const std::string path =
       join_path(directory, file_exists(join_path(directory, kNativeConfig)) ? kNativeConfig : "config.json");
   const std::string text = read_file(path);
@@ -135,6 +136,19 @@ std::string check_plan_file(const std::string& directory) {
     if (!(stored == native_plan(plan))) fail("plan.json", "is not the plan of eep_plan.json");
     return "plan.json fits";
   }
+  if (!config.experts_per_layer.empty()) {
+    for (const PlanGroup& group : plan.groups) {
+      for (const int32_t layer : group.layers) {
+        const int64_t stored = config.experts_per_layer[static_cast<size_t>(layer)];
+        if (stored == group.kept) continue;
+        fail("config.json",
+             fmt::format("wrong number of experts in layer {} (expected {} as in eep_plan.json, "
+                         "got {})",
+                         layer, group.kept, stored));
+      }
+    }
+    return fmt::format("counts by layer, up to {} experts, {} active", config.num_experts, config.top_k);
+  }
   const int32_t kept = plan.groups[0].kept;
   if (kept != config.num_experts) {
     fail("config.json", fmt::format("wrong number of experts (expected {} as in eep_plan.json, got {})", kept,
@@ -147,12 +161,20 @@ std::string check_plan_file(const std::string& directory) {
   return fmt::format("{} experts, {} active", kept, config.top_k);
 }
 
+ExportFormat format_of(const RawModel& exported) {
+  if (!exported.config.experts_per_layer.empty()) return ExportFormat::kHfPerLayer;
+  return exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
+}
+
 std::string check_source_config(const std::string& directory, const std::string& source,
                                 const RawModel& exported, const ExpertPlan& plan) {
   const std::string text = read_file(join_path(source, "config.json"));
-  const bool native = exported.plan.has_value();
-  const int32_t kept = plan.groups[0].kept;
-  const std::string expected = native ? text : with_expert_counts(text, kept, std::min(plan.top_k, kept));
+  ExportFormat format = format_of(exported);
+  const bool native = format == ExportFormat::kNative;
+  const std::string stored = native ? "" : read_file(join_path(directory, "config.json"));
+  if (format == ExportFormat::kHf && parse_json(stored, "config.json").contains("per_layer_num_experts"))
+    format = ExportFormat::kHfPerLayer;  // whose layers all hold the same number
+  const std::string expected = native ? text : exported_config(text, read_config(source), plan, format);
   const std::string name = native ? kNativeConfig : "config.json";
   if (parse_json(expected, name) != parse_json(read_file(join_path(directory, name)), name)) {
     fail(name, "differs from the source's by more than the counts of experts");
@@ -169,19 +191,6 @@ std::string check_side_files(const std::string& directory, const std::string& so
     }
   }
   return fmt::format("{} equal the source's", names.size());
-}
-
-double value_of(const RawMatrix& matrix, int64_t row, int64_t column) {
-  const size_t element = static_cast<size_t>(row * matrix.row_stride + column * matrix.column_stride);
-  const auto* at = static_cast<const uint8_t*>(matrix.data) + element * dtype_size(matrix.dtype);
-  if (matrix.dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, at, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, at, sizeof bits);
-  return matrix.dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
 }
 
 // Half a unit in the last place, relative, and half the smallest number of a dtype.
@@ -212,7 +221,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           int terms = 0;
           for (int32_t expert = 0; expert < group.experts; ++expert) {
             if (map[expert] == 0.0f) continue;
-            const double term = double{map[expert]} * value_of(gate, expert, column);
+            const double term = double{map[expert]} * double{raw_value(gate, expert, column)};
             exact += term;
             size += std::fabs(term);
             ++terms;
@@ -220,7 +229,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           const double n = terms * std::ldexp(1.0, -24), sum = n / (1 - n) * size;
           const double bound = sum + rounding.relative * (std::fabs(exact) + sum) +
                                terms * std::ldexp(1.0, -150) + rounding.absolute;
-          const double error = std::fabs(value_of(stored, row, column) - exact);
+          const double error = std::fabs(double{raw_value(stored, row, column)} - exact);
           if (!(error <= bound)) {
             fail(fmt::format("layer {}", layer),
                  fmt::format("gate row {}, column {}: {:.3g} away from the map's, more than its rounding "
@@ -298,11 +307,11 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
                                   const std::string& source_directory, const RawModel& source,
                                   const ExpertPlan& plan, const Device& device,
                                   const ByteProgress& progress) {
-  const ExportFormat format = exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
+  const ExportFormat format = format_of(exported);
   std::vector<Check> checks;
   checks.push_back(check("expressible", [&]() -> std::string {
     if (format == ExportFormat::kNative) return "native layout";
-    const std::string obstacle = hf_obstacle(source.config, plan);
+    const std::string obstacle = hf_obstacle(source.config, plan, format == ExportFormat::kHfPerLayer);
     if (!obstacle.empty()) fail("plan", "a stock checkpoint cannot express it: " + obstacle);
     return hf_bit_exact(plan) ? "to the last bit" : "up to rounding";
   }));
@@ -310,7 +319,7 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
   checks.push_back(check("source config",
                          [&] { return check_source_config(directory, source_directory, exported, plan); }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
-  if (format == ExportFormat::kHf) {
+  if (format != ExportFormat::kNative) {
     checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));
   }
   checks.push_back(check("tensor bytes", [&] {

@@ -195,7 +195,9 @@ std::string text_repr(const std::string& text) {
 }  // namespace
 
 void refuse_chat(const std::string& what) {
-  throw Error(ExitCode::kData, "chat template", what, "--template chatml, mistral-v1 or none");
+  const bool line = what.size() < 400 && what.find('\n') == std::string::npos;
+  throw Error(ExitCode::kData, "chat template", line ? what : printable(what),
+              "--template chatml, mistral-v1 or none");
 }
 
 ChatValue ChatValue::none() {

@@ -165,6 +165,34 @@ TEST_CASE("program: parity eep is parity hf, and other merged experts") {
   CHECK(verified("none") == 65);
 }
 
+TEST_CASE("program: every command that loads a model takes a precision") {
+  TempDir directory;
+  const std::string model = kSource + "/tests/golden/mixtral_f32";
+  const auto logits = [&](const std::string& name, const std::string& precision) {
+    const std::string out = directory(name);
+    const Outcome made =
+        eep::test::eep({"logits", model, "--ids", "1 5 9 2", "--precision", precision, "--out", out});
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    const bool said = made.err.find("F32 weights run as BF16 with --precision bf16") != std::string::npos;
+    CHECK(said == (precision == "bf16"));
+    return slurp(out);
+  };
+  CHECK(logits("a", "f32") != logits("b", "bf16"));
+  CHECK(eep::test::eep(
+            {"generate", model, "--ids", "1 5", "--max-new", "3", "--print-ids", "--precision", "bf16"})
+            .code == 0);
+  check_refused(
+      eep::test::eep({"logits", model, "--ids", "1", "--precision", "f16", "--out", directory("c")}), 2,
+      "--precision");
+  check_refused(eep::test::eep({"logits", model, "--ids", "1", "--precision", "bf16", "--device", "simt",
+                                "--out", directory("d")}),
+                78, "--precision");
+  const Outcome doctor = eep::test::eep({"doctor", "--json"});
+  REQUIRE(doctor.code == 0);
+  CHECK(parse_json(doctor.out, "doctor").at("disabled").contains("amx"));
+}
+
 TEST_CASE("program: a damaged checkpoint or plan is refused by name") {
   TempDir directory;
   std::filesystem::create_directories(directory("m"));

