@@ -35,11 +35,10 @@ int run_program(int argc, const char* const* argv, std::ostream& out, std::ostre
       std::string("eep ") + kVersion + " (" + __VERSION__ + "; backends: " + built_backends() + ")");
   CommonOptions options;
   options.add_to(line.every_command());
-  for (auto add :
-       {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
-        register_eval, register_calibrate, register_select, register_run, register_export, register_verify,
-        register_import_coefficients, register_import_keep_list, register_convert, register_list,
-        register_init, register_report, register_task, register_profile}) {
+  for (auto add : {register_inspect, register_doctor, register_tokenize, register_logits, register_generate,
+                   register_eval, register_calibrate, register_select, register_run, register_export,
+                   register_verify, register_import_coefficients, register_import_keep_list, register_convert,
+                   register_list, register_init, register_report, register_task, register_profile}) {
     add(line);
   }
   std::string words = "eep";

@@ -115,7 +115,7 @@ int32_t label_of(const Task& task, const Json& target, const std::vector<std::st
     return index >= 0 ? index : named;
   }
   if (target.is_string() && named >= 0) return named;
-  if (target.is_string() && is_numeral(text))
+  if (target.is_string() && is_numeral(text) && text.size() < 19)  // longer ones are kept as written
     refuse("ambiguous: a numeral in quotes that is not the text of a choice (got " + got + ")", remedy);
   refuse(expected, target.is_string() && text.size() == 1 ? remedy : "");
   return -1;
@@ -225,7 +225,8 @@ Item make_item(const Task& task, const Json& row, const std::string& where) {
   item.identity = identity_of(item);
   item.before = render(task.few_shot.description, row, where);
   if (!task.few_shot.by.empty()) item.group = field_text(row, task.few_shot.by, where);
-  if (task.target_delimiter && !one_continuation(task)) {
+  // Behind a template there is no delimiter, as in lm-evaluation-harness.
+  if (task.target_delimiter && !one_continuation(task) && !task.chat_template) {
     for (std::string& choice : item.choices) choice = *task.target_delimiter + choice;
   }
   return item;
@@ -285,6 +286,19 @@ std::string data_path(const Task& task, const std::string& written) {
               "jq -c '.[]' FILE writes an array as lines, jq -c . FILE writes each object on one line");
 }
 
+// The prompt as the model's template writes it, if the task is asked through one; the description is the system message.
+std::string asked(const Task& task, const Item& item, const std::string& before, const std::string& prompt) {
+  if (!task.chat) return before + prompt;
+  std::vector<ChatMessage> messages;
+  if (!item.before.empty()) messages.push_back({"system", item.before, {}});
+  messages.push_back({"user", before + prompt, {}});
+  try {
+    return render_chat(*task.chat, messages);
+  } catch (const Error& error) {
+    throw Error(error.code(), item.where, error.what(), "chat_template: false asks without a template");
+  }
+}
+
 // Whether an item has what `only` asks for.
 bool is_asked(const Task& task, const Json& row, const std::string& where) {
   return std::all_of(task.only.begin(), task.only.end(), [&](const auto& rule) {
@@ -333,22 +347,28 @@ std::string data_file(const Task& task, const std::string& split) {
 std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
   std::vector<Item> items = read_items(task, split, limit);
   const FewShot& shots = task.few_shot;
-  if (shots.count == 0 && shots.description.empty()) return items;
+  if (shots.count == 0 && shots.description.empty() && !task.chat) return items;
   std::vector<Item> pool;
   if (shots.count > 0) pool = read_items(task, shots.split, 0, /*all=*/true);
   for (size_t i = 0; i < items.size(); ++i) {
-    std::string before = items[i].before;
+    std::string before = task.chat ? "" : items[i].before;
     if (shots.count > 0) {
       for (size_t shot : choose_shots(shots, pool, items[i], i))
         before += solved(task, pool[shot]) + shots.delimiter;
     }
     if (one_continuation(task)) {
-      for (std::string& prompt : items[i].choices) prompt = before + prompt;
+      for (std::string& prompt : items[i].choices) prompt = asked(task, items[i], before, prompt);
     } else {
-      items[i].prompt = before + items[i].prompt;
+      items[i].prompt = asked(task, items[i], before, items[i].prompt);
     }
   }
   return items;
+}
+
+void use_chat_template(Task* task, const std::string& model_directory) {
+  if (!task->chat_template) return;
+  task->chat = find_chat_template(model_directory);
+  for (const std::string& assignment : task->chat_set) set_chat_variable(assignment, &*task->chat);
 }
 
 std::string items_hash(const std::vector<Item>& items) {

@@ -267,7 +267,7 @@ metric: acc
       eep::test::eep({"run", experiment(directory, "task: {name: t.yaml}\n"), "--output", run});
   check_refused(outcome, 65, "test.jsonl:1:");
   CHECK(!std::filesystem::exists(run));
-  check_refused(eep::test::eep({"run", directory("experiment.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
+  check_refused(eep::test::eep({"run", directory("e.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
 
   directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n{\"q\": \" a\", \"label\": 1}\n");
   const std::string file = experiment(directory, "task: {name: t.yaml}\n");
