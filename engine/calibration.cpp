@@ -9,6 +9,7 @@
 
 #include "engine/calibration_details.h"
 #include "engine/observe.h"
+#include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/subsets.h"
 
@@ -44,14 +45,6 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
   }
   for (Choice& choice : *chosen) choice.weight /= sum;
 }
-
-// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
-// into blocks.
-struct PendingRows {
-  std::vector<float> x;       // [rows, hidden]
-  std::vector<float> logits;  // [rows, experts]
-  int64_t taken = 0;          // rows so far, full batches included
-};
 
 class Calibrator : public MixtureObserver {
  public:
@@ -123,17 +116,39 @@ class Calibrator : public MixtureObserver {
   ExpertStatistics finish() {
     for (size_t slot = 0; slot < pending_.size(); ++slot) {
       if (runs_every_expert()) measure_batch(static_cast<int32_t>(slot));
-      LayerStatistics& layer = statistics_.layers[slot];
-      const double* sums = sums_.as<double>() + static_cast<int64_t>(slot) * kFields * config_.num_experts;
-      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts) {
-        ops_.download(layer.sums[sum].data(), sums, layer.sums[sum].size() * sizeof(double), device_);
-      }
-      if (details_) details_->finish(slot, layer);
+    }
+    download_sums(&statistics_);
+    for (size_t slot = 0; slot < pending_.size(); ++slot) {
+      if (details_) details_->finish(slot, statistics_.layers[slot]);
     }
     return std::move(statistics_);
   }
 
+  CalibrationState state(int64_t rows) const {
+    CalibrationState state{rows, statistics_, pending_};
+    download_sums(&state.statistics);
+    return state;
+  }
+
+  void go_on_from(CalibrationState state) {
+    statistics_ = std::move(state.statistics);
+    pending_ = std::move(state.pending);
+    double* sums = sums_.as<double>();
+    for (const LayerStatistics& layer : statistics_.layers) {
+      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts)
+        ops_.upload(sums, layer.sums[sum].data(), layer.sums[sum].size() * sizeof(double), device_);
+    }
+  }
+
  private:
+  void download_sums(ExpertStatistics* statistics) const {
+    const double* sums = sums_.as<double>();
+    for (LayerStatistics& layer : statistics->layers) {
+      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts)
+        ops_.download(layer.sums[sum].data(), sums, layer.sums[sum].size() * sizeof(double), device_);
+    }
+  }
+
   LayerStatistics empty_layer(int32_t index) const {
     const std::vector<double> zero(static_cast<size_t>(config_.num_experts), 0.0);
     LayerStatistics layer;
@@ -227,6 +242,7 @@ class Calibrator : public MixtureObserver {
     LayerStatistics& layer = statistics_.layers[static_cast<size_t>(slot)];
     const int64_t rows = static_cast<int64_t>(pending.x.size()) / config_.hidden_size;
     if (rows == 0) return;
+    check_interrupted();
     const std::vector<float> outputs = every_expert(layer.layer, pending.x, rows);
     if (options_.every_expert) {
       details_->add_every_expert(static_cast<size_t>(slot), outputs, pending.logits.data(), rows);
@@ -321,8 +337,18 @@ class Calibrator : public MixtureObserver {
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const PromptSource& next, const CalibrationOptions& options) {
   Calibrator calibrator(weights, ops, device, options);
-  for (Prompts prompts; next(prompts);)
-    observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator);
+  int64_t first_row = 0;
+  if (options.begin) {
+    CalibrationState state = calibrator.state(0);
+    options.begin(&state);
+    first_row = state.rows;
+    calibrator.go_on_from(std::move(state));
+  }
+  for (Prompts prompts; next(prompts);) {
+    observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
+      if (options.keep) options.keep([&] { return calibrator.state(rows); });
+    });
+  }
   return calibrator.finish();
 }
 

@@ -47,6 +47,19 @@ using DraftFunction = std::function<std::span<const int32_t>(int32_t candidate, 
 struct GenerateOptions {
   int32_t max_new = 20;
   bool ignore_eos = false;
+  // Called with what was generated when a sequence is finished; may be empty.
+  std::function<void(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)> finished{};
+};
+
+// Scores that are kept as they are made, so that a pass which was ended goes on. begin: place in
+// Prompts::scores.
+class ScoreKeeper {
+ public:
+  virtual ~ScoreKeeper() = default;
+  // Fills in what an earlier pass has made of a plan's scores [begin, begin + scores.size()); false: not all.
+  virtual bool known(size_t plan, int32_t begin, std::span<TokenScore> scores) = 0;
+  virtual void made(size_t plan, int32_t begin, std::span<const TokenScore> scores) = 0;
+  virtual void chunk_done() = 0;  // after every chunk
 };
 
 class PopulationForward {
@@ -56,7 +69,9 @@ class PopulationForward {
   ~PopulationForward();
 
   // [candidate][score]: the scores of prompts.scores for every plan. Plans must have passed check_plan.
-  std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts);
+  // keeper: may be null. Like all passes it throws Interrupted between layers (kernels/common/interrupt.h).
+  std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts,
+                                             ScoreKeeper* keeper = nullptr);
 
   // Greedy continuations: prompts[candidate][sequence] in, [candidate][sequence] generated ids out, the
   // end-of-sequence id that stopped one included. Candidates may have different prompts (and none).

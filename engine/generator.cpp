@@ -11,6 +11,7 @@
 #include "engine/forward_state.h"
 #include "engine/layer_pass.h"
 #include "kernels/common/error.h"
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
@@ -96,6 +97,7 @@ class Decoder {
     const int64_t rows = static_cast<int64_t>(tokens_.size());
     ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      check_interrupted();
       in_layer(layer, [&] { run_layer(layer, pieces); });
     }
     if (!wanted_.empty()) predict(pieces, wanted_residual_.as<float>());
@@ -401,8 +403,10 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       std::erase_if(live, [&](Lane* lane) {
         if (!take_predicted(*lane, finished)) return false;
         lane->cache = DeviceBuffer();
-        result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)].assign(
-            lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
+        std::vector<int32_t>& made =
+            result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)];
+        made.assign(lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
+        if (options.finished) options.finished(lane->candidate, lane->sequence, made);
         return true;
       });
     }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/common/float16.h"
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
@@ -193,6 +194,7 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
   Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
   for (size_t index = 0; index < raw.layers.size(); ++index) {
+    check_interrupted();
     const RawLayer& layer = raw.layers[index];
     const bool sparse = config_.sparse[index] != 0;
     if (plan_.streamed.empty() || plan_.streamed[index] == 0) {

@@ -11,6 +11,8 @@
 #include "es/statistics_io.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
+#include "experiments/study/calibration_progress.h"
 #include "experiments/study/calibration_prompts.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/model_context.h"
@@ -90,6 +92,7 @@ ExpertStatistics of_file(const Arguments& arguments, ModelContext& model, Comman
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   require_writable(arguments.out);
   const bool of_task = !arguments.task.empty();
   if (of_task == !arguments.text.file.empty()) {
@@ -114,8 +117,15 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
     const Requests requests(task, std::move(items), model.tokenizer(), model.config());
     if (const std::string cut = requests.truncation_text(arguments.split); !cut.empty())
       context.messages.warn(cut);
-    file.statistics = calibrate(model.weights(), model.ops(), context.options.device, context.options.memory,
-                                requests.texts(), calibration_options(arguments, model.config()));
+    const CalibrationOptions options = calibration_options(arguments, model.config());
+    // What is kept between chunks belongs to this model, text and these subsets.
+    const std::string identity =
+        fmt::format("{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity,
+                    context.options.precision, arguments.subset_tokens, arguments.sampled_subsets,
+                    fmt::join(options.subset_kept, ","));
+    file.statistics =
+        calibrate_resumably(model.weights(), model.ops(), context.options.device, context.options.memory,
+                            requests.texts(), options, arguments.out + ".state", identity);
   } else {
     file.statistics = of_file(arguments, model, context, file);
   }

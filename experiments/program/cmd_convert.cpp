@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/version.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
@@ -119,6 +120,7 @@ void write_mixture(const Arguments& arguments, ConvertedModel& model, const Expo
 }
 
 int convert(const Arguments& given, CommandContext& context) {
+  const StopSignal stoppable;
   Arguments arguments = given;
   if (arguments.experts > 0 && arguments.top_k == 0) arguments.top_k = arguments.experts;
   const MappedFile source(arguments.source);

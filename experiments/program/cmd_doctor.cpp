@@ -13,6 +13,8 @@
 #include "engine/kernel_path.h"
 #include "engine/ops.h"
 #include "experiments/program/program.h"
+#include "experiments/ranks/launch.h"
+#include "experiments/ranks/ranks.h"
 #include "experiments/study/version.h"
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_target.h"
@@ -106,6 +108,15 @@ int doctor(bool as_json, CommandContext& context) {
     if (value != nullptr) waiting += (waiting.empty() ? "" : " ") + fmt::format("{}={}", name, value);
   }
   const std::string cuda = cuda_state();
+  const std::string without_mpi = transport_obstacle();
+  const std::string mpi =
+      without_mpi.empty() ? "runs over several ranks: " + transport_library() : without_mpi;
+  std::vector<std::string> ranks;
+  if (context.ranks != nullptr) {
+    if (context.ranks->rank() > 0) return 0;  // rank 0 speaks for all
+    for (const RankFacts& facts : context.ranks->everybody())
+      ranks.push_back(describe(facts, static_cast<int>(ranks.size())));
+  }
   if (as_json) {
     const Json json{{"version", kVersion},
                     {"compiler", __VERSION__},
@@ -122,11 +133,14 @@ int doctor(bool as_json, CommandContext& context) {
                     {"cuda_built", cuda_built()},
                     {"cuda_confirmed", kConfirmed},
                     {"kernel_path", kernel_path_setting()},
+                    {"mpi", mpi},
+                    {"ranks", ranks},
                     {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
                     {"libraries", libraries},
                     {"disabled",
                      {{"amx", amx_found() ? Json(nullptr) : Json(kNoMatrixUnit)},
                       {"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
+                      {"mpi", without_mpi.empty() ? Json(nullptr) : Json(without_mpi)},
                       {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
     context.out << json.dump(2) << "\n";
     return 0;
@@ -153,6 +167,8 @@ int doctor(bool as_json, CommandContext& context) {
                                   kKernelPathSetting, kernel_path_setting()));
   line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
+  line("mpi", mpi);
+  for (const std::string& rank : ranks) context.out << rank << "\n";
   return 0;
 }
 

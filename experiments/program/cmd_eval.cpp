@@ -6,6 +6,7 @@
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/evaluator.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/samples.h"
@@ -61,6 +62,7 @@ std::vector<Estimate> estimates(const Task& task, const SplitResult& result) {
 }
 
 int eval(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   if (!arguments.samples.empty()) require_writable(arguments.samples);
   Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
   task.few_shot.seed = context.options.seed;

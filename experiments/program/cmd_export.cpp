@@ -5,6 +5,7 @@
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/version.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
@@ -19,6 +20,7 @@ struct Arguments {
 };
 
 int run_export(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   ExportOptions options;
   options.format = arguments.format == "native"         ? ExportFormat::kNative
                    : arguments.format == "hf-per-layer" ? ExportFormat::kHfPerLayer

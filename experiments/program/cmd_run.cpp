@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -12,22 +13,27 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/ranks/launch.h"
 #include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
+#include "experiments/study/rank_evaluation.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_report.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
 namespace {
 
+constexpr int kLeadTag = kKeptTag + 1, kLedTag = kKeptTag + 2;
+
 struct Arguments {
   std::string file, output, resume;
-  bool resume_if_there = false;
   Overrides overrides;
-  bool dry_run = false, json = false;
+  bool dry_run = false, json = false, resume_if_there = false, share_device = false;
+  int ranks_per_run = 0;
 };
 
 class Runner {
@@ -35,6 +41,44 @@ class Runner {
   Runner(const Arguments& arguments, CommandContext& context) : arguments_(arguments), context_(context) {}
 
   int run() {
+    check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
+    if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
+    if (context_.ranks != nullptr) meet_ranks();
+    for (const std::string& note : read_experiment()) context_.messages.info(note);
+    const std::string& name = combinations_[0].experiment.name;
+    const std::string config = resolved_config(combinations_);
+    context_.messages.info(
+        fmt::format("{}: {} {}", name, combinations_.size(), combinations_.size() == 1 ? "run" : "runs"));
+    const std::string path = !arguments_.resume.empty()   ? arguments_.resume
+                             : !arguments_.output.empty() ? arguments_.output
+                                                          : default_run_path(name, config);
+    const bool goes_on = arguments_.resume_if_there && file_exists(path + "/config.resolved.yaml");
+    const bool resumes = !arguments_.resume.empty() || goes_on;
+    if (goes_on) check_same_config(path + "/config.resolved.yaml", config);
+    if (goes_on && is_done(path) && !arguments_.dry_run) return report_again(path);
+    check_inputs();
+    if (arguments_.dry_run) return dry_run(config);
+
+    if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
+    if (!arguments_.resume.empty()) check_same_config(path + "/config.resolved.yaml", config);
+    if (goes_on) context_.messages.info("resuming " + path);
+    RunDirectory directory(path);
+    if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
+      throw Error(ExitCode::kRuntime, path, "a run is here already",
+                  "use --resume " + path + ", --resume-if-there, or another --output");
+    }
+    write_file_atomic(directory.file("config.resolved.yaml"), config);
+    context_.messages.log_to(directory.file("log.txt"));
+    try {
+      return finish(directory, run_groups(directory.path()));
+    } catch (const Interrupted&) {
+      context_.messages.info("go on with: eep run --resume " + path);
+      throw;
+    }
+  }
+
+ private:
+  std::vector<std::string> read_experiment() {
     const std::string file =
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
@@ -44,39 +88,106 @@ class Runner {
     if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
-    for (const std::string& note : notes) context_.messages.info(note);
-    const std::string& name = combinations_[0].experiment.name;
-    const std::string config = resolved_config(combinations_);
-    context_.messages.info(
-        fmt::format("{}: {} {}", name, combinations_.size(), combinations_.size() == 1 ? "run" : "runs"));
-    check_inputs();
-    if (arguments_.dry_run) return dry_run(config);
+    return notes;
+  }
 
-    const std::string path = !arguments_.resume.empty()   ? arguments_.resume
-                             : !arguments_.output.empty() ? arguments_.output
-                                                          : default_run_path(name, config);
-    if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
-    const bool resumes = !arguments_.resume.empty() || goes_on();
-    if (resumes) check_same_config(path + "/config.resolved.yaml", config);
-    if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
-    RunDirectory directory(path);
-    if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
-      throw Error(ExitCode::kRuntime, path, "a run is here already",
-                  "use --resume " + path + ", --resume-if-there, or another --output");
+  // Rank 0: who is there, and on which device.
+  void meet_ranks() {
+    const std::vector<RankFacts>& facts = context_.ranks->everybody();
+    check_devices(facts, arguments_.share_device);
+    std::set<std::string> hosts;
+    for (const RankFacts& rank : facts) hosts.insert(rank.host);
+    context_.messages.info(fmt::format("{} ranks on {} {}", facts.size(), hosts.size(),
+                                       hosts.size() == 1 ? "machine" : "machines"));
+    if (arguments_.ranks_per_run > context_.ranks->size()) {
+      throw Error(ExitCode::kUsage, "--ranks-per-run",
+                  fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
+                              arguments_.ranks_per_run));
     }
-    write_file_atomic(directory.file("config.resolved.yaml"), config);
-    context_.messages.log_to(directory.file("log.txt"));
-    try {
-      return finish(directory, run_all(directory));
-    } catch (const Interrupted&) {
-      context_.messages.info("go on with: eep run --resume " + path);
-      throw;
+    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size());
+  }
+
+  // Groups of ranks take the combinations of a sweep in turn; the last group has the ranks that are over.
+  int groups() const {
+    if (context_.ranks == nullptr || arguments_.ranks_per_run == 0) return 1;
+    return context_.ranks->size() / arguments_.ranks_per_run;
+  }
+  int group() const {
+    return context_.ranks == nullptr || groups() == 1
+               ? 0
+               : std::min(context_.ranks->rank() / arguments_.ranks_per_run, groups() - 1);
+  }
+  int group_size() const {
+    const int all = context_.ranks->size();
+    if (groups() == 1) return all;
+    return group() + 1 == groups() ? all - group() * arguments_.ranks_per_run : arguments_.ranks_per_run;
+  }
+
+  // Other ranks: compute for the one that leads their group, or lead it for rank 0, which ends them.
+  [[noreturn]] void serve() {
+    Ranks& ranks = *context_.ranks;
+    for (;;) {
+      const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
+      if (combinations_.empty()) read_experiment();
+      if (message.tag == kLeadTag) {
+        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size());
+        run_all(message.bytes);
+        ranks.send(0, kLedTag, {});
+        continue;
+      }
+      const RankWork work = work_of(message.bytes);
+      const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
+      const RankResult result = compute_work(work, message.from, model_of(e), task_of(e), ranks);
+      ranks.send(message.from, kResultTag, result_bytes(result));
     }
   }
 
- private:
-  bool goes_on() const {
-    return arguments_.resume_if_there && file_exists(arguments_.output + "/config.resolved.yaml");
+  // Rank 0: its share of the sweep, while the others' leaders do theirs.
+  std::vector<Json> run_groups(const std::string& directory) {
+    for (int other = 1; other < groups(); ++other)
+      context_.ranks->send(other * arguments_.ranks_per_run, kLeadTag, directory);
+    std::vector<Json> results = run_all(directory);
+    for (int other = 1; other < groups(); ++other) context_.ranks->receive({kLedTag});
+    if (groups() == 1) return results;
+    results.clear();
+    for (const Combination& combination : combinations_)
+      results.push_back(read_result(path_of(directory, combination) + "/result.json"));
+    return results;
+  }
+
+  void divide(size_t combination) {
+    if (!evaluation_) return;
+    const Experiment& e = combinations_[combination].experiment;
+    ModelContext& model = model_of(e);
+    TaskContext& task = task_of(e);
+    task.divide_by([this, combination, &model, &task](Split set, std::span<const ExpertPlan> plans,
+                                                      std::span<const int32_t> items) {
+      return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
+    });
+  }
+
+  std::string path_of(const std::string& path, const Combination& combination) const {
+    return combination.name.empty() ? path : path + "/" + combination.name;
+  }
+
+  // Every combination has its result, and its export where one is asked for.
+  bool is_done(const std::string& path) const {
+    return std::all_of(combinations_.begin(), combinations_.end(), [&](const Combination& combination) {
+      const std::string own = path_of(path, combination);
+      const bool exported =
+          combination.experiment.export_format == "none" || directory_exists(own + "/model");
+      return exported && file_exists(own + "/result.json");
+    });
+  }
+
+  // A run that was started once more when it was done: no model is opened.
+  int report_again(const std::string& path) {
+    RunDirectory directory(path);
+    std::vector<Json> results;
+    for (const Combination& combination : combinations_)
+      results.push_back(read_result(path_of(path, combination) + "/result.json"));
+    context_.messages.info("done already");
+    return finish(directory, results);
   }
 
   // What can be known to be wrong before any work is done.
@@ -129,7 +240,7 @@ class Runner {
     hooks.progress = [this](const std::string& what, int64_t done, int64_t total, const std::string& best) {
       context_.messages.progress(what, done, total, best);
     };
-    hooks.stop = &stop_.requested();
+    hooks.ranks = context_.ranks == nullptr ? 1 : group_size();
     return hooks;
   }
 
@@ -216,14 +327,16 @@ class Runner {
     return known->second;
   }
 
-  std::vector<Json> run_all(const RunDirectory& directory) {
+  // The combinations of this rank's group.
+  std::vector<Json> run_all(const std::string& directory) {
     std::vector<Json> results;
     const RunHooks run_hooks = hooks();
-    make_directory(directory.file("checkpoints"));
+    make_directory(directory + "/checkpoints");
     for (size_t i = 0; i < combinations_.size(); ++i) {
+      if (static_cast<int>(i) % groups() != group()) continue;
       const Combination& combination = combinations_[i];
       const Experiment& e = combination.experiment;
-      const std::string path = combination.name.empty() ? directory.path() : directory.file(combination.name);
+      const std::string path = path_of(directory, combination);
       if (!combination.name.empty()) {
         make_directory(path);
         const std::string config = resolved_yaml(e);
@@ -241,7 +354,8 @@ class Runner {
       }
       context_.messages.info(describe(population_memory(e)));
       for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
-      task_of(e).cache_in(directory.file("checkpoints"));
+      task_of(e).cache_in(directory + "/checkpoints");
+      divide(i);
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
@@ -290,6 +404,7 @@ class Runner {
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
+  std::unique_ptr<RankEvaluation> evaluation_;
 };
 
 int run(const Arguments& arguments, CommandContext& context) {
@@ -316,8 +431,14 @@ void register_run(CommandLine& line) {
   command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
   command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
   command.option("--resume", arguments->resume, "go on in this run directory");
-  command.flag("--resume-if-there", arguments->resume_if_there,
-               "with --output: go on if a run is there, start it if not");
+  command
+      .option("--ranks-per-run", arguments->ranks_per_run,
+              "ranks that work on one combination of a sweep (default: all)")
+      .range(1, 1 << 20);
+  command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
+  command.flag(
+      "--resume-if-there", arguments->resume_if_there,
+      "go on in --output if a run is there, else begin it: the same command starts, restarts and ends");
   command.flag("--dry-run", arguments->dry_run,
                "print the resolved configuration, the memory plan, the work and an estimated time");
   command.flag("--json", arguments->json, "machine-readable result on stdout");

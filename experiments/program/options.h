@@ -32,13 +32,21 @@ struct CommonOptions {
   const Ops* ops = nullptr;  // of the device
   size_t memory = 0;         // bytes, 0: unlimited
 
+  // As one of several ranks: which of those on this machine. Before resolve().
+  void place(int local_rank, int local_ranks);
   void add_to(const Command& command);
   // Throws Error(kUsage) for values that make no sense, Error(kRuntime) for a device that is not there.
   void resolve();
 
  private:
   void open_device();
+
+  int local_rank_ = 0, local_ranks_ = 0;
 };
+
+// Of the device that the options have opened, for people; a GPU's identity on its host, else "".
+std::string device_text(const CommonOptions& options);
+std::string device_id(const CommonOptions& options);
 
 // "bf16"; else f32.
 Precision precision_named(const std::string& name);

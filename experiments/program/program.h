@@ -10,12 +10,15 @@
 
 namespace eep {
 
+class Ranks;
+
 // What a command's body gets.
 struct CommandContext {
   const CommonOptions& options;
   Messages& messages;
   std::ostream& out;
   const std::string& command_line;
+  Ranks* ranks = nullptr;  // where the program is one of several; of run and doctor alone
 };
 
 // Each adds its command; program.cpp lists them.

@@ -14,6 +14,7 @@
 #include "es/search.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/samples.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
 
@@ -97,10 +98,6 @@ int64_t CombinationRun::planned_evaluations() const {
   return (prunes() ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
-void CombinationRun::check_stop() const {
-  if (hooks_.stop != nullptr && hooks_.stop->load()) throw Interrupted{};
-}
-
 void CombinationRun::make_baselines() {
   const ModelConfig& config = model_.config();
   const int32_t experts = static_cast<int32_t>(config.num_experts);
@@ -118,7 +115,7 @@ void CombinationRun::make_baselines() {
   }
   if (!prunes()) return;
   for (const std::string& name : experiment_.baselines) {
-    check_stop();
+    check_interrupted();
     if (name == "full") continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
@@ -173,7 +170,7 @@ void CombinationRun::final_scores() {
   if (task_.has_dev()) splits.push_back(Split::kDev);
   splits.push_back(Split::kTest);
   for (Split split : splits) {
-    check_stop();
+    check_interrupted();
     hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
                : split == Split::kDev ? "evaluation on the dev split"
                                       : "evaluation on the train split");
@@ -241,6 +238,8 @@ void CombinationRun::make_directory(const std::string& path) {
 
 Json CombinationRun::run() {
   for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
+  journal_ = std::make_unique<EvaluationJournal>(path("checkpoints/evaluations.journal"));
+  const TaskContext::Journaled journaled(task_, journal_.get());
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";
@@ -256,6 +255,7 @@ Json CombinationRun::run() {
               {"name", experiment_.name},
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
+              {"ranks", hooks_.ranks},
               {"weights", dtype_name(model_.dtype())},
               {"precision", model_.precision()},
               {"task",
@@ -276,6 +276,7 @@ Json CombinationRun::run() {
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
   if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  journal_->remove();
   export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
 }

@@ -2,12 +2,13 @@
 // directory holds.
 #pragma once
 
-#include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "es/search.h"
+#include "experiments/study/evaluation_journal.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
@@ -15,15 +16,12 @@
 
 namespace eep {
 
-// How a run talks and is stopped.
+// How a run talks. It is stopped by kernels/common/interrupt.h.
 struct RunHooks {
   std::function<void(const std::string&)> say;  // a line for people
   std::function<void(const std::string& what, int64_t done, int64_t total, const std::string& best)> progress;
-  const std::atomic<bool>* stop = nullptr;
+  int ranks = 1;  // that compute
 };
-
-// Thrown between steps when hooks.stop is set: a checkpoint is written.
-struct Interrupted {};
 
 class CombinationRun {
  public:
@@ -33,7 +31,7 @@ class CombinationRun {
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
   // The content of result.json, which is written when the scores are there, before the export. Goes on from a
-  // checkpoint if the directory holds one.
+  // checkpoint if the directory holds one, and within an evaluation from its journal. Throws Interrupted.
   Json run();
 
   // Of a run whose result is there: the export, if it is asked for and missing.
@@ -70,7 +68,6 @@ class CombinationRun {
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
-  void check_stop() const;
   std::string path(const std::string& file) const { return directory_ + "/" + file; }
 
   ModelContext& model_;
@@ -87,6 +84,7 @@ class CombinationRun {
   std::vector<std::vector<int32_t>> groups_;
   std::vector<Method> methods_;
   Json search_json_;
+  std::unique_ptr<EvaluationJournal> journal_;  // while run() works
   std::string finalists_;  // lines of finalists.jsonl
 };
 

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "es/pareto.h"
 #include "es/search.h"
 #include "es/search_state.h"
 #include "experiments/study/combination.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
@@ -43,13 +43,6 @@ struct Spent {
             count("accepted")};
   }
 };
-
-void append_line(const std::string& file, const std::string& text) {
-  std::ofstream stream(file, std::ios::app | std::ios::binary);
-  stream << text;
-  stream.flush();
-  if (!stream) throw Error(ExitCode::kIo, file, "cannot write");
-}
 
 Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
@@ -139,11 +132,8 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   write_file_atomic(archive_file, lines);
   keep_metrics(metrics_file, search->archive().size());
 
-  SplitEvaluator& fixed = task_.evaluator(Split::kTrain);
-  SplitEvaluator& fresh = task_.fresh_evaluator();
   const auto work = [&] {
-    WorkCounts counts = fixed.work();
-    if (&fresh != &fixed) counts += fresh.work();
+    WorkCounts counts = task_.search_work();
     counts += mix_.further_work();
     return counts;
   };
@@ -173,7 +163,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
       return evaluations;
     }
     const std::vector<SplitResult> results =
-        request.items.empty() ? fixed.evaluate(plans) : fresh.evaluate(plans, request.items);
+        task_.score(request.items.empty() ? Split::kTrain : Split::kFresh, plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {
       const SplitResult& result = results[i];
       evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
@@ -201,22 +191,23 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
                        {"best_tiebreak", best.result.tiebreak},
                        {"generation_best", search->archive()[progress.generation_best].result.fitness},
                        {"wall_s", spent.prune + spent.merge}};
-    append_line(metrics_file, metrics.dump() + "\n");
+    append_file(metrics_file, metrics.dump() + "\n");
     write_file_atomic(times_file, spent.json().dump() + "\n");
     if (progress.first == 0) {
       write_file_atomic(state_file, search->state());
     } else {
       append_file(state_file, search->state_of(progress.first, progress.end));
     }
+    journal_->clear();  // the state has these evaluations
     std::string fresh_lines;
     for (int64_t i = progress.first; i < progress.end; ++i)
       fresh_lines += archive_line(search->archive()[i], kind) + "\n";
-    append_line(archive_file, fresh_lines);
+    append_file(archive_file, fresh_lines);
     hooks_.progress(
         to_string(progress.phase), progress.end, progress.total,
         fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
   };
-  const SearchResult result = search->run(evaluate, on_generation, hooks_.stop);
+  const SearchResult result = search->run(evaluate, on_generation, &interrupt_flag());
   if (!result.finished) throw Interrupted{};
   return run;
 }

@@ -7,24 +7,9 @@
 
 #include "engine/weight_sums.h"
 #include "es/criteria.h"
+#include "experiments/study/calibration_progress.h"
 
 namespace eep {
-
-std::string plan_key(const ExpertPlan& plan) {
-  std::string key;
-  const auto add = [&](const void* data, size_t bytes) { key.append(static_cast<const char*>(data), bytes); };
-  add(&plan.top_k, sizeof plan.top_k);
-  add(&plan.router_space, sizeof plan.router_space);
-  for (const PlanGroup& group : plan.groups) {
-    const size_t layers = group.layers.size();
-    add(&layers, sizeof layers);
-    add(group.layers.data(), layers * sizeof(int32_t));
-    add(&group.kept, sizeof group.kept);
-    add(group.router_mapping.data(), group.router_mapping.size() * sizeof(float));
-    add(group.expert_merging.data(), group.expert_merging.size() * sizeof(float));
-  }
-  return key;
-}
 
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
@@ -90,7 +75,7 @@ std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
 }
 
 const Requests& TaskContext::requests(Split split) {
-  return split == Split::kTrain ? fresh_evaluator().requests() : evaluator(split).requests();
+  return split == Split::kTrain ? evaluator(Split::kFresh).requests() : evaluator(split).requests();
 }
 
 // A score on items that the search has seen is no estimate: the fitted number would be published.
@@ -149,8 +134,18 @@ std::vector<std::string> TaskContext::warnings() {
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
   Task task = task_;
   if (&use != &experiment_.test) task.more.clear();  // a search climbs one metric: decoding ends sooner
-  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
-                                          load_items(task, use.split, limit), model_.tokenizer());
+  auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
+                                                    load_items(task, use.split, limit), model_.tokenizer());
+  evaluator->set_journal(journal_);
+  return evaluator;
+}
+
+void TaskContext::set_journal(EvaluationJournal* journal) {
+  journal_ = journal;
+  for (const auto& [split, evaluator] : evaluators_) {
+    if (evaluator) evaluator->set_journal(journal);
+  }
+  if (fresh_) fresh_->set_journal(journal);
 }
 
 ShardConfig TaskContext::shards() const {
@@ -173,7 +168,31 @@ Json TaskContext::hashes() {
   return hashes;
 }
 
+std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPlan> plans,
+                                            std::span<const int32_t> items) {
+  return divider_ ? divider_(set, plans, items) : score_here(set, plans, items);
+}
+
+std::vector<SplitResult> TaskContext::score_here(Split set, std::span<const ExpertPlan> plans,
+                                                 std::span<const int32_t> items) {
+  return items.empty() ? evaluator(set).evaluate(plans) : evaluator(set).evaluate(plans, items);
+}
+
+WorkCounts TaskContext::search_work() {
+  WorkCounts counts = evaluator(Split::kTrain).work();
+  if (fresh_) counts += fresh_->work();
+  counts += elsewhere_;
+  return counts;
+}
+
+const std::string& TaskContext::items_hash_of(Split set) {
+  std::string& hash = items_hashes_[set];
+  if (hash.empty()) hash = items_hash(evaluator(set).requests().items());
+  return hash;
+}
+
 SplitEvaluator& TaskContext::evaluator(Split split) {
+  if (split == Split::kFresh) return fresh_ ? *fresh_ : evaluator(Split::kTrain);
   std::unique_ptr<SplitEvaluator>& evaluator = evaluators_[split];
   if (!evaluator) {
     const SplitUse& use = split == Split::kTrain ? experiment_.train
@@ -192,7 +211,7 @@ std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<con
     if (results_.try_emplace({split, keys.back()}, nullptr).second) fresh.push_back(plan);
   }
   if (!fresh.empty()) {
-    std::vector<SplitResult> made = evaluator(split).evaluate(fresh);
+    std::vector<SplitResult> made = score(split, fresh);
     for (size_t i = 0; i < fresh.size(); ++i) {
       results_[{split, plan_key(fresh[i])}] = std::make_unique<SplitResult>(std::move(made[i]));
     }
@@ -248,8 +267,12 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
+  const std::string identity = made.file.model + " " + made.file.data + " " + settings;
   made.file.statistics =
-      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options);
+      cache_.empty()
+          ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
+          : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_, requests->texts(),
+                                options, path + ".state", identity);
   if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);

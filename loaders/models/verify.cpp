@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/raw_values.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/safetensors.h"
@@ -261,6 +262,7 @@ std::string check_bytes(const RawModel& exported, const std::vector<StreamedTens
   size_t total = 0, done = 0;
   for (const StreamedTensor& tensor : expected) total += tensor_bytes(tensor.spec);
   for (const StreamedTensor& tensor : expected) {
+    check_interrupted();
     const auto found = stored.find(tensor.spec.name);
     if (found == stored.end()) fail(tensor.spec.name, "missing tensor");
     const SafetensorsEntry& entry = found->second.entry;

@@ -6,6 +6,7 @@
 
 #include "engine/prompt_texts.h"
 #include "kernels/common/error.h"
+#include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "loaders/formats/unicode.h"
 
@@ -42,6 +43,7 @@ Requests::Requests(const Task& task, std::vector<Item> items, const Tokenizer& t
   if (eos_.empty() && tokenizer.eos_id() >= 0) eos_.push_back(tokenizer.eos_id());
   PromptBuilder builder;
   for (const Item& item : items_) {
+    check_interrupted();
     Entry entry;
     if (task_.kind == TaskKind::kGenerate) {
       add_sequence(item, encode_answer(item.prompt, item.references[0]), config.vocab_size, &builder, &entry);
