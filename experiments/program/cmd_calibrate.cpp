@@ -119,10 +119,9 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
       context.messages.warn(cut);
     const CalibrationOptions options = calibration_options(arguments, model.config());
     // What is kept between chunks belongs to this model, text and these subsets.
-    const std::string identity =
-        fmt::format("{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity,
-                    context.options.precision, arguments.subset_tokens, arguments.sampled_subsets,
-                    fmt::join(options.subset_kept, ","));
+    const std::string identity = fmt::format(
+        "{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity, context.options.precision,
+        arguments.subset_tokens, arguments.sampled_subsets, fmt::join(options.subset_kept, ","));
     file.statistics =
         calibrate_resumably(model.weights(), model.ops(), context.options.device, context.options.memory,
                             requests.texts(), options, arguments.out + ".state", identity);

@@ -85,7 +85,7 @@ class CombinationRun {
   std::vector<Method> methods_;
   Json search_json_;
   std::unique_ptr<EvaluationJournal> journal_;  // while run() works
-  std::string finalists_;  // lines of finalists.jsonl
+  std::string finalists_;                       // lines of finalists.jsonl
 };
 
 }  // namespace eep

@@ -124,7 +124,8 @@ std::string result_bytes(const RankResult& result) {
   std::string out;
   put(result.number, out);
   put(result.seconds, out);
-  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted, router] = result.work;
+  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted, router] =
+      result.work;
   for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted,
                               int64_t{router.tiny_sums}, int64_t{router.negative_sums}})
     put(count, out);

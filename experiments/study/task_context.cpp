@@ -269,10 +269,9 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
       };
   const std::string identity = made.file.model + " " + made.file.data + " " + settings;
   made.file.statistics =
-      cache_.empty()
-          ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
-          : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_, requests->texts(),
-                                options, path + ".state", identity);
+      cache_.empty() ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
+                     : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_,
+                                           requests->texts(), options, path + ".state", identity);
   if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
