@@ -130,6 +130,8 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   std::string lines;
   for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
   write_file_atomic(archive_file, lines);
+  if (!file_exists(metrics_file))
+    write_file_atomic(metrics_file, "");  // append_file adds to one that is there
   keep_metrics(metrics_file, search->archive().size());
 
   const auto work = [&] {
