@@ -52,6 +52,12 @@ void write_new(const std::string& path, const std::string& text) {
   }
 }
 
+// The file to be written would be found in place of the task of the same name.
+bool hides_task(const Arguments& arguments) {
+  const std::string name = std::filesystem::path(arguments.out).filename().string();
+  return name == arguments.task + ".yaml";
+}
+
 int init(const Arguments& arguments, CommandContext& context) {
   const RawModel raw = load_checkpoint(arguments.model);
   require_original(raw, arguments.model);
@@ -65,7 +71,7 @@ int init(const Arguments& arguments, CommandContext& context) {
   facts.task = absolute(file);
   try {
     if (absolute(find_task(arguments.task, directory)) == facts.task &&
-        arguments.task.find('/') == std::string::npos)
+        arguments.task.find('/') == std::string::npos && !hides_task(arguments))
       facts.task = arguments.task;
   } catch (const Error&) {  // not from there
   }

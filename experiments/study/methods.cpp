@@ -37,6 +37,21 @@ std::string parameters_text(int64_t count) {
   return fmt::format("{:.1f}k", value / 1e3);
 }
 
+// "-" in results from before they had it.
+std::string gib_text(const Json& method) {
+  const auto bytes = method.find("bytes");
+  if (bytes == method.end() || !bytes->is_number()) return "-";
+  return fmt::format("{:.3g}", bytes->get<double>() / (1024.0 * 1024.0 * 1024.0));
+}
+
+// Of the full model's test score.
+std::string recovery_text(const Json& method) {
+  const Json& test = method.at("test");
+  const auto recovery = test.find("recovery");
+  if (!test.is_object() || recovery == test.end() || !recovery->is_number()) return "-";
+  return fmt::format("{:.1f}", 100 * recovery->get<double>());
+}
+
 std::string test_text(const Json& method) {
   const Json& test = method.at("test");
   if (test.is_null()) return "-";
@@ -165,8 +180,8 @@ std::string result_table(std::span<const RunRow> runs) {
       std::any_of(runs.begin(), runs.end(), [](const RunRow& run) { return !run.label.empty(); });
   std::vector<std::vector<std::string>> rows{{"task"}};
   if (labelled) rows[0].push_back("run");
-  for (const char* column :
-       {"method", "experts", "parameters", "test % [95% interval]", "p vs full", "evaluations", "seconds"})
+  for (const char* column : {"method", "experts", "parameters", "GiB", "test % [95% interval]", "recovery %",
+                             "p vs full", "evaluations", "seconds"})
     rows[0].push_back(column);
   std::set<std::tuple<std::string, std::string, std::string>> full_rows;
   for (const RunRow& run : runs) {
@@ -179,7 +194,8 @@ std::string result_table(std::span<const RunRow> runs) {
       std::vector<std::string> row{task};
       if (labelled) row.push_back(name == "full" ? run.label_of_full : run.label);
       row.insert(row.end(), {name, std::to_string(method.at("experts").get<int64_t>()),
-                             parameters_text(method.at("parameters").get<int64_t>()), test_text(method),
+                             parameters_text(method.at("parameters").get<int64_t>()), gib_text(method),
+                             test_text(method), recovery_text(method),
                              p.is_null() ? "-" : fmt::format("{:.2g}", p.get<double>()),
                              std::to_string(method.at("evaluations").get<int64_t>()),
                              fmt::format("{:.1f}", method.at("seconds").get<double>())});

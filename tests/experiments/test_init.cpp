@@ -21,7 +21,11 @@ TEST_CASE("init: the file that it writes is one that a run accepts") {
   }
   const Outcome shown = eep::test::eep({"init", kDemoModel, "--task", "sort"});
   CHECK(shown.code == 0);
-  CHECK(shown.out == slurp(directory("sort.yaml")));
+  const TempDir other;
+  CHECK(eep::test::eep({"init", kDemoModel, "--task", "sort", "--out", other("other.yaml")}).code == 0);
+  CHECK(shown.out == slurp(other("other.yaml")));
+  // sort.yaml would be found in place of the task of its name, which it therefore calls by its path.
+  CHECK(slurp(directory("sort.yaml")).find("/tasks/sort.yaml\"") != std::string::npos);
 }
 
 TEST_CASE("init: a file that is there stays, what cannot be searched on is refused") {

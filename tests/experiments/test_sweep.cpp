@@ -133,6 +133,12 @@ TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
   CHECK(count(table, "eep_merge") == 2);
   CHECK(count(table, "run") == 0);
   CHECK(count(result_table(rows), "seed=2") == 1);
+  RunRow sized = row_of("sort", 0.5, "", "");
+  sized.result["methods"][1]["bytes"] = int64_t{3} << 29;
+  sized.result["methods"][1]["test"]["recovery"] = 0.9125;
+  const std::string with_size = result_table(std::span(&sized, 1));
+  CHECK(count(with_size, " 1.5 ") == 1);  // GiB
+  CHECK(count(with_size, " 91.2 ") + count(with_size, " 91.3 ") == 1);
 }
 
 TEST_CASE("tables: full models of a sweep over models have a row each, also where they score alike") {

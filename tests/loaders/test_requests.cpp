@@ -184,15 +184,24 @@ TEST_CASE(
   // Written choices "é" and "eee": 1 and 3 characters, 2 and 3 bytes.
   Item item = choice_item("Q:", {" é", " eee"}, 0);
   const Requests requests(task, {item}, tokenizer, config_of(tokenizer));
-  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67.
+  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67. What both begin with
+  // costs nothing.
+  const std::vector<int32_t> ids[] = {tokenizer.encode("Q: é", true), tokenizer.encode("Q: eee", true)};
+  const auto own = [&](int which, int32_t id) {
+    return std::count(ids[which].begin(), ids[which].end(), id) -
+           std::count(ids[1 - which].begin(), ids[1 - which].end(), id);
+  };
+  const auto count = [&](int which) {
+    return std::count_if(ids[which].begin(), ids[which].end(),
+                         [&](int32_t id) { return own(which, id) > 0; });
+  };
   std::vector<TokenScore> scores;
-  for (const double sum : {-2.0, -5.0}) {
-    const auto count =
-        tokenizer.encode(sum == -2 ? "Q: é" : "Q: eee", true).size() - tokenizer.encode("Q:", true).size();
-    for (size_t i = 0; i < count; ++i)
-      scores.push_back({static_cast<float>(sum / static_cast<double>(count)), 0});
+  for (const auto& wanted : requests.prompts().scores) {
+    const double value = own(0, wanted.target) > 0   ? -2.0 / static_cast<double>(count(0))
+                         : own(1, wanted.target) > 0 ? -5.0 / static_cast<double>(count(1))
+                                                     : 0.0;
+    scores.push_back({static_cast<float>(value), 0});
   }
-  REQUIRE(scores.size() == requests.prompts().scores.size());
   const ItemScore judged = requests.judge(scores)[0];
   CHECK(judged.metric == 1);
   REQUIRE(judged.more.size() == 2);

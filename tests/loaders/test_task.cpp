@@ -109,12 +109,13 @@ TEST_CASE("task: mistakes in the task file are named with their place") {
     REQUIRE(at != std::string::npos);
     return text.replace(at, from.size(), to);
   };
-  refuse(kChoice + "metrics: acc\n", "t.yaml:8:1: unknown key metrics");
+  refuse(kChoice + "metrix: acc\n", "t.yaml:8:1: unknown key metrix");
   refuse(kChoice + "name: r\n", "t.yaml:8:1: duplicate key name");
   refuse(with(kChoice, "target: label\n", ""), "target is missing");
   refuse(with(kChoice, "metric: acc", "metric: accuracy"), "metric: unknown value");
-  refuse(with(kChoice, "metric: acc", "metric: f1"), "a multiple_choice task is scored by acc or acc_norm");
-  refuse(with(kGenerate, "exact_match", "acc"), "acc and acc_norm are for multiple_choice tasks");
+  refuse(with(kChoice, "metric: acc", "metric: f1"),
+         "a multiple_choice task is scored by acc, acc_norm or acc_bytes");
+  refuse(with(kGenerate, "exact_match", "acc"), "acc, acc_norm and acc_bytes are for multiple_choice tasks");
   refuse(with(kChoice, "choices: [\" no\", \" yes\"]\n", ""), "exactly one of choices and choices_from");
   refuse(kChoice + "choices_from: c\n", "exactly one of choices and choices_from");
   refuse(with(kChoice, "{train: train.jsonl}", "{}"), "data: no splits");
@@ -158,8 +159,8 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   for (const char* label : {"\"2\"", "\"0\""}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: ambiguous: a numeral in quotes");
   }
-  for (const char* label :
-       {"2", "-1", "0.5", "\"maybe\"", "null", "[0]", "18446744073709551616", "\"99999999999999999999\""}) {
+  for (const char* label : {"2", "-1", "0.5", "\"maybe\"", "null", "[2]", "[[0]]", "18446744073709551616",
+                            "\"99999999999999999999\""}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: no such choice (expected 0..1");
   }
   std::string from = kChoice;
@@ -322,7 +323,7 @@ TEST_CASE("task: only items that are asked for, examples of the same kind, sever
             R"(", "right": [2, 1]})"
             "\n";
   const auto items = items_of(yaml, rows);
-  CHECK(items[1].prompt == "On b.\nb14 z\n\nb4");
+  CHECK(items[1].prompt == "On b.\nb15 z\n\nb5");
   CHECK(items[1].label == 2);
   CHECK(items[1].also == std::vector<int32_t>{1});
   CHECK(items_of(yaml + "only: {kind: b, n: [4, 5]}\n", rows).size() == 2);
