@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/common/scalar_math.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/router.h"
 
 namespace eep {
@@ -65,7 +66,8 @@ double change_of(double hh, double hy, double yy) {
 
 CalibrationDetails::CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool every_expert,
                                        int threads)
-    : experts_(experts), hidden_(hidden), threads_(threads), layers_(layers) {
+    : experts_(experts), hidden_(hidden), layers_(layers) {
+  workers_.threads = threads;
   const auto count = static_cast<size_t>(experts), width = count * static_cast<size_t>(hidden);
   for (Layer& layer : layers_) {
     layer.change_norm.assign(count, 0.0);
@@ -91,9 +93,8 @@ size_t CalibrationDetails::bytes() const {
 
 void CalibrationDetails::add_tokens(Layer& layer, const DetailRows& rows) const {
   std::vector<TokenProducts> products(static_cast<size_t>(rows.rows));
-#pragma omp parallel for num_threads(threads_) schedule(static)
-  for (int64_t row = 0; row < rows.rows; ++row)
-    products[static_cast<size_t>(row)] = products_of(rows, row, hidden_);
+  parallel_for(workers_, rows.rows,
+               [&](int64_t row) { products[static_cast<size_t>(row)] = products_of(rows, row, hidden_); });
   for (int64_t row = 0; row < rows.rows; ++row) {
     const TokenProducts& token = products[static_cast<size_t>(row)];
     const int32_t* expert = rows.expert + row * rows.slots;
@@ -128,8 +129,8 @@ void CalibrationDetails::add_tokens(Layer& layer, const DetailRows& rows) const 
 void CalibrationDetails::add(size_t index, const DetailRows& rows) {
   Layer& layer = layers_[index];
   add_tokens(layer, rows);
-#pragma omp parallel for num_threads(threads_) schedule(static)
-  for (int32_t e = 0; e < experts_; ++e) {
+  parallel_for(workers_, experts_, [&](int64_t expert) {
+    const auto e = static_cast<int32_t>(expert);
     double* const sum = layer.output_sum.data() + e * hidden_;
     double* const gram = layer.logit_gram.data() + int64_t{e} * experts_;
     for (int64_t slot = 0; slot < rows.rows * rows.slots; ++slot) {
@@ -142,7 +143,7 @@ void CalibrationDetails::add(size_t index, const DetailRows& rows) {
       for (int32_t j = e; j < experts_; ++j)
         gram[j] += static_cast<double>(logits[e]) * static_cast<double>(logits[j]);
     }
-  }
+  });
 }
 
 void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>& outputs,
@@ -161,8 +162,8 @@ void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>
     }
     for (int32_t e = 0; e < experts_; ++e) p[e] /= sum;
   }
-#pragma omp parallel for num_threads(threads_) schedule(static)
-  for (int32_t e = 0; e < experts_; ++e) {
+  parallel_for(workers_, experts_, [&](int64_t expert) {
+    const auto e = static_cast<int32_t>(expert);
     double *const mean = layer.mean_output.data() + e * hidden_, *const gated =
                                                                      layer.gated_output.data() + e * hidden_;
     for (int64_t row = 0; row < rows; ++row) {
@@ -173,7 +174,7 @@ void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>
         gated[i] += p * static_cast<double>(out[i]);
       }
     }
-  }
+  });
 }
 
 void CalibrationDetails::finish(size_t index, LayerStatistics& statistics) {

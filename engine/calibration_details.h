@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/expert_statistics.h"
+#include "kernels/common/device.h"
 
 namespace eep {
 
@@ -48,7 +49,7 @@ class CalibrationDetails {
 
   int32_t experts_;
   int64_t hidden_;
-  int threads_;
+  Device workers_;  // the host's threads
   std::vector<Layer> layers_;
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/raw_values.h"
+#include "kernels/cpu/parallel.h"
 
 namespace eep {
 namespace {
@@ -28,20 +29,21 @@ void add(const RawMatrix& matrix, Sums& sums) {
 }  // namespace
 
 void add_weight_sums(const RawModel& model, int threads, ExpertStatistics& statistics) {
+  Device workers;
+  workers.threads = threads;
   for (LayerStatistics& layer : statistics.layers) {
     const std::vector<RawFfn>& experts = model.layers[static_cast<size_t>(layer.layer)].experts;
     const auto count = static_cast<int64_t>(experts.size());
     layer[ExpertSum::kWeightMagnitude].assign(experts.size(), 0.0);
     layer[ExpertSum::kWeightSquares].assign(experts.size(), 0.0);
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t e = 0; e < count; ++e) {
+    parallel_for(workers, count, [&](int64_t e) {
       const auto index = static_cast<size_t>(e);
       Sums sums;
       for (const RawMatrix* matrix : {&experts[index].gate, &experts[index].up, &experts[index].down})
         add(*matrix, sums);
       layer[ExpertSum::kWeightMagnitude][index] = sums.magnitude;
       layer[ExpertSum::kWeightSquares][index] = sums.squares;
-    }
+    });
   }
 }
 

@@ -118,7 +118,7 @@ std::vector<int64_t> pareto_front(const Archive& archive, const GenomeSpace& spa
   for (const auto& [size, evaluation] : best) evaluations.push_back(evaluation);
   const std::vector<Point> points = points_of(archive, space, objectives, evaluations);
   std::vector<int64_t> front;
-  for (const auto& [size, evaluation] : best) {
+  for (const int64_t evaluation : evaluations) {
     const auto own = std::find_if(points.begin(), points.end(),
                                   [&](const Point& point) { return point.evaluation == evaluation; });
     if (own == points.end()) continue;
