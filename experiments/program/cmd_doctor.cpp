@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 
 #include "engine/kernel_path.h"
 #include "engine/ops.h"
+#include "experiments/program/model_doctor.h"
 #include "experiments/program/program.h"
 #include "experiments/ranks/launch.h"
 #include "experiments/ranks/ranks.h"
@@ -22,6 +24,11 @@
 
 namespace eep {
 namespace {
+
+struct Arguments {
+  std::string model;
+  bool json = false;
+};
 
 // The value of the first line "NAME : VALUE" of a file of the kernel's, or "".
 std::string field(const std::string& path, std::string_view name) {
@@ -81,7 +88,7 @@ std::string cuda_state() {
   return text;
 }
 
-int doctor(bool as_json, CommandContext& context) {
+int doctor(const Arguments& arguments, CommandContext& context) {
   const auto targets = cpu_targets();
   const auto features = cpu_features();
   const auto cards = gpus();
@@ -107,6 +114,8 @@ int doctor(bool as_json, CommandContext& context) {
     const char* const value = std::getenv(name);
     if (value != nullptr) waiting += (waiting.empty() ? "" : " ") + fmt::format("{}={}", name, value);
   }
+  std::optional<ModelDiagnosis> model;
+  if (!arguments.model.empty()) model = diagnose_model(arguments.model, memory, context);
   const std::string cuda = cuda_state();
   const std::string without_mpi = transport_obstacle();
   const std::string mpi =
@@ -117,31 +126,32 @@ int doctor(bool as_json, CommandContext& context) {
     for (const RankFacts& facts : context.ranks->everybody())
       ranks.push_back(describe(facts, static_cast<int>(ranks.size())));
   }
-  if (as_json) {
-    const Json json{{"version", kVersion},
-                    {"compiler", __VERSION__},
+  if (arguments.json) {
+    Json json{{"version", kVersion},
+              {"compiler", __VERSION__},
 
-                    {"cpu",
-                     {{"name", field("/proc/cpuinfo", "model name")},
-                      {"features", features},
-                      {"targets", targets},
-                      {"target", cpu_target()},
-                      {"threads", context.options.device.threads},
-                      {"waiting", waiting},
-                      {"memory", memory}}},
-                    {"gpus", cards},
-                    {"cuda_built", cuda_built()},
-                    {"cuda_confirmed", kConfirmed},
-                    {"kernel_path", kernel_path_setting()},
-                    {"mpi", mpi},
-                    {"ranks", ranks},
-                    {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
-                    {"libraries", libraries},
-                    {"disabled",
-                     {{"amx", amx_found() ? Json(nullptr) : Json(kNoMatrixUnit)},
-                      {"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
-                      {"mpi", without_mpi.empty() ? Json(nullptr) : Json(without_mpi)},
-                      {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+              {"cpu",
+               {{"name", field("/proc/cpuinfo", "model name")},
+                {"features", features},
+                {"targets", targets},
+                {"target", cpu_target()},
+                {"threads", context.options.device.threads},
+                {"waiting", waiting},
+                {"memory", memory}}},
+              {"gpus", cards},
+              {"cuda_built", cuda_built()},
+              {"cuda_confirmed", kConfirmed},
+              {"kernel_path", kernel_path_setting()},
+              {"mpi", mpi},
+              {"ranks", ranks},
+              {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
+              {"libraries", libraries},
+              {"disabled",
+               {{"amx", amx_found() ? Json(nullptr) : Json(kNoMatrixUnit)},
+                {"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
+                {"mpi", without_mpi.empty() ? Json(nullptr) : Json(without_mpi)},
+                {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+    if (model) json["model"] = model->json;
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -169,16 +179,22 @@ int doctor(bool as_json, CommandContext& context) {
   line("libraries", versions);
   line("mpi", mpi);
   for (const std::string& rank : ranks) context.out << rank << "\n";
+  if (model) {
+    for (const auto& [name, value] : model->lines) line(name.c_str(), value);
+  }
   return 0;
 }
 
 }  // namespace
 
 void register_doctor(CommandLine& line) {
-  auto json = std::make_shared<bool>(false);
-  const Command command = line.command("doctor", "Describe this machine and this build", "eep doctor --json",
-                                       [=](CommandContext& context) { return doctor(*json, context); });
-  command.flag("--json", *json, "machine-readable");
+  auto arguments = std::make_shared<Arguments>();
+  const Command command =
+      line.command("doctor", "Describe this machine and this build, and whether a model can be used here",
+                   "eep doctor experiments/demo/mixtral",
+                   [=](CommandContext& context) { return doctor(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory");
+  command.flag("--json", arguments->json, "machine-readable");
 }
 
 }  // namespace eep

@@ -60,6 +60,22 @@ TEST_CASE("program: inspect and doctor speak JSON") {
   check_refused(eep::test::eep({"inspect", "/nowhere/model"}), 66, "/nowhere/model");
 }
 
+TEST_CASE("doctor: a model that can be used has commands to run next, another one a reason") {
+  const Json known = parse_json(eep::test::eep({"doctor", kDemoModel, "--json"}).out, "doctor").at("model");
+  CHECK(known.at("supported") == true);
+  CHECK(known.at("family") == "mixtral");
+  CHECK(known.at("next").size() == 3);
+  CHECK(eep::test::eep({"doctor", kDemoModel}).out.find("eep init ") != std::string::npos);
+  TempDir directory;
+  directory.write("config.json", R"({"model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"]})");
+  const Outcome other = eep::test::eep({"doctor", directory("."), "--json"});
+  CHECK(other.code == 0);
+  const Json unknown = parse_json(other.out, "doctor").at("model");
+  CHECK(unknown.at("supported") == false);
+  CHECK(unknown.at("reason").get<std::string>().find("mamba2") != std::string::npos);
+  check_refused(eep::test::eep({"doctor", "/nowhere/model"}), 66, "/nowhere/model");
+}
+
 #ifdef _OPENMP
 TEST_CASE("program: threads that wait spin briefly, unless somebody has chosen") {
   const auto waiting = [] {
