@@ -6,6 +6,7 @@
 #include "experiments/study/model_context.h"
 #include "kernels/common/error.h"
 #include "loaders/models/checkpoint.h"
+#include "loaders/models/config_json.h"
 #include "loaders/text/chat_template.h"
 #include "loaders/text/tokenizer.h"
 
@@ -27,8 +28,8 @@ std::string template_state(const std::string& path) {
   try {
     find_chat_template(path);
     return "found: --chat, chat_template: true";
-  } catch (const Error& error) {
-    return error.what();
+  } catch (const Error&) {
+    return "none: --template names one (mistral-v1, chatml)";
   }
 }
 
@@ -62,6 +63,7 @@ ModelDiagnosis diagnose_model(const std::string& path, double physical, const Co
   };
   say("model", path);
   try {
+    read_config(path);  // the architecture is said before the weights that it would need are missed
     const RawModel raw = load_checkpoint(path);
     const ModelConfig& config = raw.config;
     const std::string tokenizer = tokenizer_state(path), chat = template_state(path);
