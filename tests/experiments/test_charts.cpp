@@ -39,8 +39,9 @@ XyChart line_of(const std::vector<std::pair<double, double>>& points) {
 }  // namespace
 
 TEST_CASE("charts: axes have round ticks within their ends") {
-  for (const auto& [low, high] :
+  for (const auto& ends :
        {std::pair{0.0, 1.0}, {0.371, 0.372}, {-3.0, 1e9}, {5.0, 5.0}, {-1e15, 1e15}, {0.0, 0.0}}) {
+    const double low = ends.first, high = ends.second;  // bindings cannot be captured
     for (const bool round : {true, false}) {
       const Axis axis = make_axis(low, high, 6, round);
       CAPTURE(low);
