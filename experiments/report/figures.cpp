@@ -219,7 +219,7 @@ std::span<const std::string_view> figure_files() {
   return kFiles;
 }
 
-std::vector<Figure> run_figures(const RunRecord& run, const std::string& id) {
+std::vector<Figure> run_figures(const RunRecord& run, const std::string& id, bool items) {
   std::vector<Figure> figures;
   add_methods(std::span(&run, 1), &figures);
   add_fitness(run, id, &figures);
@@ -229,8 +229,8 @@ std::vector<Figure> run_figures(const RunRecord& run, const std::string& id) {
   add_coverage(run, id, &figures);
   add_matrices(run, id, &figures);
   add_agreement(std::span(&run, 1), id, &figures);
-  add_items(run, id, &figures);
-  add_probes(run, id, &figures);
+  if (items) add_items(run, id, &figures);
+  if (items) add_probes(run, id, &figures);
   add_pace(run, id, &figures);
   add_work(run, id, &figures);
   add_checks(run, &figures);
@@ -238,14 +238,20 @@ std::vector<Figure> run_figures(const RunRecord& run, const std::string& id) {
 }
 
 std::vector<Figure> comparison_figures(std::span<const RunRecord> runs) {
+  // A row a method and run is a long table where there are many: means come before it.
+  constexpr size_t kFewRuns = 8;
   std::vector<Figure> figures;
-  if (runs.size() > 1) add_methods(runs, &figures);
-  add_size(runs, "all", &figures);
-  if (runs.size() > 1) {
-    add_curves(runs, &figures);
-    add_seeds(runs, &figures);
-    add_agreement(runs, "all", &figures);
+  if (runs.size() == 1) {
+    add_size(runs, "all", &figures);
+    return figures;
   }
+  if (runs.size() <= kFewRuns) add_methods(runs, &figures);
+  if (runs.size() > kFewRuns) add_seeds(runs, &figures);
+  add_size(runs, "all", &figures);
+  add_curves(runs, &figures);
+  if (runs.size() <= kFewRuns) add_seeds(runs, &figures);
+  add_agreement(runs, "all", &figures);
+  if (runs.size() > kFewRuns) add_methods(runs, &figures);
   return figures;
 }
 

@@ -21,7 +21,8 @@ struct Figure {
 };
 
 // Those of one run; id: a prefix, unique on the page. What a run has no data for is left out.
-std::vector<Figure> run_figures(const RunRecord& run, const std::string& id);
+// items: the figures with a row an item too.
+std::vector<Figure> run_figures(const RunRecord& run, const std::string& id, bool items = true);
 // Those of several.
 std::vector<Figure> comparison_figures(std::span<const RunRecord> runs);
 

@@ -89,7 +89,9 @@ std::string write_report_files(const ReportOptions& options) {
   std::map<std::string, Table> files;
   for (size_t i = 0; i < runs.size(); ++i) {
     PageRun page{&runs[i], {}};
-    std::vector<Figure> figures = run_figures(runs[i], fmt::format("r{}", i));
+    // A row an item of every method of many runs would be most of the page's time and files.
+    std::vector<Figure> figures =
+        run_figures(runs[i], fmt::format("r{}", i), /*items=*/runs.size() <= kMostDetailed);
     collect(figures, runs[i].label, &files);
     if (runs.size() <= kMostDetailed) page.figures = std::move(figures);
     pages.push_back(std::move(page));
