@@ -1,6 +1,7 @@
 #include "loaders/tasks/statistics.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -76,9 +77,10 @@ double paired_permutation(std::span<const double> a, std::span<const double> b, 
   const double limit = std::fabs(observed) * (1 - 1e-12);  // equal sums in another order
   for (uint32_t draw = 0; draw < kDraws; ++draw) {
     double sum = 0;
+    std::array<uint32_t, 4> words{};  // the signs of 128 items
     for (size_t i = 0; i < differences.size(); ++i) {
       const uint32_t block = static_cast<uint32_t>(i / 128), bit = static_cast<uint32_t>(i % 128);
-      const auto words = philox({draw, block, 0, 0}, seed);
+      if (bit == 0) words = philox({draw, block, 0, 0}, seed);
       sum += (words[bit / 32] >> (bit % 32)) & 1u ? differences[i] : -differences[i];
     }
     as_large += std::fabs(sum) >= limit;
