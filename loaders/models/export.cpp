@@ -152,8 +152,8 @@ ExpertPlan native_plan(const ExpertPlan& plan) {
   return native;
 }
 
-std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
-  std::vector<std::string> lines;
+std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
+  std::vector<RouterTie> ties;
   for (const StreamedTensor& tensor : export_tensors(model, plan, ExportFormat::kHf, device)) {
     const std::string& name = tensor.spec.name;
     if (!name.ends_with(".gate.weight")) continue;
@@ -179,12 +179,11 @@ std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& pl
       }
     }
     if (pairs.empty()) continue;
-    lines.push_back(
-        fmt::format("{}: gate rows {} are equal in {}: these experts tie, and the router takes one of "
-                    "them at every token",
-                    name, pairs, dtype_name(tensor.spec.dtype)));
+    ties.push_back({name, fmt::format("gate rows {} are equal in {}: these experts tie, and the router takes "
+                                      "one of them at every token",
+                                      pairs, dtype_name(tensor.spec.dtype))});
   }
-  return lines;
+  return ties;
 }
 
 std::vector<std::string> side_files(const std::string& directory) {

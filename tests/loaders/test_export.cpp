@@ -288,7 +288,8 @@ TEST_CASE("export: gate rows that become equal are told, values that are not fin
         group.router_mapping[static_cast<size_t>(i)] * 1.000001f;
   }
   REQUIRE(!router_ties(raw, plan, Device{}).empty());
-  CHECK(router_ties(raw, plan, Device{})[0].find("gate rows 0 and 1 are equal in BF16") != std::string::npos);
+  CHECK(router_ties(raw, plan, Device{})[0].what.find("gate rows 0 and 1 are equal in BF16") !=
+        std::string::npos);
 
   group.expert_merging.assign(group.expert_merging.size(), 3e38f);
   check_error(ExitCode::kData, "not finite",
