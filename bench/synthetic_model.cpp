@@ -102,9 +102,9 @@ RawLayer SyntheticModel::layer(bool sparse) {
     out.k_bias = vector(kv, 0);
     out.v_bias = vector(kv, 0);
   }
-  if (config.qk_norm) {
-    out.q_norm = vector(config.head_dim, 1);
-    out.k_norm = vector(config.head_dim, 1);
+  if (config.qk_norm != QkNorm::kNone) {
+    out.q_norm = vector(config.qk_norm_width(q), 1);
+    out.k_norm = vector(config.qk_norm_width(kv), 1);
   }
   if (!sparse) {
     out.dense = ffn(config.dense_intermediate_size);

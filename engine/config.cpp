@@ -11,6 +11,8 @@ const char* family_name(Family family) {
       return "qwen2_moe";
     case Family::kQwen3Moe:
       return "qwen3_moe";
+    case Family::kOlmoe:
+      return "olmoe";
   }
   return "?";
 }
@@ -20,11 +22,11 @@ ParameterCounts count_parameters(const ModelConfig& config, int64_t kept, int64_
   if (top_k < 0) top_k = config.top_k;
   if (top_k > kept) top_k = kept;
   const int64_t hidden = config.hidden_size;
-  const int64_t q_rows = config.num_heads * config.head_dim, kv_rows = config.num_kv_heads * config.head_dim;
+  const int64_t q_rows = config.q_rows(), kv_rows = config.kv_rows();
 
   int64_t attention = hidden * (q_rows + 2 * kv_rows) + q_rows * hidden;
   if (config.qkv_bias) attention += q_rows + 2 * kv_rows;
-  if (config.qk_norm) attention += 2 * config.head_dim;
+  attention += config.qk_norm_width(q_rows) + config.qk_norm_width(kv_rows);
   const int64_t norms = 2 * hidden;
   const int64_t expert = 3 * hidden * config.expert_intermediate_size;
   const int64_t dense = 3 * hidden * config.dense_intermediate_size;

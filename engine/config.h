@@ -11,15 +11,25 @@
 
 namespace eep {
 
-enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe };
+enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe, kOlmoe };
 
-const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe"
+const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"
+
+// What the RMS norm of q and of k goes over: nothing, each head, or the whole projection of a row.
+enum class QkNorm : uint8_t { kNone, kHead, kWhole };
 
 // Where other code rounds and this one does not, by default. kHf: router logits and weights to the gate's
 // dtype (router.h), as transformers does for a 16-bit checkpoint. kEep: that, a W_RM on probabilities to the
 // gate's dtype, and merged experts rounded after each product and sum (expert_merge.h), as the code released
 // with the paper does.
 enum class Parity { kNone, kHf, kEep };
+
+// Matrices of E4M3 numbers with a scale a block; quantization_config of config.json.
+struct Fp8Blocks {
+  bool there = false;
+  int64_t rows = 0, columns = 0;  // of a block; 0: one scale a matrix
+  bool names_experts = false;     // single experts are listed as not in 8 bits
+};
 
 struct ModelConfig {
   Family family = Family::kMixtral;
@@ -36,7 +46,8 @@ struct ModelConfig {
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
-  bool qk_norm = false;
+  QkNorm qk_norm = QkNorm::kNone;
+  float clip_qkv = 0;  // q, k and v are held within +-clip_qkv, after the norm; 0: they are not
 
   int64_t num_experts = 0;
   int64_t top_k = 0;
@@ -46,10 +57,18 @@ struct ModelConfig {
   bool norm_topk_prob = true;
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
 
-  DType dtype = DType::kBF16;     // of the checkpoint's matrices
+  DType dtype = DType::kBF16;     // of the checkpoint's matrices, of the values of those in 8 bits too
+  Fp8Blocks fp8;                  // how matrices in 8 bits are stored, where there are any
   Parity parity = Parity::kNone;  // not in config.json
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;
+
+  int64_t q_rows() const { return num_heads * head_dim; }      // of the projection
+  int64_t kv_rows() const { return num_kv_heads * head_dim; }  // of each of the two
+  // Weights of the norm of a projection with so many rows.
+  int64_t qk_norm_width(int64_t rows) const {
+    return qk_norm == QkNorm::kNone ? 0 : qk_norm == QkNorm::kHead ? head_dim : rows;
+  }
 
   int64_t sparse_layers() const {
     int64_t count = 0;

@@ -1,5 +1,4 @@
-// One layer over a block of rows (formats: Mixtral, Qwen2-MoE and Qwen3-MoE differ by the flags of
-// ModelConfig alone).
+// One layer over a block of rows; families differ by the flags of ModelConfig alone.
 #include "engine/layer_pass.h"
 
 #include <algorithm>
@@ -135,6 +134,21 @@ void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, c
   ops_.gemm(args, device_);
 }
 
+void LayerPass::rotate(float* x, int64_t rows, int64_t heads, const int32_t* position, const float* norm) {
+  const int64_t width = heads * config_.head_dim;
+  if (config_.qk_norm == QkNorm::kWhole) {
+    ops_.rmsnorm({x, rows, width, norm, config_.rms_norm_eps, x}, device_);
+    norm = nullptr;
+  }
+  clip(x, rows * width);
+  ops_.rope({x, rows, heads, config_.head_dim, position, at_.cosine, at_.sine, norm, config_.rms_norm_eps},
+            device_);
+}
+
+void LayerPass::clip(float* x, int64_t count) {
+  if (config_.clip_qkv > 0) ops_.clamp({x, count, config_.clip_qkv}, device_);
+}
+
 void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, const int32_t* position,
                             float* k, float* v) {
   const LayerWeights& weights = weights_.layer(layer);
@@ -143,8 +157,8 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
   normalise(layer, residual, rows, weights.input_norm, /*in_f32=*/taps_ != nullptr || !one_dtype);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
-  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.k_norm, config_.rms_norm_eps},
-            device_);
+  rotate(k, rows, heads, position, weights.k_norm);
+  clip(v, rows * heads * head_dim);
   tap("attention.input", layer, at_.normed, rows, config_.hidden_size);
   tap("attention.keys", layer, k, rows, heads * head_dim);
   tap("attention.values", layer, v, rows, heads * head_dim);
@@ -155,9 +169,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_heads, head_dim = config_.head_dim;
   gemm(weights.q, weights.q_bias, at_.normed, wanted, rows, at_.q);
-  ops_.rope(
-      {at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.q_norm, config_.rms_norm_eps},
-      device_);
+  rotate(at_.q, rows, heads, position, weights.q_norm);
   AttentionArgs args;
   args.q = at_.q;
   args.runs = runs.data();

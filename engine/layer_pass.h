@@ -133,6 +133,9 @@ class LayerPass {
   void logits(const float* residual, int64_t rows, float* out);
 
  private:
+  // Norm of heads or of whole rows, clip and rotation of a projection, in place.
+  void rotate(float* x, int64_t rows, int64_t heads, const int32_t* position, const float* norm);
+  void clip(float* x, int64_t count);
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
   // The norm of rows into at_.normed, and in 16 bits where products want it so; in_f32: others read it too.

@@ -19,6 +19,7 @@ _eep() {
     --dtype) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 bf16" -- "$word") && return ;;
     --template) mapfile -t COMPREPLY < <(compgen -W "mistral-v1 chatml none" -- "$word") && return ;;
     --parity) mapfile -t COMPREPLY < <(compgen -W "none hf eep" -- "$word") && return ;;
+    --mtp) mapfile -t COMPREPLY < <(compgen -W "refuse keep prune drop" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --method)
       mapfile -t COMPREPLY < <(compgen -W \
@@ -35,7 +36,7 @@ _eep() {
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --experts --subset-tokens --sampled-subsets --out" ;;
     select) options="--method --experts --groups --top-k --router-space --draw --out" ;;
-    export) options="--plan --out --format --shard-size --allow-ties" ;;
+    export) options="--plan --out --format --mtp --shard-size --allow-ties" ;;
     verify) options="--against --plan --no-logits --json" ;;
     import-coefficients) options="--layers --top-k --out" ;;
     convert) options="--out --dtype --moefy --top-k --calibration --tokens" ;;

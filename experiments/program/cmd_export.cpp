@@ -1,6 +1,7 @@
 // eep export: a plan applied to a checkpoint, written as a smaller checkpoint.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
 
 #include "experiments/program/command_inputs.h"
@@ -14,13 +15,18 @@ namespace eep {
 namespace {
 
 struct Arguments {
-  std::string model, plan, out, format = "hf", shard_size;
+  std::string model, plan, out, format = "hf", mtp = "refuse", shard_size;
   bool allow_ties = false;
 };
 
 int run_export(const Arguments& arguments, CommandContext& context) {
   ExportOptions options;
   options.format = arguments.format == "native" ? ExportFormat::kNative : ExportFormat::kHf;
+  const std::map<std::string, MtpExport> mtp{{"refuse", MtpExport::kRefuse},
+                                             {"keep", MtpExport::kKeep},
+                                             {"prune", MtpExport::kPrune},
+                                             {"drop", MtpExport::kDrop}};
+  options.mtp = mtp.at(arguments.mtp);
   if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
@@ -37,6 +43,7 @@ int run_export(const Arguments& arguments, CommandContext& context) {
     return options.source_hash;
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
+  if (keeps_all_experts(plan)) context.messages.warn("the plan keeps every expert as it is: nothing is pruned");
   if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
   if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
       !arguments.allow_ties) {
@@ -64,6 +71,8 @@ void register_export(CommandLine& line) {
   command.option("--out", arguments->out, "directory to make").required();
   command.option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
       .one_of({"hf", "native"});
+  command.option("--mtp", arguments->mtp, "layers for multi-token prediction, where there are any")
+      .one_of({"refuse", "keep", "prune", "drop"});
   command.flag("--allow-ties", arguments->allow_ties,
                "say nothing of gate rows that are equal in the exported checkpoint");
   command.option("--shard-size", arguments->shard_size,

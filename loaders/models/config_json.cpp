@@ -8,6 +8,7 @@
 
 #include "kernels/router.h"
 #include "loaders/models/families.h"
+#include "loaders/models/support.h"
 
 namespace eep {
 
@@ -27,8 +28,9 @@ Family read_family(const JsonView& root) {
     known.emplace_back(family_name(row.family));
     if (type.as_string() == known.back()) return row.family;
   }
-  type.fail(fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
-                        printable(type.as_string()),
+  type.fail(fmt::format("architecture not supported (expected one of {}, got {}); missing: {}{}",
+                        fmt::join(known, ", "), printable(type.as_string()),
+                        fmt::join(model_support(root.value()).missing, "; "),
                         root.has_value("text_config")
                             ? "; the text model's fields stand under text_config: save the text model on its own"
                             : ""));
@@ -42,6 +44,32 @@ DType read_dtype(const JsonView& root) {
   if (name == "float16") return DType::kF16;
   if (name == "bfloat16") return DType::kBF16;
   root.at(key).fail_expected("float32, float16 or bfloat16");
+}
+
+// Blocks of E4M3 numbers with a scale each; activations are not rounded here, so only weights matter.
+void read_quantisation(const JsonView& root, ModelConfig& config) {
+  if (!root.has_value("quantization_config")) return;
+  const JsonView quantisation = root.at("quantization_config").as_object();
+  const std::string method = quantisation.string_or("quant_method", "?");
+  if (method != "fp8") {
+    quantisation.fail("weights quantised by " + printable(method) +
+                      " not supported (expected fp8: E4M3 with weight_scale_inv; or the model's 16-bit release)");
+  }
+  if (quantisation.string_or("fmt", "e4m3") != "e4m3") quantisation.at("fmt").fail_expected("e4m3");
+  if (quantisation.string_or("activation_scheme", "dynamic") != "dynamic") {
+    quantisation.at("activation_scheme").fail_expected("dynamic");
+  }
+  config.fp8.there = true;
+  if (quantisation.has_value("modules_to_not_convert")) {
+    const JsonView names = quantisation.at("modules_to_not_convert").as_array();
+    for (size_t i = 0; i < names.size(); ++i)
+      config.fp8.names_experts |= names.at(i).as_string().find(".experts.") != std::string::npos;
+  }
+  if (!quantisation.has_value("weight_block_size")) return;
+  const JsonView block = quantisation.at("weight_block_size").as_array();
+  if (block.size() != 2) block.fail_expected("two numbers");
+  config.fp8.rows = block.at(size_t{0}).as_int(1, kMaxWidth);
+  config.fp8.columns = block.at(size_t{1}).as_int(1, kMaxWidth);
 }
 
 void read_yarn(const JsonView& rope, RopeScaling& scaling, int64_t max_positions) {
@@ -111,6 +139,10 @@ void read_attention(const JsonView& root, ModelConfig& config) {
 
   const FamilyRow& row = family_row(config.family);
   config.qk_norm = row.qk_norm;
+  if (row.clips_qkv && root.has_value("clip_qkv")) {
+    config.clip_qkv = static_cast<float>(root.at("clip_qkv").as_number());
+    if (!(config.clip_qkv > 0)) root.at("clip_qkv").fail_expected("a number above 0");
+  }
   config.qkv_bias = row.bias_key != nullptr && root.bool_or(row.bias_key, true);
   if (row.bias_key == nullptr && root.bool_or("attention_bias", false)) {
     root.at("attention_bias").fail("attention biases not supported (expected false)");
@@ -130,16 +162,25 @@ void read_attention(const JsonView& root, ModelConfig& config) {
   }
 }
 
+// A config may hold the count under two names, and again in a text_config: loaders read one or the other.
+void check_holders(const JsonView& root, int64_t experts, const std::string& read_from) {
+  const auto check = [&](const JsonView& part) {
+    for (const char* key : {"num_experts", "num_local_experts"}) {
+      if (part.has_value(key) && part.at(key).as_int(1, kMaxExperts) != experts)
+        part.at(key).fail_expected("the same as " + read_from);
+    }
+  };
+  check(root);
+  if (root.has_value("text_config") && root.at("text_config").is_object()) check(root.at("text_config"));
+}
+
 void read_experts(const JsonView& root, ModelConfig& config) {
   const FamilyRow& row = family_row(config.family);
   const std::string_view first = row.experts_key;
   const std::string_view second = first == "num_experts" ? "num_local_experts" : "num_experts";
   const JsonView experts = root.at(root.has_value(first) || !root.has_value(second) ? first : second);
   config.num_experts = experts.as_int(1, kMaxExperts);
-  if (root.has_value(first) && root.has_value(second) &&
-      root.at(second).as_int(1, kMaxExperts) != config.num_experts) {
-    root.at(second).fail_expected("the same as " + std::string(first));
-  }
+  check_holders(root, config.num_experts, experts.path());
   config.top_k = root.at("num_experts_per_tok").as_int(1, std::min<int64_t>(config.num_experts, kMaxTopK));
   config.norm_topk_prob = row.renormalises || root.bool_or("norm_topk_prob", false);
   config.expert_intermediate_size = root.at(row.expert_width_key).as_int(1, kMaxWidth);
@@ -193,8 +234,7 @@ ModelConfig parse_config(const JsonDocument& document) {
   const JsonView root = document.root().as_object();
   ModelConfig config;
   config.family = read_family(root);
-  if (root.has_value("quantization_config"))
-    root.at("quantization_config").fail("quantised weights not supported");
+  read_quantisation(root, config);
   const std::string activation = root.string_or("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") {
     root.at("hidden_act").fail("activation not supported (expected silu, got " + printable(activation) + ")");
@@ -218,11 +258,26 @@ ModelConfig parse_config(const JsonDocument& document) {
   return config;
 }
 
-ModelConfig read_config(const std::string& directory) {
+namespace {
+
+JsonDocument config_of(const std::string& directory) {
   if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
   const std::string native = join_path(directory, kNativeConfig);
-  ModelConfig config =
-      parse_config(JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json")));
+  return JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json"));
+}
+
+}  // namespace
+
+int64_t read_mtp_layers(const std::string& directory) {
+  const JsonDocument document = config_of(directory);
+  int64_t layers = 0;
+  for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers"})
+    layers = std::max(layers, document.root().as_object().int_or(key, 0, 0, kMaxLayers));
+  return layers;
+}
+
+ModelConfig read_config(const std::string& directory) {
+  ModelConfig config = parse_config(config_of(directory));
   const std::string generation = join_path(directory, "generation_config.json");
   if (is_there(generation)) {
     const JsonDocument document = JsonDocument::read(generation);

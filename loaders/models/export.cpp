@@ -114,6 +114,26 @@ bool hf_bit_exact(const ExpertPlan& plan) {
          });
 }
 
+bool keeps_all_experts(const ExpertPlan& plan) {
+  return std::all_of(plan.groups.begin(), plan.groups.end(), [](const PlanGroup& group) {
+    return permutes_all(group) && group.router_mapping == group.expert_merging;
+  });
+}
+
+std::string exported_config(const std::string& text, const RawModel& model, const ExpertPlan& plan,
+                            ExportFormat format, MtpExport mtp) {
+  std::string edited = text;
+  if (mtp == MtpExport::kDrop && !mtp_tensors(model).empty()) {
+    for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"})
+      edited = with_config_number(edited, key, 0);
+  }
+  if (model.config.fp8.there && !stays_coded(model, plan))
+    edited = without_config_key(edited, "quantization_config");
+  if (format == ExportFormat::kNative) return edited;
+  const int32_t kept = plan.groups[0].kept;
+  return with_expert_counts(edited, kept, std::min(plan.top_k, kept));
+}
+
 ExpertPlan native_plan(const ExpertPlan& plan) {
   ExpertPlan native = plan;
   for (PlanGroup& group : native.groups) {
@@ -202,14 +222,11 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
                 "--format native writes a directory that eep reads");
   }
   ExportDirectory directory(out);
-  const std::string text = read_file(join_path(source, "config.json"));
-  const int32_t kept = plan.groups[0].kept, top_k = std::min(plan.top_k, kept);
-  if (native) {
-    write_file_atomic(directory.file("eep_config.json"), text);
+  write_file_atomic(
+      directory.file(native ? "eep_config.json" : "config.json"),
+      exported_config(read_file(join_path(source, "config.json")), model, plan, options.format, options.mtp));
+  if (native)
     write_plan(directory.file("plan.json"), native_plan(plan), plan_info(config, {}, info.provenance));
-  } else {
-    write_file_atomic(directory.file("config.json"), with_expert_counts(text, kept, top_k));
-  }
   PlanInfo original = info;
   if (original.family.empty()) original = plan_info(config, {}, info.provenance);
   original.hash = options.source_hash;
@@ -217,7 +234,7 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
   copy_side_files(source, directory.path());
   const size_t limit = options.shard_bytes > 0 ? options.shard_bytes : source_limit(model);
   write_shards(directory.path(), native ? "eep" : "model",
-               export_tensors(model, plan, options.format, options.device), limit, options.progress);
+               export_tensors(model, plan, options.format, options.device, options.mtp), limit, options.progress);
   const ExportFacts facts = export_facts(config, source, plan, info, options);
   write_file_atomic(directory.file("eep_provenance.json"), provenance_text(facts));
   write_file_atomic(directory.file("README.md"), model_card(facts, source));

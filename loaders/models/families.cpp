@@ -29,8 +29,16 @@ std::span<const FamilyRow> families() {
       FamilyRow{.family = Family::kQwen3Moe,
                 .architecture = "Qwen3MoeForCausalLM",
                 .gguf = "qwen3moe",
-                .qk_norm = true,
+                .qk_norm = QkNorm::kHead,
                 .gguf_renormalises = true},
+      FamilyRow{.family = Family::kOlmoe,
+                .architecture = "OlmoeForCausalLM",
+                .gguf = "olmoe",
+                .expert_width_key = "intermediate_size",
+                .rms_norm_eps = 1e-5,
+                .dense_layers = false,
+                .qk_norm = QkNorm::kWhole,
+                .clips_qkv = true},
   };
   return kRows;
 }

@@ -24,7 +24,8 @@ struct FamilyRow {
   bool sliding_window = false;  // read; else refused
   bool renormalises = false;    // always; else norm_topk_prob, false where the file has none
   bool dense_layers = true;     // decoder_sparse_step and mlp_only_layers are read
-  bool qk_norm = false;         // RMS norm of every head of q and of k
+  QkNorm qk_norm = QkNorm::kNone;
+  bool clips_qkv = false;  // clip_qkv is read
 
   // Tensors below model.layers.N. Experts are also read under the default names.
   const char* mlp = "mlp.";

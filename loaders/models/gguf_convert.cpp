@@ -179,9 +179,12 @@ class Converter {
     add_projection(layer, "v", kv_heads_, false);
     add(name + "self_attn.o_proj.weight", layer_name(layer, "attn_output.weight"),
         {hidden_, heads_ * head_dim_});
-    if (family_.qk_norm) {
-      add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"), {head_dim_});
-      add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"), {head_dim_});
+    if (family_.qk_norm != QkNorm::kNone) {
+      const bool head = family_.qk_norm == QkNorm::kHead;
+      add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"),
+          {head ? head_dim_ : heads_ * head_dim_});
+      add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"),
+          {head ? head_dim_ : kv_heads_ * head_dim_});
     }
     add(name + "post_attention_layernorm.weight", layer_name(layer, "ffn_norm.weight"), {hidden_});
     const std::string mlp = name + family_.mlp;

@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "kernels/common/float16.h"
+#include "engine/coded_matrix.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/safetensors.h"
@@ -103,9 +103,10 @@ std::string check_tensors(const RawModel& model) {
         fail(entry.name, "fused experts (expected one tensor an expert, which every loader reads)");
       }
       if (entry.name.ends_with(".rotary_emb.inv_freq")) continue;
-      const DType dtype = dtype_of(entry.dtype);
-      const size_t count = entry.bytes / dtype_size(dtype);
-      const size_t element = first_not_finite(file.data() + entry.offset, count, dtype);
+      size_t count = 1;
+      for (int64_t extent : entry.shape) count *= static_cast<size_t>(extent);
+      const size_t element =
+          first_not_finite(file.data() + entry.offset, count, dtype_of(entry.dtype), code_named(entry.dtype));
       if (element < count)
         fail(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), element));
     }
@@ -147,17 +148,17 @@ std::string check_plan_file(const std::string& directory) {
   return fmt::format("{} experts, {} active", kept, config.top_k);
 }
 
-std::string check_source_config(const std::string& directory, const std::string& source,
-                                const RawModel& exported, const ExpertPlan& plan) {
-  const std::string text = read_file(join_path(source, "config.json"));
-  const bool native = exported.plan.has_value();
-  const int32_t kept = plan.groups[0].kept;
-  const std::string expected = native ? text : with_expert_counts(text, kept, std::min(plan.top_k, kept));
-  const std::string name = native ? kNativeConfig : "config.json";
+std::string check_source_config(const std::string& directory, const std::string& source_directory,
+                                const RawModel& source, const ExpertPlan& plan, ExportFormat format,
+                                MtpExport mtp) {
+  const std::string text = read_file(join_path(source_directory, "config.json"));
+  const std::string expected = exported_config(text, source, plan, format, mtp);
+  const std::string name = format == ExportFormat::kNative ? kNativeConfig : "config.json";
   if (parse_json(expected, name) != parse_json(read_file(join_path(directory, name)), name)) {
     fail(name, "differs from the source's by more than the counts of experts");
   }
-  return "the source's but for the counts";
+  const bool plain = source.config.fp8.there && !stays_coded(source, plan);
+  return plain ? "the source's but for the counts and quantization_config" : "the source's but for the counts";
 }
 
 std::string check_side_files(const std::string& directory, const std::string& source) {
@@ -169,19 +170,6 @@ std::string check_side_files(const std::string& directory, const std::string& so
     }
   }
   return fmt::format("{} equal the source's", names.size());
-}
-
-double value_of(const RawMatrix& matrix, int64_t row, int64_t column) {
-  const size_t element = static_cast<size_t>(row * matrix.row_stride + column * matrix.column_stride);
-  const auto* at = static_cast<const uint8_t*>(matrix.data) + element * dtype_size(matrix.dtype);
-  if (matrix.dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, at, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, at, sizeof bits);
-  return matrix.dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
 }
 
 // Half a unit in the last place, relative, and half the smallest number of a dtype.
@@ -212,7 +200,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           int terms = 0;
           for (int32_t expert = 0; expert < group.experts; ++expert) {
             if (map[expert] == 0.0f) continue;
-            const double term = double{map[expert]} * value_of(gate, expert, column);
+            const double term = double{map[expert]} * double{element_of(gate, expert, column)};
             exact += term;
             size += std::fabs(term);
             ++terms;
@@ -220,7 +208,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           const double n = terms * std::ldexp(1.0, -24), sum = n / (1 - n) * size;
           const double bound = sum + rounding.relative * (std::fabs(exact) + sum) +
                                terms * std::ldexp(1.0, -150) + rounding.absolute;
-          const double error = std::fabs(value_of(stored, row, column) - exact);
+          const double error = std::fabs(double{element_of(stored, row, column)} - exact);
           if (!(error <= bound)) {
             fail(fmt::format("layer {}", layer),
                  fmt::format("gate row {}, column {}: {:.3g} away from the map's, more than its rounding "
@@ -255,7 +243,7 @@ std::string check_bytes(const RawModel& exported, const std::vector<StreamedTens
     const auto found = stored.find(tensor.spec.name);
     if (found == stored.end()) fail(tensor.spec.name, "missing tensor");
     const SafetensorsEntry& entry = found->second.entry;
-    if (entry.shape != tensor.spec.shape || entry.dtype != dtype_name(tensor.spec.dtype)) {
+    if (entry.shape != tensor.spec.shape || entry.dtype != dtype_text(tensor.spec)) {
       fail(tensor.spec.name, "shape or dtype is not what the plan gives");
     }
     size_t at = 0;
@@ -299,6 +287,7 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
                                   const ExpertPlan& plan, const Device& device,
                                   const ByteProgress& progress) {
   const ExportFormat format = exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
+  const MtpExport mtp = mtp_of_export(exported, source);
   std::vector<Check> checks;
   checks.push_back(check("expressible", [&]() -> std::string {
     if (format == ExportFormat::kNative) return "native layout";
@@ -308,13 +297,13 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
   }));
   if (!checks.back().passed) return checks;
   checks.push_back(check("source config",
-                         [&] { return check_source_config(directory, source_directory, exported, plan); }));
+                         [&] { return check_source_config(directory, source_directory, source, plan, format, mtp); }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
   if (format == ExportFormat::kHf) {
     checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));
   }
   checks.push_back(check("tensor bytes", [&] {
-    return check_bytes(exported, export_tensors(source, plan, format, device), progress);
+    return check_bytes(exported, export_tensors(source, plan, format, device, mtp), progress);
   }));
   return checks;
 }

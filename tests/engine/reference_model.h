@@ -120,11 +120,19 @@ class ReferenceModel {
     return out;
   }
 
+  void clip(Vec& x) const {
+    const double limit = double{config_.clip_qkv};
+    if (limit == 0) return;
+    for (double& value : x) value = std::clamp(value, -limit, limit);
+  }
+
   void finish_heads(Vec& x, const Tensor& head_norm, int64_t heads, int64_t position) const {
     const int64_t d = config_.head_dim;
+    if (head_norm && config_.qk_norm == QkNorm::kWhole) x = norm(x, head_norm, config_.rms_norm_eps);
+    clip(x);
     for (int64_t head = 0; head < heads; ++head) {
       Vec part(x.begin() + head * d, x.begin() + (head + 1) * d);
-      if (head_norm) part = norm(part, head_norm, config_.rms_norm_eps);
+      if (head_norm && config_.qk_norm == QkNorm::kHead) part = norm(part, head_norm, config_.rms_norm_eps);
       for (int64_t i = 0; i < d / 2; ++i) {
         const double angle =
             static_cast<double>(position) *
@@ -144,6 +152,7 @@ class ReferenceModel {
       q.push_back(project(layer.q, layer.q_bias, x));
       k.push_back(project(layer.k, layer.k_bias, x));
       v.push_back(project(layer.v, layer.v_bias, x));
+      clip(v.back());
       finish_heads(q[t], layer.q_norm, heads, static_cast<int64_t>(t));
       finish_heads(k[t], layer.k_norm, config_.num_kv_heads, static_cast<int64_t>(t));
     }

@@ -42,8 +42,13 @@ inline ModelConfig tiny_config(Family family) {
     config.num_experts = 7;
     config.top_k = 3;
   } else if (family == Family::kQwen3Moe) {
-    config.qk_norm = true;
+    config.qk_norm = QkNorm::kHead;
     config.tie_word_embeddings = true;
+    config.num_experts = 6;
+  } else if (family == Family::kOlmoe) {
+    config.qk_norm = QkNorm::kWhole;
+    config.clip_qkv = 1.5f;
+    config.norm_topk_prob = false;
     config.num_experts = 6;
   } else {
     config.sliding_window = 9;
@@ -75,9 +80,9 @@ class SyntheticModel {
         layer.k_bias = vector(kv, 0.5f, 0.0f);
         layer.v_bias = vector(kv, 0.5f, 0.0f);
       }
-      if (config.qk_norm) {
-        layer.q_norm = norm(config.head_dim);
-        layer.k_norm = norm(config.head_dim);
+      if (config.qk_norm != QkNorm::kNone) {
+        layer.q_norm = norm(config.qk_norm_width(q));
+        layer.k_norm = norm(config.qk_norm_width(kv));
       }
       if (config.sparse[static_cast<size_t>(index)] != 0) {
         layer.router = matrix(config.num_experts, hidden, 0.4f);

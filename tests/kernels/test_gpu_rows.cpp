@@ -3,6 +3,7 @@
 #include <map>
 #include <type_traits>
 
+#include "kernels/clamp.h"
 #include "kernels/embed.h"
 #include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
@@ -69,6 +70,22 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
     GPU_ROW(rmsnorm)
     ({in_place.data(), c.rows, c.width, on_device.data(), 1e-5f, in_place.data()}, gpu_device());
     CHECK(same_bits(in_place.values(), out));
+  }
+}
+
+TEST_CASE("gpu clamp: the CPU's bits") {
+  for (const RowsCase& c : kRowsCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats x = data.floats(c.rows * c.width, 3.0f);
+    Floats held = x;
+    clamp_cpu({held.data(), c.rows * c.width, 0.75f}, cpu(1));
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> in_place(x);
+      GPU_ROW(clamp)({in_place.data(), c.rows * c.width, 0.75f}, gpu_device());
+      return in_place.values();
+    });
+    CHECK(same_bits(out, held));
   }
 }
 

@@ -18,6 +18,7 @@ struct TinyTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   std::string bytes;
+  Code code = Code::kNone;
 };
 
 enum class TinyLayout { kPerExpert, kFused, kTransposed };
@@ -45,6 +46,10 @@ class TinyCheckpoint {
     if (family == "mixtral") {
       config["num_local_experts"] = 3;
       config["intermediate_size"] = inner;
+    } else if (family == "olmoe") {
+      config["num_experts"] = 3;
+      config["intermediate_size"] = inner;
+      config["clip_qkv"] = 0.5;
     } else {
       config["num_experts"] = 3;
       config["moe_intermediate_size"] = inner;
@@ -63,7 +68,7 @@ class TinyCheckpoint {
 
   // Values depend on the name and the place in the per-expert layout alone.
   void add(const std::string& name, const std::vector<int64_t>& shape) {
-    TinyTensor tensor{dtype_, shape, {}};
+    TinyTensor tensor{dtype_, shape, {}, Code::kNone};
     int64_t count = 1;
     for (int64_t extent : shape) count *= extent;
     for (int64_t i = 0; i < count; ++i) tensor.bytes += element(name, i);
@@ -80,7 +85,7 @@ class TinyCheckpoint {
           shard_of.empty()
               ? "model.safetensors"
               : "shard-" + std::to_string(shard == shard_of.end() ? 0 : shard->second) + ".safetensors";
-      files[file].push_back({{name, tensor.dtype, tensor.shape}, tensor.bytes.data()});
+      files[file].push_back({{name, tensor.dtype, tensor.shape, tensor.code}, tensor.bytes.data()});
       index["weight_map"][name] = file;
     }
     for (const auto& [file, list] : files) write_safetensors(scratch.path(file), list);
@@ -113,6 +118,10 @@ class TinyCheckpoint {
     }
     if (family_ == "qwen3_moe") {
       add(prefix + "self_attn.q_norm.weight", {4});
+      add(prefix + "self_attn.k_norm.weight", {4});
+    }
+    if (family_ == "olmoe") {
+      add(prefix + "self_attn.q_norm.weight", {8});
       add(prefix + "self_attn.k_norm.weight", {4});
     }
     const bool old_mixtral = family_ == "mixtral" && layout_ == TinyLayout::kPerExpert;
