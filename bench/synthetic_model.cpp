@@ -111,11 +111,12 @@ RawLayer SyntheticModel::layer(bool sparse) {
     return out;
   }
   out.router = matrix(config.num_experts, hidden);
+  if (config.router_score == RouterScore::kSigmoid) out.router_bias = vector(config.num_experts, 0);
   for (int64_t expert = 0; expert < config.num_experts; ++expert)
     out.experts.push_back(ffn(config.expert_intermediate_size));
   if (config.shared_intermediate_size > 0) {
     out.shared = ffn(config.shared_intermediate_size);
-    out.shared_gate = matrix(1, hidden);
+    if (config.shared_gated) out.shared_gate = matrix(1, hidden);
   }
   return out;
 }

@@ -43,6 +43,29 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
   for (Choice& choice : *chosen) choice.weight /= sum;
 }
 
+// The same with sigmoid scores, which know no other expert; groups play no part among a few of them.
+void route_sigmoid(const float* logits, const std::vector<float>& bias, const std::vector<int32_t>& experts,
+                   const ModelConfig& config, std::vector<Choice>* chosen) {
+  chosen->clear();
+  for (int32_t expert : experts) {
+    const double z = static_cast<double>(logits[expert]);
+    const double e = exponential_double(-std::min(std::fabs(z), 700.0));  // of minus the size
+    chosen->push_back({expert, z < 0 ? e / (1 + e) : 1 / (1 + e)});
+  }
+  const auto rank = [&](const Choice& choice) {
+    return choice.weight + static_cast<double>(bias[static_cast<size_t>(choice.expert)]);
+  };
+  std::stable_sort(chosen->begin(), chosen->end(),
+                   [&](const Choice& a, const Choice& b) { return rank(a) > rank(b); });
+  chosen->resize(std::min(chosen->size(), static_cast<size_t>(config.top_k)));
+  double sum = 0;
+  for (const Choice& choice : *chosen) sum += choice.weight;
+  for (Choice& choice : *chosen) {
+    if (config.norm_topk_prob) choice.weight /= sum;
+    choice.weight *= static_cast<double>(config.router_scale);
+  }
+}
+
 // Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
 // into blocks.
 struct PendingRows {
@@ -103,6 +126,7 @@ class Calibrator : public MixtureObserver {
     args.slots = view.slots;
     args.experts = statistics_.experts;
     args.hidden = config_.hidden_size;
+    args.sigmoids = config_.router_score == RouterScore::kSigmoid;
     double* const sums = sums_.as<double>() + slot * kFields * experts;
     const auto field = [&](int64_t index) { return sums + index * experts; };
     args.sums = {field(0), field(1), field(2), field(3), field(4),
@@ -225,11 +249,17 @@ class Calibrator : public MixtureObserver {
     }
     std::vector<int32_t> all(static_cast<size_t>(experts));
     std::iota(all.begin(), all.end(), 0);
+    const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
+    const std::vector<float> bias =
+        sigmoids ? downloaded(weights_.layer(layer.layer).router_bias, experts) : std::vector<float>{};
+    const auto route_among = [&](const float* logits, const std::vector<int32_t>& some,
+                                 std::vector<Choice>* to) {
+      if (sigmoids) return route_sigmoid(logits, bias, some, config_, to);
+      route(logits, some, statistics_.top_k, config_.norm_topk_prob, to);
+    };
     std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
-    for (int64_t row = 0; row < rows; ++row) {
-      route(pending.logits.data() + row * experts, all, statistics_.top_k, config_.norm_topk_prob,
-            &full[static_cast<size_t>(row)]);
-    }
+    for (int64_t row = 0; row < rows; ++row)
+      route_among(pending.logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
     for (SubsetErrors& errors : layer.subset_errors) {
       const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
 #pragma omp parallel for num_threads(device_.threads) schedule(static)
@@ -238,8 +268,8 @@ class Calibrator : public MixtureObserver {
         std::vector<double> difference(static_cast<size_t>(experts));
         double squares = 0;
         for (int64_t row = 0; row < rows; ++row) {
-          route(pending.logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)],
-                statistics_.top_k, config_.norm_topk_prob, &chosen);
+          route_among(pending.logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)],
+                      &chosen);
           std::fill(difference.begin(), difference.end(), 0.0);
           for (const Choice& choice : full[static_cast<size_t>(row)])
             difference[static_cast<size_t>(choice.expert)] += choice.weight;

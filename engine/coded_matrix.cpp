@@ -1,5 +1,4 @@
-// A block at a time: where it has many elements its 256 values are a table, rounded once; else each element is
-// multiplied.
+// A block at a time: its elements have one scale.
 #include "engine/coded_matrix.h"
 
 #include <algorithm>
@@ -15,13 +14,9 @@ namespace {
 
 constexpr std::array<float, 256> kE4M3 = [] {
   std::array<float, 256> values{};
-  for (size_t bits = 0; bits < values.size(); ++bits)
-    values[bits] = e4m3_to_f32(static_cast<uint8_t>(bits));
+  for (size_t bits = 0; bits < values.size(); ++bits) values[bits] = e4m3_to_f32(static_cast<uint8_t>(bits));
   return values;
 }();
-
-// From here on a table of the block's values costs less than a product an element.
-constexpr int64_t kTableElements = 1024;
 
 float scalar(const uint8_t* source, DType dtype) {
   if (dtype == DType::kF32) {
@@ -34,7 +29,9 @@ float scalar(const uint8_t* source, DType dtype) {
   return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
-size_t scale_size(const BlockScales& scales) { return scales.code == Code::kE8M0 ? 1 : dtype_size(scales.dtype); }
+size_t scale_size(const BlockScales& scales) {
+  return scales.code == Code::kE8M0 ? 1 : dtype_size(scales.dtype);
+}
 
 float scale_at(const BlockScales& scales, int64_t row, int64_t column) {
   const int64_t block = (scales.first_row + row) / scales.block_rows * scales.row_stride +
@@ -64,21 +61,14 @@ void decode_block(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t f
   const float scale = scale_at(matrix.scales, begin, first);
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
   const int64_t step = matrix.column_stride;
-  const bool by_table = (end - begin) * (last - first) >= kTableElements;
-  std::array<Value, 256> table;
-  if (by_table) {
-    for (size_t code = 0; code < table.size(); ++code) table[code] = Round::round(kE4M3[code] * scale);
-  }
   for (int64_t row = begin; row < end; ++row) {
     const uint8_t* from = codes + row * matrix.row_stride + first * step;
     Value* to = out + (row - begin) * matrix.k + first;
     const int64_t count = last - first;
-    if (!by_table) {
-      for (int64_t i = 0; i < count; ++i) to[i] = Round::round(kE4M3[from[i * step]] * scale);
-    } else if (step == 1) {
-      for (int64_t i = 0; i < count; ++i) to[i] = table[from[i]];
+    if (step == 1) {
+      for (int64_t i = 0; i < count; ++i) to[i] = Round::round(kE4M3[from[i]] * scale);
     } else {
-      for (int64_t i = 0; i < count; ++i) to[i] = table[from[i * step]];
+      for (int64_t i = 0; i < count; ++i) to[i] = Round::round(kE4M3[from[i * step]] * scale);
     }
   }
 }
@@ -133,7 +123,11 @@ float element_of(const RawMatrix& matrix, int64_t row, int64_t column) {
 }
 
 StoredMatrix stored_values(const RawMatrix& matrix) {
-  return {static_cast<const uint8_t*>(matrix.data), dtype_size(matrix.dtype), matrix.n, matrix.k, matrix.row_stride,
+  return {static_cast<const uint8_t*>(matrix.data),
+          dtype_size(matrix.dtype),
+          matrix.n,
+          matrix.k,
+          matrix.row_stride,
           matrix.column_stride};
 }
 

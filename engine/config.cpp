@@ -13,6 +13,8 @@ const char* family_name(Family family) {
       return "qwen3_moe";
     case Family::kOlmoe:
       return "olmoe";
+    case Family::kGlm4Moe:
+      return "glm4_moe";
   }
   return "?";
 }
@@ -30,13 +32,16 @@ ParameterCounts count_parameters(const ModelConfig& config, int64_t kept, int64_
   const int64_t norms = 2 * hidden;
   const int64_t expert = 3 * hidden * config.expert_intermediate_size;
   const int64_t dense = 3 * hidden * config.dense_intermediate_size;
-  const int64_t shared =
-      config.shared_intermediate_size > 0 ? 3 * hidden * config.shared_intermediate_size + hidden : 0;
+  const int64_t shared = config.shared_intermediate_size > 0 ? 3 * hidden * config.shared_intermediate_size +
+                                                                   (config.shared_gated ? hidden : 0)
+                                                             : 0;
 
+  const int64_t bias = config.router_score == RouterScore::kSigmoid ? 1 : 0;
   const int64_t vocabulary = config.vocab_size * hidden * (config.tie_word_embeddings ? 1 : 2);
   const int64_t sparse = config.sparse_layers();
   const int64_t everywhere = vocabulary + hidden + config.num_layers * (attention + norms) +
-                             (config.num_layers - sparse) * dense + sparse * (kept * hidden + shared);
+                             (config.num_layers - sparse) * dense +
+                             sparse * (kept * (hidden + bias) + shared);
   ParameterCounts counts;
   counts.experts = sparse * kept * expert;
   counts.total = everywhere + counts.experts;

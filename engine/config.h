@@ -8,12 +8,13 @@
 
 #include "kernels/common/tensor.h"
 #include "kernels/rope.h"
+#include "kernels/router.h"
 
 namespace eep {
 
-enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe, kOlmoe };
+enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe, kOlmoe, kGlm4Moe };
 
-const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"
+const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"
 
 // What the RMS norm of q and of k goes over: nothing, each head, or the whole projection of a row.
 enum class QkNorm : uint8_t { kNone, kHead, kWhole };
@@ -43,6 +44,7 @@ struct ModelConfig {
   int64_t sliding_window = 0;  // 0: none
   float rms_norm_eps = 0;
   double rope_theta = 0;
+  int64_t rotary_dim = 0;  // leading elements of a head that turn; 0: all
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
@@ -55,6 +57,11 @@ struct ModelConfig {
   int64_t shared_intermediate_size = 0;  // 0: no shared expert
   int64_t dense_intermediate_size = 0;   // layers without experts
   bool norm_topk_prob = true;
+  RouterScore router_score = RouterScore::kSoftmax;
+  float router_scale = 1;     // of the weights; with sigmoid scores
+  int64_t router_groups = 1;  // of experts, of which router_top_groups are chosen from; with sigmoid scores
+  int64_t router_top_groups = 1;
+  bool shared_gated = true;     // the shared expert counts by a sigmoid of its own gate, else whole
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
 
   DType dtype = DType::kBF16;     // of the checkpoint's matrices, of the values of those in 8 bits too
@@ -63,6 +70,7 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;
 
+  int64_t rotary() const { return rotary_dim > 0 ? rotary_dim : head_dim; }
   int64_t q_rows() const { return num_heads * head_dim; }      // of the projection
   int64_t kv_rows() const { return num_kv_heads * head_dim; }  // of each of the two
   // Weights of the norm of a projection with so many rows.

@@ -90,10 +90,11 @@ const Ops& cpu_ops() {
     .await_upload = await_upload_##row, .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, \
     .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,                 \
     .pack_host = gpu_pack_host, .round_rows = nullptr, .embed = embed_##row, .rmsnorm = rmsnorm_##row,      \
-    .gemm = gemm_##row, .rope = rope_##row, .clamp = clamp_##row, .kv_scatter = kv_scatter_##row, .attention = attention_##row,   \
-    .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
-    .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
-    .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
+    .gemm = gemm_##row, .rope = rope_##row, .clamp = clamp_##row, .kv_scatter = kv_scatter_##row,           \
+    .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row,                       \
+    .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row,           \
+    .score = score_##row, .expert_stats = expert_stats_##row, .noise = noise_##row,                         \
+    .seconds = seconds_##row,                                                                               \
   }
 
 const Ops& simt_ops() {

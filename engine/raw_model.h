@@ -55,9 +55,10 @@ struct RawLayer {
   Tensor q_norm, k_norm;          // [head_dim] or [rows of the projection], as qk_norm says
   Tensor post_norm;               // [hidden]
   RawMatrix router;               // [experts, hidden], sparse layers
+  Tensor router_bias;             // [experts], with sigmoid scores
   std::vector<RawFfn> experts;    // [experts], sparse layers; fewer when a plan of its own says so
   RawFfn shared;                  // shared expert, when there is one
-  RawMatrix shared_gate;          // [1, hidden]
+  RawMatrix shared_gate;          // [1, hidden], when shared_gated
   RawFfn dense;                   // dense layers
 };
 

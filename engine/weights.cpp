@@ -131,6 +131,8 @@ class Packer {
       return out;
     }
     out.router = matrix(raw.router, config_.num_experts, hidden);
+    if (config_.router_score == RouterScore::kSigmoid)
+      out.router_bias = vector(raw.router_bias, config_.num_experts);
     static const RawFfn kNone;
     for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
       if (expert > 0 && expert >= static_cast<int64_t>(raw.experts.size()) && !raw.experts.empty()) {
@@ -142,7 +144,7 @@ class Packer {
     }
     if (config_.shared_intermediate_size > 0) {
       out.shared = ffn(raw.shared, config_.shared_intermediate_size);
-      out.shared_gate = matrix(raw.shared_gate, 1, hidden);
+      if (config_.shared_gated) out.shared_gate = matrix(raw.shared_gate, 1, hidden);
     }
     return out;
   }

@@ -31,9 +31,10 @@ struct LayerWeights {
   const float* post_norm = nullptr;   // [hidden]
   bool sparse = true;
   PackedMatrix router;                  // [experts, hidden]
+  const float* router_bias = nullptr;   // [experts] or null
   std::vector<ExpertMatrices> experts;  // [experts]; gate, up and down of one expert lie one after the other
   ExpertMatrices shared;                // intermediate = shared_intermediate_size
-  PackedMatrix shared_gate;             // [1, hidden]
+  PackedMatrix shared_gate;             // [1, hidden], or none
   ExpertMatrices dense;                 // dense layers
 };
 

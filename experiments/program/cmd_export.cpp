@@ -43,7 +43,8 @@ int run_export(const Arguments& arguments, CommandContext& context) {
     return options.source_hash;
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
-  if (keeps_all_experts(plan)) context.messages.warn("the plan keeps every expert as it is: nothing is pruned");
+  if (keeps_all_experts(plan))
+    context.messages.warn("the plan keeps every expert as it is: nothing is pruned");
   if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
   if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
       !arguments.allow_ties) {

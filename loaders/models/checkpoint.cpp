@@ -101,10 +101,12 @@ class Loader {
       return layer;
     }
     layer.router = matrix(mlp + "gate.weight", config.num_experts, hidden);
+    if (config.router_score == RouterScore::kSigmoid)
+      layer.router_bias = vector(mlp + "gate.e_score_correction_bias", config.num_experts);
     load_experts(mlp + "experts.", stored, layer.experts);
     if (config.shared_intermediate_size > 0) {
-      layer.shared = ffn(mlp + "shared_expert.", config.shared_intermediate_size);
-      layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
+      layer.shared = ffn(mlp + family_row(config.family).shared, config.shared_intermediate_size);
+      if (config.shared_gated) layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
     }
     return layer;
   }
@@ -143,8 +145,8 @@ class Loader {
     const Fused gate_up = fused_tensor(gate_up_name, count, 2 * inner, hidden, transposed);
     const Fused down = fused_tensor(down_name, count, hidden, inner, transposed);
     for (int64_t expert = 0; expert < count; ++expert) {
-      experts.push_back({gate_up.rows(expert, 0, inner), gate_up.rows(expert, inner, inner),
-                         down.rows(expert, 0, hidden)});
+      experts.push_back(
+          {gate_up.rows(expert, 0, inner), gate_up.rows(expert, inner, inner), down.rows(expert, 0, hidden)});
     }
   }
 

@@ -90,6 +90,10 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan) {
   }
   for (size_t i = 0; i < plan.groups.size(); ++i) {
     const PlanGroup& group = plan.groups[i];
+    if (group.kept % config.router_groups != 0) {
+      return fmt::format("groups[{}] keeps {} experts, which the router's {} groups do not divide", i,
+                         group.kept, config.router_groups);
+    }
     if (plan.router_space == RouterSpace::kLogits) continue;
     if (one_hot_rows(group.router_mapping, group.kept, group.experts).empty()) {
       return fmt::format(
@@ -97,7 +101,8 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan) {
           "no map after its softmax",
           i);
     }
-    if (!config.norm_topk_prob && !permutes_all(group)) {
+    const bool softmax = config.router_score == RouterScore::kSoftmax;  // a sigmoid knows no other expert
+    if (softmax && !config.norm_topk_prob && !permutes_all(group)) {
       return fmt::format(
           "groups[{}] selects among the probabilities of all experts, and without renormalisation "
           "(norm_topk_prob is false) a smaller softmax gives other weights",
@@ -234,7 +239,8 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
   copy_side_files(source, directory.path());
   const size_t limit = options.shard_bytes > 0 ? options.shard_bytes : source_limit(model);
   write_shards(directory.path(), native ? "eep" : "model",
-               export_tensors(model, plan, options.format, options.device, options.mtp), limit, options.progress);
+               export_tensors(model, plan, options.format, options.device, options.mtp), limit,
+               options.progress);
   const ExportFacts facts = export_facts(config, source, plan, info, options);
   write_file_atomic(directory.file("eep_provenance.json"), provenance_text(facts));
   write_file_atomic(directory.file("README.md"), model_card(facts, source));

@@ -108,7 +108,8 @@ std::string without_config_key(const std::string& text, const std::string& key) 
 
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k) {
   std::string edited = text;
-  for (const char* key : {"num_local_experts", "num_experts"}) edited = with_config_number(edited, key, experts);
+  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"})
+    edited = with_config_number(edited, key, experts);
   return with_config_number(edited, "num_experts_per_tok", top_k);
 }
 

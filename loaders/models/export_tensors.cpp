@@ -46,7 +46,8 @@ const void* contiguous_rows(const StoredMatrix& matrix, int64_t begin, int64_t e
 }
 
 // The same of a matrix's values.
-const void* contiguous_rows(const RawMatrix& matrix, int64_t begin, int64_t end, std::vector<uint8_t>& buffer) {
+const void* contiguous_rows(const RawMatrix& matrix, int64_t begin, int64_t end,
+                            std::vector<uint8_t>& buffer) {
   if (!matrix.coded()) return contiguous_rows(stored_values(matrix), begin, end, buffer);
   buffer.resize(static_cast<size_t>((end - begin) * matrix.k) * dtype_size(matrix.dtype));
   decode_rows(matrix, begin, end, buffer.data());
@@ -60,7 +61,8 @@ void copy_matrix(const Matrix& matrix, size_t element, const ByteSink& sink) {
   const int64_t step = rows_of_part(matrix.n, matrix.k);
   for (int64_t begin = 0; begin < matrix.n; begin += step) {
     const int64_t end = std::min(begin + step, matrix.n);
-    sink(contiguous_rows(matrix, begin, end, buffer), static_cast<size_t>((end - begin) * matrix.k) * element);
+    sink(contiguous_rows(matrix, begin, end, buffer),
+         static_cast<size_t>((end - begin) * matrix.k) * element);
   }
 }
 
@@ -105,8 +107,9 @@ int32_t one_hot_row(const float* row, int32_t experts) {
 
 RawMatrix row_of(const RawMatrix& matrix, int64_t row) {
   RawMatrix single = matrix;
-  single.data = static_cast<const uint8_t*>(matrix.data) +
-                static_cast<size_t>(row * matrix.row_stride) * (matrix.coded() ? 1 : dtype_size(matrix.dtype));
+  single.data =
+      static_cast<const uint8_t*>(matrix.data) +
+      static_cast<size_t>(row * matrix.row_stride) * (matrix.coded() ? 1 : dtype_size(matrix.dtype));
   single.scales.first_row += row;
   single.n = 1;
   return single;
@@ -187,10 +190,11 @@ class Lister {
     if (model_.config.sparse[static_cast<size_t>(index)] == 0) return ffn(mlp, layer.dense);
     const PlanGroup& group = group_of(index);
     router(mlp + "gate.weight", layer.router, group);
+    router_bias(mlp + "gate.e_score_correction_bias", layer.router_bias, group);
     for (int32_t row = 0; row < group.kept; ++row) {
       expert(mlp + "experts." + std::to_string(row) + ".", layer.experts, group, row);
     }
-    ffn(mlp + "shared_expert.", layer.shared);
+    ffn(mlp + family_row(model_.config.family).shared, layer.shared);
     matrix(mlp + "shared_expert_gate.weight", layer.shared_gate);
   }
 
@@ -208,7 +212,12 @@ class Lister {
 
   void router(const std::string& name, const RawMatrix& gate, const PlanGroup& group) {
     if (format_ == ExportFormat::kNative) return matrix(name, gate);
-    add(name, gate.dtype, {group.kept, gate.k}, [device = device_, gate, &group](const ByteSink& sink) {
+    add(name, gate.dtype, {group.kept, gate.k}, mapped_rows(gate, group));
+  }
+
+  // W_RM gate: rows selected or summed.
+  std::function<void(const ByteSink&)> mapped_rows(const RawMatrix& gate, const PlanGroup& group) const {
+    return [device = device_, gate, &group](const ByteSink& sink) {
       std::vector<RawMatrix> rows;
       for (int32_t expert = 0; expert < group.experts; ++expert) rows.push_back(row_of(gate, expert));
       for (int32_t row = 0; row < group.kept; ++row) {
@@ -220,7 +229,14 @@ class Lister {
           merge_matrix(rows, coefficient, /*eep_rounding=*/false, device, sink);
         }
       }
-    });
+    };
+  }
+
+  // A column of the gate as far as a map goes.
+  void router_bias(const std::string& name, const Tensor& bias, const PlanGroup& group) {
+    if (!bias || format_ == ExportFormat::kNative) return vector(name, bias);
+    const RawMatrix column{bias.data, bias.dtype, group.experts, 1, 1, 1};
+    add(name, bias.dtype, {group.kept}, mapped_rows(column, group));
   }
 
   void expert(const std::string& prefix, const std::vector<RawFfn>& experts, const PlanGroup& group,

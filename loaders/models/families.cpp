@@ -39,6 +39,21 @@ std::span<const FamilyRow> families() {
                 .dense_layers = false,
                 .qk_norm = QkNorm::kWhole,
                 .clips_qkv = true},
+      FamilyRow{.family = Family::kGlm4Moe,
+                .architecture = "Glm4MoeForCausalLM",
+                .experts_key = "n_routed_experts",
+                .shared_count_key = "n_shared_experts",
+                .bias_key = "attention_bias",
+                .bias = false,
+                .rms_norm_eps = 1e-5,
+                .norm_topk_prob = true,
+                .score = RouterScore::kSigmoid,
+                .partial_rotary = 0.5,
+                .first_dense = true,
+                .qk_norm_key = "use_qk_norm",
+                .dense_layers = false,
+                .qk_norm = QkNorm::kHead,
+                .shared = "shared_experts."},
   };
   return kRows;
 }

@@ -73,14 +73,16 @@ std::optional<Place> first_place(std::span<const Values> tensors) {
     for (size_t block; (block = next++) < first;) {
       const auto [tensor, begin] = place_of(block);
       const Values& values = tensors[tensor];
-      if (block_finite(values.at(begin), std::min(kBlock, values.count - begin), values.dtype, values.code)) continue;
+      if (block_finite(values.at(begin), std::min(kBlock, values.count - begin), values.dtype, values.code))
+        continue;
       size_t known = first;
       while (block < known && !first.compare_exchange_weak(known, block)) {
       }
     }
   };
   std::vector<std::thread> others;
-  const size_t threads = std::min<size_t>({std::thread::hardware_concurrency(), kThreads, blocks / kParallel});
+  const size_t threads =
+      std::min<size_t>({std::thread::hardware_concurrency(), kThreads, blocks / kParallel});
   for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
   work();
   for (std::thread& other : others) other.join();

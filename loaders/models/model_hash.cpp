@@ -102,6 +102,12 @@ void hash_config(Hasher& hasher, const ModelConfig& config) {
                        rope.original_max_position, rope.beta_fast, rope.beta_slow, rope.attention_factor}) {
     hasher.number(value);
   }
+  if (config.rotary_dim > 0) hasher.number(config.rotary_dim);
+  if (config.router_score == RouterScore::kSigmoid) {
+    hasher.number(double{config.router_scale});
+    hasher.number(config.router_groups);
+    hasher.number(config.router_top_groups);
+  }
   if (config.clip_qkv > 0) hasher.number(double{config.clip_qkv});
   hasher.bytes(config.sparse.data(), config.sparse.size());
 }
@@ -120,6 +126,7 @@ std::string model_hash(const RawModel& model) {
       hasher.vector(*vector);
     }
     hasher.matrix(layer.router);
+    if (layer.router_bias) hasher.vector(layer.router_bias);
     for (const RawFfn& expert : layer.experts) hasher.ffn(expert);
     hasher.ffn(layer.shared);
     hasher.matrix(layer.shared_gate);

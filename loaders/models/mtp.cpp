@@ -22,7 +22,8 @@ std::vector<int32_t> kept_experts(const ExpertPlan& plan) {
     last = &group;
   }
   const std::vector<int32_t> rows = one_hot_rows(last->router_mapping, last->kept, last->experts);
-  return rows == one_hot_rows(last->expert_merging, last->kept, last->experts) ? rows : std::vector<int32_t>{};
+  return rows == one_hot_rows(last->expert_merging, last->kept, last->experts) ? rows
+                                                                               : std::vector<int32_t>{};
 }
 
 // SafetensorsSpec knows the dtypes that are written; what else a file may hold is refused.
@@ -37,7 +38,8 @@ SafetensorsSpec spec_of(const ExtraTensor& tensor) {
     spec.code = known;
     if (tensor.entry.dtype == code_name(known)) return spec;
   }
-  throw Error(ExitCode::kData, tensor.entry.name, "dtype " + tensor.entry.dtype + " cannot be written", "--mtp drop leaves it out");
+  throw Error(ExitCode::kData, tensor.entry.name, "dtype " + tensor.entry.dtype + " cannot be written",
+              "--mtp drop leaves it out");
 }
 
 void copy(const uint8_t* data, size_t bytes, const ByteSink& sink) {
@@ -57,12 +59,13 @@ class Pruner {
     const size_t begin = found + marker.size();
     int64_t number = -1;
     if (found != std::string::npos) {
-      const auto [end, error] =
-          std::from_chars(tensor.entry.name.data() + begin, tensor.entry.name.data() + tensor.entry.name.size(), number);
+      const auto [end, error] = std::from_chars(tensor.entry.name.data() + begin,
+                                                tensor.entry.name.data() + tensor.entry.name.size(), number);
       if (error == std::errc() && *end == '.') {
         const auto place = std::find(kept_.begin(), kept_.end(), number);
         if (place == kept_.end()) return;
-        spec.name = tensor.entry.name.substr(0, begin) + std::to_string(place - kept_.begin()) + std::string(end);
+        spec.name =
+            tensor.entry.name.substr(0, begin) + std::to_string(place - kept_.begin()) + std::string(end);
         return whole(tensor, std::move(spec), out);
       }
     }
@@ -72,12 +75,14 @@ class Pruner {
     spec.shape[0] = static_cast<int64_t>(kept_.size());
     const size_t row_bytes = tensor.entry.bytes / static_cast<size_t>(experts_);
     out.push_back({std::move(spec), [tensor, row_bytes, kept = kept_](const ByteSink& sink) {
-                     for (int32_t row : kept) copy(tensor.data + static_cast<size_t>(row) * row_bytes, row_bytes, sink);
+                     for (int32_t row : kept)
+                       copy(tensor.data + static_cast<size_t>(row) * row_bytes, row_bytes, sink);
                    }});
   }
 
   static void whole(const ExtraTensor& tensor, SafetensorsSpec spec, std::vector<StreamedTensor>& out) {
-    out.push_back({std::move(spec), [tensor](const ByteSink& sink) { copy(tensor.data, tensor.entry.bytes, sink); }});
+    out.push_back(
+        {std::move(spec), [tensor](const ByteSink& sink) { copy(tensor.data, tensor.entry.bytes, sink); }});
   }
 
  private:
@@ -105,7 +110,8 @@ std::vector<ExtraTensor> mtp_tensors(const RawModel& model) {
       found.push_back({std::move(entry), data});
     }
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.entry.name < b.entry.name; });
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.entry.name < b.entry.name; });
   return found;
 }
 
@@ -115,28 +121,33 @@ MtpExport mtp_of_export(const RawModel& exported, const RawModel& source) {
   const auto same = [](const ExtraTensor& a, const ExtraTensor& b) {
     return a.entry.name == b.entry.name && a.entry.shape == b.entry.shape;
   };
-  return std::equal(left.begin(), left.end(), all.begin(), all.end(), same) ? MtpExport::kKeep : MtpExport::kPrune;
+  return std::equal(left.begin(), left.end(), all.begin(), all.end(), same) ? MtpExport::kKeep
+                                                                            : MtpExport::kPrune;
 }
 
-std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& plan, MtpExport mtp, bool coded) {
+std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& plan, MtpExport mtp,
+                                       bool coded) {
   const std::vector<ExtraTensor> found = mtp_tensors(model);
   std::vector<StreamedTensor> tensors;
   if (found.empty() || mtp == MtpExport::kDrop) return tensors;
   const std::string& first = found.front().entry.name;
   if (mtp == MtpExport::kRefuse) {
-    throw Error(ExitCode::kData, first,
-                "the checkpoint has layers for multi-token prediction, which a plan says nothing of",
-                "--mtp drop leaves them out, keep copies them, prune selects the last layer's experts in them");
+    throw Error(
+        ExitCode::kData, first,
+        "the checkpoint has layers for multi-token prediction, which a plan says nothing of",
+        "--mtp drop leaves them out, keep copies them, prune selects the last layer's experts in them");
   }
   for (const ExtraTensor& tensor : found) {
     if (coded || tensor.entry.dtype != code_name(Code::kE4M3)) continue;
-    throw Error(ExitCode::kData, tensor.entry.name, "in 8 bits, and the export's other matrices are not", "use --mtp drop");
+    throw Error(ExitCode::kData, tensor.entry.name, "in 8 bits, and the export's other matrices are not",
+                "use --mtp drop");
   }
   std::vector<int32_t> kept;
   if (mtp == MtpExport::kPrune) {
     kept = kept_experts(plan);
     if (kept.empty()) {
-      throw Error(ExitCode::kData, first, "the plan merges experts of the last layer, so none can be selected here",
+      throw Error(ExitCode::kData, first,
+                  "the plan merges experts of the last layer, so none can be selected here",
                   "use --mtp drop or keep");
     }
   }

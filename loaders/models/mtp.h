@@ -34,7 +34,8 @@ std::vector<ExtraTensor> mtp_tensors(const RawModel& model);
 // Those of an export. Throws Error(kData) with the remedy where they are there and refused, where a plan that merges
 // in the last layer is to prune them, or where they are in 8 bits and `coded` (the export's other matrices stay so)
 // is false.
-std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& plan, MtpExport mtp, bool coded);
+std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& plan, MtpExport mtp,
+                                       bool coded);
 
 // What was done, from what is left of them.
 MtpExport mtp_of_export(const RawModel& exported, const RawModel& source);

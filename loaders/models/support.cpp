@@ -28,7 +28,7 @@ constexpr std::array kUnsaid{
     Unsaid{"gpt_oss", "experts: clamped SwiGLU with biases"},
     Unsaid{"phimoe", "router: sparsemixer"},
     Unsaid{"phimoe", "norms: LayerNorm with biases"},
-    Unsaid{"glm4_moe", "router: sigmoid scores with a selection bias"},
+    Unsaid{"glm4_moe_lite", "router: sigmoid scores with a selection bias"},
     Unsaid{"minimax_m2", "router: sigmoid scores with a selection bias"},
     Unsaid{"deepseek_v3", "router: sigmoid scores with a selection bias"},
     Unsaid{"kimi_k2", "router: sigmoid scores with a selection bias"},
@@ -76,7 +76,8 @@ class Survey {
   }
 
   ModelSupport take() {
-    if (text_ != &whole_) add("wrapper: the text model lies in text_config (model_type " + inner_type() + ")");
+    if (text_ != &whole_)
+      add("wrapper: the text model lies in text_config (model_type " + inner_type() + ")");
     if (find(whole_, "vision_config") != nullptr || find(whole_, "audio_config") != nullptr)
       add("wrapper: a vision or audio tower");
     if (!support_.known) {
@@ -120,10 +121,11 @@ class Survey {
     if (is_true(*text_, "attn_output_gate")) add("attention: output gate");
     const bool window = number_of(*text_, "sliding_window", 0) > 0 && is_true(*text_, "use_sliding_window");
     if (layers_have("sliding_attention") || window) add("attention: sliding windows in some layers");
-    if (is_true(*text_, "attention_bias")) add("attention: biases");
+    if (!support_.known && is_true(*text_, "attention_bias")) add("attention: biases");
   }
 
   void router() {
+    if (support_.known) return;
     if (text_of(*text_, "scoring_func") == "sigmoid") add("router: sigmoid scores with a selection bias");
     if (is_true(*text_, "use_routing_bias") || has("moe_use_aux_free")) add("router: a selection bias");
     if (number_of(*text_, "n_group", 1) > 1) add("router: groups of experts");
@@ -140,9 +142,12 @@ class Survey {
     for (const char* key : {"num_experts_per_tok", "moe_k", "experts_per_token", "num_experts_per_token"})
       active = std::max(active, number_of(*text_, key, 0));
     if (active > kMaxTopK) add(fmt::format("experts: {} active (at most {})", active, kMaxTopK));
-    if (number_of(*text_, "n_shared_experts", 0) > 0 || number_of(*text_, "moe_num_shared_experts", 0) > 0)
+    if (!support_.known && number_of(*text_, "n_shared_experts", 0) > 0)
       add("experts: shared ones without a gate");
-    if (!support_.known && number_of(*text_, "first_k_dense_replace", 0) > 0) add("experts: dense first layers");
+    if (!support_.known && number_of(*text_, "moe_num_shared_experts", 0) > 0)
+      add("experts: shared ones without a gate");
+    if (!support_.known && number_of(*text_, "first_k_dense_replace", 0) > 0)
+      add("experts: dense first layers");
     std::string activation = text_of(*text_, "hidden_act");
     if (activation.empty()) activation = text_of(*text_, "hidden_activation");
     if (!activation.empty() && activation != "silu" && activation != "swish")
@@ -154,7 +159,8 @@ class Survey {
     if (rope == nullptr) rope = find(*text_, "rope_scaling");
     static const Json kNone = Json::object();
     const Json& scaling = rope != nullptr ? *rope : kNone;
-    if (number_of(*text_, "partial_rotary_factor", number_of(scaling, "partial_rotary_factor", 1)) != 1)
+    if (!support_.known &&
+        number_of(*text_, "partial_rotary_factor", number_of(scaling, "partial_rotary_factor", 1)) != 1)
       add("rotary: a part of each head");
     std::string type = text_of(scaling, "rope_type");
     if (type.empty()) type = text_of(scaling, "type");

@@ -10,9 +10,10 @@
 namespace eep {
 
 struct ModelSupport {
-  std::string model_type;            // "?" where config.json has none
-  bool known = false;                // a family of families.h
-  std::vector<std::string> missing;  // "router: sigmoid scores with a selection bias", ...; may be empty for a known one
+  std::string model_type;  // "?" where config.json has none
+  bool known = false;      // a family of families.h
+  std::vector<std::string>
+      missing;  // "router: sigmoid scores with a selection bias", ...; may be empty for a known one
 };
 
 // Of a parsed config.json. Never throws for what the file says.

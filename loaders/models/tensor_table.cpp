@@ -23,11 +23,12 @@ DType dtype_of(const std::string& name, const std::string& dtype, Code allowed) 
     if (dtype == dtype_name(known)) return known;
   }
   if (allowed != Code::kNone && dtype == code_name(allowed)) return DType::kBF16;
-  throw Error(ExitCode::kData, name,
-              std::string("dtype not supported (expected F32, F16") +
-                  (allowed == Code::kNone ? " or BF16" : std::string(", BF16 or ") + code_name(allowed)) + ", got " +
-                  dtype + ")",
-              dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
+  throw Error(
+      ExitCode::kData, name,
+      std::string("dtype not supported (expected F32, F16") +
+          (allowed == Code::kNone ? " or BF16" : std::string(", BF16 or ") + code_name(allowed)) + ", got " +
+          dtype + ")",
+      dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
 }
 
 bool is_quantised(std::string_view name) {
@@ -96,7 +97,9 @@ const TensorTable::Item& TensorTable::item(const std::string& name) const {
   return found->second;
 }
 
-const std::vector<int64_t>& TensorTable::shape(const std::string& name) const { return item(name).entry.shape; }
+const std::vector<int64_t>& TensorTable::shape(const std::string& name) const {
+  return item(name).entry.shape;
+}
 
 bool TensorTable::is_coded(const std::string& name, Code code) const {
   const auto found = tensors_.find(name);
@@ -162,8 +165,8 @@ void TensorTable::add_shards(const std::string& directory, const std::string& in
     if (!value.is_string()) map.at(name).fail_expected("a file name");
     const std::string file = value.get<std::string>();
     if (shards.count(file) != 0) continue;
-    if (file.empty() || file.find_first_of(std::string_view("/\0", 2)) != std::string::npos ||
-        file == "." || file == "..") {
+    if (file.empty() || file.find_first_of(std::string_view("/\0", 2)) != std::string::npos || file == "." ||
+        file == "..") {
       map.at(name).fail("not the name of a file in this directory");
     }
     shards.emplace(file, files_.size());

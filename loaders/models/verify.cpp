@@ -158,7 +158,8 @@ std::string check_source_config(const std::string& directory, const std::string&
     fail(name, "differs from the source's by more than the counts of experts");
   }
   const bool plain = source.config.fp8.there && !stays_coded(source, plan);
-  return plain ? "the source's but for the counts and quantization_config" : "the source's but for the counts";
+  return plain ? "the source's but for the counts and quantization_config"
+               : "the source's but for the counts";
 }
 
 std::string check_side_files(const std::string& directory, const std::string& source) {
@@ -296,8 +297,9 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
     return hf_bit_exact(plan) ? "to the last bit" : "up to rounding";
   }));
   if (!checks.back().passed) return checks;
-  checks.push_back(check("source config",
-                         [&] { return check_source_config(directory, source_directory, source, plan, format, mtp); }));
+  checks.push_back(check("source config", [&] {
+    return check_source_config(directory, source_directory, source, plan, format, mtp);
+  }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
   if (format == ExportFormat::kHf) {
     checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));

@@ -45,6 +45,17 @@ inline ModelConfig tiny_config(Family family) {
     config.qk_norm = QkNorm::kHead;
     config.tie_word_embeddings = true;
     config.num_experts = 6;
+  } else if (family == Family::kGlm4Moe) {
+    config.qkv_bias = true;
+    config.qk_norm = QkNorm::kHead;
+    config.rotary_dim = 6;
+    config.router_score = RouterScore::kSigmoid;
+    config.router_scale = 1.5f;
+    config.shared_gated = false;
+    config.shared_intermediate_size = 29;
+    config.dense_intermediate_size = 33;
+    config.sparse = {0, 1, 1};
+    config.num_experts = 6;
   } else if (family == Family::kOlmoe) {
     config.qk_norm = QkNorm::kWhole;
     config.clip_qkv = 1.5f;
@@ -86,12 +97,14 @@ class SyntheticModel {
       }
       if (config.sparse[static_cast<size_t>(index)] != 0) {
         layer.router = matrix(config.num_experts, hidden, 0.4f);
+        if (config.router_score == RouterScore::kSigmoid)
+          layer.router_bias = vector(config.num_experts, 0.2f, 0.0f);
         for (int64_t expert = 0; expert < config.num_experts; ++expert) {
           layer.experts.push_back(ffn(config.expert_intermediate_size));
         }
         if (config.shared_intermediate_size > 0) {
           layer.shared = ffn(config.shared_intermediate_size);
-          layer.shared_gate = matrix(1, hidden, 0.3f);
+          if (config.shared_gated) layer.shared_gate = matrix(1, hidden, 0.3f);
         }
       } else {
         layer.dense = ffn(config.dense_intermediate_size);

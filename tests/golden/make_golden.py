@@ -21,15 +21,15 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, Glm4MoeConfig, MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig
 from transformers.utils import logging
 
 from cases import CASES
-from plan_model import AppliedPlan, is_sparse, keep_rows, make_plans, write_plan
+from plan_model import AppliedPlan, grouped, is_sparse, keep_rows, make_plans, write_plan
 
 HERE = Path(__file__).parent
 CONFIGS = {"mixtral": MixtralConfig, "qwen2_moe": Qwen2MoeConfig, "qwen3_moe": Qwen3MoeConfig,
-           "olmoe": OlmoeConfig}
+           "olmoe": OlmoeConfig, "glm4_moe": Glm4MoeConfig}
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LENGTHS = [1, 2, 7, 18, 41]
 PLAN_LENGTHS = [5, 19]
@@ -64,13 +64,19 @@ def initialise(model, seed):
             normal(parameter, 2.0 / fan_in**0.5)
         else:
             normal(parameter, 1.1 / fan_in**0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            normal(buffer, 0.2)
 
 
 def write_checkpoint(case, directory, seed):
     config = CONFIGS[case["family"]](**case["config"])
     model = AutoModelForCausalLM.from_config(config)
     initialise(model, seed)
+    bias = {name: value.clone() for name, value in model.named_buffers() if name.endswith("correction_bias")}
     model = model.to(DTYPES[case["dtype"]])
+    for name, value in bias.items():  # stays in f32
+        model.get_submodule(name.rpartition(".")[0]).e_score_correction_bias = value
     model.config.dtype = DTYPES[case["dtype"]]
     if directory.exists():
         shutil.rmtree(directory)
@@ -88,6 +94,8 @@ def respell(config, case):
         config["torch_dtype"] = config.pop("dtype")
         rope = config.pop("rope_parameters")
         config["rope_theta"] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         kind = rope.pop("rope_type")
         config["rope_scaling"] = None if kind == "default" else {case.get("rope_key", "rope_type"): kind, **rope}
         if case["family"] == "qwen3_moe" and "num_local_experts" in config:
@@ -145,8 +153,14 @@ class Margins:
                 self.handles.append(layer.mlp.gate.register_forward_hook(self.hook(layer.mlp.gate.top_k)))
 
     def hook(self, top_k):
-        def record(_, __, output):
+        def record(gate, __, output):
             logits = output[0].float().reshape(-1, output[0].shape[-1])
+            if hasattr(gate, "e_score_correction_bias"):
+                choice, margins = grouped(torch.sigmoid(logits) + gate.e_score_correction_bias, gate.num_group,
+                                          gate.topk_group)
+                ordered = choice.sort(-1, descending=True).values
+                self.values.extend(((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0].abs()).tolist() + margins)
+                return
             if top_k < logits.shape[1]:
                 ordered = torch.softmax(logits, -1).sort(-1, descending=True).values
                 self.values.extend(((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0]).tolist())
@@ -249,13 +263,14 @@ def make_plan_files(case, directory, plain, model, dtype, random, seed):
     layers = [index for index, layer in enumerate(model.model.layers) if is_sparse(layer)]
     config = model.config
     experts = getattr(config, "num_local_experts", None) or config.num_experts
+    groups = getattr(config, "n_group", 1)
     ids = random_ids(random, PLAN_LENGTHS, config.vocab_size)
     (directory / "plans").mkdir()
     (directory / "plan_ids.json").write_text(json.dumps(ids) + "\n")
     base = run(model, ids)
 
     def draw(attempt):
-        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt)
+        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt, groups)
 
     check_plan_model(plain, model, draw(0), layers, experts, ids, base)
     entries = []

@@ -15,8 +15,7 @@ namespace eep {
 inline double e4m3_value(int code) {
   const int exponent = code >> 3 & 15, mantissa = code & 7;
   if ((code & 127) == 127) return std::numeric_limits<double>::quiet_NaN();
-  const double magnitude =
-      exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
   return code >= 128 ? -magnitude : magnitude;
 }
 
@@ -37,8 +36,11 @@ struct CodedCheckpoint {
         dtype_(dtype) {
     coded.config["torch_dtype"] = plain.config["torch_dtype"] = dtype == DType::kF32 ? "float32" : "bfloat16";
     Json& quantisation = coded.config["quantization_config"];
-    quantisation = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"},
-                    {"modules_to_not_convert", {"lm_head"}}, {"weight_block_size", nullptr}};
+    quantisation = {{"quant_method", "fp8"},
+                    {"fmt", "e4m3"},
+                    {"activation_scheme", "dynamic"},
+                    {"modules_to_not_convert", {"lm_head"}},
+                    {"weight_block_size", nullptr}};
     if (block_rows > 0) quantisation["weight_block_size"] = {block_rows, block_columns};
     for (const auto& [name, tensor] : plain.tensors) {
       const bool projection = name.find("_proj") != std::string::npos || name.find(".w") != std::string::npos;
@@ -69,9 +71,10 @@ struct CodedCheckpoint {
       if ((code & 127) == 127) code ^= 1;
       codes.bytes += static_cast<char>(code);
       // A product of 4 and at most 24 bits is exact in f64: one rounding to f32, one to the dtype.
-      append(values.bytes, static_cast<float>(e4m3_value(code) *
-                                              scales[static_cast<size_t>((matrix * block_rows + row / rows) * block_columns +
-                                                                         column / columns)]));
+      append(values.bytes,
+             static_cast<float>(e4m3_value(code) *
+                                scales[static_cast<size_t>(
+                                    (matrix * block_rows + row / rows) * block_columns + column / columns)]));
     }
     coded.tensors[name + "_scale_inv"] = std::move(stored);
   }

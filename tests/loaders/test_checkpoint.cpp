@@ -98,7 +98,7 @@ TEST_CASE("checkpoint: every tensor in its place") {
 }
 
 TEST_CASE("checkpoint: layouts, prefixes and shards give the same model and hash") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     CAPTURE(family);
     const std::string hash = hash_of(TinyCheckpoint(family));
     CHECK(hash.size() == 37);
@@ -368,9 +368,9 @@ TEST_CASE("config: spellings of transformers 4 and 5") {
 }
 
 TEST_CASE("config: what cannot be computed is refused by name") {
-  refuse_config(
-      "mixtral", "model_type", "llama",
-      "model_type: architecture not supported (expected one of mixtral, qwen2_moe, qwen3_moe, olmoe, got llama)");
+  refuse_config("mixtral", "model_type", "llama",
+                "model_type: architecture not supported (expected one of mixtral, qwen2_moe, qwen3_moe, "
+                "olmoe, glm4_moe, got llama)");
   refuse_config("mixtral", "hidden_act", "gelu",
                 "hidden_act: activation not supported (expected silu, got gelu)");
   refuse_config("mixtral", "quantization_config", {{"quant_method", "awq"}},

@@ -74,7 +74,7 @@ TEST_CASE("coded: E4M3 and E8M0 numbers are those of their definition") {
   }
 }
 
-TEST_CASE("coded: rows of blocks of any size, by table and by product, have the elements' values") {
+TEST_CASE("coded: rows of blocks of any size have the elements' values") {
   std::vector<uint8_t> codes(90 * 70);
   for (size_t i = 0; i < codes.size(); ++i) {
     codes[i] = static_cast<uint8_t>(i * 7919 >> 3);
@@ -83,16 +83,19 @@ TEST_CASE("coded: rows of blocks of any size, by table and by product, have the 
   std::vector<float> scales(90 * 70);
   for (size_t i = 0; i < scales.size(); ++i) scales[i] = 0.37f / static_cast<float>(i + 3);
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{128, 128}, {64, 32}, {7, 3}, {1, 70}, {90, 1}}) {
+    for (const auto& [rows, columns] :
+         {std::pair<int64_t, int64_t>{128, 128}, {64, 32}, {7, 3}, {1, 70}, {90, 1}}) {
       for (const bool transposed : {false, true}) {
         CAPTURE(rows);
         CAPTURE(transposed);
         RawMatrix matrix{codes.data(), dtype, 85, 66, 70, 1};
         if (transposed) std::swap(matrix.row_stride, matrix.column_stride), std::swap(matrix.n, matrix.k);
-        matrix.scales = {scales.data(), DType::kF32, Code::kNone, rows, columns, (70 + columns - 1) / columns, 1, 3, 2, 2};
+        matrix.scales = {
+            scales.data(), DType::kF32, Code::kNone, rows, columns, (70 + columns - 1) / columns, 1, 3, 2, 2};
         std::vector<uint8_t> out(static_cast<size_t>(matrix.n * matrix.k) * dtype_size(dtype));
         decode_rows(matrix, 0, 20, out.data());
-        decode_rows(matrix, 20, matrix.n, out.data() + static_cast<size_t>(20 * matrix.k) * dtype_size(dtype));
+        decode_rows(matrix, 20, matrix.n,
+                    out.data() + static_cast<size_t>(20 * matrix.k) * dtype_size(dtype));
         const RawMatrix values{out.data(), dtype, matrix.n, matrix.k, matrix.k, 1};
         int64_t wrong = 0;
         for (int64_t i = 0; i < matrix.n; ++i) {
@@ -106,7 +109,7 @@ TEST_CASE("coded: rows of blocks of any size, by table and by product, have the 
 }
 
 TEST_CASE("coded: a checkpoint in 8 bits is its twin in plain values, to the bit, in every layout") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused, TinyLayout::kTransposed}) {
       for (const auto& [rows, columns] : {std::pair{4, 4}, {128, 128}, {3, 2}, {1, 5}, {0, 0}}) {
         for (Scales scales : {Scales::kF32, Scales::kBF16, Scales::kE8M0}) {
@@ -140,7 +143,8 @@ TEST_CASE("coded: an export that selects experts has the source's bytes, one tha
       const ExpertPlan plan = plan_of(raw, false), merging = plan_of(raw, true);
 
       const std::string out = export_of(raw, source, plan, "selected", format);
-      const SafetensorsFile file(out + (format == ExportFormat::kHf ? "/model.safetensors" : "/eep.safetensors"));
+      const SafetensorsFile file(out +
+                                 (format == ExportFormat::kHf ? "/model.safetensors" : "/eep.safetensors"));
       const std::map<int, int> from{{0, 2}, {1, 0}};  // expert of the export to the source's
       for (const auto& [to, expert] : from) {
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -150,8 +154,10 @@ TEST_CASE("coded: an export that selects experts has the source's bytes, one tha
             const TinyTensor& stored = both.coded.tensors.at(prefix + std::to_string(expert) + tail);
             REQUIRE(entry != nullptr);
             CHECK(entry->shape == stored.shape);
-            CHECK(entry->dtype == (stored.code == Code::kNone ? dtype_name(stored.dtype) : code_name(stored.code)));
-            CHECK(std::string(reinterpret_cast<const char*>(file.data(*entry)), entry->bytes) == stored.bytes);
+            CHECK(entry->dtype ==
+                  (stored.code == Code::kNone ? dtype_name(stored.dtype) : code_name(stored.code)));
+            CHECK(std::string(reinterpret_cast<const char*>(file.data(*entry)), entry->bytes) ==
+                  stored.bytes);
           }
         }
       }
@@ -165,13 +171,16 @@ TEST_CASE("coded: an export that selects experts has the source's bytes, one tha
       CHECK_FALSE(plain.config.fp8.there);
       CHECK(plain.config.dtype == DType::kBF16);
       CHECK(logits_of(plain, of_export(plain)) == logits_of(raw, merging));
-      const std::string config = read_file(merged + (format == ExportFormat::kHf ? "/config.json" : "/eep_config.json"));
+      const std::string config =
+          read_file(merged + (format == ExportFormat::kHf ? "/config.json" : "/eep_config.json"));
       CHECK(config.find("quantization_config") == std::string::npos);
       for (const auto& [directory, model, applied] :
            {std::tuple{out, &again, &plan}, std::tuple{merged, &plain, &merging}}) {
         std::optional<RawModel> loaded;
-        for (const Check& check : verify_directory(directory, loaded)) CHECK_MESSAGE(check.passed, check.detail);
-        for (const Check& check : verify_against(directory, *model, source.path(), raw, *applied, Device{}, nullptr))
+        for (const Check& check : verify_directory(directory, loaded))
+          CHECK_MESSAGE(check.passed, check.detail);
+        for (const Check& check :
+             verify_against(directory, *model, source.path(), raw, *applied, Device{}, nullptr))
           CHECK_MESSAGE(check.passed, check.name << ": " << check.detail);
       }
     }
@@ -181,7 +190,8 @@ TEST_CASE("coded: an export that selects experts has the source's bytes, one tha
 TEST_CASE("coded: parts of a fused tensor keep their bytes where their blocks begin with them") {
   for (const auto& [inner, kept] : {std::pair{8, true}, {6, false}}) {
     const Scratch source;
-    CodedCheckpoint("qwen3_moe", 4, 3, TinyLayout::kFused, Scales::kF32, DType::kBF16, inner).coded.write(source);
+    CodedCheckpoint("qwen3_moe", 4, 3, TinyLayout::kFused, Scales::kF32, DType::kBF16, inner)
+        .coded.write(source);
     const RawModel raw = load_checkpoint(source.path());
     const ExpertPlan plan = plan_of(raw, false);
     CHECK(stays_coded(raw, plan) == kept);
@@ -192,7 +202,8 @@ TEST_CASE("coded: parts of a fused tensor keep their bytes where their blocks be
   // A list of modules that names experts by number would name others after the pruning.
   const Scratch source;
   CodedCheckpoint both("qwen3_moe", 4, 3);
-  both.coded.config["quantization_config"]["modules_to_not_convert"] = {"lm_head", "model.layers.0.mlp.experts.1.up_proj"};
+  both.coded.config["quantization_config"]["modules_to_not_convert"] = {
+      "lm_head", "model.layers.0.mlp.experts.1.up_proj"};
   both.coded.write(source);
   const RawModel raw = load_checkpoint(source.path());
   CHECK_FALSE(stays_coded(raw, plan_of(raw, false)));
@@ -207,7 +218,8 @@ TEST_CASE("coded: what does not fit together is refused by name") {
     check_error(ExitCode::kData, part, [&] { load_checkpoint(scratch.path()); });
   };
   const std::string q = "model.layers.0.self_attn.q_proj.weight";
-  refuse(q + "_scale_inv: missing tensor", [&](TinyCheckpoint& tiny) { tiny.tensors.erase(q + "_scale_inv"); });
+  refuse(q + "_scale_inv: missing tensor",
+         [&](TinyCheckpoint& tiny) { tiny.tensors.erase(q + "_scale_inv"); });
   refuse(q + "_scale_inv: wrong shape (expected [2, 2], got [2, 1])", [&](TinyCheckpoint& tiny) {
     tiny.tensors[q + "_scale_inv"] = {DType::kF32, {2, 1}, std::string(8, '\1'), Code::kNone};
   });
@@ -218,7 +230,9 @@ TEST_CASE("coded: what does not fit together is refused by name") {
   refuse("8-bit weights that config.json does not describe",
          [](TinyCheckpoint& tiny) { tiny.config.erase("quantization_config"); });
   refuse("model.norm.weight: dtype not supported (expected F32, F16 or BF16, got F8_E4M3)",
-         [](TinyCheckpoint& tiny) { tiny.tensors["model.norm.weight"] = {DType::kF32, {6}, std::string(6, '\1'), Code::kE4M3}; });
+         [](TinyCheckpoint& tiny) {
+           tiny.tensors["model.norm.weight"] = {DType::kF32, {6}, std::string(6, '\1'), Code::kE4M3};
+         });
   refuse("weights quantised by gptq not supported (expected fp8",
          [](TinyCheckpoint& tiny) { tiny.config["quantization_config"]["quant_method"] = "gptq"; });
   refuse("quantization_config.fmt: wrong value (expected e4m3, got \"e5m2\")",
@@ -227,8 +241,9 @@ TEST_CASE("coded: what does not fit together is refused by name") {
          [](TinyCheckpoint& tiny) { tiny.config["quantization_config"]["activation_scheme"] = "static"; });
   refuse("weight_block_size: wrong value (expected two numbers",
          [](TinyCheckpoint& tiny) { tiny.config["quantization_config"]["weight_block_size"] = {4}; });
-  refuse("weight_block_size[1]",
-         [](TinyCheckpoint& tiny) { tiny.config["quantization_config"]["weight_block_size"] = {4, 0}; });
+  refuse("weight_block_size[1]", [](TinyCheckpoint& tiny) {
+    tiny.config["quantization_config"]["weight_block_size"] = {4, 0};
+  });
 
   const Scratch scratch;
   CodedCheckpoint both("mixtral", 4, 4);

@@ -72,7 +72,8 @@ TEST_CASE("mtp: the layers are read past, and an export says what becomes of the
     check_error(ExitCode::kData, "the plan merges experts of the last layer",
                 [&] { exported(source, raw, merging, MtpExport::kPrune, "merged"); });
 
-    for (const auto& [mtp, count] : {std::pair{MtpExport::kKeep, 9}, {MtpExport::kPrune, 7}, {MtpExport::kDrop, 0}}) {
+    for (const auto& [mtp, count] :
+         {std::pair{MtpExport::kKeep, 9}, {MtpExport::kPrune, 7}, {MtpExport::kDrop, 0}}) {
       const std::string out = exported(source, raw, plan, mtp, "out" + std::to_string(count));
       const RawModel again = load_checkpoint(out);
       CHECK(mtp_tensors(again).size() == static_cast<size_t>(count));
@@ -80,8 +81,9 @@ TEST_CASE("mtp: the layers are read past, and an export says what becomes of the
       CHECK(config["num_nextn_predict_layers"] == (mtp == MtpExport::kDrop ? 0 : 1));
       CHECK(config["num_experts"] == 2);
       const Json provenance = parse_json(read_file(out + "/eep_provenance.json"), "provenance");
-      CHECK(provenance["mtp"] ==
-            (mtp == MtpExport::kKeep ? "kept as it is" : mtp == MtpExport::kDrop ? "dropped" : "pruned as the last layer"));
+      CHECK(provenance["mtp"] == (mtp == MtpExport::kKeep   ? "kept as it is"
+                                  : mtp == MtpExport::kDrop ? "dropped"
+                                                            : "pruned as the last layer"));
       for (const Check& check : verify_against(out, again, source.path(), raw, plan, Device{}, nullptr))
         CHECK_MESSAGE(check.passed, check.name << ": " << check.detail);
     }
@@ -93,7 +95,8 @@ TEST_CASE("mtp: the layers are read past, and an export says what becomes of the
     const std::string gate = tiny.tensors.at(prefix + "mlp.gate.weight").bytes;
     CHECK(bytes_of(pruned, prefix + "mlp.gate.weight") == gate.substr(48, 24) + gate.substr(0, 24));
     const std::string bias = tiny.tensors.at(prefix + "mlp.gate.e_score_correction_bias").bytes;
-    CHECK(bytes_of(pruned, prefix + "mlp.gate.e_score_correction_bias") == bias.substr(8, 4) + bias.substr(0, 4));
+    CHECK(bytes_of(pruned, prefix + "mlp.gate.e_score_correction_bias") ==
+          bias.substr(8, 4) + bias.substr(0, 4));
     CHECK(bytes_of(pruned, prefix + "eh_proj.weight") == tiny.tensors.at(prefix + "eh_proj.weight").bytes);
   }
 }
@@ -117,12 +120,14 @@ TEST_CASE("config: every holder of the count agrees, and an export changes all o
   const RawModel raw = load_checkpoint(scratch.path());
   const std::string out = exported(scratch, raw, plan_of(raw, 0), MtpExport::kRefuse, "out");
   Json expected = tiny.config;
-  for (const char* key : {"num_experts", "num_local_experts"}) expected[key] = expected["text_config"][key] = 2;
+  for (const char* key : {"num_experts", "num_local_experts"})
+    expected[key] = expected["text_config"][key] = 2;
   CHECK(parse_json(read_file(out + "/config.json"), "config") == expected);
 
   tiny.config["text_config"]["num_local_experts"] = 4;
   tiny.write(scratch);
-  check_error(ExitCode::kData, "text_config.num_local_experts: wrong value (expected the same as num_local_experts, got 4)",
+  check_error(ExitCode::kData,
+              "text_config.num_local_experts: wrong value (expected the same as num_local_experts, got 4)",
               [&] { load_checkpoint(scratch.path()); });
   Json wrapper{{"model_type", "qwen3_vl_moe"}, {"text_config", tiny.config}};
   scratch.write("config.json", wrapper.dump());

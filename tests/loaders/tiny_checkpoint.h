@@ -50,6 +50,16 @@ class TinyCheckpoint {
       config["num_experts"] = 3;
       config["intermediate_size"] = inner;
       config["clip_qkv"] = 0.5;
+    } else if (family == "glm4_moe") {  // a dense layer, then one with experts
+      config.update({{"n_routed_experts", 3},
+                     {"moe_intermediate_size", inner},
+                     {"intermediate_size", 8},
+                     {"n_shared_experts", 2},
+                     {"first_k_dense_replace", 1},
+                     {"routed_scaling_factor", 1.5},
+                     {"attention_bias", true},
+                     {"use_qk_norm", true},
+                     {"partial_rotary_factor", 0.5}});
     } else {
       config["num_experts"] = 3;
       config["moe_intermediate_size"] = inner;
@@ -111,12 +121,12 @@ class TinyCheckpoint {
     add(prefix + "self_attn.k_proj.weight", {4, 6});
     add(prefix + "self_attn.v_proj.weight", {4, 6});
     add(prefix + "self_attn.o_proj.weight", {6, 8});
-    if (family_ == "qwen2_moe") {
+    if (family_ == "qwen2_moe" || family_ == "glm4_moe") {
       add(prefix + "self_attn.q_proj.bias", {8});
       add(prefix + "self_attn.k_proj.bias", {4});
       add(prefix + "self_attn.v_proj.bias", {4});
     }
-    if (family_ == "qwen3_moe") {
+    if (family_ == "qwen3_moe" || family_ == "glm4_moe") {
       add(prefix + "self_attn.q_norm.weight", {4});
       add(prefix + "self_attn.k_norm.weight", {4});
     }
@@ -126,7 +136,12 @@ class TinyCheckpoint {
     }
     const bool old_mixtral = family_ == "mixtral" && layout_ == TinyLayout::kPerExpert;
     const std::string mlp = prefix + (old_mixtral ? "block_sparse_moe." : "mlp.");
+    if (family_ == "glm4_moe" && prefix == "model.layers.0.") return add_ffn(mlp, prefix + "dense", 8, false);
     add_as(mlp + "gate.weight", prefix + "router", {3, 6});
+    if (family_ == "glm4_moe") {
+      add(mlp + "gate.e_score_correction_bias", {3});
+      add_ffn(mlp + "shared_experts.", prefix + "shared", 2 * inner_, false);
+    }
     if (family_ == "qwen2_moe") {
       add_ffn(mlp + "shared_expert.", prefix + "shared", 4, false);
       add(mlp + "shared_expert_gate.weight", {1, 6});
