@@ -49,6 +49,7 @@ Measurement measure(SplitEvaluator& evaluator, const std::vector<ExpertPlan>& pl
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.work.tokens_computed = evaluator.work().tokens_computed - before.tokens_computed;
   result.work.tokens_asked = evaluator.work().tokens_asked - before.tokens_asked;
+  result.work.decode_steps = evaluator.work().decode_steps - before.decode_steps;
   return result;
 }
 
@@ -79,12 +80,13 @@ int run(const Options& options) {
   SplitEvaluator evaluator(model.weights(), model.ops(), device, 0, task,
                            load_items(task, options.split, options.limit), model.tokenizer());
   if (options.plans.empty()) {
-    std::cout << fmt::format("{:>10} {:>14} {:>10} {:>16} {:>14}\n", "population", "candidates/s", "seconds",
-                             "tokens computed", "tokens asked");
+    std::cout << fmt::format("{:>10} {:>14} {:>10} {:>16} {:>14} {:>13}\n", "population", "candidates/s",
+                             "seconds", "tokens computed", "tokens asked", "decode steps");
     for (size_t population : {1, 4, 16, 64}) {
       const Measurement m = measure(evaluator, random_plans(model.config(), 64), population);
-      std::cout << fmt::format("{:>10} {:>14.2f} {:>10.2f} {:>16} {:>14}\n", population, 64 / m.seconds,
-                               m.seconds, m.work.tokens_computed, m.work.tokens_asked);
+      std::cout << fmt::format("{:>10} {:>14.2f} {:>10.2f} {:>16} {:>14} {:>13}\n", population,
+                               64 / m.seconds, m.seconds, m.work.tokens_computed, m.work.tokens_asked,
+                               m.work.decode_steps);
     }
     return 0;
   }
@@ -99,6 +101,7 @@ int run(const Options& options) {
                     {"candidates_per_second", static_cast<double>(plans.size()) / m.seconds},
                     {"tokens_computed", m.work.tokens_computed},
                     {"tokens_asked", m.work.tokens_asked},
+                    {"decode_steps", m.work.decode_steps},
                     {"scores", m.scores}}
                    .dump()
             << "\n";

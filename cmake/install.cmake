@@ -14,6 +14,9 @@ foreach(room kernels engine es loaders)
 endforeach()
 
 install(TARGETS eep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(TARGET eep_mpi)
+  install(TARGETS eep_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/eep)
+endif()
 set_target_properties(eep_kernels_simt PROPERTIES EXPORT_NAME kernels_simt)
 install(TARGETS eep_all eep_flags eep_openmp eep_kernels eep_kernels_simt eep_engine eep_es eep_loaders
         EXPORT eep ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

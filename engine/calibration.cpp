@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
+#include "engine/calibration_details.h"
 #include "engine/observe.h"
+#include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/subsets.h"
 
@@ -47,11 +50,8 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
 void route_sigmoid(const float* logits, const std::vector<float>& bias, const std::vector<int32_t>& experts,
                    const ModelConfig& config, std::vector<Choice>* chosen) {
   chosen->clear();
-  for (int32_t expert : experts) {
-    const double z = static_cast<double>(logits[expert]);
-    const double e = exponential_double(-std::min(std::fabs(z), 700.0));  // of minus the size
-    chosen->push_back({expert, z < 0 ? e / (1 + e) : 1 / (1 + e)});
-  }
+  for (int32_t expert : experts)
+    chosen->push_back({expert, sigmoid_double(static_cast<double>(logits[expert]))});
   const auto rank = [&](const Choice& choice) {
     return choice.weight + static_cast<double>(bias[static_cast<size_t>(choice.expert)]);
   };
@@ -65,14 +65,6 @@ void route_sigmoid(const float* logits, const std::vector<float>& bias, const st
     choice.weight *= static_cast<double>(config.router_scale);
   }
 }
-
-// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
-// into blocks.
-struct PendingRows {
-  std::vector<float> x;       // [rows, hidden]
-  std::vector<float> logits;  // [rows, experts]
-  int64_t taken = 0;          // rows so far, full batches included
-};
 
 class Calibrator : public MixtureObserver {
  public:
@@ -91,7 +83,12 @@ class Calibrator : public MixtureObserver {
         statistics_.layers.size() * kFields * static_cast<size_t>(config_.num_experts) * sizeof(double);
     sums_ = DeviceBuffer(ops_, device_, bytes);
     ops_.clear(sums_.data(), bytes, device_);
-    if (options_.subset_kept.empty()) return;
+    if (options_.details || options_.every_expert) {
+      details_ = std::make_unique<CalibrationDetails>(
+          statistics_.layers.size(), statistics_.experts, config_.hidden_size,
+          config_.router_score == RouterScore::kSigmoid, options_.every_expert, device_.threads);
+    }
+    if (!runs_every_expert()) return;
     const int64_t batch = options_.subset_batch, slots = batch * config_.num_experts;
     const auto take = [&](int64_t elements) {
       return DeviceBuffer(ops_, device_, static_cast<size_t>(elements) * sizeof(float));
@@ -106,7 +103,7 @@ class Calibrator : public MixtureObserver {
   }
 
   size_t memory() const override {
-    size_t bytes = sums_.bytes();
+    size_t bytes = sums_.bytes() + (details_ ? details_->bytes() : 0);
     for (const DeviceBuffer* buffer :
          {&batch_x_, &batch_x16_, &batch_order_, &batch_offset_, &batch_activation_, &batch_out_}) {
       bytes += buffer->bytes();
@@ -133,28 +130,51 @@ class Calibrator : public MixtureObserver {
                  field(5), field(6), field(7), field(8), field(9)};
     ops_.expert_stats(args, device_);
     if (slot == 0) statistics_.tokens += view.rows;
-    if (!options_.subset_kept.empty()) collect(slot, view);
+    if (details_) add_details(slot, view);
+    if (runs_every_expert()) collect(slot, view);
   }
 
   ExpertStatistics finish() {
     for (size_t slot = 0; slot < pending_.size(); ++slot) {
-      if (!options_.subset_kept.empty()) measure_batch(static_cast<int32_t>(slot));
-      LayerStatistics& layer = statistics_.layers[slot];
-      const double* sums = sums_.as<double>() + static_cast<int64_t>(slot) * kFields * config_.num_experts;
-      for (std::vector<double>& sum : layer.sums) {
-        ops_.download(sum.data(), sums, sum.size() * sizeof(double), device_);
-        sums += config_.num_experts;
-      }
+      if (runs_every_expert()) measure_batch(static_cast<int32_t>(slot));
+    }
+    download_sums(&statistics_);
+    for (size_t slot = 0; slot < pending_.size(); ++slot) {
+      if (details_) details_->finish(slot, statistics_.layers[slot]);
     }
     return std::move(statistics_);
   }
 
+  CalibrationState state(int64_t rows) const {
+    CalibrationState state{rows, statistics_, pending_};
+    download_sums(&state.statistics);
+    return state;
+  }
+
+  void go_on_from(CalibrationState state) {
+    statistics_ = std::move(state.statistics);
+    pending_ = std::move(state.pending);
+    double* sums = sums_.as<double>();
+    for (const LayerStatistics& layer : statistics_.layers) {
+      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts)
+        ops_.upload(sums, layer.sums[sum].data(), layer.sums[sum].size() * sizeof(double), device_);
+    }
+  }
+
  private:
+  void download_sums(ExpertStatistics* statistics) const {
+    const double* sums = sums_.as<double>();
+    for (LayerStatistics& layer : statistics->layers) {
+      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts)
+        ops_.download(layer.sums[sum].data(), sums, layer.sums[sum].size() * sizeof(double), device_);
+    }
+  }
+
   LayerStatistics empty_layer(int32_t index) const {
     const std::vector<double> zero(static_cast<size_t>(config_.num_experts), 0.0);
     LayerStatistics layer;
     layer.layer = index;
-    layer.sums.fill(zero);
+    std::fill_n(layer.sums.begin(), kRoutedSums, zero);
     for (int32_t kept : options_.subset_kept) {
       SubsetErrors errors;
       errors.kept = kept;
@@ -165,6 +185,19 @@ class Calibrator : public MixtureObserver {
       layer.subset_errors.push_back(std::move(errors));
     }
     return layer;
+  }
+
+  bool runs_every_expert() const { return !options_.subset_kept.empty() || options_.every_expert; }
+
+  void add_details(int32_t slot, const View& view) {
+    const int64_t slots = view.rows * view.slots;
+    const std::vector<float> residual = downloaded(view.residual, view.rows * config_.hidden_size),
+                             logits = downloaded(view.logits, view.rows * config_.num_experts),
+                             weight = downloaded(view.weight, slots),
+                             slot_out = downloaded(view.slot_out, slots * config_.hidden_size);
+    const std::vector<int32_t> expert = downloaded(view.expert, slots);
+    details_->add(static_cast<size_t>(slot), {view.rows, view.slots, residual.data(), logits.data(),
+                                              expert.data(), weight.data(), slot_out.data()});
   }
 
   void collect(int32_t slot, const View& view) {
@@ -182,9 +215,10 @@ class Calibrator : public MixtureObserver {
     }
   }
 
-  std::vector<float> downloaded(const float* values, int64_t count) const {
-    std::vector<float> out(static_cast<size_t>(count));
-    ops_.download(out.data(), values, out.size() * sizeof(float), device_);
+  template <typename T>
+  std::vector<T> downloaded(const T* values, int64_t count) const {
+    std::vector<T> out(static_cast<size_t>(count));
+    ops_.download(out.data(), values, out.size() * sizeof(T), device_);
     return out;
   }
   template <typename T>
@@ -227,11 +261,22 @@ class Calibrator : public MixtureObserver {
   void measure_batch(int32_t slot) {
     PendingRows& pending = pending_[static_cast<size_t>(slot)];
     LayerStatistics& layer = statistics_.layers[static_cast<size_t>(slot)];
-    const int64_t hidden = config_.hidden_size, rows = static_cast<int64_t>(pending.x.size()) / hidden;
-    const int32_t experts = statistics_.experts;
+    const int64_t rows = static_cast<int64_t>(pending.x.size()) / config_.hidden_size;
     if (rows == 0) return;
+    check_interrupted();
     const std::vector<float> outputs = every_expert(layer.layer, pending.x, rows);
+    if (options_.every_expert) {
+      details_->add_every_expert(static_cast<size_t>(slot), outputs, pending.logits.data(), rows);
+    }
+    if (!options_.subset_kept.empty()) measure_subsets(layer, outputs, pending.logits, rows);
+    pending.x.clear();
+    pending.logits.clear();
+  }
 
+  void measure_subsets(LayerStatistics& layer, const std::vector<float>& outputs,
+                       const std::vector<float>& logits, int64_t rows) const {
+    const int64_t hidden = config_.hidden_size;
+    const int32_t experts = statistics_.experts;
     // Z - Z_S is a combination of at most 2k expert outputs, so its norm follows from their inner products.
     const size_t gram_size = static_cast<size_t>(experts) * static_cast<size_t>(experts);
     std::vector<double> gram(static_cast<size_t>(rows) * gram_size);
@@ -259,7 +304,7 @@ class Calibrator : public MixtureObserver {
     };
     std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
     for (int64_t row = 0; row < rows; ++row)
-      route_among(pending.logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
+      route_among(logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
     for (SubsetErrors& errors : layer.subset_errors) {
       const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
 #pragma omp parallel for num_threads(device_.threads) schedule(static)
@@ -268,8 +313,7 @@ class Calibrator : public MixtureObserver {
         std::vector<double> difference(static_cast<size_t>(experts));
         double squares = 0;
         for (int64_t row = 0; row < rows; ++row) {
-          route_among(pending.logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)],
-                      &chosen);
+          route_among(logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)], &chosen);
           std::fill(difference.begin(), difference.end(), 0.0);
           for (const Choice& choice : full[static_cast<size_t>(row)])
             difference[static_cast<size_t>(choice.expert)] += choice.weight;
@@ -279,8 +323,6 @@ class Calibrator : public MixtureObserver {
         errors.error[static_cast<size_t>(subset)] += std::sqrt(std::max(squares, 0.0));
       }
     }
-    pending.x.clear();
-    pending.logits.clear();
   }
 
   static double quadratic(const double* gram, const std::vector<double>& difference) {
@@ -300,8 +342,8 @@ class Calibrator : public MixtureObserver {
   const Ops& ops_;
   Device device_;
   const CalibrationOptions& options_;
-  static constexpr int64_t kFields = kExpertSums;
-  static_assert(sizeof(ExpertSums) == kExpertSums * sizeof(double*));
+  static constexpr int64_t kFields = kRoutedSums;
+  static_assert(sizeof(ExpertSums) == kRoutedSums * sizeof(double*));
   DeviceBuffer sums_;  // [layers, kFields, experts]
   // Of every_expert, for subset_batch rows; slots are (row, expert).
   DeviceBuffer batch_x_;           // [batch, hidden]
@@ -310,6 +352,7 @@ class Calibrator : public MixtureObserver {
   DeviceBuffer batch_x16_;         // [batch, row_stride_16bit(hidden)], where products read 16 bits
   DeviceBuffer batch_activation_;  // [batch * experts, intermediate]
   DeviceBuffer batch_out_;         // [batch * experts, hidden]
+  std::unique_ptr<CalibrationDetails> details_;
   ExpertStatistics statistics_;
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;
@@ -318,10 +361,32 @@ class Calibrator : public MixtureObserver {
 }  // namespace
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                           const Prompts& prompts, const CalibrationOptions& options) {
+                           const PromptSource& next, const CalibrationOptions& options) {
   Calibrator calibrator(weights, ops, device, options);
-  observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator);
+  int64_t first_row = 0;
+  if (options.begin) {
+    CalibrationState state = calibrator.state(0);
+    options.begin(&state);
+    first_row = state.rows;
+    calibrator.go_on_from(std::move(state));
+  }
+  for (Prompts prompts; next(prompts);) {
+    observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
+      if (options.keep) options.keep([&] { return calibrator.state(rows); });
+    });
+  }
   return calibrator.finish();
+}
+
+ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
+                           const Prompts& prompts, const CalibrationOptions& options) {
+  bool given = false;
+  const auto once = [&](Prompts& next) {
+    if (given) return false;
+    next = prompts;
+    return given = true;
+  };
+  return calibrate(weights, ops, device, memory_budget, PromptSource(once), options);
 }
 
 }  // namespace eep

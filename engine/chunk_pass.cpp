@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "kernels/common/interrupt.h"
+
 namespace eep {
 namespace {
 
@@ -100,6 +102,7 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
   ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
   layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    check_interrupted();
     in_layer(layer, [&] { run_layer(layer, chunk, observer); });
   }
   const RouterCounts counts = layers_.take_counts();

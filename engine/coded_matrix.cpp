@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "engine/raw_values.h"
 #include "kernels/common/float16.h"
 #include "kernels/common/float8.h"
 
@@ -114,10 +115,10 @@ RawMatrix decoded(const RawMatrix& matrix, Buffer& storage) {
 }
 
 float element_of(const RawMatrix& matrix, int64_t row, int64_t column) {
+  if (!matrix.coded()) return raw_value(matrix, row, column);
   const int64_t at = row * matrix.row_stride + column * matrix.column_stride;
-  const auto* data = static_cast<const uint8_t*>(matrix.data);
-  if (!matrix.coded()) return scalar(data + static_cast<size_t>(at) * dtype_size(matrix.dtype), matrix.dtype);
-  const float product = e4m3_to_f32(data[at]) * scale_at(matrix.scales, row, column);
+  const float code = e4m3_to_f32(static_cast<const uint8_t*>(matrix.data)[at]);
+  const float product = code * scale_at(matrix.scales, row, column);
   if (matrix.dtype == DType::kF16) return f16_to_f32(f32_to_f16(product));
   return matrix.dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(product)) : product;
 }

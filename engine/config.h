@@ -63,6 +63,8 @@ struct ModelConfig {
   int64_t router_top_groups = 1;
   bool shared_gated = true;     // the shared expert counts by a sigmoid of its own gate, else whole
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
+  // [num_layers] where layers hold different numbers of experts, num_experts being the largest; else empty.
+  std::vector<int64_t> experts_per_layer;
 
   DType dtype = DType::kBF16;     // of the checkpoint's matrices, of the values of those in 8 bits too
   Fp8Blocks fp8;                  // how matrices in 8 bits are stored, where there are any

@@ -41,6 +41,8 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   merge_bytes += other.merge_bytes;
   expert_bytes += other.expert_bytes;
   decode_steps += other.decode_steps;
+  drafted += other.drafted;
+  accepted += other.accepted;
   router.tiny_sums += other.router.tiny_sums;
   router.negative_sums += other.router.negative_sums;
   return *this;
@@ -81,7 +83,7 @@ MemoryPlan PopulationForward::memory_plan(std::span<const ExpertPlan> plans, con
 }
 
 std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const ExpertPlan> plans,
-                                                              const Prompts& prompts) {
+                                                              const Prompts& prompts, ScoreKeeper* keeper) {
   State& state = *state_;
   std::vector<std::vector<TokenScore>> result(plans.size(), std::vector<TokenScore>(prompts.scores.size()));
   if (plans.empty() || prompts.rows() == 0) return result;
@@ -95,12 +97,16 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
 
   std::vector<TokenScore> scores;
   for (size_t begin = 0; begin < plans.size(); begin += static_cast<size_t>(plan.candidates)) {
-    std::vector<size_t> candidates;
-    for (size_t i = begin; i < std::min(plans.size(), begin + static_cast<size_t>(plan.candidates)); ++i) {
-      candidates.push_back(i);
-    }
+    const size_t end = std::min(plans.size(), begin + static_cast<size_t>(plan.candidates));
     for (const PromptChunk& chunk : cut_prompts(prompts, plan.chunk_rows)) {
       if (chunk.scores == 0) continue;
+      std::vector<size_t> candidates;
+      for (size_t i = begin; i < end; ++i) {
+        const std::span<TokenScore> made(result[i].data() + chunk.score_begin,
+                                         static_cast<size_t>(chunk.scores));
+        if (keeper == nullptr || !keeper->known(i, chunk.score_begin, made)) candidates.push_back(i);
+      }
+      if (candidates.empty()) continue;
       pass.run(chunk, candidates, nullptr);
       // The rows of all streams lie one stream after the other.
       const int64_t streams = static_cast<int64_t>(pass.streams().size());
@@ -110,10 +116,17 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
       layers.score(pass.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
       auto from = scores.begin();
       for (const Stream& stream : pass.streams()) {
-        for (size_t candidate : stream.candidates)
+        for (size_t candidate : stream.candidates) {
           std::copy_n(from, chunk.scores, result[candidate].begin() + chunk.score_begin);
+          if (keeper != nullptr)
+            keeper->made(
+                candidate, chunk.score_begin,
+                std::span(result[candidate])
+                    .subspan(static_cast<size_t>(chunk.score_begin), static_cast<size_t>(chunk.scores)));
+        }
         from += chunk.scores;
       }
+      if (keeper != nullptr) keeper->chunk_done();
     }
   }
   state.work.tokens_computed += pass.computed_row_layers() / state.config.num_layers;

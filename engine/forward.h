@@ -27,7 +27,9 @@ struct WorkCounts {
                                 // together) and wrote
   int64_t expert_bytes = 0;     // weights of experts that a block's rows may choose, once a block
   int64_t decode_steps = 0;
-  RouterCounts router;  // sums of selected weights near zero or negative
+  int64_t drafted = 0;   // tokens that were guessed and computed beside the last known one
+  int64_t accepted = 0;  // of these, the right ones: steps of a sequence that were not taken
+  RouterCounts router;   // sums of selected weights near zero or negative
 
   WorkCounts& operator+=(const WorkCounts& other);
 };
@@ -37,9 +39,27 @@ struct WorkCounts {
 using StopFunction =
     std::function<bool(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)>;
 
+// What may follow the tokens generated so far (none at first), as a guess; the result is read at once. Where it
+// is right, one step yields several tokens; no token depends on it.
+using DraftFunction = std::function<std::span<const int32_t>(int32_t candidate, int32_t sequence,
+                                                             std::span<const int32_t> generated)>;
+
 struct GenerateOptions {
   int32_t max_new = 20;
   bool ignore_eos = false;
+  // Called with what was generated when a sequence is finished; may be empty.
+  std::function<void(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)> finished{};
+};
+
+// Scores that are kept as they are made, so that a pass which was ended goes on. begin: place in
+// Prompts::scores.
+class ScoreKeeper {
+ public:
+  virtual ~ScoreKeeper() = default;
+  // Fills in what an earlier pass has made of a plan's scores [begin, begin + scores.size()); false: not all.
+  virtual bool known(size_t plan, int32_t begin, std::span<TokenScore> scores) = 0;
+  virtual void made(size_t plan, int32_t begin, std::span<const TokenScore> scores) = 0;
+  virtual void chunk_done() = 0;  // after every chunk
 };
 
 class PopulationForward {
@@ -49,13 +69,15 @@ class PopulationForward {
   ~PopulationForward();
 
   // [candidate][score]: the scores of prompts.scores for every plan. Plans must have passed check_plan.
-  std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts);
+  // keeper: may be null. Like all passes it throws Interrupted between layers (kernels/common/interrupt.h).
+  std::vector<std::vector<TokenScore>> score(std::span<const ExpertPlan> plans, const Prompts& prompts,
+                                             ScoreKeeper* keeper = nullptr);
 
   // Greedy continuations: prompts[candidate][sequence] in, [candidate][sequence] generated ids out, the
   // end-of-sequence id that stopped one included. Candidates may have different prompts (and none).
   std::vector<std::vector<std::vector<int32_t>>> generate(
       std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
-      const GenerateOptions& options, const StopFunction& stop);
+      const GenerateOptions& options, const StopFunction& stop, const DraftFunction& draft = nullptr);
 
   // Full logits of one sequence: [tokens, vocab]. taps: what passes through the layers on the way; may be
   // null.

@@ -1,6 +1,9 @@
 // Greedy decoding with a KV cache for populations. A lane is one sequence of one candidate; a step takes the
 // next rows of many lanes (a piece of a prompt, or one generated token each) through all layers together, so
 // candidates share every read of a base expert. Prompts are taken in pieces that fit the memory plan.
+//
+// A lane's next token may bring a draft of those to come (DraftFunction): the step computes all of them, and
+// each stands iff the arg-max before it agrees. Keys and values of the others are overwritten.
 #include <algorithm>
 #include <string>
 
@@ -8,6 +11,7 @@
 #include "engine/forward_state.h"
 #include "engine/layer_pass.h"
 #include "kernels/common/error.h"
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
@@ -19,14 +23,25 @@ struct Lane {
   size_t prompt_size = 0;
   size_t cached = 0;  // tokens whose keys and values are in the cache
   size_t capacity = 0;
-  DeviceBuffer cache;  // [layers, 2 (k, v), capacity, kv_heads * head_dim]
+  size_t draft_limit = 32;         // tokens of the next draft, less where drafts fail
+  std::vector<int32_t> draft;      // behind tokens, in the step to come
+  std::vector<int32_t> predicted;  // by the last step, not yet among tokens
+  DeviceBuffer cache;              // [layers, 2 (k, v), capacity, kv_heads * head_dim]
+
+  int32_t token(size_t position) const {
+    return position < tokens.size() ? tokens[position] : draft[position - tokens.size()];
+  }
 };
 
-// Rows of one lane in a step: tokens begin .. begin + count - 1.
+// Rows of one lane in a step: positions begin .. begin + count - 1, of tokens and then of the draft.
 struct Piece {
   Lane* lane;
   size_t begin, count;
-  bool predicts() const { return begin + count == lane->tokens.size(); }
+  // Last positions whose next token is wanted: behind the last token, and behind each of the draft.
+  size_t predictions() const {
+    const size_t end = begin + count, known = lane->tokens.size();
+    return end < known ? 0 : end - known + 1;
+  }
 };
 
 class Decoder {
@@ -52,28 +67,60 @@ class Decoder {
     v_ = floats(block_rows_ * kv_width_);
   }
 
-  int64_t block_rows() const { return block_rows_; }
   const LayerPass& layers() const { return layers_; }
   const MergeBuffer& merged() const { return merged_; }
 
-  // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers; appends the arg-max
-  // to the lanes whose prediction is due.
+  // One step of every lane, in as many passes as their rows need.
+  void advance(const std::vector<Lane*>& live, const DraftFunction& draft) {
+    std::vector<Piece> pieces;
+    int64_t rows = 0;
+    for (Lane* lane : live) {
+      const int64_t due = static_cast<int64_t>(lane->tokens.size() - lane->cached);
+      int64_t count = std::min(due, block_rows_ - rows);
+      if (draft && count == due) count += take_draft(*lane, draft, block_rows_ - rows - due);
+      if (count > 0) pieces.push_back({lane, lane->cached, static_cast<size_t>(count)});
+      rows += count;
+      if (rows == block_rows_) {
+        step(pieces);
+        pieces.clear();
+        rows = 0;
+      }
+    }
+    if (!pieces.empty()) step(pieces);
+  }
+
+ private:
+  // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers. A lane whose
+  // prediction is due has it in `predicted`, with those of the right tokens of its draft.
   void step(std::vector<Piece>& pieces) {
     gather(pieces);
     const int64_t rows = static_cast<int64_t>(tokens_.size());
     ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      check_interrupted();
       in_layer(layer, [&] { run_layer(layer, pieces); });
     }
     if (!wanted_.empty()) predict(pieces, wanted_residual_.as<float>());
-    for (Piece& piece : pieces) piece.lane->cached = piece.begin + piece.count;
+    for (Piece& piece : pieces)
+      piece.lane->cached = std::min(piece.begin + piece.count, piece.lane->tokens.size());
     work_.tokens_computed += rows;
     const RouterCounts counts = layers_.take_counts();
     work_.router.tiny_sums += counts.tiny_sums;
     work_.router.negative_sums += counts.negative_sums;
   }
 
- private:
+  // The draft of a lane, at most `room` tokens; its length. What lies beyond the cache, or is no token of the
+  // vocabulary, is left out.
+  int64_t take_draft(Lane& lane, const DraftFunction& draft, int64_t room) {
+    const auto made = std::span(lane.tokens).subspan(lane.prompt_size);
+    const std::span<const int32_t> guess = draft(lane.candidate, lane.sequence, made);
+    const size_t beyond = lane.capacity > lane.tokens.size() ? lane.capacity - lane.tokens.size() : 0;
+    const size_t most = std::min({guess.size(), lane.draft_limit, beyond, static_cast<size_t>(room)});
+    for (size_t i = 0; i < most && guess[i] >= 0 && guess[i] < config_.vocab_size; ++i)
+      lane.draft.push_back(guess[i]);
+    return static_cast<int64_t>(lane.draft.size());
+  }
+
   void run_layer(int64_t layer, std::vector<Piece>& pieces) {
     const int64_t rows = static_cast<int64_t>(tokens_.size()), wanted = static_cast<int64_t>(wanted_.size());
     layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
@@ -101,14 +148,16 @@ class Decoder {
     }
     for (const Piece& piece : pieces) {
       for (size_t position = piece.begin; position < piece.begin + piece.count; ++position) {
-        tokens_.push_back(piece.lane->tokens[position]);
+        tokens_.push_back(piece.lane->token(position));
         positions_.push_back(static_cast<int32_t>(position));
         candidate_of_row_.push_back(piece.lane->candidate);
       }
-      if (!piece.predicts()) continue;
-      wanted_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
-      wanted_positions_.push_back(positions_.back());
-      wanted_candidate_.push_back(piece.lane->candidate);
+      for (size_t back = piece.predictions(); back > 0; --back) {
+        const size_t row = tokens_.size() - back;
+        wanted_.push_back(static_cast<int32_t>(row));
+        wanted_positions_.push_back(positions_[row]);
+        wanted_candidate_.push_back(piece.lane->candidate);
+      }
     }
   }
 
@@ -134,7 +183,7 @@ class Decoder {
     spans_.clear();
     int64_t row = 0;
     for (const Piece& piece : pieces) {
-      const int64_t count = only_wanted ? (piece.predicts() ? 1 : 0) : static_cast<int64_t>(piece.count);
+      const auto count = static_cast<int64_t>(only_wanted ? piece.predictions() : piece.count);
       if (count == 0) continue;
       const int64_t end = static_cast<int64_t>(piece.begin + piece.count);
       runs_.push_back({row, count, end - count, static_cast<int64_t>(spans_.size()), 1});
@@ -187,9 +236,26 @@ class Decoder {
     layers_.score(compact, index, target, scores_.data());
     size_t next = 0;
     for (Piece& piece : pieces) {
-      if (!piece.predicts()) continue;
-      piece.lane->tokens.push_back(scores_[next++].argmax);
+      Lane& lane = *piece.lane;
+      const size_t predictions = piece.predictions();
+      for (size_t i = 0; i < predictions; ++i) {
+        const int32_t token = scores_[next + i].argmax;
+        lane.predicted.push_back(token);
+        if (i < lane.draft.size() && token != lane.draft[i]) break;
+      }
+      next += predictions;
+      count_draft(lane);
     }
+  }
+
+  // A draft that fails early is followed by a shorter one.
+  void count_draft(Lane& lane) {
+    if (lane.draft.empty()) return;
+    const size_t right = lane.predicted.size() - 1;
+    work_.drafted += static_cast<int64_t>(lane.draft.size());
+    work_.accepted += static_cast<int64_t>(right);
+    lane.draft_limit = right == lane.draft.size() ? 2 * lane.draft_limit : 2 * right + 1;
+    lane.draft.clear();
   }
 
   const Weights& weights_;
@@ -209,6 +275,20 @@ class Decoder {
   std::vector<KvPlace> places_;
   std::vector<TokenScore> scores_;
 };
+
+// Predicted tokens join the others until the lane is finished; whether it is.
+template <typename Finished>
+bool take_predicted(Lane& lane, const Finished& finished) {
+  if (lane.predicted.empty()) return false;  // a piece of its prompt went by
+  bool done = false;
+  for (size_t i = 0; i < lane.predicted.size() && !done; ++i) {
+    lane.tokens.push_back(lane.predicted[i]);
+    lane.cached = lane.tokens.size() - 1;
+    done = finished(lane);
+  }
+  lane.predicted.clear();
+  return done;
+}
 
 struct DecodePlan {
   MemoryPlan memory;
@@ -262,7 +342,7 @@ DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, 
 
 std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
-    const GenerateOptions& options, const StopFunction& stop) {
+    const GenerateOptions& options, const StopFunction& stop, const DraftFunction& draft) {
   State& state = *state_;
   const ModelConfig& config = state.config;
   std::vector<std::vector<std::vector<int32_t>>> result(plans.size());
@@ -318,27 +398,15 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       live.push_back(&lanes[end++]);
     }
     while (!live.empty()) {
-      std::vector<Piece> pieces;
-      int64_t rows = 0;
-      std::vector<Lane*> touched;
-      for (Lane* lane : live) {
-        const int64_t due = static_cast<int64_t>(lane->tokens.size() - lane->cached);
-        const int64_t count = std::min(due, decoder.block_rows() - rows);
-        if (count > 0) pieces.push_back({lane, lane->cached, static_cast<size_t>(count)});
-        rows += count;
-        if (rows == decoder.block_rows()) {
-          decoder.step(pieces);
-          pieces.clear();
-          rows = 0;
-        }
-      }
-      if (!pieces.empty()) decoder.step(pieces);
+      decoder.advance(live, draft);
       ++state.work.decode_steps;
       std::erase_if(live, [&](Lane* lane) {
-        if (lane->cached + 1 != lane->tokens.size() || !finished(*lane)) return false;
+        if (!take_predicted(*lane, finished)) return false;
         lane->cache = DeviceBuffer();
-        result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)].assign(
-            lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
+        std::vector<int32_t>& made =
+            result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)];
+        made.assign(lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
+        if (options.finished) options.finished(lane->candidate, lane->sequence, made);
         return true;
       });
     }

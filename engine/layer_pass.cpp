@@ -309,8 +309,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   ops_.expert_ffn(ffn, device_);
 
   if (observer != nullptr) {
-    observer->observe(
-        {layer, block.rows, at_.normed, at_.router_logits, at_.expert, at_.weight, at_.slot_out, slots});
+    observer->observe({layer, block.rows, at_.normed, at_.router_logits, at_.expert, at_.weight, at_.slot_out,
+                       slots, block.residual});
   }
 
   CombineArgs combine;
@@ -354,7 +354,8 @@ void LayerPass::dense(int64_t layer, float* residual, int64_t rows) {
   tap("dense.residual", layer, residual, rows, config_.hidden_size);
 }
 
-// The final norm's rows are not rounded: score reads f32, and so do the full logits.
+// The final norm's rows are rounded where the CPU's score reads them so. A GPU's score reads f32, and so do
+// the full logits.
 void LayerPass::score(const float* residual, std::span<const int32_t> row_of_score,
                       std::span<const int32_t> target, TokenScore* out) {
   rounded_from_ = nullptr;
@@ -372,9 +373,17 @@ void LayerPass::score(const float* residual, std::span<const int32_t> row_of_sco
       if (row_of_score[end] - first >= limits_.block_rows) break;
       index.push_back(row_of_score[end] - first);
     }
-    ops_.rmsnorm({residual + first * config_.hidden_size, index.back() + 1, config_.hidden_size,
-                  weights_.final_norm(), config_.rms_norm_eps, at_.normed},
-                 device_);
+    RmsNormArgs norm{residual + first * config_.hidden_size,
+                     index.back() + 1,
+                     config_.hidden_size,
+                     weights_.final_norm(),
+                     config_.rms_norm_eps,
+                     at_.normed};
+    if (ops_.host_memory && limits_.rows_16bit) {
+      args.x16 = norm.out16 = at_.rounded;
+      norm.dtype16 = args.vocabulary.dtype;
+    }
+    ops_.rmsnorm(norm, device_);
     args.x_index = index.data();
     args.target = target.data() + begin;
     args.count = static_cast<int64_t>(end - begin);

@@ -31,6 +31,7 @@ class MixtureObserver {
     const float* weight;    // [rows, slots]
     const float* slot_out;  // [rows * slots, hidden]
     int32_t slots;
+    const float* residual;  // [rows, hidden] before the block's output is added
   };
   virtual void observe(const View& view) = 0;
   virtual size_t memory() const { return 0; }  // bytes of the device that it takes itself

@@ -10,7 +10,8 @@
 namespace eep {
 
 void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                      const Prompts& prompts, MixtureObserver& observer) {
+                      const Prompts& prompts, MixtureObserver& observer, int64_t first_row,
+                      const std::function<void(int64_t)>& chunk_done) {
   const ModelConfig& config = weights.config();
   // Every row is wanted: the last layer must see them all.
   Prompts every_row = prompts;
@@ -38,7 +39,10 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   WorkCounts work;
   ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);
   const size_t only[] = {0};
-  for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows)) pass.run(chunk, only, &observer);
+  for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows, first_row)) {
+    pass.run(chunk, only, &observer);
+    if (chunk_done) chunk_done(int64_t{chunk.row_begin} + chunk.rows);
+  }
 }
 
 }  // namespace eep

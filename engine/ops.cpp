@@ -37,7 +37,9 @@ int64_t block_rows_gpu(int64_t, int64_t) { return 32768; }
 
 }  // namespace
 
-const Ops& cpu_ops() {
+namespace {
+
+const Ops& cpu_f32_ops() {
   static const Ops ops{
       .name = "cpu",
       .host_memory = true,
@@ -58,6 +60,8 @@ const Ops& cpu_ops() {
       .weight_dtype = [](DType dtype) { return dtype; },
       .packed_bytes = gemm_packed_bytes,
       .pack = pack_cpu,
+      .router_bytes = nullptr,
+      .pack_router = nullptr,
       .pack_host = nullptr,
       .round_rows = nullptr,
       .embed = embed_cpu,
@@ -80,6 +84,34 @@ const Ops& cpu_ops() {
   return ops;
 }
 
+// Products of bf16 rows and weights. A router's stays f32 over the checkpoint's own values: near-ties decide
+// which experts run.
+const Ops& cpu_bf16_ops() {
+  static const Ops ops = [] {
+    Ops row = cpu_f32_ops();
+    row.weight_dtype = [](DType) { return DType::kBF16; };
+    row.packed_bytes = gemm_bf16_packed_bytes;
+    row.pack = [](const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
+                  DType dtype, void* destination, const Device&) {
+      return gemm_bf16_pack_cpu(source, n, k, row_stride, column_stride, dtype, destination);
+    };
+    row.router_bytes = gemm_packed_bytes;
+    row.pack_router = pack_cpu;
+    row.round_rows = round_rows_cpu;
+    row.gemm = gemm_bf16_cpu;
+    row.expert_ffn = expert_ffn_bf16_cpu;
+    row.score = score_bf16_cpu;
+    return row;
+  }();
+  return ops;
+}
+
+}  // namespace
+
+const Ops& cpu_ops(Precision precision) {
+  return precision == Precision::kBf16 ? cpu_bf16_ops() : cpu_f32_ops();
+}
+
 // One row for each of the two builds of the kernel files.
 #define EEP_GPU_ROW(row)                                                                                    \
   {                                                                                                         \
@@ -89,12 +121,12 @@ const Ops& cpu_ops() {
     .release_host = release_host_##row, .upload_ahead = upload_ahead_##row,                                 \
     .await_upload = await_upload_##row, .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, \
     .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,                 \
-    .pack_host = gpu_pack_host, .round_rows = nullptr, .embed = embed_##row, .rmsnorm = rmsnorm_##row,      \
-    .gemm = gemm_##row, .rope = rope_##row, .clamp = clamp_##row, .kv_scatter = kv_scatter_##row,           \
-    .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row,                       \
-    .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row,           \
-    .score = score_##row, .expert_stats = expert_stats_##row, .noise = noise_##row,                         \
-    .seconds = seconds_##row,                                                                               \
+    .router_bytes = nullptr, .pack_router = nullptr, .pack_host = gpu_pack_host, .round_rows = nullptr,     \
+    .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row,                 \
+    .clamp = clamp_##row, .kv_scatter = kv_scatter_##row, .attention = attention_##row,                     \
+    .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
+    .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
+    .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
   }
 
 const Ops& simt_ops() {

@@ -16,6 +16,7 @@
 #include "kernels/expert_merge.h"
 #include "kernels/expert_stats.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_bf16.h"
 #include "kernels/gpu/gpu_beside.h"
 #include "kernels/gpu/gpu_memory.h"
 #include "kernels/kv_scatter.h"
@@ -27,6 +28,10 @@
 #include "kernels/score.h"
 
 namespace eep {
+
+// Of the CPU's matrix products: f32, or bf16 with f32 sums (gemm_bf16.h). A GPU has the one that its weights'
+// dtype says.
+enum class Precision : uint8_t { kF32, kBf16 };
 
 struct Ops {
   const char* name;
@@ -61,6 +66,10 @@ struct Ops {
   size_t (*packed_bytes)(int64_t n, int64_t k, DType dtype);
   PackedMatrix (*pack)(const void* source, int64_t n, int64_t k, int64_t row_stride, int64_t column_stride,
                        DType dtype, void* destination, const Device&);
+  // A router's matrix, where its layout is not that of the others; else null.
+  size_t (*router_bytes)(int64_t n, int64_t k, DType dtype);
+  PackedMatrix (*pack_router)(const void* source, int64_t n, int64_t k, int64_t row_stride,
+                              int64_t column_stride, DType dtype, void* destination, const Device&);
   // The same layout in memory of allocate_host.
   PackedMatrix (*pack_host)(const void* source, int64_t n, int64_t k, int64_t row_stride,
                             int64_t column_stride, DType dtype, void* destination);
@@ -87,7 +96,9 @@ struct Ops {
   double (*seconds)(const std::function<void()>& work, const Device&);
 };
 
-const Ops& cpu_ops();
+// The CPU, with products of a precision: two rows that differ in them, in how weights are packed, and so in
+// bits.
+const Ops& cpu_ops(Precision precision = Precision::kF32);
 // The kernels of the CUDA row, run on the host by kernels/simt: for tests, not for speed.
 const Ops& simt_ops();
 // Throws Error(kRuntime) where this build has no CUDA backend.

@@ -109,11 +109,13 @@ int64_t largest_tree_rows(const Prompts& prompts) {
   return largest;
 }
 
-std::vector<PromptChunk> cut_prompts(const Prompts& prompts, int64_t chunk_rows) {
+std::vector<PromptChunk> cut_prompts(const Prompts& prompts, int64_t chunk_rows, int64_t first_row) {
   std::vector<PromptChunk> chunks;
   const auto trees = trees_of(prompts);
-  size_t score = 0;
-  for (size_t i = 0; i < trees.size();) {
+  size_t score = 0, tree = 0;
+  while (tree < trees.size() && prompts.nodes[trees[tree].first].row_begin < first_row) ++tree;
+  while (score < prompts.scores.size() && prompts.scores[score].row < first_row) ++score;
+  for (size_t i = tree; i < trees.size();) {
     size_t end = i + 1;
     while (end < trees.size() && rows_between(prompts, trees[i].first, trees[end].second) <= chunk_rows)
       ++end;

@@ -48,6 +48,7 @@ std::vector<int32_t> repeat(const std::vector<int32_t>& values, int64_t count, i
 // Rows of the largest tree: no chunk can be smaller.
 int64_t largest_tree_rows(const Prompts& prompts);
 
-std::vector<PromptChunk> cut_prompts(const Prompts& prompts, int64_t chunk_rows);
+// first_row: of the first tree that is wanted.
+std::vector<PromptChunk> cut_prompts(const Prompts& prompts, int64_t chunk_rows, int64_t first_row = 0);
 
 }  // namespace eep

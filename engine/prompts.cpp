@@ -17,6 +17,22 @@ size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
 
 }  // namespace
 
+Prompts side_by_side(std::span<const std::vector<int32_t>> sequences) {
+  Prompts prompts;
+  for (const std::vector<int32_t>& sequence : sequences) {
+    const auto node = static_cast<int32_t>(prompts.nodes.size());
+    prompts.nodes.push_back(
+        {-1, 0, static_cast<int32_t>(prompts.tokens.size()), static_cast<int32_t>(sequence.size())});
+    for (size_t position = 0; position < sequence.size(); ++position) {
+      prompts.tokens.push_back(sequence[position]);
+      prompts.positions.push_back(static_cast<int32_t>(position));
+      prompts.node_of_row.push_back(node);
+    }
+    prompts.tokens_without_sharing += static_cast<int64_t>(sequence.size());
+  }
+  return prompts;
+}
+
 int32_t PromptBuilder::add(std::span<const int32_t> tokens, int32_t scored_from, bool predict_next) {
   entries_.push_back({{tokens.begin(), tokens.end()}, scored_from, predict_next});
   return static_cast<int32_t>(entries_.size()) - 1;

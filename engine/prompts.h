@@ -34,6 +34,9 @@ struct Prompts {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
+// Sequences one after the other, nothing shared: every token of every one has a row.
+Prompts side_by_side(std::span<const std::vector<int32_t>> sequences);
+
 // Sequences in, trie out. `add` returns the sequence's index.
 class PromptBuilder {
  public:

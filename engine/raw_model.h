@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,8 +70,10 @@ struct RawModel {
   Tensor final_norm;  // [hidden]
   RawMatrix lm_head;  // [vocab, hidden], the embedding when tied
   std::vector<MappedFile> files;
-  size_t bytes = 0;                // of all tensors
-  std::optional<ExpertPlan> plan;  // a native export's own: the only plan that its stored experts allow
+  size_t bytes = 0;  // of all tensors
+  // A native export's own, or that of layers with different counts: the only plan that the stored experts allow.
+  std::optional<ExpertPlan> plan;
+  std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;  // what views show that lies in no file
 };
 
 }  // namespace eep

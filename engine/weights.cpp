@@ -6,6 +6,7 @@
 
 #include "engine/coded_matrix.h"
 #include "kernels/common/float16.h"
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
@@ -91,6 +92,15 @@ class Packer {
     return ops_.pack(plain.data, n, k, plain.row_stride, plain.column_stride, plain.dtype, out, device_);
   }
 
+  PackedMatrix router(const RawMatrix& source) {
+    const int64_t n = config_.num_experts, k = config_.hidden_size;
+    if (ops_.pack_router == nullptr) return matrix(source, n, k);
+    uint8_t* out = arena_.cut(ops_.router_bytes(n, k, config_.dtype));
+    if (walk_ == Walk::kSizes) return {};
+    return ops_.pack_router(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out,
+                            device_);
+  }
+
   // The embedding as the checkpoint has it: mapped where the device reads host memory, else copied.
   Tensor table(const Tensor& source) {
     if (ops_.host_memory) return source;
@@ -130,7 +140,7 @@ class Packer {
       out.dense = ffn(raw.dense, config_.dense_intermediate_size);
       return out;
     }
-    out.router = matrix(raw.router, config_.num_experts, hidden);
+    out.router = router(raw.router);
     if (config_.router_score == RouterScore::kSigmoid)
       out.router_bias = vector(raw.router_bias, config_.num_experts);
     static const RawFfn kNone;
@@ -190,6 +200,7 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
   Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
   for (size_t index = 0; index < raw.layers.size(); ++index) {
+    check_interrupted();
     const RawLayer& layer = raw.layers[index];
     const bool sparse = config_.sparse[index] != 0;
     if (plan_.streamed.empty() || plan_.streamed[index] == 0) {

@@ -32,6 +32,7 @@ struct PhaseSetting {
   uint64_t seed = 0;
   int64_t shard = 0;        // items of a generation, as a rule; 0: every generation sees the same ones
   int64_t train_items = 0;  // in the stream of fresh items
+  Objectives objectives{};
 };
 
 // How an algorithm wants to be asked.
@@ -76,6 +77,8 @@ struct AlgorithmRow {
   bool merges = true;
   Parameters own;  // its own parameters at their defaults; empty: it has those of the operators alone
   std::unique_ptr<Algorithm> (*make)(const OperatorParameters& operators, const Parameters& own) = nullptr;
+  bool counts = false;      // varies kept counts and top_k where the space lets it
+  bool objectives = false;  // looks for several
 };
 
 // The row of an algorithm that EEP's operators alone steer: T(const OperatorParameters&).

@@ -22,10 +22,12 @@ class Eep final : public Algorithm {
       const Parents parents = select_parents(ranking, context.phase, parameters_, child);
       const std::vector<GroupFlags> flags =
           draw_flags(context.space.groups(), parameters_.flag_probability, /*at_least_one=*/true, child);
+      const Genome& first = context.archive[parents.first].genome;
       const Genome* second = parents.second < 0 ? nullptr : &context.archive[parents.second].genome;
-      candidates.push_back({vary(context.archive[parents.first].genome, second, context.space.experts,
-                                 context.phase, flags, parameters_, child),
-                            second == nullptr ? "mutation" : "crossover"});
+      if (second != nullptr && !same_shape(first, *second)) second = nullptr;
+      candidates.push_back(
+          {vary(first, second, context.space.experts, context.phase, flags, parameters_, child),
+           second == nullptr ? "mutation" : "crossover"});
     }
     return candidates;
   }

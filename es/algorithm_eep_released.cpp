@@ -24,7 +24,8 @@ class EepReleased final : public Algorithm {
 
   std::vector<Candidate> ask(const AskContext& context) const override {
     const GenomeSpace& space = context.space;
-    if (std::any_of(space.kept.begin(), space.kept.end(),
+    if (space.counts_vary() || space.top_k_varies() ||
+        std::any_of(space.kept.begin(), space.kept.end(),
                     [&](int32_t kept) { return kept != space.kept[0]; })) {
       throw Error(
           ExitCode::kConfig, "search",

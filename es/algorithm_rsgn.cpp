@@ -36,7 +36,7 @@ class Rsgn final : public Algorithm {
                   fmt::format("too few for one step of rsgn (expected {} or more, got {})", kLeast,
                               setting_.evaluations));
     }
-    basis_.emplace(setting_.seed, dimensions(setting_.space));
+    if (!setting_.starts.empty()) start_at(setting_.starts.back().genome);
   }
 
   int64_t shard(const Archive& archive) const override {
@@ -53,7 +53,10 @@ class Rsgn final : public Algorithm {
   }
 
   void tell(const Archive& archive, int64_t begin, int64_t end) override {
-    if (archive[begin].evaluation < setting_.phase_begin) return;
+    if (begin < setting_.phase_begin) {
+      if (end == setting_.phase_begin && !basis_) start_at(archive[archive.best(0, end)].genome);
+      return;
+    }
     if (probes_ < 0) {
       probes_ = begin;
       theta_ = begin;
@@ -77,6 +80,11 @@ class Rsgn final : public Algorithm {
   int64_t result() const override { return theta_; }
 
  private:
+  void start_at(const Genome& genome) {
+    start_ = genome;
+    basis_.emplace(setting_.seed, static_cast<int64_t>(to_coordinates(genome).size()));
+  }
+
   int64_t rows() const { return basis_->rows(); }
 
   // Directions of the next generation: what is left is spent evenly on as many steps as have P directions
@@ -95,11 +103,7 @@ class Rsgn final : public Algorithm {
     return {basis_number_ + 1, 0};
   }
 
-  const Genome& theta(const Archive& archive) const {
-    if (theta_ >= 0) return archive[theta_].genome;
-    if (!setting_.starts.empty()) return setting_.starts.back().genome;
-    return archive[archive.best(0, setting_.phase_begin)].genome;
-  }
+  const Genome& theta(const Archive& archive) const { return theta_ >= 0 ? archive[theta_].genome : start_; }
 
   std::vector<Candidate> probes(const AskContext& context) const {
     const Genome& center = theta(context.archive);
@@ -164,6 +168,7 @@ class Rsgn final : public Algorithm {
 
   RsgnParameters parameters_;
   PhaseSetting setting_;
+  Genome start_;
   mutable std::optional<RandomBasis> basis_;  // a cache: its rows depend on their address alone
   double ridge_;
   int64_t theta_ = -1;   // evaluation

@@ -55,6 +55,21 @@ void Archive::append(ArchiveEntry entry) {
   entries_.push_back(std::move(entry));
 }
 
+size_t Archive::bytes() const {
+  // A node of the index: its key, its value, a link and a cached hash; and a bucket.
+  size_t sum = entries_.capacity() * sizeof(ArchiveEntry) +
+               first_.size() * (sizeof(Key) + sizeof(int64_t) + 3 * sizeof(void*));
+  for (const ArchiveEntry& entry : entries_) {
+    sum += entry.genome.groups.capacity() * sizeof(GroupGenes);
+    for (const GroupGenes& group : entry.genome.groups)
+      sum += (group.w_em.capacity() + group.w_rm.capacity()) * sizeof(float);
+    const Decisions& decisions = entry.result.decisions;
+    sum += decisions.values.capacity() * sizeof(float) +
+           (decisions.item_end.capacity() + decisions.right.capacity()) * sizeof(int32_t);
+  }
+  return sum;
+}
+
 int Archive::compare(const Evaluation& a, const Evaluation& b) const {
   const int fitness = compare_values(a.fitness, b.fitness);
   if (fitness != 0 || kind_ != FitnessKind::kMetricThenLoglik) return fitness;

@@ -68,6 +68,9 @@ class Archive {
   }
   const std::vector<ArchiveEntry>& entries() const { return entries_; }
   int64_t unique() const { return static_cast<int64_t>(first_.size()); }
+  // Memory that it holds, but for what the allocator adds: about 300 and the genome's coefficients, 4 each,
+  // an evaluation.
+  size_t bytes() const;
 
   // Earliest evaluation of an equal genome on the same items, or -1.
   int64_t find(const GenomeHash& hash, int64_t shard = -1) const;

@@ -221,10 +221,8 @@ std::vector<double> item_means(const Decisions& decisions) {
   return means;
 }
 
-bool solve_positive(std::vector<double>* a, std::vector<double>* b) {
-  const size_t n = b->size();
+bool factor_positive(std::vector<double>* a, size_t n) {
   double* m = a->data();
-  // Cholesky: A = L L^T, L over the lower triangle.
   for (size_t j = 0; j < n; ++j) {
     double pivot = m[j * n + j];
     for (size_t k = 0; k < j; ++k) pivot -= m[j * n + k] * m[j * n + k];
@@ -237,6 +235,13 @@ bool solve_positive(std::vector<double>* a, std::vector<double>* b) {
       m[i * n + j] = sum / pivot;
     }
   }
+  return true;
+}
+
+bool solve_positive(std::vector<double>* a, std::vector<double>* b) {
+  const size_t n = b->size();
+  if (!factor_positive(a, n)) return false;
+  const double* m = a->data();
   double* x = b->data();
   for (size_t i = 0; i < n; ++i) {
     for (size_t k = 0; k < i; ++k) x[i] -= m[i * n + k] * x[k];

@@ -37,6 +37,10 @@ std::vector<double> ridge_step(const Rivals& rivals, double ridge, int32_t itera
 // Mean log-likelihood of each item: over its tokens, or of the right choice among all.
 std::vector<double> item_means(const Decisions& decisions);
 
+// Cholesky: A [n, n] (lower triangle read) becomes L with A = L L^T, in the lower triangle; what stands above
+// it stays. false: A is not positive definite.
+bool factor_positive(std::vector<double>* a, size_t n);
+
 // Solves A x = b for symmetric positive definite A [n, n] (lower triangle read), in place. false: A is not.
 bool solve_positive(std::vector<double>* a, std::vector<double>* b);
 

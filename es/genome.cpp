@@ -74,6 +74,10 @@ void check_space(const GenomeSpace& space) {
                expected(std::to_string(std::max<size_t>(space.layers.size(), 1)), space.groups()));
   }
   if (space.top_k < 1) fail_space("impossible top_k" + expected("1 or more", space.top_k));
+  if (space.top_k_least > space.top_k) {
+    fail_space("impossible least top_k" +
+               expected("at most " + std::to_string(space.top_k), space.top_k_least));
+  }
   std::vector<int32_t> layers;
   for (size_t group = 0; group < space.kept.size(); ++group) {
     if (space.kept[group] < 1 || space.kept[group] > space.experts) {
@@ -81,11 +85,37 @@ void check_space(const GenomeSpace& space) {
                  expected("1.." + std::to_string(space.experts), space.kept[group]));
     }
     if (space.layers[group].empty()) fail_space("group " + std::to_string(group) + " has no layer");
+    if (space.counts_vary() && (space.kept[group] < space.least || space.kept[group] > space.most)) {
+      fail_space(
+          "impossible number of kept experts in group " + std::to_string(group) +
+          expected(std::to_string(space.least) + ".." + std::to_string(space.most), space.kept[group]));
+    }
     layers.insert(layers.end(), space.layers[group].begin(), space.layers[group].end());
   }
   std::sort(layers.begin(), layers.end());
   const auto twice = std::adjacent_find(layers.begin(), layers.end());
   if (twice != layers.end()) fail_space("layer " + std::to_string(*twice) + " is in two groups");
+}
+
+std::optional<std::string> wrong_counts(const GenomeSpace& space, const Genome& genome) {
+  if (genome.top_k != 0 && (genome.top_k < space.top_k_least || genome.top_k > space.top_k)) {
+    return "another number of active experts" +
+           expected(std::to_string(space.top_k_least) + ".." + std::to_string(space.top_k), genome.top_k);
+  }
+  int64_t total = 0;
+  for (size_t group = 0; group < space.kept.size(); ++group) {
+    const int32_t kept = genome.groups[group].kept;
+    const int32_t least = space.counts_vary() ? space.least : space.kept[group];
+    const int32_t most = space.counts_vary() ? space.most : space.kept[group];
+    if (kept < least || kept > most) {
+      const std::string wanted =
+          least == most ? std::to_string(least) : std::to_string(least) + ".." + std::to_string(most);
+      return "another number of kept experts" + expected(wanted, kept);
+    }
+    total += kept * static_cast<int64_t>(space.layers[group].size());
+  }
+  if (!space.counts_vary() || total <= space.total) return std::nullopt;
+  return "more kept experts in all layers" + expected("at most " + std::to_string(space.total), total);
 }
 
 int64_t one_hot_count(const GenomeSpace& space) {
@@ -128,6 +158,7 @@ int32_t main_expert(const float* row, int32_t experts) {
 
 Genome canonical(const Genome& genome, int32_t experts) {
   Genome sorted;
+  sorted.top_k = genome.top_k;
   sorted.groups.reserve(genome.groups.size());
   for (const GroupGenes& group : genome.groups) sorted.groups.push_back(canonical_group(group, experts));
   return sorted;
@@ -142,6 +173,7 @@ GenomeHash canonical_hash(const Genome& genome, int32_t experts) {
     for (const float value : group.w_rm) put(value, bytes);
     for (const float value : group.w_em) put(value, bytes);
   }
+  if (genome.top_k > 0) put(genome.top_k, bytes);
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   return {hash.high64, hash.low64};
 }
@@ -155,7 +187,7 @@ std::string to_string(const GenomeHash& hash) {
 
 ExpertPlan to_plan(const GenomeSpace& space, const Genome& genome) {
   ExpertPlan plan;
-  plan.top_k = space.top_k;
+  plan.top_k = genome.top_k > 0 ? genome.top_k : space.top_k;
   plan.router_space = space.router_space;
   const Genome sorted = canonical(genome, space.experts);
   for (size_t group = 0; group < sorted.groups.size(); ++group) {
@@ -178,12 +210,12 @@ Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* w
     GroupGenes genes;
     for (const int32_t layer : space.layers[index]) {
       const PlanGroup& part = *group_of(layer);
-      const size_t size = static_cast<size_t>(space.kept[index]) * static_cast<size_t>(space.experts);
+      const size_t size = static_cast<size_t>(std::max(part.kept, 0)) * static_cast<size_t>(space.experts);
       const std::string name = " in layer " + std::to_string(layer);
       if (part.experts != space.experts) {
         fail("another number of experts" + name + expected(std::to_string(space.experts), part.experts));
       }
-      if (part.kept != space.kept[index]) {
+      if (!space.counts_vary() && part.kept != space.kept[index]) {
         fail("another number of kept experts" + name +
              expected(std::to_string(space.kept[index]), part.kept));
       }
@@ -204,6 +236,8 @@ Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* w
     }
     genome.groups.push_back(std::move(genes));
   }
+  if (space.top_k_varies() && plan.top_k != space.top_k) genome.top_k = plan.top_k;
+  if (const auto wrong = wrong_counts(space, genome)) fail(*wrong);
   return genome;
 }
 

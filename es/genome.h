@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ struct GroupGenes {
 
 struct Genome {
   std::vector<GroupGenes> groups;
+  int32_t top_k = 0;  // active experts; 0: the space's
 
   bool operator==(const Genome&) const = default;
 };
@@ -30,21 +32,34 @@ struct Genome {
 // What all genomes of a search share.
 struct GenomeSpace {
   int32_t experts = 0;
-  std::vector<int32_t> kept;                 // [groups]
+  std::vector<int32_t> kept;                 // [groups] where counts vary, the even ones
   std::vector<std::vector<int32_t>> layers;  // [groups] sparse layers of each group
   int32_t top_k = 0;
   RouterSpace router_space = RouterSpace::kLogits;
+  // Where kept counts are searched too: a genome keeps least..most experts in each group, and at most `total`
+  // in all layers together. 0: `kept` holds.
+  int64_t total = 0;
+  int32_t least = 0;
+  int32_t most = 0;
+  // Where the active experts are searched too: from so many to top_k. 0: top_k holds.
+  int32_t top_k_least = 0;
 
   int32_t groups() const { return static_cast<int32_t>(kept.size()); }
   bool keeps_all() const;  // every group keeps every expert: there is nothing to prune
+  bool counts_vary() const { return total > 0; }
+  bool top_k_varies() const { return top_k_least > 0; }
 };
 
 // Throws Error(kConfig): no group, a group without layers, kept outside 1..experts, experts outside
-// 1..kMaxExperts, top_k < 1.
+// 1..kMaxExperts, top_k < 1, bounds that cross.
 void check_space(const GenomeSpace& space);
 
-// Number of one-hot genomes up to row order, product of C(experts, kept) over the groups; INT64_MAX if
-// larger.
+// Does the genome have as many rows in each group as the space says? If not, what is wrong, as in "expected X,
+// got Y".
+std::optional<std::string> wrong_counts(const GenomeSpace& space, const Genome& genome);
+
+// Number of one-hot genomes with `kept` experts up to row order, product of C(experts, kept) over the groups;
+// INT64_MAX if larger.
 int64_t one_hot_count(const GenomeSpace& space);
 
 // W_RM = W_EM = the given experts' rows of the identity, one list a group.
@@ -78,8 +93,9 @@ ExpertPlan to_plan(const GenomeSpace& space, const Genome& genome);
 // agree. Throws Error(kConfig) naming `where` if the plan does not fit the space.
 Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* where);
 
-// Exact bytes (row order and every bit kept), short for one-hot and sparse rows; appended to `out`.
-void write_genome(const Genome& genome, int32_t experts, std::string& out);
+// Exact bytes (row order and every bit kept), short for one-hot and sparse rows; appended to `out`. Counts are
+// there where the space lets them vary.
+void write_genome(const GenomeSpace& space, const Genome& genome, std::string& out);
 // Reads one genome from the front of `bytes` and removes it. Throws Error(kData) naming `where`.
 Genome read_genome(const GenomeSpace& space, std::string_view& bytes, const char* where);
 

@@ -1,4 +1,4 @@
-// Genomes as exact bytes. Per group: one byte (1: W_RM has the bits of W_EM and is left out), then rows of
+// Genomes as exact bytes. Where it varies top_k (u16, 0: the space's). Per group: where counts vary their number of rows (u16); one byte (1: W_RM has the bits of W_EM and is left out), then rows of
 // W_EM and W_RM. A row: byte 0 and a u16 index (one-hot with the entry 1), or byte 1, a bit mask of the
 // entries whose bits are not zero, and these entries as f32.
 #include <bit>
@@ -71,8 +71,11 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
-void write_genome(const Genome& genome, int32_t experts, std::string& out) {
+void write_genome(const GenomeSpace& space, const Genome& genome, std::string& out) {
+  const int32_t experts = space.experts;
+  if (space.top_k_varies()) put(static_cast<uint16_t>(genome.top_k), out);
   for (const GroupGenes& group : genome.groups) {
+    if (space.counts_vary()) put(static_cast<uint16_t>(group.kept), out);
     const bool tied = same_bits(group.w_em, group.w_rm);
     put(static_cast<uint8_t>(tied), out);
     for (size_t row = 0; row < group.w_em.size(); row += static_cast<size_t>(experts)) {
@@ -86,15 +89,26 @@ void write_genome(const Genome& genome, int32_t experts, std::string& out) {
 
 Genome read_genome(const GenomeSpace& space, std::string_view& bytes, const char* where) {
   Genome genome;
+  if (space.top_k_varies()) genome.top_k = take<uint16_t>(bytes, where);
+  if (genome.top_k > space.top_k) {
+    throw Error(ExitCode::kData, where,
+                "active experts out of range (expected at most " + std::to_string(space.top_k) + ", got " +
+                    std::to_string(genome.top_k) + ")");
+  }
   for (const int32_t kept : space.kept) {
     const size_t experts = static_cast<size_t>(space.experts);
     GroupGenes group;
-    group.kept = kept;
+    group.kept = space.counts_vary() ? take<uint16_t>(bytes, where) : kept;
+    if (space.counts_vary() && (group.kept < space.least || group.kept > space.most)) {
+      throw Error(ExitCode::kData, where,
+                  "kept experts out of range (expected " + std::to_string(space.least) + ".." +
+                      std::to_string(space.most) + ", got " + std::to_string(group.kept) + ")");
+    }
     const auto tied = take<uint8_t>(bytes, where);
     if (tied > 1)
       throw Error(ExitCode::kData, where,
                   "broken genome (expected 0 or 1, got " + std::to_string(tied) + ")");
-    group.w_em.assign(static_cast<size_t>(kept) * experts, 0.0f);
+    group.w_em.assign(static_cast<size_t>(group.kept) * experts, 0.0f);
     for (size_t row = 0; row < group.w_em.size(); row += experts) {
       read_row(group.w_em.data() + row, space.experts, bytes, where);
     }

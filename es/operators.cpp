@@ -168,6 +168,11 @@ Genome gaussian_mutation(const Genome& parent, int32_t experts, std::span<const 
   return genome;
 }
 
+bool same_shape(const Genome& a, const Genome& b) {
+  return std::equal(a.groups.begin(), a.groups.end(), b.groups.begin(), b.groups.end(),
+                    [](const GroupGenes& x, const GroupGenes& y) { return x.kept == y.kept; });
+}
+
 Genome crossover(const Genome& parent1, const Genome& parent2, int32_t experts,
                  std::span<const GroupFlags> flags, double first_parent, const Child& child) {
   Genome genome = parent1;

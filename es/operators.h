@@ -76,7 +76,10 @@ Genome discrete_mutation(const Genome& parent, int32_t experts, std::span<const 
 Genome gaussian_mutation(const Genome& parent, int32_t experts, std::span<const GroupFlags> flags /* [G] */,
                          double element_probability, double sigma, const Child& child);
 
-// A flagged matrix row by row, an unflagged one whole: from parent 1 with probability first_parent, else from
+// Have the genomes as many rows in every group?
+bool same_shape(const Genome& a, const Genome& b);
+
+// Of genomes of the same shape. A flagged matrix row by row, an unflagged one whole: from parent 1 with probability first_parent, else from
 // parent 2. W_EM and W_RM are drawn independently of each other.
 Genome crossover(const Genome& parent1, const Genome& parent2, int32_t experts,
                  std::span<const GroupFlags> flags /* [G] */, double first_parent, const Child& child);

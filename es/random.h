@@ -33,7 +33,17 @@ enum class Purpose : uint8_t {
   kSubset = 16,          // row: attempt; individual: subset
   kShard = 17,           // generation: epoch; row: place in the permutation
   kDirection = 18,       // generation: basis; row; group, column: coordinate
-  kSample = 19,          // individual: pair; group, row, column: coordinate
+  kSample = 19,          // individual: pair or sample; group, row, column: coordinate
+  kSwap = 20,            // of a kept expert; column even: leaves, odd: enters
+  kSwitch = 21,          // of levels; row: which switch
+  kSetCrossover = 22,    // column: place
+  kTournament = 23,      // row: which parent; column: entrant
+  kNeighbour = 24,       // generation: visit; row: place in the order
+  kKick = 25,            // generation: kick; individual: which swap
+  kMove = 26,            // row: which move
+  kResize = 27,          // row: which resize
+  kShrink = 28,          // row: step
+  kTopK = 29,            // row: which change
 };
 
 struct Address {

@@ -1,11 +1,14 @@
 // The search loop.
 #include "es/search.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
 #include <utility>
 
+#include "es/algorithms.h"
 #include "es/search_state.h"
 #include "kernels/common/error.h"
 
@@ -25,11 +28,7 @@ void check_start(const GenomeSpace& space, const WarmStart& start) {
   }
   for (size_t index = 0; index < space.kept.size(); ++index) {
     const GroupGenes& group = start.genome.groups[index];
-    const size_t size = static_cast<size_t>(space.kept[index]) * static_cast<size_t>(space.experts);
-    if (group.kept != space.kept[index]) {
-      fail("another number of kept experts (expected " + std::to_string(space.kept[index]) + ", got " +
-           std::to_string(group.kept) + ")");
-    }
+    const size_t size = static_cast<size_t>(std::max(group.kept, 0)) * static_cast<size_t>(space.experts);
     if (group.w_em.size() != size || group.w_rm.size() != size) fail("ragged matrix");
     const auto finite = [](float value) { return std::isfinite(value); };
     if (!std::all_of(group.w_em.begin(), group.w_em.end(), finite) ||
@@ -37,7 +36,70 @@ void check_start(const GenomeSpace& space, const WarmStart& start) {
       fail("a gene that is not finite");
     }
   }
+  if (const auto wrong = wrong_counts(space, start.genome)) fail(*wrong);
 }
+
+// An algorithm that leaves counts and top_k as they are would search the given ones alone.
+void check_counts(const GenomeSpace& space, const SearchConfig& config) {
+  const Objectives& wanted = config.objectives;
+  const auto refuse = [](const char* field, const std::string& what) {
+    throw Error(ExitCode::kConfig, field, what);
+  };
+  if (wanted.parameters && !space.counts_vary())
+    refuse("search.objectives", "parameters do not vary (expected plan.experts with a total, got a number)");
+  if (wanted.active && !space.top_k_varies())
+    refuse("search.objectives",
+           "active experts do not vary (expected plan.top_k with min and max, got a number)");
+  const AlgorithmRow& row = find_algorithm(config.prune, Phase::kPrune);
+  std::vector<std::string_view> able;
+  for (const AlgorithmRow& other : algorithms()) {
+    if (wanted.several() ? other.objectives : other.counts) able.push_back(other.name);
+  }
+  const std::string instead =
+      fmt::format(" (expected {}, got {})", fmt::join(able, " or "), config.prune.algorithm);
+  if (wanted.several() && !row.objectives)
+    refuse("search.prune.algorithm", "it looks for the score alone" + instead);
+  if (space.keeps_all() || row.counts) return;
+  if (space.counts_vary())
+    refuse("search.prune.algorithm", "it leaves the number of experts a layer as it is" + instead);
+  if (space.top_k_varies())
+    refuse("search.prune.algorithm", "it leaves the number of active experts as it is" + instead);
+}
+
+// The candidates of a generation, and which genomes of theirs are evaluated: new ones once each, in order of
+// appearance.
+struct Generation {
+  Generation(std::span<const Candidate> candidates, int32_t count) : experts(count) {
+    for (const Candidate& candidate : candidates) hashes.push_back(canonical_hash(candidate.genome, experts));
+    results.resize(hashes.size());
+    place.assign(hashes.size(), -1);
+    fresh.assign(hashes.size(), false);
+  }
+
+  void evaluate(size_t candidate, const Genome& genome) {
+    const GenomeHash& hash = hashes[candidate];
+    std::vector<size_t>& near = places[hash.low];
+    const auto same = [&](size_t at) { return genome_hashes[at] == hash; };
+    auto found = std::find_if(near.begin(), near.end(), same);
+    fresh[candidate] = found == near.end();
+    if (fresh[candidate]) {
+      near.push_back(genomes.size());
+      genome_hashes.push_back(hash);
+      genomes.push_back(canonical(genome, experts));
+      found = near.end() - 1;
+    }
+    place[candidate] = static_cast<int64_t>(*found);
+  }
+
+  int32_t experts;
+  std::vector<GenomeHash> hashes;   // [candidates]
+  std::vector<Evaluation> results;  // [candidates] of those that the archive answers
+  std::vector<int64_t> place;       // [candidates] in genomes; -1: the archive answers
+  std::vector<bool> fresh;          // [candidates] the first one with its genome
+  std::vector<Genome> genomes;      // canonical
+  std::vector<GenomeHash> genome_hashes;
+  std::unordered_map<uint64_t, std::vector<size_t>> places;  // low half of a hash -> indices into genomes
+};
 
 }  // namespace
 
@@ -45,6 +107,7 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
     : space_(std::move(space)), config_(resolved(config)), archive_(config_.fitness) {
   check_space(space_);
   check_search_config(config_);
+  check_counts(space_, config_);
   check_shards(config_.shards);
   const bool prunes = !space_.keeps_all();
   std::vector<Candidate> one_hot;
@@ -72,7 +135,7 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
   int64_t begin = 0;
   for (PhaseRun& phase : phases_) {
     phase.algorithm->begin({space_, phase.phase, begin, phase.evaluations, phase.starts, config_.seed,
-                            config_.shards.shard, config_.shards.items});
+                            config_.shards.shard, config_.shards.items, config_.objectives});
     begin += phase.evaluations;
   }
 }
@@ -159,49 +222,38 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
       phase.algorithm->ask({space_, archive_, phase.phase, phase_begin, phase.starts, config_.seed,
                             generation, static_cast<int32_t>(std::min(most, left))});
 
-  // New genomes once each, in order of appearance.
-  std::vector<GenomeHash> hashes;
-  std::vector<Genome> genomes;
-  std::unordered_map<uint64_t, std::vector<size_t>> places;  // low half of the hash -> indices into genomes
-  std::vector<size_t> place(candidates.size(), 0);
-  std::vector<bool> fresh(candidates.size(), false);
-  std::vector<GenomeHash> genome_hashes;
+  // Equal genomes are answered from the archive, before what it has of this generation makes it forget the
+  // decisions of the last one.
+  Generation asked(candidates, space_.experts);
   for (size_t i = 0; i < candidates.size(); ++i) {
-    hashes.push_back(canonical_hash(candidates[i].genome, space_.experts));
-    if (archive_.find(hashes[i], shard) >= 0) continue;
-    std::vector<size_t>& known = places[hashes[i].low];
-    const auto same = [&](size_t at) { return genome_hashes[at] == hashes[i]; };
-    const auto found = std::find_if(known.begin(), known.end(), same);
-    if (found != known.end()) {
-      place[i] = *found;
-      continue;
+    const int64_t known = archive_.find(asked.hashes[i], shard);
+    const bool lacks = known >= 0 && needs.decisions && archive_[known].result.decisions.empty();
+    if (known >= 0 && !lacks) {
+      asked.results[i] = archive_[known].result;
+    } else {
+      asked.evaluate(i, candidates[i].genome);
     }
-    place[i] = genomes.size();
-    fresh[i] = true;
-    known.push_back(genomes.size());
-    genome_hashes.push_back(hashes[i]);
-    genomes.push_back(canonical(candidates[i].genome, space_.experts));
   }
   std::vector<Evaluation> results;
   std::vector<int32_t> items;
   if (shard >= 0) items = shard_items(config_.shards, config_.seed, shard, shard_size);
-  if (!genomes.empty()) results = evaluate({genomes, items, needs.decisions});
-  if (results.size() != genomes.size()) {
+  if (!asked.genomes.empty()) results = evaluate({asked.genomes, items, needs.decisions});
+  if (results.size() != asked.genomes.size()) {
     throw Error(ExitCode::kRuntime, "search",
-                "wrong number of results (expected " + std::to_string(genomes.size()) + ", got " +
+                "wrong number of results (expected " + std::to_string(asked.genomes.size()) + ", got " +
                     std::to_string(results.size()) + ")");
   }
   for (size_t i = 0; i < candidates.size(); ++i) {
-    const int64_t known = archive_.find(hashes[i], shard);
     ArchiveEntry entry;
     entry.shard = shard;
     entry.phase = phase.phase;
     entry.generation = generation;
     entry.origin = std::move(candidates[i].origin);
     entry.genome = std::move(candidates[i].genome);
-    entry.hash = hashes[i];
-    entry.result = known >= 0 ? archive_[known].result : results[place[i]];
-    entry.cached = !fresh[i];
+    entry.hash = asked.hashes[i];
+    entry.result =
+        asked.place[i] < 0 ? std::move(asked.results[i]) : results[static_cast<size_t>(asked.place[i])];
+    entry.cached = !asked.fresh[i];
     archive_.append(std::move(entry));
   }
   told(begin, archive_.size());
@@ -214,7 +266,7 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
   progress.total = total_evaluations();
   progress.phase_done = archive_.size() - phase_begin;
   progress.phase_total = phase.evaluations;
-  progress.evaluated = static_cast<int64_t>(genomes.size());
+  progress.evaluated = static_cast<int64_t>(asked.genomes.size());
   progress.best = handed_over() >= 0 ? handed_over() : archive_.best();
   progress.generation_best = archive_.best(begin, archive_.size());
   progress.phase_ended = progress.phase_done == progress.phase_total;
@@ -275,6 +327,10 @@ std::vector<int64_t> Search::leaders(int64_t count, bool prune_only) const {
 }
 
 std::string Search::state() const { return write_search_state(space_, fingerprint(), archive_); }
+
+std::string Search::state_of(int64_t begin, int64_t end) const {
+  return write_generation(space_, archive_, begin, end);
+}
 
 uint64_t Search::fingerprint() const {
   std::vector<WarmStart> starts;

@@ -86,6 +86,8 @@ class Search {
 
   // Versioned, checksummed bytes from which a search goes on; valid between generations.
   std::string state() const;
+  // What the generation of evaluations [begin, end) adds to them.
+  std::string state_of(int64_t begin, int64_t end) const;
 
   const GenomeSpace& space() const { return space_; }
   const SearchConfig& config() const { return config_; }

@@ -30,6 +30,15 @@ struct PhaseConfig {
   bool operator==(const PhaseConfig&) const = default;
 };
 
+// What a search looks for besides the score; the smaller the better.
+struct Objectives {
+  bool parameters = false;  // kept experts
+  bool active = false;      // experts that a token activates
+
+  bool several() const { return parameters || active; }
+  bool operator==(const Objectives&) const = default;
+};
+
 struct SearchConfig {
   uint64_t seed = 11450;    // of the released code
   int32_t population = 32;  // children made from the same archive and evaluated together; 1: steady state
@@ -37,6 +46,7 @@ struct SearchConfig {
   PhaseConfig prune{.evaluations = 101};
   PhaseConfig merge{.evaluations = 301};
   ShardConfig shards{};
+  Objectives objectives{};
 
   bool operator==(const SearchConfig&) const = default;
 };

@@ -13,8 +13,10 @@ namespace eep {
 namespace {
 
 constexpr std::string_view kMagic = "eep-search\n";
-constexpr uint32_t kVersion = 1;
-constexpr uint32_t kVersionShards = 2;  // with items and decisions an entry
+constexpr uint32_t kVersion = 3;
+constexpr size_t kSum = sizeof(uint64_t);
+constexpr size_t kHead = kMagic.size() + sizeof(uint32_t) + sizeof(uint64_t) + kSum;
+constexpr size_t kBlockHead = 2 * sizeof(uint64_t);
 constexpr size_t kMaxOrigin = 0xffff;
 
 void put_text(std::string_view text, std::string& out) {
@@ -57,7 +59,14 @@ void put_phase(PhaseConfig config, Phase phase, std::string& out) {
   throw Error(ExitCode::kData, where, "damaged checkpoint: " + what);
 }
 
-bool has_more(const ArchiveEntry& entry) { return entry.shard >= 0 || !entry.result.decisions.empty(); }
+void put_sum(std::string& out) { put(static_cast<uint64_t>(XXH3_64bits(out.data(), out.size())), out); }
+
+// The last eight bytes are the sum of the others.
+void check_sum(std::string_view bytes, const char* where) {
+  std::string_view tail = bytes.substr(bytes.size() - kSum);
+  if (take<uint64_t>(tail, where) != XXH3_64bits(bytes.data(), bytes.size() - kSum))
+    damaged(where, "its checksum is wrong");
+}
 
 void put_decisions(const Decisions& decisions, std::string& out) {
   put(static_cast<uint32_t>(decisions.item_end.size()), out);
@@ -85,6 +94,39 @@ Decisions take_decisions(std::string_view& bytes, const char* where) {
   return decisions;
 }
 
+void put_entry(const GenomeSpace& space, const ArchiveEntry& entry, std::string& out) {
+  put(static_cast<uint8_t>(entry.phase), out);
+  put(entry.generation, out);
+  put_text(entry.origin, out);
+  write_genome(space, entry.genome, out);
+  put(entry.result.fitness, out);
+  put(entry.result.tiebreak, out);
+  put(entry.result.n, out);
+  put(static_cast<uint8_t>(entry.cached), out);
+  put(entry.shard, out);
+  put_decisions(entry.result.decisions, out);
+}
+
+// shards: with what the first version did not have.
+ArchiveEntry take_entry(const GenomeSpace& space, bool shards, std::string_view& bytes, const char* where) {
+  ArchiveEntry entry;
+  const auto phase = take<uint8_t>(bytes, where);
+  if (phase > 1) damaged(where, "unknown phase " + std::to_string(phase));
+  entry.phase = static_cast<Phase>(phase);
+  entry.generation = take<uint32_t>(bytes, where);
+  entry.origin = std::string(take_bytes(bytes, take<uint16_t>(bytes, where), where));
+  entry.genome = read_genome(space, bytes, where);
+  entry.hash = canonical_hash(entry.genome, space.experts);
+  entry.result.fitness = take<double>(bytes, where);
+  entry.result.tiebreak = take<double>(bytes, where);
+  entry.result.n = take<int32_t>(bytes, where);
+  entry.cached = take<uint8_t>(bytes, where) != 0;
+  if (!shards) return entry;
+  entry.shard = take<int64_t>(bytes, where);
+  entry.result.decisions = take_decisions(bytes, where);
+  return entry;
+}
+
 }  // namespace
 
 uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config,
@@ -108,80 +150,99 @@ uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config
     for (const int64_t value : {config.shards.items, config.shards.shard, config.shards.fixed})
       put(value, bytes);
   }
+  if (space.counts_vary()) {
+    put(space.total, bytes);
+    put(space.least, bytes);
+    put(space.most, bytes);
+  }
+  if (space.top_k_varies()) put(space.top_k_least, bytes);
+  if (config.objectives.several()) {
+    put(static_cast<uint8_t>(config.objectives.parameters), bytes);
+    put(static_cast<uint8_t>(config.objectives.active), bytes);
+  }
   for (const WarmStart& start : starts) {
     put_text(start.name, bytes);
-    write_genome(start.genome, space.experts, bytes);
+    write_genome(space, start.genome, bytes);
   }
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
+std::string write_generation(const GenomeSpace& space, const Archive& archive, int64_t begin, int64_t end) {
+  std::string entries;
+  for (int64_t i = begin; i < end; ++i) put_entry(space, archive[i], entries);
+  std::string block;
+  block.reserve(entries.size() + kBlockHead + kSum);
+  put(static_cast<uint64_t>(entries.size()), block);
+  put(static_cast<uint64_t>(begin), block);
+  block += entries;
+  put_sum(block);
+  return block;
+}
+
 std::string write_search_state(const GenomeSpace& space, uint64_t fingerprint, const Archive& archive) {
   std::string out(kMagic);
-  const bool shards = std::any_of(archive.entries().begin(), archive.entries().end(), has_more);
-  put(shards ? kVersionShards : kVersion, out);
+  put(kVersion, out);
   put(fingerprint, out);
-  put(static_cast<uint64_t>(archive.size()), out);
-  for (const ArchiveEntry& entry : archive.entries()) {
-    put(static_cast<uint8_t>(entry.phase), out);
-    put(entry.generation, out);
-    put_text(entry.origin, out);
-    write_genome(entry.genome, space.experts, out);
-    put(entry.result.fitness, out);
-    put(entry.result.tiebreak, out);
-    put(entry.result.n, out);
-    put(static_cast<uint8_t>(entry.cached), out);
-    if (!shards) continue;
-    put(entry.shard, out);
-    put_decisions(entry.result.decisions, out);
+  put_sum(out);
+  for (int64_t begin = 0, end = 0; begin < archive.size(); begin = end) {
+    while (end < archive.size() && archive[end].generation == archive[begin].generation) ++end;
+    out += write_generation(space, archive, begin, end);
   }
-  put(static_cast<uint64_t>(XXH3_64bits(out.data(), out.size())), out);
   return out;
+}
+
+std::string_view whole_generations(std::string_view state) {
+  if (state.size() < kHead || state.substr(0, kMagic.size()) != kMagic) return state;
+  std::string_view number = state.substr(kMagic.size());
+  if (take<uint32_t>(number, "checkpoint") != kVersion) return state;
+  size_t end = kHead;
+  while (state.size() - end >= kBlockHead + kSum) {
+    std::string_view rest = state.substr(end);
+    const auto bytes = take<uint64_t>(rest, "checkpoint");
+    if (bytes > state.size() - end - kBlockHead - kSum) break;
+    end += kBlockHead + bytes + kSum;
+  }
+  return state.substr(0, end);
 }
 
 std::vector<ArchiveEntry> read_search_state(const GenomeSpace& space, uint64_t fingerprint,
                                             std::string_view state, const char* where) {
-  constexpr size_t kSum = sizeof(uint64_t);
-  if (state.size() < kMagic.size() + kSum || state.substr(0, kMagic.size()) != kMagic) {
+  if (state.size() < kHead || state.substr(0, kMagic.size()) != kMagic)
     damaged(where, "it does not begin as one");
-  }
-  std::string_view tail = state.substr(state.size() - kSum);
-  std::string_view bytes = state.substr(0, state.size() - kSum);
-  if (take<uint64_t>(tail, where) != XXH3_64bits(bytes.data(), bytes.size())) {
-    damaged(where, "its checksum is wrong");
-  }
-  bytes.remove_prefix(kMagic.size());
+  std::string_view bytes = state.substr(kMagic.size());
   const auto version = take<uint32_t>(bytes, where);
-  if (version != kVersion && version != kVersionShards) {
+  if (version < 1 || version > kVersion) {
     throw Error(ExitCode::kData, where,
-                "unknown version of the checkpoint (expected " + std::to_string(kVersion) + " or " +
-                    std::to_string(kVersionShards) + ", got " + std::to_string(version) + ")");
+                "unknown version of the checkpoint (expected 1.." + std::to_string(kVersion) + ", got " +
+                    std::to_string(version) + ")");
   }
+  if (version < kVersion) check_sum(state, where);
+  if (version == kVersion) check_sum(state.substr(0, kHead), where);
   if (take<uint64_t>(bytes, where) != fingerprint) {
     throw Error(ExitCode::kConfig, where, "the checkpoint belongs to another search",
                 "resume with the configuration, plan and baselines that it was started with");
   }
-  const auto count = take<uint64_t>(bytes, where);
   std::vector<ArchiveEntry> entries;
-  for (uint64_t i = 0; i < count; ++i) {
-    ArchiveEntry entry;
-    const auto phase = take<uint8_t>(bytes, where);
-    if (phase > 1) damaged(where, "unknown phase " + std::to_string(phase));
-    entry.phase = static_cast<Phase>(phase);
-    entry.generation = take<uint32_t>(bytes, where);
-    entry.origin = std::string(take_bytes(bytes, take<uint16_t>(bytes, where), where));
-    entry.genome = read_genome(space, bytes, where);
-    entry.hash = canonical_hash(entry.genome, space.experts);
-    entry.result.fitness = take<double>(bytes, where);
-    entry.result.tiebreak = take<double>(bytes, where);
-    entry.result.n = take<int32_t>(bytes, where);
-    entry.cached = take<uint8_t>(bytes, where) != 0;
-    if (version == kVersionShards) {
-      entry.shard = take<int64_t>(bytes, where);
-      entry.result.decisions = take_decisions(bytes, where);
-    }
-    entries.push_back(std::move(entry));
+  if (version < kVersion) {
+    bytes.remove_suffix(kSum);
+    const auto count = take<uint64_t>(bytes, where);
+    for (uint64_t i = 0; i < count; ++i) entries.push_back(take_entry(space, version > 1, bytes, where));
+    if (!bytes.empty()) damaged(where, std::to_string(bytes.size()) + " bytes too many");
+    return entries;
   }
-  if (!bytes.empty()) damaged(where, std::to_string(bytes.size()) + " bytes too many");
+  take<uint64_t>(bytes, where);  // the head's sum
+  while (!bytes.empty()) {
+    std::string_view block = bytes;
+    const auto size = take<uint64_t>(bytes, where);
+    const auto first = take<uint64_t>(bytes, where);
+    if (bytes.size() < kSum || size > bytes.size() - kSum) damaged(where, "a generation that was cut off");
+    block = block.substr(0, kBlockHead + size + kSum);
+    check_sum(block, where);
+    if (first != entries.size()) damaged(where, "generations out of order");
+    std::string_view inside = bytes.substr(0, size);
+    while (!inside.empty()) entries.push_back(take_entry(space, /*shards=*/true, inside, where));
+    bytes.remove_prefix(size + kSum);
+  }
   return entries;
 }
 

@@ -31,18 +31,22 @@ class Value {
     throw Error(ExitCode::kData, where_, (path_.empty() ? "file" : path_) + ": " + what);
   }
 
-  // Every key of an object must be among `keys`, and all of them there.
-  void keys(const std::vector<std::string>& keys) const {
+  // Every key of an object must be among `keys` or `optional`, and all of `keys` there.
+  void keys(const std::vector<std::string>& keys, const std::vector<std::string>& optional = {}) const {
     if (!value_.is_object())
       fail(std::string("wrong type (expected object, got ") + value_.type_name() + ")");
     for (const auto& item : value_.items()) {
-      if (std::find(keys.begin(), keys.end(), item.key()) == keys.end()) fail("unknown key " + item.key());
+      const auto among = [&](const std::vector<std::string>& known) {
+        return std::find(known.begin(), known.end(), item.key()) != known.end();
+      };
+      if (!among(keys) && !among(optional)) fail("unknown key " + item.key());
     }
     for (const std::string& key : keys) {
       if (!value_.contains(key)) fail("key " + key + " is missing");
     }
   }
 
+  bool has(const std::string& key) const { return value_.contains(key); }
   Value operator[](const std::string& key) const {
     return Value(value_.at(key), where_, path_.empty() ? key : path_ + "." + key);
   }
@@ -73,11 +77,11 @@ class Value {
     }
     return number;
   }
-  double number() const {
+  double number(double least = 0.0) const {
     if (!value_.is_number())
       fail(std::string("wrong type (expected number, got ") + value_.type_name() + ")");
     const auto number = value_.get<double>();
-    if (!std::isfinite(number) || number < 0.0) {
+    if (!std::isfinite(number) || number < least) {
       fail("number out of range (expected 0 or more, got " + value_.dump() + ")");
     }
     return number;
@@ -91,10 +95,10 @@ class Value {
       fail("wrong length (expected " + std::to_string(wanted) + ", got " + std::to_string(size()) + ")");
     }
   }
-  std::vector<double> numbers(size_t wanted) const {
+  std::vector<double> numbers(size_t wanted, double least = 0.0) const {
     expect_size(wanted);
     std::vector<double> numbers;
-    for (size_t i = 0; i < wanted; ++i) numbers.push_back((*this)[i].number());
+    for (size_t i = 0; i < wanted; ++i) numbers.push_back((*this)[i].number(least));
     return numbers;
   }
 
@@ -153,12 +157,22 @@ SubsetErrors read_subset_errors(const Value& value, int32_t experts) {
 
 LayerStatistics read_layer(const Value& value, int32_t experts) {
   std::vector<std::string> keys = {"layer", "subset_errors"};
-  keys.insert(keys.end(), kExpertSumNames.begin(), kExpertSumNames.end());
-  value.keys(keys);
+  const auto routed = kExpertSumNames.begin() + kRoutedSums;
+  keys.insert(keys.end(), kExpertSumNames.begin(), routed);
+  std::vector<std::string> optional(routed, kExpertSumNames.end());
+  optional.insert(optional.end(), kExpertMatrixNames.begin(), kExpertMatrixNames.end());
+  value.keys(keys, optional);
   LayerStatistics layer;
   layer.layer = static_cast<int32_t>(value["layer"].integer(0, kMaxLayers - 1));
+  const auto count = static_cast<size_t>(experts);
   for (size_t sum = 0; sum < kExpertSums; ++sum) {
-    layer.sums[sum] = value[std::string(kExpertSumNames[sum])].numbers(static_cast<size_t>(experts));
+    const std::string name(kExpertSumNames[sum]);
+    if (value.has(name)) layer.sums[sum] = value[name].numbers(count);
+  }
+  for (size_t matrix = 0; matrix < kExpertMatrices; ++matrix) {
+    const std::string name(kExpertMatrixNames[matrix]);
+    if (value.has(name))
+      layer.matrices[matrix] = value[name].numbers(count * count, std::numeric_limits<double>::lowest());
   }
   const Value errors = value["subset_errors"];
   for (size_t i = 0; i < errors.size(); ++i) {
@@ -175,10 +189,18 @@ std::string statistics_json(const StatisticsFile& file) {
                        {"model", file.model},        {"data", file.data},
                        {"task", file.task},          {"experts", statistics.experts},
                        {"top_k", statistics.top_k},  {"tokens", statistics.tokens}};
+  if (file.rows_used > 0) root["rows"] = {{"used", file.rows_used}, {"skipped", file.rows_skipped}};
   root["layers"] = ordered_json::array();
   for (const LayerStatistics& layer : statistics.layers) {
     ordered_json item = {{"layer", layer.layer}};
-    for (size_t sum = 0; sum < kExpertSums; ++sum) item[std::string(kExpertSumNames[sum])] = layer.sums[sum];
+    for (size_t sum = 0; sum < kExpertSums; ++sum) {
+      if (sum < kRoutedSums || !layer.sums[sum].empty())
+        item[std::string(kExpertSumNames[sum])] = layer.sums[sum];
+    }
+    for (size_t matrix = 0; matrix < kExpertMatrices; ++matrix) {
+      if (!layer.matrices[matrix].empty())
+        item[std::string(kExpertMatrixNames[matrix])] = layer.matrices[matrix];
+    }
     item["subset_errors"] = ordered_json::array();
     for (const SubsetErrors& errors : layer.subset_errors) {
       item["subset_errors"].push_back({{"kept", errors.kept},
@@ -194,7 +216,7 @@ std::string statistics_json(const StatisticsFile& file) {
 StatisticsFile parse_statistics(std::string_view text, const std::string& where) {
   const json parsed = parse_json(text, where);
   const Value root(parsed, where, "");
-  root.keys({"format", "version", "model", "data", "task", "experts", "top_k", "tokens", "layers"});
+  root.keys({"format", "version", "model", "data", "task", "experts", "top_k", "tokens", "layers"}, {"rows"});
   if (root["format"].text() != "eep-statistics") {
     root["format"].fail("unknown format (expected eep-statistics, got " + root["format"].text() + ")");
   }
@@ -203,6 +225,12 @@ StatisticsFile parse_statistics(std::string_view text, const std::string& where)
   file.model = root["model"].text();
   file.data = root["data"].text();
   file.task = root["task"].text();
+  if (root.has("rows")) {
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+    root["rows"].keys({"used", "skipped"});
+    file.rows_used = root["rows"]["used"].integer(0, kMost);
+    file.rows_skipped = root["rows"]["skipped"].integer(0, kMost);
+  }
   ExpertStatistics& statistics = file.statistics;
   statistics.experts = static_cast<int32_t>(root["experts"].integer(1, kMaxExperts));
   statistics.top_k = static_cast<int32_t>(root["top_k"].integer(1, statistics.experts));

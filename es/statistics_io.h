@@ -7,7 +7,8 @@
 //                                  ...]},
 //               ...]}
 //
-// The sums' names are those of engine/expert_statistics.h.
+// The sums' names are those of engine/expert_statistics.h; those after max_activation, the matrices ([E * E])
+// and, of a text file, "rows": {"used": n, "skipped": m} stand there where the pass made them.
 #pragma once
 
 #include <string>
@@ -18,9 +19,10 @@
 namespace eep {
 
 struct StatisticsFile {
-  std::string model;  // hash of the checkpoint, "" if unknown
-  std::string data;   // hash of the calibration text, "" if unknown
-  std::string task;
+  std::string model;                        // hash of the checkpoint, "" if unknown
+  std::string data;                         // hash of the calibration text, "" if unknown
+  std::string task;                         // its name, or that of the text file
+  int64_t rows_used = 0, rows_skipped = 0;  // of a text file
   ExpertStatistics statistics;
 };
 

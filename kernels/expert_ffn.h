@@ -21,7 +21,7 @@ struct ExpertMatrices {
 
 struct ExpertFfnArgs {
   const float* x = nullptr;         // [rows, hidden]
-  const uint16_t* x16 = nullptr;    // of a GPU: x by round_rows in the weights' dtype, or null
+  const uint16_t* x16 = nullptr;    // x by round_rows in the weights' dtype, or null: as in gemm.h
   int32_t slots = 1;                // the row of slot s is s / slots
   const int32_t* order = nullptr;   // [total] slots sorted by group, or null: slot i at position i
   const int32_t* offset = nullptr;  // [groups + 1]

@@ -1,8 +1,5 @@
 // expert_ffn on the CPU: h = silu(x W_gate^T) * (x W_up^T), y = h W_down^T for each group's rows, in two
-// passes over a grid of units: a segment of the sorted positions times a chunk of panels. A segment may hold
-// many small groups or a part of a large one.
-#include <algorithm>
-
+// passes over the units of expert_ffn_walk.h.
 #include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/expert_ffn_cpu.cpp"
@@ -13,26 +10,11 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/expert_ffn.h"
+#include "kernels/expert_ffn_walk.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace eep {
 namespace HWY_NAMESPACE {
-
-HWY_INLINE int64_t slot_at(const ExpertFfnArgs& args, int64_t position) {
-  return args.order ? args.order[position] : position;
-}
-
-// Calls block(group, begin, end) for the blocks of rows that lie in positions [begin, end).
-template <typename Block>
-HWY_INLINE void for_each_block(const ExpertFfnArgs& args, int64_t begin, int64_t end, const Block& block) {
-  const int32_t* past =
-      std::upper_bound(args.offset, args.offset + args.groups + 1, static_cast<int32_t>(begin));
-  for (int64_t group = past - args.offset - 1; group < args.groups && args.offset[group] < end; ++group) {
-    const int64_t first = std::max<int64_t>(begin, args.offset[group]);
-    const RowBlocks blocks(std::min<int64_t>(end, args.offset[group + 1]) - first);
-    for (int64_t b = 0; b < blocks.count; ++b) block(group, first + blocks.begin(b), first + blocks.end(b));
-  }
-}
 
 // activation[position, columns of the chunk] = silu(gate) * up
 void activate_unit(const ExpertFfnArgs& args, int64_t begin, int64_t end, int64_t chunk) {
@@ -88,20 +70,10 @@ HWY_EXPORT(activate_unit);
 HWY_EXPORT(project_unit);
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device) {
-  constexpr int64_t kSegment = 4 * kBlockRows;
-  const int64_t total = args.offset[args.groups];
-  const int64_t segments = (total + kSegment - 1) / kSegment;
-  const auto for_each_unit = [&](int64_t columns, const auto& unit) {
-    const int64_t chunks = chunk_count(columns);
-    parallel_for(device, segments * chunks, [&](int64_t i) {
-      const int64_t segment = i / chunks;
-      unit(total * segment / segments, total * (segment + 1) / segments, i % chunks);
-    });
-  };
-  for_each_unit(args.intermediate, [&](int64_t begin, int64_t end, int64_t chunk) {
+  for_each_unit(args, chunk_count(args.intermediate), device, [&](int64_t begin, int64_t end, int64_t chunk) {
     HWY_DYNAMIC_DISPATCH(activate_unit)(args, begin, end, chunk);
   });
-  for_each_unit(args.hidden, [&](int64_t begin, int64_t end, int64_t chunk) {
+  for_each_unit(args, chunk_count(args.hidden), device, [&](int64_t begin, int64_t end, int64_t chunk) {
     HWY_DYNAMIC_DISPATCH(project_unit)(args, begin, end, chunk);
   });
 }

@@ -29,7 +29,7 @@ void gemm_unpack_cpu(const PackedMatrix& matrix, void* destination);
 
 struct GemmArgs {
   const float* x = nullptr;          // [x_rows, k]
-  const uint16_t* x16 = nullptr;     // of a GPU: x by round_rows in w's dtype, or null
+  const uint16_t* x16 = nullptr;     // x by round_rows in w's dtype, or null: of a GPU, and of gemm_bf16_cpu
   const int32_t* x_index = nullptr;  // [rows] row of x for each output row, or null: row i of x
   int64_t rows = 0;
   PackedMatrix w;               // [n, k]

@@ -14,9 +14,9 @@ struct RmsNormArgs {
   int64_t dim = 0;
   const float* weight = nullptr;  // [dim]
   float eps = 0;
-  float* out = nullptr;       // [rows, dim], may be x itself; on a GPU null where only out16 is wanted
-  uint16_t* out16 = nullptr;  // of a GPU, or null: out as round_rows makes it, [rows, row_stride_16bit(dim)]
-  DType dtype16 = DType::kBF16;
+  float* out = nullptr;          // [rows, dim], may be x itself; null where only out16 is wanted
+  uint16_t* out16 = nullptr;     // or null: out as round_rows makes it, [rows, row_stride_16bit(dim)]
+  DType dtype16 = DType::kBF16;  // on the CPU bf16 alone
 };
 
 void rmsnorm_cpu(const RmsNormArgs& args, const Device& device);

@@ -1,4 +1,4 @@
-// round_rows: rows of f32 as the GPU's matrix products read them, rounded to nearest even to the weights'
+// round_rows: rows of f32 as matrix products of a GPU, and of the CPU in precision bf16, read them, rounded to nearest even to the weights'
 // 16-bit dtype. One pass for all products of the rows: the rounding is the one that each of them would make.
 #pragma once
 
@@ -15,7 +15,10 @@ struct RoundRowsArgs {
   uint16_t* out = nullptr;     // [rows, row_stride_16bit(width)], zeros beyond width
 };
 
-// All pointers are device memory. The CPU's products read f32 and need none of this.
+// For the CPU's products of precision bf16 (gemm_bf16.h); those of f32 need none of this.
+void round_rows_cpu(const RoundRowsArgs& args, const Device& device);
+
+// All pointers are device memory.
 void round_rows_simt(const RoundRowsArgs& args, const Device& device);
 void round_rows_cuda(const RoundRowsArgs& args, const Device& device);
 

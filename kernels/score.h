@@ -18,6 +18,7 @@ struct TokenScore {
 
 struct ScoreArgs {
   const float* x = nullptr;          // [x_rows, hidden] after the final norm
+  const uint16_t* x16 = nullptr;     // of score_bf16_cpu: x by round_rows in bf16, or null
   const int32_t* x_index = nullptr;  // [count] row of x for each wanted position, or null
   const int32_t* target = nullptr;   // [count] token, or -1: only the arg-max is wanted
   int64_t count = 0;

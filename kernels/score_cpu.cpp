@@ -9,9 +9,12 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/common/scalar_math.h"
+#include "kernels/cpu/gemm_bf16_panel.h"
 #include "kernels/cpu/gemm_panel.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd_math.h"
+#include "kernels/gemm_bf16.h"
+#include "kernels/gpu/tile_schedule.h"
 #include "kernels/score.h"
 #include "kernels/score_schedule.h"
 
@@ -44,20 +47,36 @@ HWY_INLINE RowSum sum_block(const float* logits, int64_t column, int64_t count) 
   return result;
 }
 
+// logits [rows, kScoreBlock] of the columns of one block.
+HWY_INLINE void block_logits(const PackedMatrix& vocabulary, const ScoreBlock& block, int64_t column,
+                             int64_t end, float* logits) {
+  if (block.bf16) {
+    const PanelSums part{bf16_panel(vocabulary, column / kPanel), logits};
+    const int panels = static_cast<int>(panel_count(end - column));
+    if (block.row16[0] != nullptr) {
+      bf16_products(&part, 1, panels, vocabulary.k, block.row16, block.rows, kScoreBlock);
+    } else {
+      bf16_products(&part, 1, panels, vocabulary.k, block.row, block.rows, kScoreBlock);
+    }
+    return;
+  }
+  HWY_ALIGN float product[kScoreRows * kChunkColumns];
+  for (int64_t first = column; first < end; first += kChunkColumns) {
+    const int panels = chunk_panels(vocabulary.n, first / kChunkColumns);
+    matrix_product(vocabulary, first / kPanel, panels, block.row, block.rows, product);
+    for (int64_t r = 0; r < block.rows; ++r) {
+      std::copy_n(product + r * kChunkColumns, panels * kPanel, logits + r * kScoreBlock + first - column);
+    }
+  }
+}
+
 // sums[row] over the columns of one segment; also the logits of targets that lie in it.
 void score_segment(const ScoreArgs& args, const ScoreBlock& block, int64_t column_begin, int64_t column_end,
                    RowSum* sums) {  // [rows]
-  HWY_ALIGN float product[kScoreRows * kChunkColumns];
   HWY_ALIGN float logits[kScoreRows * kScoreBlock];
   for (int64_t column = column_begin; column < column_end; column += kScoreBlock) {
     const int64_t end = std::min(column_end, column + kScoreBlock);
-    for (int64_t first = column; first < end; first += kChunkColumns) {
-      const int panels = chunk_panels(args.vocabulary.n, first / kChunkColumns);
-      matrix_product(args.vocabulary, first / kPanel, panels, block.row, block.rows, product);
-      for (int64_t r = 0; r < block.rows; ++r) {
-        std::copy_n(product + r * kChunkColumns, panels * kPanel, logits + r * kScoreBlock + first - column);
-      }
-    }
+    block_logits(args.vocabulary, block, column, end, logits);
     const int64_t width = panel_count(end - column) * kPanel;
     for (int64_t r = 0; r < block.rows; ++r) {
       float* row = logits + r * kScoreBlock;
@@ -108,13 +127,17 @@ int64_t row_of(const ScoreArgs& args, int64_t position) {
   return args.x_index ? args.x_index[position] : position;
 }
 
-ScoreBlock block_from(const ScoreArgs& args, int64_t begin) {
+ScoreBlock block_from(const ScoreArgs& args, int64_t begin, bool bf16) {
+  const int64_t k = args.vocabulary.k;
   ScoreBlock block;
+  block.bf16 = bf16;
   block.begin = block.end = begin;
   for (; block.end < args.count; ++block.end) {
     if (block.end > begin && row_of(args, block.end) == row_of(args, block.end - 1)) continue;
     if (block.rows == kScoreRows) break;
-    block.row[block.rows] = args.x + row_of(args, block.end) * args.vocabulary.k;
+    const int64_t row = row_of(args, block.end);
+    block.row[block.rows] = args.x + row * k;
+    block.row16[block.rows] = args.x16 != nullptr ? args.x16 + row * row_stride_16bit(k) : nullptr;
     block.position[block.rows++] = block.end;
   }
   block.position[block.rows] = block.end;
@@ -131,9 +154,7 @@ void score_block(const ScoreArgs& args, const ScoreBlock& block, const Device& d
   HWY_DYNAMIC_DISPATCH(score_finish)(args, block, segments.count, sums);
 }
 
-}  // namespace
-
-void score_cpu(const ScoreArgs& args, const Device& device) {
+void score_all(const ScoreArgs& args, const Device& device, bool bf16) {
   if (args.count >= 2 * kScoreRows * device.threads) {
     // Ranges begin at a change of row, so that no row's logits are computed twice.
     parallel_rows(device, args.count, kScoreRows, [&](int64_t begin, int64_t end) {
@@ -143,7 +164,7 @@ void score_cpu(const ScoreArgs& args, const Device& device) {
       };
       const int64_t last = next_row(end);
       for (int64_t p = next_row(begin); p < last;) {
-        ScoreBlock block = block_from(args, p);
+        ScoreBlock block = block_from(args, p, bf16);
         if (block.end > last) {
           block.end = last;
           while (block.position[block.rows - 1] >= last) --block.rows;
@@ -156,11 +177,16 @@ void score_cpu(const ScoreArgs& args, const Device& device) {
     return;
   }
   for (int64_t p = 0; p < args.count;) {
-    const ScoreBlock block = block_from(args, p);
+    const ScoreBlock block = block_from(args, p, bf16);
     score_block(args, block, device);
     p = block.end;
   }
 }
+
+}  // namespace
+
+void score_cpu(const ScoreArgs& args, const Device& device) { score_all(args, device, false); }
+void score_bf16_cpu(const ScoreArgs& args, const Device& device) { score_all(args, device, true); }
 
 }  // namespace eep
 #endif

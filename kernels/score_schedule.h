@@ -32,8 +32,10 @@ struct ScoreSegments {
 struct ScoreBlock {
   int64_t begin = 0, end = 0;
   int64_t rows = 0;
-  const float* row[kScoreRows];      // [rows] pointers to [hidden]
-  int64_t position[kScoreRows + 1];  // [rows + 1] first wanted position of each row
+  bool bf16 = false;                  // products of precision bf16
+  const float* row[kScoreRows];       // [rows] pointers to [hidden]
+  const uint16_t* row16[kScoreRows];  // the same in bf16, or nulls
+  int64_t position[kScoreRows + 1];   // [rows + 1] first wanted position of each row
 };
 
 // What is known of one row after some columns.

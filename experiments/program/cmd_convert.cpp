@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/version.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
@@ -107,7 +108,8 @@ void write_mixture(const Arguments& arguments, ConvertedModel& model, const Expo
   {
     const RawModel raw = load_checkpoint(dense);
     const std::vector<MoefyLayer> layers =
-        split_neurons(raw, cpu_ops(), calibration_sequences(arguments, directory.path()), options);
+        split_neurons(raw, cpu_ops(precision_named(context.options.precision)),
+                      calibration_sequences(arguments, directory.path()), options);
     model.config["num_local_experts"] = arguments.experts;
     model.config["num_experts_per_tok"] = arguments.top_k;
     model.config["intermediate_size"] = raw.config.expert_intermediate_size / arguments.experts;
@@ -118,6 +120,7 @@ void write_mixture(const Arguments& arguments, ConvertedModel& model, const Expo
 }
 
 int convert(const Arguments& given, CommandContext& context) {
+  const StopSignal stoppable;
   Arguments arguments = given;
   if (arguments.experts > 0 && arguments.top_k == 0) arguments.top_k = arguments.experts;
   const MappedFile source(arguments.source);

@@ -7,18 +7,28 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 
 #include "engine/kernel_path.h"
 #include "engine/ops.h"
+#include "experiments/program/model_doctor.h"
 #include "experiments/program/program.h"
+#include "experiments/ranks/launch.h"
+#include "experiments/ranks/ranks.h"
 #include "experiments/study/version.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_target.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
 namespace {
+
+struct Arguments {
+  std::string model;
+  bool json = false;
+};
 
 // The value of the first line "NAME : VALUE" of a file of the kernel's, or "".
 std::string field(const std::string& path, std::string_view name) {
@@ -63,6 +73,9 @@ std::vector<std::string> gpus() {
 // Where the CUDA kernels have run, as bench/results says.
 constexpr const char* kConfirmed = "NVIDIA H100 80GB HBM3; no other GPU yet";
 
+constexpr const char* kNoMatrixUnit =
+    "not found (processor, or leave of the kernel): --precision bf16 multiplies by vectors, to the same bits";
+
 // Whether the CUDA backend can be used here, and if not, why.
 std::string cuda_state() {
   if (!cuda_built()) return "the CUDA backend is not part of this build (EEP_CUDA)";
@@ -75,7 +88,7 @@ std::string cuda_state() {
   return text;
 }
 
-int doctor(bool as_json, CommandContext& context) {
+int doctor(const Arguments& arguments, CommandContext& context) {
   const auto targets = cpu_targets();
   const auto features = cpu_features();
   const auto cards = gpus();
@@ -101,28 +114,44 @@ int doctor(bool as_json, CommandContext& context) {
     const char* const value = std::getenv(name);
     if (value != nullptr) waiting += (waiting.empty() ? "" : " ") + fmt::format("{}={}", name, value);
   }
+  std::optional<ModelDiagnosis> model;
+  if (!arguments.model.empty()) model = diagnose_model(arguments.model, memory, context);
   const std::string cuda = cuda_state();
-  if (as_json) {
-    const Json json{{"version", kVersion},
-                    {"compiler", __VERSION__},
+  const std::string without_mpi = transport_obstacle();
+  const std::string mpi =
+      without_mpi.empty() ? "runs over several ranks: " + transport_library() : without_mpi;
+  std::vector<std::string> ranks;
+  if (context.ranks != nullptr) {
+    if (context.ranks->rank() > 0) return 0;  // rank 0 speaks for all
+    for (const RankFacts& facts : context.ranks->everybody())
+      ranks.push_back(describe(facts, static_cast<int>(ranks.size())));
+  }
+  if (arguments.json) {
+    Json json{{"version", kVersion},
+              {"compiler", __VERSION__},
 
-                    {"cpu",
-                     {{"name", field("/proc/cpuinfo", "model name")},
-                      {"features", features},
-                      {"targets", targets},
-                      {"target", cpu_target()},
-                      {"threads", context.options.device.threads},
-                      {"waiting", waiting},
-                      {"memory", memory}}},
-                    {"gpus", cards},
-                    {"cuda_built", cuda_built()},
-                    {"cuda_confirmed", kConfirmed},
-                    {"kernel_path", kernel_path_setting()},
-                    {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
-                    {"libraries", libraries},
-                    {"disabled",
-                     {{"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
-                      {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+              {"cpu",
+               {{"name", field("/proc/cpuinfo", "model name")},
+                {"features", features},
+                {"targets", targets},
+                {"target", cpu_target()},
+                {"threads", context.options.device.threads},
+                {"waiting", waiting},
+                {"memory", memory}}},
+              {"gpus", cards},
+              {"cuda_built", cuda_built()},
+              {"cuda_confirmed", kConfirmed},
+              {"kernel_path", kernel_path_setting()},
+              {"mpi", mpi},
+              {"ranks", ranks},
+              {"driver", driver.empty() ? Json(nullptr) : Json(driver)},
+              {"libraries", libraries},
+              {"disabled",
+               {{"amx", amx_found() ? Json(nullptr) : Json(kNoMatrixUnit)},
+                {"cuda", cuda_device_count() > 0 ? Json(nullptr) : Json(cuda)},
+                {"mpi", without_mpi.empty() ? Json(nullptr) : Json(without_mpi)},
+                {"openmp", openmp ? Json(nullptr) : Json("built without OpenMP: one thread")}}}};
+    if (model) json["model"] = model->json;
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -137,6 +166,7 @@ int doctor(bool as_json, CommandContext& context) {
   line("cpu", field("/proc/cpuinfo", "model name"));
   line("features", fmt::format("{}", fmt::join(features, " ")));
   line("kernels", fmt::format("{} (this machine can run {})", cpu_target(), fmt::join(targets, ", ")));
+  line("amx", amx_found() ? "found: --precision bf16 multiplies on the matrix unit" : kNoMatrixUnit);
   line("threads",
        openmp ? fmt::format("{} ({})", context.options.device.threads, waiting) : "1: built without OpenMP");
   line("memory", fmt::format("{:.1f} GB", memory / 1e9));
@@ -147,16 +177,24 @@ int doctor(bool as_json, CommandContext& context) {
                                   kKernelPathSetting, kernel_path_setting()));
   line("driver", driver.empty() ? "none" : driver);
   line("libraries", versions);
+  line("mpi", mpi);
+  for (const std::string& rank : ranks) context.out << rank << "\n";
+  if (model) {
+    for (const auto& [name, value] : model->lines) line(name.c_str(), value);
+  }
   return 0;
 }
 
 }  // namespace
 
 void register_doctor(CommandLine& line) {
-  auto json = std::make_shared<bool>(false);
-  const Command command = line.command("doctor", "Describe this machine and this build", "eep doctor --json",
-                                       [=](CommandContext& context) { return doctor(*json, context); });
-  command.flag("--json", *json, "machine-readable");
+  auto arguments = std::make_shared<Arguments>();
+  const Command command =
+      line.command("doctor", "Describe this machine and this build, and whether a model can be used here",
+                   "eep doctor experiments/demo/mixtral",
+                   [=](CommandContext& context) { return doctor(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory");
+  command.flag("--json", arguments->json, "machine-readable");
 }
 
 }  // namespace eep

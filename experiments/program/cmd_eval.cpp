@@ -1,10 +1,12 @@
 // eep eval: a task's metric for a model, or for a plan applied to it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/evaluator.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/samples.h"
@@ -29,23 +31,60 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
   return samples_lines(evaluator.requests(), result, &texts);
 }
 
+// Items with a score that is not a number, or infinite: those count as kLeastLogProbability.
+size_t without_scores(const SplitResult& result) {
+  return static_cast<size_t>(
+      std::count_if(result.items.begin(), result.items.end(), [](const ItemScore& item) {
+        return std::any_of(item.log_probabilities.begin(), item.log_probabilities.end(),
+                           [](float value) { return value <= static_cast<float>(kLeastLogProbability); });
+      }));
+}
+
+// A metric of a task on all items of a split.
+struct Estimate {
+  std::string name;
+  double score = 0, error = 0;
+  Interval interval;
+};
+
+// All of the task's metrics, the first one first.
+std::vector<Estimate> estimates(const Task& task, const SplitResult& result) {
+  std::vector<Estimate> all;
+  const auto add = [&](const std::string& name, Metric metric, double score) {
+    const double error = standard_error(result.metrics(all.size()));
+    all.push_back(
+        {name, score, error,
+         is_binary(metric) ? wilson_interval(score * result.n, result.n) : normal_interval(score, error)});
+  };
+  add(task.metric_as, task.metric, result.score);
+  for (size_t i = 0; i < task.more.size(); ++i) add(task.more[i].name, task.more[i].metric, result.more[i]);
+  return all;
+}
+
 int eval(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   if (!arguments.samples.empty()) require_writable(arguments.samples);
   Task task = load_task(find_task(arguments.task, "."), arguments.protocol);
   task.few_shot.seed = context.options.seed;
+  use_chat_template(&task, arguments.model);
   std::vector<Item> items = load_items(task, arguments.split, arguments.limit);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  warn_of_no_change(plan, model.config(), arguments.plan, context);
   SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
                            std::move(items), model.tokenizer());
   if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
     context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
   const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
-  const double error = standard_error(result.metrics());
-  const Interval interval = is_binary(task.metric) ? wilson_interval(result.score * result.n, result.n)
-                                                   : normal_interval(result.score, error);
+  const std::vector<Estimate> all = estimates(task, result);
+  if (const size_t lost = without_scores(result); lost > 0) {
+    context.messages.warn(
+        fmt::format("{} of {} items have scores that are no numbers: values inside the model "
+                    "exceed what floats hold",
+                    lost, result.n));
+  }
   const RouterCounts& router = evaluator.work().router;
   if (router.tiny_sums + router.negative_sums > 0) {
     context.messages.warn(fmt::format("router: {} selected sums near zero, {} negative", router.tiny_sums,
@@ -53,14 +92,21 @@ int eval(const Arguments& arguments, CommandContext& context) {
   }
   if (!arguments.samples.empty()) write_file_atomic(arguments.samples, samples_of(evaluator, plan, result));
   if (arguments.json) {
+    Json metrics = Json::object();
+    for (const Estimate& one : all) {
+      metrics[one.name] = {
+          {"score", one.score}, {"stderr", one.error}, {"ci95", {one.interval.low, one.interval.high}}};
+    }
     const Json json{{"task", task.name},
                     {"split", arguments.split},
                     {"protocol", arguments.protocol},
-                    {"metric", metric_name(task.metric)},
+                    {"metric", task.metric_as},
+                    {"chat_template", task.chat_template},
                     {"score", result.score},
                     {"n", result.n},
-                    {"stderr", error},
-                    {"ci95", {interval.low, interval.high}},
+                    {"stderr", all[0].error},
+                    {"ci95", {all[0].interval.low, all[0].interval.high}},
+                    {"metrics", metrics},
                     {"right_loglik", result.loglik},
                     {"truncated", evaluator.requests().truncated()},
                     {"tokens", evaluator.work().tokens_computed},
@@ -68,9 +114,11 @@ int eval(const Arguments& arguments, CommandContext& context) {
                     {"router", {{"tiny_sums", router.tiny_sums}, {"negative_sums", router.negative_sums}}}};
     context.out << json.dump(2) << "\n";
   } else {
-    context.out << fmt::format("{} {} {}: {:.4f} +- {:.4f} (n = {}, 95% interval {:.4f}..{:.4f})\n",
-                               task.name, arguments.split, metric_name(task.metric), result.score, error,
-                               result.n, interval.low, interval.high);
+    for (const Estimate& one : all) {
+      context.out << fmt::format("{} {} {}: {:.4f} +- {:.4f} (n = {}, 95% interval {:.4f}..{:.4f})\n",
+                                 task.name, arguments.split, one.name, one.score, one.error, result.n,
+                                 one.interval.low, one.interval.high);
+    }
   }
   return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/version.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
@@ -20,8 +21,11 @@ struct Arguments {
 };
 
 int run_export(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;
   ExportOptions options;
-  options.format = arguments.format == "native" ? ExportFormat::kNative : ExportFormat::kHf;
+  options.format = arguments.format == "native"         ? ExportFormat::kNative
+                   : arguments.format == "hf-per-layer" ? ExportFormat::kHfPerLayer
+                                                        : ExportFormat::kHf;
   const std::map<std::string, MtpExport> mtp{{"refuse", MtpExport::kRefuse},
                                              {"keep", MtpExport::kKeep},
                                              {"prune", MtpExport::kPrune},
@@ -43,11 +47,11 @@ int run_export(const Arguments& arguments, CommandContext& context) {
     return options.source_hash;
   };
   check_plan_model(plan, info, model.config, hash, arguments.plan);
-  if (keeps_all_experts(plan))
-    context.messages.warn("the plan keeps every expert as it is: nothing is pruned");
-  if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan).empty()) hash();
-  if (options.format == ExportFormat::kHf && hf_obstacle(model.config, plan).empty() && !model.plan &&
-      !arguments.allow_ties) {
+  warn_of_no_change(plan, model.config, arguments.plan, context);
+  const bool per_layer = options.format == ExportFormat::kHfPerLayer;
+  if (options.format == ExportFormat::kNative || hf_obstacle(model.config, plan, per_layer).empty()) hash();
+  if (options.format != ExportFormat::kNative && hf_obstacle(model.config, plan, per_layer).empty() &&
+      !model.plan && !arguments.allow_ties) {
     for (const std::string& tie : router_ties(model, plan, options.device)) context.messages.warn(tie);
   }
   options.progress = [&](size_t done, size_t total) {
@@ -70,8 +74,12 @@ void register_export(CommandLine& line) {
   command.option("MODEL", arguments->model, "model directory").required();
   command.option("--plan", arguments->plan, "plan file to apply").required();
   command.option("--out", arguments->out, "directory to make").required();
-  command.option("--format", arguments->format, "hf: stock loaders read it; native: any plan, eep reads it")
-      .one_of({"hf", "native"});
+  command
+      .option(
+          "--format", arguments->format,
+          "hf: stock loaders read it; hf-per-layer: layers may differ, under the keys of RCO and EvoESAP; "
+          "native: any plan, eep reads it")
+      .one_of({"hf", "native", "hf-per-layer"});
   command.option("--mtp", arguments->mtp, "layers for multi-token prediction, where there are any")
       .one_of({"refuse", "keep", "prune", "drop"});
   command.flag("--allow-ties", arguments->allow_ties,

@@ -5,6 +5,7 @@
 #include "engine/forward.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/study/probe.h"
 #include "loaders/formats/json.h"
 #include "loaders/text/chat_template.h"
 
@@ -12,9 +13,9 @@ namespace eep {
 namespace {
 
 struct Arguments {
-  std::string model, prompt, ids, plan, system, chat_template;
+  std::string model, prompt, ids, plan, system, chat_template, probe, against;
   std::vector<std::string> chat_set;
-  bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false;
+  bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false, json = false;
   int32_t max_new = 64;
 };
 
@@ -26,33 +27,84 @@ std::string settled(std::string text, bool whole) {
 }
 
 // The template writes the special tokens itself.
-std::string chat_prompt(const Arguments& arguments) {
-  ChatTemplate chat = arguments.chat_template.empty()
-                          ? find_chat_template(arguments.model)
-                          : built_in_chat_template(arguments.chat_template, arguments.model);
+std::string chat_prompt(const Arguments& arguments, const std::string& prompt) {
+  ChatTemplate chat = named_chat_template(arguments.chat_template, arguments.model);
   for (const std::string& assignment : arguments.chat_set) set_chat_variable(assignment, &chat);
   std::vector<ChatMessage> messages;
-  if (!arguments.system.empty()) messages.push_back({"system", arguments.system});
-  messages.push_back({"user", arguments.prompt});
+  if (!arguments.system.empty()) messages.push_back({"system", arguments.system, {}});
+  messages.push_back({"user", prompt, {}});
   return render_chat(chat, messages);
 }
 
+std::vector<int32_t> encoded(const Arguments& arguments, const std::string& prompt, ModelContext& model) {
+  return arguments.chat ? model.tokenizer().encode(chat_prompt(arguments, prompt), false)
+                        : model.tokenizer().encode(prompt, true);
+}
+
+// The figures of a model under a plan, and under its own router and experts if the plan is another.
+void add_probe(const Arguments& arguments, const std::string& directory, const std::string& plan_file,
+               const std::vector<std::string>& texts, CommandContext& context,
+               std::vector<ProbeColumn>* columns) {
+  const auto opened = open_model(directory, context);
+  ModelContext& model = *opened;
+  std::vector<std::string> names{columns->empty() ? "model" : "full"};
+  std::vector<ExpertPlan> plans{plan_or_identity(plan_file, model)};
+  warn_of_no_change(plans[0], model.config(), plan_file, context);
+  if (!plan_file.empty()) {
+    names = {"plan", "full"};
+    plans.push_back(plan_or_identity("", model));
+  }
+  std::vector<std::vector<int32_t>> prompts;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    prompts.push_back(encoded(arguments, texts[i], model));
+    if (prompts.back().empty())
+      throw Error(ExitCode::kData, arguments.probe, "prompt " + std::to_string(i + 1) + " has no tokens");
+  }
+  const std::vector<std::vector<std::vector<int32_t>>> asked(plans.size(), prompts);
+  GenerateOptions options;
+  options.max_new = arguments.max_new;
+  PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
+  const auto on_token = [](int32_t, int32_t, std::span<const int32_t>) { return false; };
+  const auto made = forward.generate(plans, asked, options, on_token);
+  for (size_t plan = 0; plan < plans.size(); ++plan) {
+    ProbeColumn column{names[plan], {}};
+    for (const std::vector<int32_t>& ids : made[plan])
+      column.figures.push_back(probe_figures(ids, model.config().eos_token_ids));
+    columns->push_back(std::move(column));
+  }
+}
+
+int probe(const Arguments& arguments, CommandContext& context) {
+  const std::vector<std::string> texts = read_probes(arguments.probe);
+  std::vector<ProbeColumn> columns;
+  add_probe(arguments, arguments.model, arguments.plan, texts, context, &columns);
+  if (!arguments.against.empty()) add_probe(arguments, arguments.against, "", texts, context, &columns);
+  if (arguments.json) {
+    context.out << probe_json(columns).dump(2) << "\n";
+  } else {
+    context.out << probe_table(columns);
+  }
+  return 0;
+}
+
 int generate(const Arguments& arguments, CommandContext& context) {
-  if (arguments.has_prompt == !arguments.ids.empty()) {
-    throw Error(ExitCode::kUsage, "generate", "exactly one of --prompt and --ids is needed");
+  const int given =
+      (arguments.has_prompt ? 1 : 0) + (arguments.ids.empty() ? 0 : 1) + (arguments.probe.empty() ? 0 : 1);
+  if (given != 1) {
+    throw Error(ExitCode::kUsage, "generate", "exactly one of --prompt, --ids and --probe is needed");
   }
-  if (arguments.chat && !arguments.has_prompt) {
-    throw Error(ExitCode::kUsage, "--chat", "wraps a text (expected --prompt)");
+  if (arguments.chat && !arguments.ids.empty()) {
+    throw Error(ExitCode::kUsage, "--chat", "wraps a text (expected --prompt or --probe)");
   }
+  if (!arguments.probe.empty()) return probe(arguments, context);
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
-  const std::vector<int32_t> prompt = arguments.chat ? model.tokenizer().encode(chat_prompt(arguments), false)
-                                      : arguments.has_prompt
-                                          ? model.tokenizer().encode(arguments.prompt, true)
-                                          : parse_ids(arguments.ids);
+  const std::vector<int32_t> prompt =
+      arguments.has_prompt ? encoded(arguments, arguments.prompt, model) : parse_ids(arguments.ids);
   if (prompt.empty()) throw Error(ExitCode::kData, "--prompt", "no tokens (expected at least 1)");
   if (!arguments.print_ids) model.tokenizer();  // one that is missing is said before the work
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  warn_of_no_change(plan, model.config(), arguments.plan, context);
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   GenerateOptions options;
   options.max_new = arguments.max_new;
@@ -90,10 +142,15 @@ void register_generate(CommandLine& line) {
   command.option("MODEL", arguments->model, "model directory").required();
   command.option("--prompt", arguments->prompt, "text").given(arguments->has_prompt);
   command.option("--ids", arguments->ids, "token ids, \"1 2 3\"");
+  const Option probe = command.option(
+      "--probe", arguments->probe,
+      "a prompt a line, text or JSON: how many continuations loop, and their distinct 4-grams");
+  command.option("--against", arguments->against, "the full model, of which MODEL is an export").needs(probe);
+  command.flag("--json", arguments->json, "the figures as JSON").needs(probe);
   const Option chat = command.flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
   command
       .option("--template", arguments->chat_template,
-              "instead of the model's own: mistral-v1, chatml or none")
+              "another than the model's own: a name of its files, mistral-v1, chatml or none")
       .needs(chat);
   command.option("--system", arguments->system, "system message before the prompt").needs(chat);
   command.option("--chat-set", arguments->chat_set, "a variable of the template: enable_thinking=false")

@@ -8,6 +8,7 @@
 #include "experiments/program/program.h"
 #include "experiments/study/model_context.h"
 #include "loaders/formats/json.h"
+#include "loaders/models/zero_experts.h"
 
 namespace eep {
 namespace {
@@ -82,7 +83,8 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   // The limit is the chosen device's; the other backend is planned without one.
   const bool on_cpu = context.options.ops->host_memory;
   const size_t memory = context.options.memory;
-  const MemoryPlan cpu = plan_for(config, cpu_ops(), "cpu", on_cpu ? memory : 0);
+  const MemoryPlan cpu =
+      plan_for(config, cpu_ops(precision_named(context.options.precision)), "cpu", on_cpu ? memory : 0);
   const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
   // What a search merges: a small population that keeps half of the experts, all rows merged.
   const Load search{8, 32768, static_cast<int32_t>((config.num_experts + 1) / 2)};
@@ -94,8 +96,9 @@ int inspect(const Arguments& arguments, CommandContext& context) {
     refused = error.what();
   }
   const std::string tokenizer = tokenizer_text(arguments.model);
+  const std::vector<ZeroExperts> zeros = zero_experts(raw);
   if (arguments.json) {
-    const Json json{
+    Json json{
         {"family", family_name(config.family)},
         {"layers", config.num_layers},
         {"sparse_layers", config.sparse_layers()},
@@ -114,6 +117,11 @@ int inspect(const Arguments& arguments, CommandContext& context) {
          {{"cpu", plan_json(cpu)},
           {"cuda", plan_json(cuda)},
           {"cuda_search", merging ? plan_json(*merging) : Json(nullptr)}}}};
+    if (!config.experts_per_layer.empty()) json["experts_per_layer"] = config.experts_per_layer;
+    for (const ZeroExperts& zero : zeros) {
+      json["zero"].push_back(
+          {{"layer", zero.layer}, {"experts", zero.experts}, {"gate_rows", zero.gate_rows}});
+    }
     context.out << json.dump(2) << "\n";
     return 0;
   }
@@ -125,8 +133,10 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   line("hidden", fmt::format("{}, {} heads of {}, {} key/value heads", config.hidden_size, config.num_heads,
                              config.head_dim, config.num_kv_heads));
   line("experts",
-       fmt::format("{} of width {}, {} active{}", config.num_experts, config.expert_intermediate_size,
-                   config.top_k, config.shared_intermediate_size > 0 ? ", one shared" : ""));
+       fmt::format("{}{} of width {}, {} active{}", config.experts_per_layer.empty() ? "" : "up to ",
+                   config.num_experts, config.expert_intermediate_size, config.top_k,
+                   config.shared_intermediate_size > 0 ? ", one shared" : ""));
+  for (const ZeroExperts& zero : zeros) line("zero", zero_experts_line(zero));
   line("dtype", dtype_name(config.dtype) + (config.fp8.there ? ", stored: " + coding_text(config) : ""));
   line("parameters",
        fmt::format("{} total, {} active, {} in experts", counts.total, counts.active, counts.experts));

@@ -7,6 +7,7 @@
 #include <ostream>
 
 #include "es/algorithms.h"
+#include "es/allocation.h"
 #include "es/criteria.h"
 #include "experiments/program/program.h"
 #include "experiments/study/experiment.h"
@@ -36,6 +37,7 @@ std::vector<Table> tables() {
   for (const CriterionRow& row : criteria()) methods.push_back({row.name, row.formula});
   return {{"algorithms", entries_of(algorithms())},
           {"criteria", methods},
+          {"allocations", entries_of(allocations())},
           {"metrics", entries_of(metrics())},
           {"extraction", entries_of(extract_rules())}};
 }
@@ -69,9 +71,9 @@ int run_list(const std::string& wanted, CommandContext& context) {
 
 void register_list(CommandLine& line) {
   auto wanted = std::make_shared<std::string>();
-  const Command command =
-      line.command("list", "What files may name: algorithms, criteria, metrics, extraction rules; the schema",
-                   "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
+  const Command command = line.command(
+      "list", "What files may name: algorithms, criteria, allocations, metrics, extraction rules; the schema",
+      "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
   command
       .option("TABLE", *wanted, "one table, or the JSON Schema of the experiment file (default: all tables)")
       .one_of(table_names());

@@ -77,6 +77,7 @@ int logits(const Arguments& arguments, CommandContext& context) {
     if (sequences[0].empty()) throw Error(ExitCode::kData, "--text", "no tokens (expected at least 1)");
   }
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  warn_of_no_change(plan, model.config(), arguments.plan, context);
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   std::vector<std::vector<float>> values;
   std::vector<NamedTensor> tensors;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -12,21 +13,27 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/ranks/launch.h"
+#include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
+#include "experiments/study/rank_evaluation.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_report.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
 namespace {
 
+constexpr int kLeadTag = kKeptTag + 1, kLedTag = kKeptTag + 2;
+
 struct Arguments {
   std::string file, output, resume;
-  bool resume_if_there = false;
   Overrides overrides;
-  bool dry_run = false, json = false;
+  bool dry_run = false, json = false, resume_if_there = false, share_device = false;
+  int ranks_per_run = 0;
 };
 
 class Runner {
@@ -34,28 +41,27 @@ class Runner {
   Runner(const Arguments& arguments, CommandContext& context) : arguments_(arguments), context_(context) {}
 
   int run() {
-    const std::string file =
-        arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
-    Overrides overrides = arguments_.overrides;
-    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
-    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
-    std::vector<std::string> notes;
-    combinations_ = expand_sweep(file, overrides, &notes);
-    for (const std::string& note : notes) context_.messages.info(note);
+    check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
+    if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
+    if (context_.ranks != nullptr) meet_ranks();
+    for (const std::string& note : read_experiment()) context_.messages.info(note);
     const std::string& name = combinations_[0].experiment.name;
     const std::string config = resolved_config(combinations_);
     context_.messages.info(
         fmt::format("{}: {} {}", name, combinations_.size(), combinations_.size() == 1 ? "run" : "runs"));
-    check_inputs();
-    if (arguments_.dry_run) return dry_run(config);
-
     const std::string path = !arguments_.resume.empty()   ? arguments_.resume
                              : !arguments_.output.empty() ? arguments_.output
                                                           : default_run_path(name, config);
+    const bool goes_on = arguments_.resume_if_there && file_exists(path + "/config.resolved.yaml");
+    const bool resumes = !arguments_.resume.empty() || goes_on;
+    if (goes_on) check_same_config(path + "/config.resolved.yaml", config);
+    if (goes_on && is_done(path) && !arguments_.dry_run) return report_again(path);
+    check_inputs();
+    if (arguments_.dry_run) return dry_run(config);
+
     if (!arguments_.resume.empty() && !directory_exists(path)) fail_missing(path, "no such run directory");
-    const bool resumes = !arguments_.resume.empty() || goes_on();
-    if (resumes) check_same_config(path + "/config.resolved.yaml", config);
-    if (arguments_.resume_if_there && resumes) context_.messages.info("resuming " + path);
+    if (!arguments_.resume.empty()) check_same_config(path + "/config.resolved.yaml", config);
+    if (goes_on) context_.messages.info("resuming " + path);
     RunDirectory directory(path);
     if (!resumes && file_exists(directory.file("config.resolved.yaml"))) {
       throw Error(ExitCode::kRuntime, path, "a run is here already",
@@ -64,7 +70,7 @@ class Runner {
     write_file_atomic(directory.file("config.resolved.yaml"), config);
     context_.messages.log_to(directory.file("log.txt"));
     try {
-      return finish(directory, run_all(directory));
+      return finish(directory, run_groups(directory.path()));
     } catch (const Interrupted&) {
       context_.messages.info("go on with: eep run --resume " + path);
       throw;
@@ -72,8 +78,116 @@ class Runner {
   }
 
  private:
-  bool goes_on() const {
-    return arguments_.resume_if_there && file_exists(arguments_.output + "/config.resolved.yaml");
+  std::vector<std::string> read_experiment() {
+    const std::string file =
+        arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
+    Overrides overrides = arguments_.overrides;
+    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
+    if (!context_.options.precision.empty())
+      overrides.push_back("model.precision=" + context_.options.precision);
+    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
+    std::vector<std::string> notes;
+    combinations_ = expand_sweep(file, overrides, &notes);
+    return notes;
+  }
+
+  // Rank 0: who is there, and on which device.
+  void meet_ranks() {
+    const std::vector<RankFacts>& facts = context_.ranks->everybody();
+    check_devices(facts, arguments_.share_device);
+    std::set<std::string> hosts;
+    for (const RankFacts& rank : facts) hosts.insert(rank.host);
+    context_.messages.info(fmt::format("{} ranks on {} {}", facts.size(), hosts.size(),
+                                       hosts.size() == 1 ? "machine" : "machines"));
+    if (arguments_.ranks_per_run > context_.ranks->size()) {
+      throw Error(ExitCode::kUsage, "--ranks-per-run",
+                  fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
+                              arguments_.ranks_per_run));
+    }
+    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size());
+  }
+
+  // Groups of ranks take the combinations of a sweep in turn; the last group has the ranks that are over.
+  int groups() const {
+    if (context_.ranks == nullptr || arguments_.ranks_per_run == 0) return 1;
+    return context_.ranks->size() / arguments_.ranks_per_run;
+  }
+  int group() const {
+    return context_.ranks == nullptr || groups() == 1
+               ? 0
+               : std::min(context_.ranks->rank() / arguments_.ranks_per_run, groups() - 1);
+  }
+  int group_size() const {
+    const int all = context_.ranks->size();
+    if (groups() == 1) return all;
+    return group() + 1 == groups() ? all - group() * arguments_.ranks_per_run : arguments_.ranks_per_run;
+  }
+
+  // Other ranks: compute for the one that leads their group, or lead it for rank 0, which ends them.
+  [[noreturn]] void serve() {
+    Ranks& ranks = *context_.ranks;
+    for (;;) {
+      const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
+      if (combinations_.empty()) read_experiment();
+      if (message.tag == kLeadTag) {
+        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size());
+        run_all(message.bytes);
+        ranks.send(0, kLedTag, {});
+        continue;
+      }
+      const RankWork work = work_of(message.bytes);
+      const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
+      const RankResult result = compute_work(work, message.from, model_of(e), task_of(e), ranks);
+      ranks.send(message.from, kResultTag, result_bytes(result));
+    }
+  }
+
+  // Rank 0: its share of the sweep, while the others' leaders do theirs.
+  std::vector<Json> run_groups(const std::string& directory) {
+    for (int other = 1; other < groups(); ++other)
+      context_.ranks->send(other * arguments_.ranks_per_run, kLeadTag, directory);
+    std::vector<Json> results = run_all(directory);
+    for (int other = 1; other < groups(); ++other) context_.ranks->receive({kLedTag});
+    if (groups() == 1) return results;
+    results.clear();
+    for (const Combination& combination : combinations_)
+      results.push_back(read_result(path_of(directory, combination) + "/result.json"));
+    return results;
+  }
+
+  void divide(size_t combination) {
+    if (!evaluation_) return;
+    const Experiment& e = combinations_[combination].experiment;
+    ModelContext& model = model_of(e);
+    TaskContext& task = task_of(e);
+    task.divide_by([this, combination, &model, &task](Split set, std::span<const ExpertPlan> plans,
+                                                      std::span<const int32_t> items) {
+      return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
+    });
+  }
+
+  std::string path_of(const std::string& path, const Combination& combination) const {
+    return combination.name.empty() ? path : path + "/" + combination.name;
+  }
+
+  // Every combination has its result, and its export where one is asked for.
+  bool is_done(const std::string& path) const {
+    return std::all_of(combinations_.begin(), combinations_.end(), [&](const Combination& combination) {
+      const std::string own = path_of(path, combination);
+      const bool exported =
+          combination.experiment.export_format == "none" || directory_exists(own + "/model");
+      return exported && file_exists(own + "/result.json");
+    });
+  }
+
+  // A run that was started once more when it was done: no model is opened.
+  int report_again(const std::string& path) {
+    RunDirectory directory(path);
+    std::vector<Json> results;
+    for (const Combination& combination : combinations_)
+      results.push_back(read_result(path_of(path, combination) + "/result.json"));
+    context_.messages.info("done already");
+    return finish(directory, results);
   }
 
   // What can be known to be wrong before any work is done.
@@ -102,7 +216,7 @@ class Runner {
 
   ModelContext& model_of(const Experiment& e) {
     const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + path;
+    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
     std::unique_ptr<ModelContext>& model = models_[key];
     if (model) return *model;
     if (!context_.options.ops->host_memory &&
@@ -110,7 +224,7 @@ class Runner {
       tasks_.clear();
       models_.clear();
     }
-    return *(models_[key] = open_model(path, context_, e.model_parity));
+    return *(models_[key] = open_model(path, context_, e.model_parity, e.model_precision));
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -126,18 +240,21 @@ class Runner {
     hooks.progress = [this](const std::string& what, int64_t done, int64_t total, const std::string& best) {
       context_.messages.progress(what, done, total, best);
     };
-    hooks.stop = &stop_.requested();
+    hooks.ranks = context_.ranks == nullptr ? 1 : group_size();
     return hooks;
   }
 
   // Every kept count of the sweep, so that one calibration serves all.
-  std::vector<int32_t> subset_counts(const Experiment& e) const {
+  std::vector<int32_t> subset_counts(const Experiment& e) {
     std::set<int32_t> counts;
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
       if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
-        counts.insert(static_cast<int32_t>(other.experts));
+        // Even counts differ by one.
+        const int64_t usual = usual_experts(other, model_of(e).config());
+        counts.insert(static_cast<int32_t>(usual));
+        if (other.counts.total > 0 && usual > 1) counts.insert(static_cast<int32_t>(usual - 1));
       }
     }
     return {counts.begin(), counts.end()};
@@ -151,7 +268,7 @@ class Runner {
     // The merge phase at its fullest: every row dense, none shared.
     for (ExpertPlan& plan : plans) {
       for (PlanGroup& group : plan.groups) {
-        group.kept = static_cast<int32_t>(e.experts);
+        group.kept = static_cast<int32_t>(usual_experts(e, config));
         group.router_mapping.assign(static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts),
                                     0.5f);
         group.expert_merging = group.router_mapping;
@@ -203,20 +320,23 @@ class Runner {
   }
 
   double seconds_per_candidate(const Experiment& e, bool merge) {
-    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e), e.experts, merge);
+    const std::string key = fmt::format("{}\n{}\n{} {}", e.model_path, TaskContext::key(e),
+                                        usual_experts(e, model_of(e).config()), merge);
     const auto [known, fresh] = seconds_.try_emplace(key, 0.0);
     if (fresh) known->second = measure_candidate(model_of(e), task_of(e), e, merge);
     return known->second;
   }
 
-  std::vector<Json> run_all(const RunDirectory& directory) {
+  // The combinations of this rank's group.
+  std::vector<Json> run_all(const std::string& directory) {
     std::vector<Json> results;
     const RunHooks run_hooks = hooks();
-    make_directory(directory.file("checkpoints"));
+    make_directory(directory + "/checkpoints");
     for (size_t i = 0; i < combinations_.size(); ++i) {
+      if (static_cast<int>(i) % groups() != group()) continue;
       const Combination& combination = combinations_[i];
       const Experiment& e = combination.experiment;
-      const std::string path = combination.name.empty() ? directory.path() : directory.file(combination.name);
+      const std::string path = path_of(directory, combination);
       if (!combination.name.empty()) {
         make_directory(path);
         const std::string config = resolved_yaml(e);
@@ -229,14 +349,17 @@ class Runner {
       if (file_exists(path + "/result.json")) {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
+        CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
       context_.messages.info(describe(population_memory(e)));
       for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
-      task_of(e).cache_in(directory.file("checkpoints"));
+      task_of(e).cache_in(directory + "/checkpoints");
+      divide(i);
       CombinationRun run(model_of(e), task_of(e), e, path, subset_counts(e), run_hooks);
       results.push_back(run.run());
       context_.messages.finish_progress();
+      report(path);
     }
     return results;
   }
@@ -252,6 +375,7 @@ class Runner {
                                   model_of(e).path(), model_of(e).hash());
     manifest["data"] = task_of(e).hashes();
     manifest["device"] = context_.options.ops->name;
+    manifest["precision"] = model_of(e).precision();
     manifest["kernel_path"] = kernel_path_setting();
     if (context_.options.device.kind == DeviceKind::kCuda)
       manifest["gpu"] = cuda_device_text(context_.options.device.index);
@@ -260,12 +384,17 @@ class Runner {
 
   int finish(const RunDirectory& directory, const std::vector<Json>& results) {
     const std::string table = write_report(directory, combinations_, results);
+    if (is_sweep(combinations_)) report(directory.path());
     if (arguments_.json) {
       context_.out << (is_sweep(combinations_) ? Json(results) : results[0]).dump(2) << "\n";
     } else {
       context_.out << table << "\n" << directory.path() << "\n";
     }
     return 0;
+  }
+
+  void report(const std::string& directory) {
+    report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
   }
 
   const Arguments& arguments_;
@@ -275,6 +404,7 @@ class Runner {
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
+  std::unique_ptr<RankEvaluation> evaluation_;
 };
 
 int run(const Arguments& arguments, CommandContext& context) {
@@ -301,8 +431,14 @@ void register_run(CommandLine& line) {
   command.option("--set", arguments->overrides, "override a field: search.merge.sigma=0.05").one_value_each();
   command.option("--output", arguments->output, "run directory (default: runs/<time>-<name>-<hash>)");
   command.option("--resume", arguments->resume, "go on in this run directory");
-  command.flag("--resume-if-there", arguments->resume_if_there,
-               "with --output: go on if a run is there, start it if not");
+  command
+      .option("--ranks-per-run", arguments->ranks_per_run,
+              "ranks that work on one combination of a sweep (default: all)")
+      .range(1, 1 << 20);
+  command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
+  command.flag(
+      "--resume-if-there", arguments->resume_if_there,
+      "go on in --output if a run is there, else begin it: the same command starts, restarts and ends");
   command.flag("--dry-run", arguments->dry_run,
                "print the resolved configuration, the memory plan, the work and an estimated time");
   command.flag("--json", arguments->json, "machine-readable result on stdout");

@@ -10,6 +10,7 @@
 #include "engine/forward.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/routing_changes.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/models/checkpoint.h"
@@ -47,8 +48,9 @@ std::vector<std::vector<int32_t>> probe_sequences(const ModelConfig& config) {
 // One model at a time is packed.
 std::vector<std::vector<float>> logits_of(const RawModel& raw, const ExpertPlan& plan,
                                           const CommonOptions& options) {
-  const Weights weights(raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), options.device, options.memory);
+  const Ops& ops = cpu_ops(precision_named(options.precision));
+  const Weights weights(raw, ops);
+  PopulationForward forward(weights, ops, options.device, options.memory);
   std::vector<std::vector<float>> logits;
   for (const std::vector<int32_t>& ids : probe_sequences(raw.config)) {
     logits.push_back(forward.logits(plan, ids));
@@ -116,7 +118,8 @@ void compare_logits(const RawModel& exported, const RawModel& source, const Expe
   const std::string detail =
       fmt::format("largest difference {:.3g} of {:.3g}, same best token at {} of {} positions", whole.largest,
                   whole.scale, whole.agreeing, whole.positions);
-  if (exported.plan || hf_bit_exact(plan)) {
+  const bool native = exported.plan && exported.config.experts_per_layer.empty();
+  if (native || hf_bit_exact(plan)) {
     checks.push_back({"logits", false, "not equal to the bit: " + detail});
     return;
   }
@@ -128,11 +131,21 @@ void compare_logits(const RawModel& exported, const RawModel& source, const Expe
   // Where no gate row was rounded to 16 bits the sums' order is all that differs; a tie of two experts may
   // still fall the other way at some positions.
   const bool folded = !selects_rows(plan) && exported.config.dtype != DType::kF32;
+  std::string routed;
+  if (plan.router_space == RouterSpace::kLogits) {
+    const RoutingChanges changes =
+        routing_changes(exported, source, plan, probe_sequences(source.config), options);
+    routed = fmt::format(", {:.2f} % of {} tokens times layers choose other experts",
+                         100.0 * static_cast<double>(changes.changed) / static_cast<double>(changes.tokens),
+                         changes.tokens);
+  }
   const bool enough = folded || 2 * whole.close >= whole.positions;
   checks.push_back(
       {"logits", enough && std::isfinite(whole.largest),
-       detail + (folded ? fmt::format(", by gate rows rounded to {}", dtype_name(exported.config.dtype))
-                        : fmt::format(", within {} at {}", kClose, whole.close))});
+       detail +
+           (folded ? fmt::format(", by gate rows rounded to {}", dtype_name(exported.config.dtype))
+                   : fmt::format(", within {} at {}", kClose, whole.close)) +
+           routed});
 }
 
 int verify(const Arguments& arguments, CommandContext& context) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
 #include <sstream>
 
 #include "loaders/formats/json.h"
@@ -15,20 +16,22 @@ Parity parity_named(const std::string& name) {
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity) {
+                                         const std::string& parity, const std::string& precision) {
   const CommonOptions& options = context.options;
-  auto model = std::make_unique<ModelContext>(path, *options.ops, options.device, options.memory,
-                                              parity_named(parity));
+  const Ops& ops = options.ops_with(precision);
+  auto model =
+      std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity));
   if (model->dtype() != model->config().dtype) {
-    context.messages.info(fmt::format("{}: {} weights run as {} with --device {}", path,
-                                      dtype_name(model->config().dtype), dtype_name(model->dtype()),
-                                      options.ops->name));
+    context.messages.info(
+        fmt::format("{}: {} weights run as {} with {}", path, dtype_name(model->config().dtype),
+                    dtype_name(model->dtype()),
+                    ops.host_memory ? "--precision " + precision : std::string("--device ") + ops.name));
   }
   return model;
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
-  return open_model(path, context, context.options.parity);
+  return open_model(path, context, context.options.parity, context.options.precision);
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {
@@ -73,7 +76,8 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
   const ModelConfig& config = model.config();
   if (model.raw().plan) {
     if (path.empty()) return *model.raw().plan;
-    throw Error(ExitCode::kUsage, "--plan", "the model already is the result of a plan (a native export)",
+    throw Error(ExitCode::kUsage, "--plan",
+                "the model already is the result of a plan (a native export, or counts by layer)",
                 "apply plans to the original model");
   }
   if (path.empty()) {
@@ -86,6 +90,21 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
       plan, info, config, [&] { return model.hash(); }, path);
   check_plan(plan, config.sparse, static_cast<int32_t>(config.num_experts), path.c_str());
   return plan;
+}
+
+void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
+                       CommandContext& context) {
+  if (path.empty() || plan.top_k != config.top_k) return;
+  for (const PlanGroup& group : plan.groups) {
+    std::vector<int32_t> own(static_cast<size_t>(group.experts));
+    std::iota(own.begin(), own.end(), 0);
+    if (group.kept != group.experts || one_hot_rows(group.router_mapping, group.kept, group.experts) != own ||
+        one_hot_rows(group.expert_merging, group.kept, group.experts) != own)
+      return;
+  }
+  context.messages.warn(
+      fmt::format("{}: the plan changes nothing: all {} experts of every layer stay as they are", path,
+                  config.num_experts));
 }
 
 }  // namespace eep

@@ -16,9 +16,9 @@ namespace eep {
 Parity parity_named(const std::string& name);
 
 // The model on the device of the options, within their memory. Says where its weights are rounded for it. The
-// second takes the parity mode from the options.
+// second takes the parity mode and the precision from the options.
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity);
+                                         const std::string& parity, const std::string& precision);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).
@@ -28,5 +28,8 @@ std::vector<std::vector<int32_t>> read_ids_file(const std::string& path);
 // The plan of a file, checked against the model; if `path` is empty, a native export's own, else the
 // identity.
 ExpertPlan plan_or_identity(const std::string& path, ModelContext& model);
+// Warns of a plan that keeps every expert as it is, with the model's own router.
+void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
+                       CommandContext& context);
 
 }  // namespace eep

@@ -110,7 +110,10 @@ Command CommandLine::command(const std::string& name, const std::string& descrip
                              const std::string& example, CommandBody body) {
   CLI::App* const command = app_->add_subcommand(name, description);
   command->footer("Example: " + example);
-  command->callback([this, body = std::move(body)] { chosen_ = body; });
+  command->callback([this, name, body = std::move(body)] {
+    chosen_ = body;
+    chosen_name_ = name;
+  });
   return Command(command);
 }
 

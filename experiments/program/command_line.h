@@ -74,11 +74,15 @@ class CommandLine {
 
   // The chosen command's body; none where help or the version was asked for, which is then on `out`.
   // Throws Error(kUsage).
+  // Its name is chosen().
   CommandBody parse(int argc, const char* const* argv, std::ostream& out);
+
+  const std::string& chosen() const { return chosen_name_; }
 
  private:
   std::unique_ptr<CLI::App> app_;
   CommandBody chosen_;
+  std::string chosen_name_;
 };
 
 }  // namespace eep

@@ -7,6 +7,7 @@
 
 #include "experiments/program/mapped_fault.h"
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 
 namespace {
 
@@ -29,7 +30,9 @@ void spin_briefly(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  eep::hold_signals();
   spin_briefly(argv);
+  eep::catch_signals();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is a failed write, not the end
   eep::report_mapped_faults();
   return eep::run_program(argc, argv, std::cout, std::cerr);

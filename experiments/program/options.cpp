@@ -1,6 +1,7 @@
 #include "experiments/program/options.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "engine/cuda_identity.h"
 #include "experiments/program/command_line.h"
+#include "experiments/ranks/launch.h"
 #include "kernels/common/error.h"
 #include "kernels/cpu/cpu_target.h"
 
@@ -17,6 +20,12 @@ namespace eep {
 namespace {
 
 const std::vector<std::string> kDevices{"auto", "cpu", "cuda", "cuda:N", "simt"};
+
+int allowed_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
 
 }  // namespace
 
@@ -34,6 +43,12 @@ void CommonOptions::add_to(const Command& command) {
               "hf: router logits and weights rounded to the checkpoint's dtype, as transformers does; eep: "
               "also W_RM, and merged experts at each step, as the code released with the paper does")
       .one_of({"none", "hf", "eep"});
+  command
+      .option("--precision", precision,
+              "of the CPU's matrix products: f32, or bf16 with f32 sums, which is faster where the processor "
+              "has a "
+              "matrix unit and rounds weights and rows to bf16")
+      .one_of({"f32", "bf16"});
   command.option("--log-level", log_level, "error, warn, info or debug")
       .one_of({"error", "warn", "info", "debug"});
   command.option("--cpu-target", cpu_target,
@@ -79,6 +94,20 @@ size_t parse_memory(const std::string& text) {
   return parse_memory(text, static_cast<size_t>(machine));
 }
 
+void CommonOptions::place(int local_rank, int local_ranks) {
+  local_rank_ = local_rank;
+  local_ranks_ = local_ranks;
+}
+
+std::string device_text(const CommonOptions& options) {
+  if (options.device.kind != DeviceKind::kCuda) return options.ops->name;
+  return fmt::format("cuda:{} {}", options.device.index, cuda_device_text(options.device.index));
+}
+
+std::string device_id(const CommonOptions& options) {
+  return options.device.kind == DeviceKind::kCuda ? cuda_device_id(options.device.index) : "";
+}
+
 void CommonOptions::open_device() {
   const bool numbered = device_name.starts_with("cuda:");
   int index = 0;
@@ -95,7 +124,7 @@ void CommonOptions::open_device() {
   ops = &cpu_ops();
   if (device_name == "cuda" || numbered || (device_name == "auto" && cuda_device_count() > 0)) {
     ops = &cuda_ops();
-    device = open_device_cuda(index);
+    device = open_device_cuda(numbered ? index : device_of_rank(local_rank_, cuda_device_count()));
   } else if (device_name == "simt") {
     ops = &simt_ops();
     device.kind = DeviceKind::kSimt;
@@ -104,6 +133,21 @@ void CommonOptions::open_device() {
         ExitCode::kUsage, "--device",
         fmt::format("unknown device (expected one of {}, got {})", fmt::join(kDevices, ", "), device_name));
   }
+}
+
+Precision precision_named(const std::string& name) {
+  return name == "bf16" ? Precision::kBf16 : Precision::kF32;
+}
+
+const Ops& CommonOptions::ops_with(const std::string& name) const {
+  if (precision_named(name) == Precision::kF32) return *ops;
+  if (!ops->host_memory) {
+    throw Error(ExitCode::kConfig, "--precision",
+                fmt::format("products on --device {} have the dtype of its weights (expected f32, got bf16)",
+                            ops->name),
+                "leave it out, or use --device cpu");
+  }
+  return cpu_ops(Precision::kBf16);
 }
 
 void CommonOptions::resolve() {
@@ -115,8 +159,10 @@ void CommonOptions::resolve() {
   }
   seed = static_cast<uint64_t>(number);
   open_device();
-  device.threads =
-      threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int online = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  device.threads = threads > 0         ? threads
+                   : local_ranks_ == 0 ? online
+                                       : threads_of_rank(allowed_processors(), online, local_ranks_);
   const DeviceMemory there = ops->memory(device);
   if (memory_text.empty()) {
     memory = there.total == 0 ? 0 : device_limit(there);

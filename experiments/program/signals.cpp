@@ -2,46 +2,59 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
-#include <iterator>
+
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 namespace {
 
-// A signal handler can reach nothing else.
-std::atomic<bool> g_stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-std::atomic<bool> g_asked{false};  // by INT or TERM
-
+constexpr int kExitCode = 130;
 constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-void (*g_before[std::size(kSignals)])(int);
 
-// A batch system warns by USR1 or USR2 as often as it likes; who asks twice by INT or TERM means now.
+std::atomic<bool> g_working{false};
+
+std::atomic<bool> g_asked{false};  // by any of them
+
+// A batch system warns by USR1 or USR2 as often as it likes; who asks once more by INT or TERM means now.
 extern "C" void on_signal(int number) {
-  g_stop = true;
-  if (number != SIGINT && number != SIGTERM) return;
-  if (g_asked.exchange(true)) _exit(130);
+  const bool again = g_asked.exchange(true);
+  if (!g_working.load() || (again && (number == SIGINT || number == SIGTERM))) _exit(kExitCode);
+  request_interrupt();
+}
+
+sigset_t signal_set() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : kSignals) sigaddset(&set, signal);
+  return set;
 }
 
 }  // namespace
 
-StopSignal::StopSignal() {
-  g_stop = false;
-  g_asked = false;
-  for (size_t i = 0; i < std::size(kSignals); ++i) {
-    g_before[i] = std::signal(kSignals[i], on_signal);
-    if (g_before[i] == SIG_IGN && kSignals[i] != SIGINT && kSignals[i] != SIGTERM)
-      std::signal(kSignals[i], SIG_IGN);  // nohup
-  }
+void hold_signals() {
+  const sigset_t set = signal_set();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
 }
 
-StopSignal::~StopSignal() {
-  for (size_t i = 0; i < std::size(kSignals); ++i) {
-    if (g_before[i] != SIG_ERR) std::signal(kSignals[i], g_before[i]);
+void catch_signals() {
+  for (const int signal : kSignals) {
+    struct sigaction before {};
+    if (signal != SIGINT && signal != SIGTERM && ::sigaction(signal, nullptr, &before) == 0 &&
+        before.sa_handler == SIG_IGN)
+      continue;
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    ::sigaction(signal, &action, nullptr);
   }
+  const sigset_t set = signal_set();
+  sigprocmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-const std::atomic<bool>& StopSignal::requested() const { return g_stop; }
+StopSignal::StopSignal() { g_working = true; }
+StopSignal::~StopSignal() { g_working = false; }
 
 }  // namespace eep

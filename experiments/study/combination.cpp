@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <tuple>
 
 #include "es/criteria.h"
+#include "es/kept_sets.h"
 #include "es/search.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/samples.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
 
@@ -21,6 +24,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
                                std::string directory, std::vector<int32_t> subset_kept, const RunHooks& hooks)
     : model_(model),
       task_(task),
+      mix_(task, experiment),
       experiment_(experiment),
       directory_(std::move(directory)),
       subset_kept_(std::move(subset_kept)),
@@ -32,27 +36,55 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
                 fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
                             dtype_name(config.dtype)));
   }
-  if (experiment_.experts > config.num_experts) {
-    throw Error(ExitCode::kConfig, "plan.experts",
-                fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts,
-                            experiment_.experts));
+  const int64_t most = std::max({experiment_.experts, experiment_.counts.least, experiment_.counts.most});
+  if (most > config.num_experts) {
+    throw Error(ExitCode::kConfig, experiment_.counts.total > 0 ? "plan.experts.max" : "plan.experts",
+                fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts, most));
   }
-  kept_ = static_cast<int32_t>(experiment_.experts);
   top_k_ = static_cast<int32_t>(experiment_.top_k > 0 ? experiment_.top_k : config.top_k);
   space_ = experiment_.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
-  Search(genome_space(), search_config());  // refuses now what it would refuse after the baselines
+  for (const std::string& name : experiment_.baselines) {
+    if (name == "full" || find_criterion(name).merge == nullptr || groups == layers) continue;
+    throw Error(
+        ExitCode::kConfig, "baselines",
+        fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
+                    "{})",
+                    name, experiment_.groups));
+  }
+  const Experiment::Counts& counts = experiment_.counts;
+  const auto experts = static_cast<int32_t>(config.num_experts);
+  kept_.assign(groups_.size(), static_cast<int32_t>(experiment_.experts));
+  if (counts.total > 0) {
+    kept_ = even_counts(groups_, counts.total, static_cast<int32_t>(counts.least),
+                        counts.most > 0 ? static_cast<int32_t>(counts.most) : experts);
+  }
+  if (!experiment_.start.empty()) {
+    const std::string file = resolve_path(experiment_.start, experiment_.directory);
+    PlanInfo info;
+    start_ = read_plan(file, &info);
+    check_plan_model(
+        start_, info, config, [&] { return model_.hash(); }, file);
+  }
+  // Refuses now what it would refuse after the baselines.
+  Search(genome_space(), search_config(), warm_starts(genome_space()));
 }
 
 GenomeSpace CombinationRun::genome_space() const {
   GenomeSpace space;
   space.experts = static_cast<int32_t>(model_.config().num_experts);
-  space.kept.assign(groups_.size(), kept_);
+  space.kept = kept_;
   space.layers = groups_;
   space.top_k = top_k_;
+  space.top_k_least = static_cast<int32_t>(experiment_.top_k_least);
   space.router_space = space_;
+  if (experiment_.counts.total > 0) {
+    space.total = experiment_.counts.total;
+    space.least = static_cast<int32_t>(experiment_.counts.least);
+    space.most = experiment_.counts.most > 0 ? static_cast<int32_t>(experiment_.counts.most) : space.experts;
+  }
   return space;
 }
 
@@ -63,50 +95,40 @@ SearchConfig CombinationRun::search_config() const {
 }
 
 int64_t CombinationRun::planned_evaluations() const {
-  const bool prunes = kept_ < model_.config().num_experts;
-  return (prunes ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
-}
-
-void CombinationRun::check_stop() const {
-  if (hooks_.stop != nullptr && hooks_.stop->load()) throw Interrupted{};
+  return (prunes() ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
 void CombinationRun::make_baselines() {
   const ModelConfig& config = model_.config();
   const int32_t experts = static_cast<int32_t>(config.num_experts);
-  const bool prunes = kept_ < experts;
-  const auto add = [&](const std::string& name, int32_t kept, int32_t top_k, ExpertPlan plan) -> Method& {
+  const auto add = [&](const std::string& name, ExpertPlan plan) -> Method& {
     Method method;
     method.result.name = name;
-    method.result.experts = kept;
-    method.result.top_k = std::min(top_k, kept);
     method.plan = std::move(plan);
     methods_.push_back(std::move(method));
     return methods_.back();
   };
   // The full model is always there: every comparison needs it.
-  add("full", experts, static_cast<int32_t>(config.top_k),
-      identity_plan(config.sparse, experts, static_cast<int32_t>(config.top_k)));
+  add("full", identity_plan(config.sparse, experts, static_cast<int32_t>(config.top_k)));
   if (top_k_ < config.top_k) {
-    add(fmt::format("full_top{}", top_k_), experts, top_k_, identity_plan(config.sparse, experts, top_k_));
+    add(fmt::format("full_top{}", top_k_), identity_plan(config.sparse, experts, top_k_));
   }
-  if (!prunes) return;
+  if (!prunes()) return;
   for (const std::string& name : experiment_.baselines) {
-    check_stop();
+    check_interrupted();
     if (name == "full") continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
-    if (criterion.row->calibrates) {
+    if (criterion.row->calibrates()) {
       double seconds = 0;
       const ExpertStatistics& statistics = task_.statistics(
           subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
-      Method& method =
-          add(name, kept_, top_k_, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      Method& method = add(name, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
       method.result.seconds = seconds;
       continue;
     }
-    Method& method = add(name, kept_, top_k_, ExpertPlan{});
+    Method& method = add(name, ExpertPlan{});
     for (int64_t draw = 0; draw < experiment_.random_draws; ++draw) {
       method.draws.push_back(
           random_plan(experts, kept_, criterion.seed, static_cast<uint32_t>(draw), groups_, top_k_, space_));
@@ -115,20 +137,28 @@ void CombinationRun::make_baselines() {
   }
 }
 
-int64_t CombinationRun::choose(const std::vector<int64_t>& leaders,
-                               const std::function<ExpertPlan(int64_t)>& plan_of) {
+int64_t CombinationRun::choose(const std::string& method, const Search& search,
+                               const std::vector<int64_t>& leaders) {
   if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
   std::vector<ExpertPlan> plans;
-  for (int64_t evaluation : leaders) plans.push_back(plan_of(evaluation));
-  const std::vector<const SplitResult*> results = task_.evaluate(Split::kDev, plans);
+  for (int64_t evaluation : leaders) plans.push_back(search.plan(evaluation));
+  const std::vector<MixedScore> results = mix_.scores(Split::kDev, plans);
+  const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
     const auto key = [&](size_t at) {
-      const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
-      return std::pair(loglik ? results[at]->loglik : results[at]->score,
-                       experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at]->loglik);
+      return std::tuple(-results[at].short_by, loglik ? results[at].loglik : results[at].score,
+                        experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at].loglik);
     };
     if (key(i) > key(best)) best = i;
+  }
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Json line{{"method", method},
+                    {"evaluation", leaders[i]},
+                    {"train", search.archive()[leaders[i]].result.fitness},
+                    {"dev", loglik ? results[i].loglik : results[i].score},
+                    {"chosen", i == best}};
+    finalists_ += line.dump() + "\n";
   }
   return leaders[best];
 }
@@ -140,7 +170,7 @@ void CombinationRun::final_scores() {
   if (task_.has_dev()) splits.push_back(Split::kDev);
   splits.push_back(Split::kTest);
   for (Split split : splits) {
-    check_stop();
+    check_interrupted();
     hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
                : split == Split::kDev ? "evaluation on the dev split"
                                       : "evaluation on the train split");
@@ -167,9 +197,12 @@ void CombinationRun::final_scores() {
       if (!method.draws.empty()) {
         if (split != Split::kTest) continue;
         score = make_draws_score(std::span(results).subspan(next, method.draws.size()));
+        if (full->score > 0) score->recovery = score->score / full->score;
         next += method.draws.size();
       } else {
         score = make_score(metric, *results[next], method.result.name == "full" ? nullptr : full, seed);
+        for (size_t more = 0; more < results[next]->more.size(); ++more)
+          score->more.emplace_back(task_.task().more[more].name, results[next]->more[more]);
         if (pruned != nullptr && method.result.evaluations > 0 && method.result.name != "eep_prune")
           score->p_vs_prune = paired_p(metric, *results[next], *pruned, seed);
         if (split == Split::kTest) write_samples(method.result.name, *results[next]);
@@ -205,20 +238,16 @@ void CombinationRun::make_directory(const std::string& path) {
 
 Json CombinationRun::run() {
   for (const char* folder : {"checkpoints", "samples", "plans"}) make_directory(path(folder));
+  journal_ = std::make_unique<EvaluationJournal>(path("checkpoints/evaluations.journal"));
+  const TaskContext::Journaled journaled(task_, journal_.get());
   make_baselines();
   for (Method& method : methods_) {
     method.result.plan = "plans/" + method.result.name + ".json";
     write_plan_file(method.result.plan, method.plan, method.result.name);
   }
   search();
-  for (Method& method : methods_) fill_size(model_.config(), &method.result);
+  for (Method& method : methods_) fill_size(model_.config(), method.plan, &method.result);
   final_scores();
-  if (experiment_.export_format != "none") {  // the last method is the plan of plan.json
-    export_run_model(model_, methods_.back().plan,
-                     {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}}, Device{},
-                     path("model"), hooks_.say);
-  }
-
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));
   Json result{{"format", "eep-result"},
@@ -226,17 +255,41 @@ Json CombinationRun::run() {
               {"name", experiment_.name},
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},
+              {"ranks", hooks_.ranks},
               {"weights", dtype_name(model_.dtype())},
+              {"precision", model_.precision()},
               {"task",
                {{"name", task_.task().name},
                 {"protocol", task_.task().protocol},
-                {"metric", metric_name(task_.task().metric)}}},
+                {"metric", task_.task().metric_as}}},
               {"truncated", task_.truncated()},
               {"methods", methods},
               {"search", search_json_}};
+  if (mix_.several()) {
+    std::vector<MethodPlans> plans;
+    for (const Method& method : methods_)
+      plans.push_back({method.result.name, method.draws.empty() ? std::vector{method.plan} : method.draws});
+    result["fitness_over"] = experiment_.fitness_over;
+    result["tasks"] = mix_.report(plans, experiment_.search.seed);
+  }
+  if (experiment_.search.objectives.several()) result["pareto"] = front_json();
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
+  if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  journal_->remove();
+  export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
+}
+
+void CombinationRun::export_model(const ExpertPlan& plan) {
+  if (experiment_.export_format == "none") return;
+  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
+                   Device{}, path("model"), hooks_.say);
+}
+
+void CombinationRun::finish_export() {
+  if (experiment_.export_format == "none" || directory_exists(path("model"))) return;
+  export_model(read_plan(path("plan.json"), nullptr));
 }
 
 }  // namespace eep

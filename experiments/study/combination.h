@@ -2,27 +2,26 @@
 // directory holds.
 #pragma once
 
-#include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "es/search.h"
+#include "experiments/study/evaluation_journal.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/task_context.h"
+#include "experiments/study/task_mix.h"
 
 namespace eep {
 
-// How a run talks and is stopped.
+// How a run talks. It is stopped by kernels/common/interrupt.h.
 struct RunHooks {
   std::function<void(const std::string&)> say;  // a line for people
   std::function<void(const std::string& what, int64_t done, int64_t total, const std::string& best)> progress;
-  const std::atomic<bool>* stop = nullptr;
+  int ranks = 1;  // that compute
 };
-
-// Thrown between steps when hooks.stop is set: a checkpoint is written.
-struct Interrupted {};
 
 class CombinationRun {
  public:
@@ -31,8 +30,12 @@ class CombinationRun {
   CombinationRun(ModelContext& model, TaskContext& task, const Experiment& experiment, std::string directory,
                  std::vector<int32_t> subset_kept, const RunHooks& hooks);
 
-  // The content of result.json, which is written last. Goes on from a checkpoint if the directory holds one.
+  // The content of result.json, which is written when the scores are there, before the export. Goes on from a
+  // checkpoint if the directory holds one, and within an evaluation from its journal. Throws Interrupted.
   Json run();
+
+  // Of a run whose result is there: the export, if it is asked for and missing.
+  void finish_export();
 
   // The number of evaluations and tokens that run() will need, for --dry-run.
   int64_t planned_evaluations() const;
@@ -45,33 +48,44 @@ class CombinationRun {
   };
 
   GenomeSpace genome_space() const;
+  bool prunes() const { return !genome_space().keeps_all(); }
+  std::vector<WarmStart> warm_starts(const GenomeSpace& space) const;
   SearchConfig search_config() const;
   void make_baselines();
   struct Searched;  // a finished search and what it took
   void search();
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
-  int64_t chosen(const Search& search, bool prune_only, int64_t pruned);
+  int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
                     double seconds);
+  void export_model(const ExpertPlan& plan);
+  // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
+  // says of them.
+  void add_front(const Search& search, double seconds);
+  Json front_json() const;
   static void make_directory(const std::string& path);
-  int64_t choose(const std::vector<int64_t>& leaders, const std::function<ExpertPlan(int64_t)>& plan_of);
+  int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
   void final_scores();
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
-  void check_stop() const;
   std::string path(const std::string& file) const { return directory_ + "/" + file; }
 
   ModelContext& model_;
   TaskContext& task_;
+  TaskMix mix_;
   const Experiment& experiment_;
   std::string directory_;
   std::vector<int32_t> subset_kept_;
   const RunHooks& hooks_;
-  int32_t kept_ = 0, top_k_ = 0;
+  std::vector<int32_t> kept_;  // [groups] where counts vary, the even ones
+  int32_t top_k_ = 0;
+  ExpertPlan start_;  // of search.start, or without groups
   RouterSpace space_ = RouterSpace::kLogits;
   std::vector<std::vector<int32_t>> groups_;
   std::vector<Method> methods_;
   Json search_json_;
+  std::unique_ptr<EvaluationJournal> journal_;  // while run() works
+  std::string finalists_;                       // lines of finalists.jsonl
 };
 
 }  // namespace eep

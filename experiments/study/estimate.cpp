@@ -17,8 +17,10 @@ std::vector<ExpertPlan> candidates(const ModelConfig& config, const Experiment& 
   std::vector<ExpertPlan> plans;
   for (int32_t draw = 0; draw < std::min(kCandidates, experiment.search.population); ++draw) {
     plans.push_back(random_plan(
-        static_cast<int32_t>(config.num_experts), static_cast<int32_t>(experiment.experts), /*seed=*/0,
-        static_cast<uint32_t>(draw), groups, static_cast<int32_t>(config.top_k), RouterSpace::kLogits));
+        static_cast<int32_t>(config.num_experts),
+        std::vector<int32_t>(groups.size(), static_cast<int32_t>(usual_experts(experiment, config))),
+        /*seed=*/0, static_cast<uint32_t>(draw), groups, static_cast<int32_t>(config.top_k),
+        RouterSpace::kLogits));
     if (!merge) continue;
     for (PlanGroup& group : plans.back().groups) {
       for (float& value : group.expert_merging) value += 0.01f * static_cast<float>(draw + 1);
@@ -28,6 +30,12 @@ std::vector<ExpertPlan> candidates(const ModelConfig& config, const Experiment& 
 }
 
 }  // namespace
+
+int64_t usual_experts(const Experiment& experiment, const ModelConfig& config) {
+  if (experiment.counts.total == 0) return experiment.experts;
+  const int64_t layers = config.sparse_layers();
+  return std::clamp<int64_t>((experiment.counts.total + layers - 1) / layers, 1, config.num_experts);
+}
 
 double measure_candidate(ModelContext& model, TaskContext& task, const Experiment& experiment, bool merge) {
   const std::vector<ExpertPlan> plans = candidates(model.config(), experiment, merge);

@@ -1,5 +1,6 @@
 // Evaluation of plans on one split of a task: scores of the whole population in one pass, then decoding for
-// the few answers that teacher forcing leaves open.
+// the few answers that teacher forcing leaves open, with the right answer and what earlier plans wrote as
+// drafts.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/drafts.h"
 #include "engine/forward.h"
+#include "experiments/study/evaluation_journal.h"
 #include "loaders/tasks/requests.h"
 
 namespace eep {
@@ -16,9 +19,12 @@ struct SplitResult {
   double score = 0;   // mean metric, a fraction
   double loglik = 0;  // mean log-likelihood of the right answers
   int32_t n = 0;
+  std::vector<double> more;      // means of the task's other metrics
   std::vector<ItemScore> items;  // [n]
 
-  std::vector<double> metrics() const;  // [n]
+  std::vector<double> metrics() const;               // [n]
+  std::vector<double> metrics(size_t number) const;  // [n] of the task's metric of this number, 0 the first
+  void sum_up();                                     // n and the means, of the items
 };
 
 class SplitEvaluator {
@@ -31,6 +37,9 @@ class SplitEvaluator {
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans);
   // The same on the given items of the split.
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, std::span<const int32_t> items);
+  // The identities of plans' evaluations on those items; empty: all.
+  std::vector<EvaluationJournal::Key> keys(std::span<const ExpertPlan> plans,
+                                           std::span<const int32_t> items) const;
   // Every item generated to its end (stop string, end of sequence, limit), for samples: the text of each.
   std::vector<std::string> texts(const ExpertPlan& plan);
 
@@ -39,16 +48,28 @@ class SplitEvaluator {
     return forward_.memory_plan(plans, requests_.prompts());
   }
   const WorkCounts& work() const { return forward_.work(); }
+  // Where evaluations are kept as they are made, and looked up; or null. It outlives its use.
+  void set_journal(EvaluationJournal* journal) { journal_ = journal; }
 
  private:
-  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests);
+  class Keeper;
+  Requests chosen(std::span<const int32_t> items) const;
+  // ids: of the requests' items in the split.
+  std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans, const Requests& requests,
+                                    std::span<const int32_t> ids);
   void decode_undecided(std::span<const ExpertPlan> plans, const Requests& requests,
+                        std::span<const int32_t> ids, const Keeper& keeper,
                         std::vector<SplitResult>* results);
 
   const Tokenizer& tokenizer_;
   const ModelConfig& config_;
   Requests requests_;
   PopulationForward forward_;
+  EvaluationJournal* journal_ = nullptr;
+  Drafts drafts_;  // of the split's items
 };
+
+// Bytes that are equal for equal plans.
+std::string plan_key(const ExpertPlan& plan);
 
 }  // namespace eep

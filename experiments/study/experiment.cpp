@@ -82,9 +82,29 @@ class Reader {
     }
   }
   bool holds(std::string_view, bool) const { return true; }
-  void required_integer(const char* name, int64_t& value, int64_t smallest, int64_t largest) {
+  void kept(const char* name, Experiment& e) {
     note(name);
-    value = views_.back().at(name).as_int(smallest, largest);
+    const YamlView at = views_.back().at(name);
+    if (!at.is_map()) {
+      e.experts = at.as_int(1, kMostExperts);
+      return;
+    }
+    at.only_keys({"total", "min", "max"});
+    e.counts.total = at.at("total").as_int(1, kMostKept);
+    if (at.has("min")) e.counts.least = at.at("min").as_int(1, kMostExperts);
+    if (at.has("max")) e.counts.most = at.at("max").as_int(e.counts.least, kMostExperts);
+  }
+  void active(const char* name, Experiment& e) {
+    note(name);
+    if (!views_.back().has(name)) return;
+    const YamlView at = views_.back().at(name);
+    if (!at.is_map()) {
+      e.top_k = at.as_int(0, kMostActive);
+      return;
+    }
+    at.only_keys({"min", "max"});
+    e.top_k = at.at("max").as_int(1, kMostActive);
+    e.top_k_least = at.at("min").as_int(1, e.top_k);
   }
   void number(const char* name, double& value, double smallest, double largest) {
     note(name);
@@ -104,6 +124,24 @@ class Reader {
         if (earlier == word) item.fail("named twice (" + word + ")");
       }
       value.push_back(word);
+    }
+  }
+  void tasks(const char* name, std::vector<TaskUse>& value) {
+    note(name);
+    if (!views_.back().has(name)) return;
+    value.clear();
+    for (const YamlView& item : views_.back().at(name).sequence()) {
+      const YamlView map = item.as_map();
+      map.only_keys({"name", "weight", "guard", "test"});
+      TaskUse use;
+      use.name = map.at("name").as_string();
+      if (map.has("weight")) use.weight = map.at("weight").as_number(0, 1e6);
+      if (map.has("guard")) use.guard = map.at("guard").as_number(0, 100);
+      if (map.has("test")) use.test = map.at("test").as_string();
+      for (const TaskUse& earlier : value) {
+        if (earlier.name == use.name && earlier.test == use.test) item.fail("named twice (" + use.name + ")");
+      }
+      value.push_back(std::move(use));
     }
   }
   void groups(const char* name, std::string& value) {
@@ -152,7 +190,36 @@ class Reader {
   YamlValue empty_;
 };
 
-Experiment read(const YamlValue& root, const std::string& default_name, const std::string& directory) {
+// The first of `tasks` is `task.name`, unless that is there.
+YamlValue with_task_name(const YamlValue& root) {
+  const YamlValue *tasks = root.find("tasks"), *task = root.find("task");
+  const bool named = task != nullptr && task->kind == YamlValue::Kind::kMap && task->find("name") != nullptr;
+  if (named || tasks == nullptr || tasks->items.empty()) return root;
+  const YamlValue* name = tasks->items[0].find("name");
+  if (name == nullptr || name->kind != YamlValue::Kind::kScalar) return root;
+  YamlValue tree = root;
+  set_yaml(&tree, "task.name", yaml_string(name->scalar), name->where);
+  return tree;
+}
+
+// `task` is one of `tasks`, and some task counts.
+void check_tasks(const YamlValue& root, Experiment* e) {
+  if (e->tasks.empty()) return;
+  const auto main = std::find_if(e->tasks.begin(), e->tasks.end(),
+                                 [&](const TaskUse& use) { return use.name == e->task && use.test.empty(); });
+  if (main == e->tasks.end()) {
+    TaskUse own;
+    own.name = e->task;
+    e->tasks.insert(e->tasks.begin(), own);
+  } else {
+    std::rotate(e->tasks.begin(), main, main + 1);
+  }
+  if (std::all_of(e->tasks.begin(), e->tasks.end(), [](const TaskUse& use) { return use.weight == 0; }))
+    throw Error(ExitCode::kConfig, root.where, "tasks: no task has a weight above 0");
+}
+
+Experiment read(const YamlValue& given, const std::string& default_name, const std::string& directory) {
+  const YamlValue root = with_task_name(given);
   Experiment e;
   e.name = default_name;
   e.directory = directory;
@@ -160,6 +227,7 @@ Experiment read(const YamlValue& root, const std::string& default_name, const st
   visit_experiment(reader, e);
   reader.sweep(e);
   reader.finish();
+  check_tasks(root, &e);
   if (e.name.find_first_of("/\n") != std::string::npos) {
     throw Error(ExitCode::kConfig, root.where,
                 "name: it names a directory (expected text without /, got " + printable(e.name) + ")");

@@ -19,26 +19,49 @@ struct SplitUse {
   bool operator==(const SplitUse&) const = default;
 };
 
+// One of several tasks of a search.
+struct TaskUse {
+  std::string name;   // name, or path of a task file
+  double weight = 1;  // in the fitness; 0: none, the task is scored at the end alone
+  double guard =
+      -1;            // a plan may lose so many points of the full model's score; below 0: as many as it likes
+  std::string test;  // the split of the final scores, "": the experiment's
+
+  bool operator==(const TaskUse&) const = default;
+};
+
 struct Experiment {
   std::string name = "experiment";
 
   std::string model_path;
-  std::string model_dtype = "auto";   // else a checkpoint of another one is refused
-  std::string model_parity = "none";  // hf, eep: rounds where other code does (engine/config.h)
+  std::string model_dtype = "auto";     // else a checkpoint of another one is refused
+  std::string model_parity = "none";    // hf, eep: rounds where other code does (engine/config.h)
+  std::string model_precision = "f32";  // bf16: products of bf16 on the CPU (kernels/gemm_bf16.h)
 
   std::string task;  // name, or path of a task file
   std::string protocol = "harness";
   SplitUse train{"train", 0}, dev{"dev", 0}, test{"test", 0};
   bool allow_overlap = false;  // items that two splits have in common are a warning
 
-  int64_t experts = 0;       // kept in every layer
+  std::vector<TaskUse> tasks;         // empty: `task` alone, else `task` is one of them
+  std::string fitness_over = "mean";  // or min
+
+  int64_t experts = 0;  // kept in every layer; 0: `counts` has them
+  struct Counts {
+    int64_t total = 0;            // over all layers; 0: every layer keeps `experts`
+    int64_t least = 1, most = 0;  // of a layer; most 0: all
+
+    bool operator==(const Counts&) const = default;
+  } counts;
   int64_t top_k = 0;         // 0: the model's
+  int64_t top_k_least = 0;   // where it is searched too, from this to top_k; 0: it is not
   std::string groups = "4";  // a number, or per_layer
   std::string router_space = "logits";
 
   SearchConfig search;  // its seed is that of everything
   int64_t dev_count = 20;
   bool warm_start = true;
+  std::string start;  // a plan file that the search starts from, or ""
 
   std::vector<std::string> baselines{"full", "random", "frequency", "soft_activation", "ean", "reap", "naee"};
   int64_t random_draws = 30;

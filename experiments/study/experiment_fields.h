@@ -2,6 +2,8 @@
 // all walk them.
 #pragma once
 
+#include <algorithm>
+
 #include "es/algorithms.h"
 #include "es/criteria.h"
 #include "experiments/study/experiment.h"
@@ -14,7 +16,8 @@ inline std::vector<std::string> strings(std::span<const std::string_view> names)
 
 // Visitor: section(name, body), text(name, value, required), word(name, value, allowed), integer(name, value,
 // smallest, largest), number(name, value, smallest, largest), flag(name, value), choice(name, value, names),
-// words(name, list, allowed), groups(name, value); holds(section, used): whether the file has the section of
+// words(name, list, allowed), tasks(name, list), groups(name, value), kept(name, experiment), active(name,
+// experiment); holds(section, used): whether the file has the section of
 // an algorithm's own parameters.
 
 // Parameters of es/ as fields.
@@ -38,6 +41,22 @@ class ParameterFields final : public ParameterVisitor {
  private:
   Visitor& v_;
 };
+
+// What plan.experts may be: a number, or a map of these three.
+constexpr int64_t kMostExperts = 512, kMostKept = 1000000, kMostActive = 16;
+
+// The score is always one.
+template <typename Visitor>
+void visit_objectives(Visitor& v, Objectives& objectives) {
+  std::vector<std::string> names{"score"};
+  if (objectives.parameters) names.emplace_back("parameters");
+  if (objectives.active) names.emplace_back("active");
+  v.words("objectives", names, {"score", "parameters", "active"});
+  const auto has = [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  objectives = {has("parameters"), has("active")};
+}
 
 // shards: of the train split, or null.
 template <typename Visitor>
@@ -77,6 +96,8 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.text("path", e.model_path, true);
     v.word("dtype", e.model_dtype, {"auto", "f32", "f16", "bf16"});
     v.word("parity", e.model_parity, {"none", "hf", "eep"});
+    if (v.holds("precision", e.model_precision != "f32"))
+      v.word("precision", e.model_precision, {"f32", "bf16"});
   });
   v.section("task", [&] {
     v.text("name", e.task, true);
@@ -86,9 +107,13 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.word("protocol", e.protocol, {"harness", "eep"});
     v.flag("allow_overlap", e.allow_overlap);
   });
+  if (v.holds("tasks", !e.tasks.empty())) {
+    v.tasks("tasks", e.tasks);
+    v.word("fitness_over", e.fitness_over, {"mean", "min"});
+  }
   v.section("plan", [&] {
-    v.required_integer("experts", e.experts, 1, 512);
-    v.integer("top_k", e.top_k, 0, 16);
+    v.kept("experts", e);
+    v.active("top_k", e);
     v.groups("groups", e.groups);
     v.word("router_space", e.router_space, {"logits", "probabilities"});
   });
@@ -96,8 +121,10 @@ void visit_experiment(Visitor& v, Experiment& e) {
     v.integer("population", e.search.population, 1, kMaxPopulation);
     ParameterFields<Visitor> fields(v);
     visit_choice(fields, "fitness", e.search.fitness, fitness_names());
+    if (v.holds("objectives", e.search.objectives.several())) visit_objectives(v, e.search.objectives);
     v.integer("dev_count", e.dev_count, 1, 100000);
     v.flag("warm_start", e.warm_start);
+    if (v.holds("start", !e.start.empty())) v.text("start", e.start, false);
     visit_phase(v, e.search.prune, Phase::kPrune);
     visit_phase(v, e.search.merge, Phase::kMerge);
   });

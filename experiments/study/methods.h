@@ -5,9 +5,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/config.h"
+#include "engine/expert_plan.h"
 #include "experiments/study/evaluator.h"
 #include "loaders/formats/json.h"
 #include "loaders/tasks/metric.h"
@@ -21,13 +23,17 @@ struct SplitScore {
   double stderr_ = 0;
   Interval ci95;
   std::optional<double> p_vs_full;
-  std::optional<double> p_vs_prune;    // of a searched plan against the pruned one
-  std::optional<double> stddev, best;  // over draws
+  std::optional<double> p_vs_prune;  // of a searched plan against the pruned one
+  std::optional<double> recovery;    // the score over the full model's
+  std::optional<Interval> recovery_ci95;
+  std::optional<double> stddev, best;                // over draws
+  std::vector<std::pair<std::string, double>> more;  // the task's other metrics
 };
 
 struct MethodResult {
   std::string name;
-  int32_t experts = 0;
+  int32_t experts = 0;                       // kept in a layer; where layers differ, their mean rounded down
+  std::vector<int32_t> experts_per_layer{};  // where they differ
   int32_t top_k = 0;
   int64_t parameters = 0;
   int64_t bytes = 0;
@@ -45,8 +51,10 @@ double paired_p(Metric metric, const SplitResult& result, const SplitResult& oth
 // The mean over draws of a random method.
 SplitScore make_draws_score(std::span<const SplitResult* const> draws);
 
-// Parameters and bytes of the checkpoint that keeps `experts` experts a layer.
-void fill_size(const ModelConfig& config, MethodResult* method);
+// Parameters of the checkpoint that the plan makes.
+ParameterCounts plan_parameters(const ModelConfig& config, const ExpertPlan& plan);
+// Experts, top_k, parameters and bytes of the checkpoint that the plan makes.
+void fill_size(const ModelConfig& config, const ExpertPlan& plan, MethodResult* method);
 
 Json method_json(const MethodResult& method);
 
@@ -63,6 +71,9 @@ struct RunRow {
 // Columns: task, (run,) method, experts, parameters, test accuracy with its interval, p, evaluations,
 // seconds.
 std::string result_table(std::span<const RunRow> runs);
+// The full models of a sweep over models or tasks, a row each: task, run, method, experts, parameters, test
+// accuracy with its interval. "" where there is but one.
+std::string full_models_table(std::span<const RunRow> runs);
 // Cells as lines, columns aligned by their widest cell; the first `left` to the left, the others to the
 // right.
 std::string aligned(const std::vector<std::vector<std::string>>& rows, size_t left);

@@ -13,6 +13,11 @@ RawModel ModelContext::load(const std::string& path, Parity parity) {
   return raw;
 }
 
+std::string ModelContext::precision() const {
+  if (ops_.host_memory && ops_.round_rows == nullptr) return "f32";  // whatever the weights are
+  return dtype() == DType::kBF16 ? "bf16" : "f16";
+}
+
 const std::string& ModelContext::hash() {
   if (hash_.empty()) hash_ = model_hash(raw_);
   return hash_;
@@ -20,7 +25,7 @@ const std::string& ModelContext::hash() {
 
 void require_original(const RawModel& model, const std::string& path) {
   if (!model.plan) return;
-  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export)",
+  throw Error(ExitCode::kUsage, path, "is the result of a plan (a native export, or counts by layer)",
               "start from the original model");
 }
 

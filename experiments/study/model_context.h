@@ -28,6 +28,8 @@ class ModelContext {
   const Ops& ops() const { return ops_; }
   // What the weights are while they compute: a GPU has no f32 ones.
   DType dtype() const { return ops_.weight_dtype(raw_.config.dtype); }
+  // Of the matrix products: "f32", "bf16", "f16".
+  std::string precision() const;
   // Loaded on first use: commands that are given token ids need none.
   const Tokenizer& tokenizer() {
     if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(path_));

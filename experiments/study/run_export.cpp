@@ -3,13 +3,27 @@
 #include "experiments/study/version.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/export.h"
+#include "loaders/models/verify.h"
 
 namespace eep {
+namespace {
 
-void export_run_model(ModelContext& model, const ExpertPlan& plan, const Json& provenance,
-                      const Device& device, const std::string& directory,
-                      const std::function<void(const std::string&)>& say) {
-  if (directory_exists(directory)) return;
+void write_checks(const std::string& directory, const std::function<void(const std::string&)>& say) {
+  std::optional<RawModel> exported;
+  Json checks = Json::array();
+  bool passed = true;
+  for (const Check& check : verify_directory(directory, exported)) {
+    checks.push_back({{"check", check.name}, {"passed", check.passed}, {"detail", check.detail}});
+    passed = passed && check.passed;
+    if (!check.passed) say("the export fails a check: " + check.name + ": " + check.detail);
+  }
+  const Json json{{"passed", passed}, {"checks", checks}};
+  const std::string file = directory.substr(0, directory.rfind('/') + 1) + "export_check.json";
+  write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void write_model(ModelContext& model, const ExpertPlan& plan, const Json& provenance, const Device& device,
+                 const std::string& directory, const std::function<void(const std::string&)>& say) {
   ExportOptions options;
   options.source_hash = model.hash();
   options.program = std::string("eep ") + kVersion;
@@ -25,6 +39,15 @@ void export_run_model(ModelContext& model, const ExpertPlan& plan, const Json& p
   }
   export_checkpoint(model.raw(), model.path(), plan,
                     plan_info(model.config(), options.source_hash, provenance), options, directory);
+}
+
+}  // namespace
+
+void export_run_model(ModelContext& model, const ExpertPlan& plan, const Json& provenance,
+                      const Device& device, const std::string& directory,
+                      const std::function<void(const std::string&)>& say) {
+  if (!directory_exists(directory)) write_model(model, plan, provenance, device, directory, say);
+  write_checks(directory, say);
 }
 
 }  // namespace eep

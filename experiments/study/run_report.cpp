@@ -5,10 +5,8 @@
 #include "loaders/formats/file.h"
 
 namespace eep {
-namespace {
 
-// `key=value,...` of the swept fields that a table has no column for.
-std::string label(const Combination& combination, bool with_seed) {
+std::string combination_label(const Combination& combination, bool with_seed) {
   std::string text;
   for (const auto& [key, value] : combination.values) {
     if (key == "task.name" || key == "plan.experts" || (key == "seed" && !with_seed)) continue;
@@ -17,13 +15,15 @@ std::string label(const Combination& combination, bool with_seed) {
   return text;
 }
 
+namespace {
+
 // Of those that change the full model or what it is asked.
 std::string label_of_full(const Combination& combination) {
   Combination changes = combination;
   std::erase_if(changes.values, [](const auto& value) {
     return !value.first.starts_with("model.") && !value.first.starts_with("task.");
   });
-  return label(changes, false);
+  return combination_label(changes, false);
 }
 
 }  // namespace
@@ -58,8 +58,9 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
   std::vector<RunRow> rows;
   bool several_seeds = false;
   for (size_t i = 0; i < results.size(); ++i) {
-    rows.push_back({results[i], label(combinations[i], true), label(combinations[i], false),
-                    directory.file(combinations[i].name), label_of_full(combinations[i])});
+    rows.push_back({results[i], combination_label(combinations[i], true),
+                    combination_label(combinations[i], false), directory.file(combinations[i].name),
+                    label_of_full(combinations[i])});
     several_seeds |= combinations[i].experiment.search.seed != combinations[0].experiment.search.seed;
   }
   std::string table = result_table(rows);
@@ -71,7 +72,9 @@ std::string write_report(const RunDirectory& directory, const std::vector<Combin
       summary["runs"].push_back({{"directory", combinations[i].name}, {"result", results[i]}});
     write_file_atomic(directory.file("summary.json"), summary.dump(2) + "\n");
     if (several_seeds) table += "\nover seeds\n" + seeds_table(seeds);
-    shown = compact_table(seeds, combinations[0].experiment.search.merge.algorithm);
+    const std::string full = full_models_table(rows);
+    shown = compact_table(seeds, combinations[0].experiment.search.merge.algorithm, !full.empty());
+    if (!full.empty()) shown += "\n" + full;
   }
   write_file_atomic(directory.file("table.txt"), table);
   return is_sweep(combinations) ? shown : table;

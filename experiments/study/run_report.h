@@ -10,6 +10,9 @@
 
 namespace eep {
 
+// `key=value,...` of the swept fields that a table has no column for.
+std::string combination_label(const Combination& combination, bool with_seed);
+
 bool is_sweep(const std::vector<Combination>& combinations);
 
 // result.json of a finished combination. Throws Error(kData) where it lacks what the tables read.

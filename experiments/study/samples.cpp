@@ -22,6 +22,8 @@ std::string samples_lines(const Requests& requests, const SplitResult& result,
       if (texts != nullptr) line["answer"] = extract_answer(task.extract, texts->at(i));
     }
     line["score"] = score.metric;
+    for (size_t more = 0; more < score.more.size(); ++more)
+      line["scores"][task.more[more].name] = score.more[more];
     line["right_loglik"] = score.right_loglik;
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   }

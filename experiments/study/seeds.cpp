@@ -29,32 +29,49 @@ struct Cell {
 };
 
 bool is_searched(const std::string& method) {
-  return method.starts_with("eep_") || method.starts_with("control_");
+  return method.starts_with("eep_") || method.starts_with("control_") || method.starts_with("pareto_");
 }
 
+// Scores of the items of samples files; each file is read once, however many methods it is compared with.
+class SampleScores {
+ public:
+  // [items], empty where the file is not there.
+  const std::vector<double>& of(const std::string& file) {
+    const auto [at, fresh] = scores_.try_emplace(file);
+    if (!fresh || !file_exists(file)) return at->second;
+    const std::string text = read_file(file);
+    size_t begin = 0;
+    for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      const auto number = static_cast<int64_t>(at->second.size()) + 1;
+      const Json line = parse_json(std::string_view(text).substr(begin, end - begin), file, number);
+      at->second.push_back(line.at("score").get<double>());
+    }
+    return at->second;
+  }
+
+ private:
+  std::map<std::string, std::vector<double>> scores_;
+};
+
 // Scores of a method's test items, averaged over the runs; empty where a run's samples are not there.
-std::vector<double> item_scores(const Cell& cell, const std::string& method) {
+std::vector<double> item_scores(const Cell& cell, const std::string& method, SampleScores& samples) {
   std::vector<double> sums;
   for (const RunRow* run : cell.runs) {
-    const std::string file = run->directory + "/samples/" + method + ".jsonl";
-    if (run->directory.empty() || !file_exists(file)) return {};
-    const std::string text = read_file(file);
-    size_t begin = 0, item = 0;
-    for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1, ++item) {
-      const Json line =
-          parse_json(std::string_view(text).substr(begin, end - begin), file, static_cast<int64_t>(item) + 1);
-      if (sums.size() <= item) sums.resize(item + 1, 0.0);
-      sums[item] += line.at("score").get<double>() / static_cast<double>(cell.runs.size());
-    }
+    if (run->directory.empty()) return {};
+    const std::vector<double>& scores = samples.of(run->directory + "/samples/" + method + ".jsonl");
+    if (scores.empty()) return {};
+    if (sums.size() < scores.size()) sums.resize(scores.size(), 0.0);
+    for (size_t item = 0; item < scores.size(); ++item)
+      sums[item] += scores[item] / static_cast<double>(cell.runs.size());
   }
   return sums;
 }
 
 Json pooled_p(const Cell& cell, const std::string& method, const std::string& other,
-              const std::vector<double>& own) {
+              const std::vector<double>& own, SampleScores& samples) {
   if (method == other) return nullptr;
   if (own.size() == 1) return own[0];
-  const std::vector<double> a = item_scores(cell, method), b = item_scores(cell, other);
+  const std::vector<double> a = item_scores(cell, method, samples), b = item_scores(cell, other, samples);
   if (a.empty() || a.size() != b.size()) return nullptr;
   return paired_permutation(a, b, 1);
 }
@@ -90,6 +107,7 @@ std::string p_text(const Json& cell, const char* key) {
 
 Json seeds_summary(std::span<const RunRow> runs) {
   std::vector<Cell> cells;
+  SampleScores samples;
   for (const RunRow& run : runs) {
     for (const Json& method : run.result.at("methods")) {
       if (method.at("test").is_null()) continue;
@@ -132,8 +150,8 @@ Json seeds_summary(std::span<const RunRow> runs) {
     cell.row["seconds"] = mean_or_null(cell.seconds);
     const std::string method = cell.row.at("method").get<std::string>();
     if (is_searched(method)) {
-      cell.row["p_vs_full"] = pooled_p(cell, method, "full", cell.p_vs_full);
-      cell.row["p_vs_prune"] = pooled_p(cell, method, "eep_prune", cell.p_vs_prune);
+      cell.row["p_vs_full"] = pooled_p(cell, method, "full", cell.p_vs_full, samples);
+      cell.row["p_vs_prune"] = pooled_p(cell, method, "eep_prune", cell.p_vs_prune, samples);
     }
     summary.push_back(std::move(cell.row));
   }
@@ -165,7 +183,7 @@ std::string seeds_table(const Json& summary) {
   return aligned(rows, labelled ? 3 : 2);
 }
 
-std::string compact_table(const Json& summary, const std::string& algorithm) {
+std::string compact_table(const Json& summary, const std::string& algorithm, bool full_models) {
   struct Row {
     std::string task, run;
     int64_t experts = 0;
@@ -178,6 +196,7 @@ std::string compact_table(const Json& summary, const std::string& algorithm) {
   for (const Json& cell : summary) {
     const std::string task = cell.at("task").get<std::string>(), run = cell.at("run").get<std::string>();
     const std::string method = cell.at("method").get<std::string>();
+    if (method.starts_with("pareto_")) continue;  // of other budgets
     if (method.starts_with("full")) {
       full.try_emplace({task, run}, &cell);
       continue;
@@ -200,10 +219,13 @@ std::string compact_table(const Json& summary, const std::string& algorithm) {
       std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.run.empty(); });
   std::vector<std::vector<std::string>> lines{{"task"}};
   if (labelled) lines[0].push_back("run");
-  for (const char* column : {"experts", "full", "best one-shot", "prune"}) lines[0].push_back(column);
+  const std::string whole = full_models ? "unpruned" : "full";
+  for (const std::string& column :
+       {std::string("experts"), whole, std::string("best one-shot"), std::string("prune")})
+    lines[0].push_back(column);
   for (const std::string& control : controls) lines[0].push_back(control.substr(control.find('_') + 1));
   for (const std::string& column :
-       {algorithm, std::string("p vs full"), std::string("p vs prune"), std::string("seconds")})
+       {algorithm, "p vs " + whole, std::string("p vs prune"), std::string("seconds")})
     lines[0].push_back(column);
   for (const Row& row : rows) {
     const auto found = [&](const std::string& method) -> const Json* {

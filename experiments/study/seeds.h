@@ -18,6 +18,7 @@ Json seeds_summary(std::span<const RunRow> runs);
 std::string seeds_table(const Json& summary);
 // A row a (task, run, budget): full, the best one-shot method by name, the pruned plan, controls, the merged
 // plan, its tests, the seconds of the search. `algorithm` names the merged column.
-std::string compact_table(const Json& summary, const std::string& algorithm);
+// full_models: the table of the full models follows, so the first column is called "unpruned".
+std::string compact_table(const Json& summary, const std::string& algorithm, bool full_models = false);
 
 }  // namespace eep

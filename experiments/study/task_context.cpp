@@ -5,46 +5,39 @@
 
 #include <chrono>
 
+#include "engine/weight_sums.h"
 #include "es/criteria.h"
+#include "experiments/study/calibration_progress.h"
 
 namespace eep {
 
-std::string plan_key(const ExpertPlan& plan) {
-  std::string key;
-  const auto add = [&](const void* data, size_t bytes) { key.append(static_cast<const char*>(data), bytes); };
-  add(&plan.top_k, sizeof plan.top_k);
-  add(&plan.router_space, sizeof plan.router_space);
-  for (const PlanGroup& group : plan.groups) {
-    const size_t layers = group.layers.size();
-    add(&layers, sizeof layers);
-    add(group.layers.data(), layers * sizeof(int32_t));
-    add(&group.kept, sizeof group.kept);
-    add(group.router_mapping.data(), group.router_mapping.size() * sizeof(float));
-    add(group.expert_merging.data(), group.expert_merging.size() * sizeof(float));
-  }
-  return key;
-}
-
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
-  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + (e.allow_overlap ? "\noverlap" : "");
+  std::string key = file + "\n" + e.protocol + "\n" + e.model_parity + "\n" + e.model_precision +
+                    (e.allow_overlap ? "\noverlap" : "");
   if (load_task(file, e.protocol).few_shot.random) key += "\nseed " + std::to_string(e.search.seed);
+  for (const TaskUse& use : e.tasks)
+    key += fmt::format("\n{} {} {} {}", find_task(use.name, e.directory), use.weight, use.guard, use.test);
+  key += "\n" + e.fitness_over;
   for (const SplitUse* use : {&e.train, &e.dev, &e.test})
     key += "\n" + use->split + " " + std::to_string(use->limit);
   key += "\n" + std::to_string(e.search.shards.shard) + " " + std::to_string(e.search.shards.fixed);
   for (int64_t value : {e.calibration_limit, e.subset_tokens, e.sampled_subsets})
     key += "\n" + std::to_string(value);
+  key += "\n" + std::to_string(static_cast<int>(needed_statistics(e.baselines)));
   return key;
 }
 
 TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
-                         const Experiment& experiment)
+                         const Experiment& experiment, bool final_only)
     : model_(model),
       device_(device),
       memory_(memory),
       experiment_(experiment),
-      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)) {
+      task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)),
+      final_only_(final_only) {
   task_.few_shot.seed = experiment_.search.seed;
+  use_chat_template(&task_, model_.path());
   if (experiment_.search.shards.shard > 0) {
     fresh_ = make_evaluator(experiment_.train, experiment_.train.limit);
     const auto items = static_cast<int64_t>(fresh_->requests().items().size());
@@ -56,19 +49,33 @@ TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memor
     evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
   }
   for (const auto& [name, split] : splits()) requests(split);
-  train_hash_ = items_hash(requests(Split::kTrain).items());
+  if (!final_only_) train_hash_ = items_hash(requests(Split::kTrain).items());
   find_overlaps();
+  add_further();
+}
+
+void TaskContext::add_further() {
+  for (size_t i = 1; i < experiment_.tasks.size(); ++i) {
+    const TaskUse& use = experiment_.tasks[i];
+    Experiment own = experiment_;
+    own.tasks.clear();
+    own.task = use.name;
+    if (!use.test.empty()) own.test.split = use.test;
+    const bool seen = use.weight > 0 || use.guard >= 0;
+    further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+  }
 }
 
 std::vector<std::pair<const char*, Split>> TaskContext::splits() const {
-  std::vector<std::pair<const char*, Split>> all{{"train", Split::kTrain}};
-  if (has_dev()) all.emplace_back("dev", Split::kDev);
+  std::vector<std::pair<const char*, Split>> all;
+  if (!final_only_) all.emplace_back("train", Split::kTrain);
+  if (!final_only_ && has_dev()) all.emplace_back("dev", Split::kDev);
   all.emplace_back("test", Split::kTest);
   return all;
 }
 
 const Requests& TaskContext::requests(Split split) {
-  return split == Split::kTrain ? fresh_evaluator().requests() : evaluator(split).requests();
+  return split == Split::kTrain ? evaluator(Split::kFresh).requests() : evaluator(split).requests();
 }
 
 // A score on items that the search has seen is no estimate: the fitted number would be published.
@@ -117,12 +124,28 @@ std::vector<std::string> TaskContext::warnings() {
     const std::string line = requests(split).truncation_text(name);
     if (!line.empty()) lines.push_back("task " + task_.name + ": " + line);
   }
+  for (const Further& other : further_) {
+    const std::vector<std::string> theirs = other.context->warnings();
+    lines.insert(lines.end(), theirs.begin(), theirs.end());
+  }
   return lines;
 }
 
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
-  return std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task_,
-                                          load_items(task_, use.split, limit), model_.tokenizer());
+  Task task = task_;
+  if (&use != &experiment_.test) task.more.clear();  // a search climbs one metric: decoding ends sooner
+  auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
+                                                    load_items(task, use.split, limit), model_.tokenizer());
+  evaluator->set_journal(journal_);
+  return evaluator;
+}
+
+void TaskContext::set_journal(EvaluationJournal* journal) {
+  journal_ = journal;
+  for (const auto& [split, evaluator] : evaluators_) {
+    if (evaluator) evaluator->set_journal(journal);
+  }
+  if (fresh_) fresh_->set_journal(journal);
 }
 
 ShardConfig TaskContext::shards() const {
@@ -137,10 +160,39 @@ Json TaskContext::hashes() {
   Json hashes{{"train", train_hash_}};
   if (has_dev()) hashes["dev"] = items_hash(evaluator(Split::kDev).requests().items());
   hashes["test"] = items_hash(evaluator(Split::kTest).requests().items());
+  for (const Further& other : further_) {
+    const std::string prefix = other.context->task().name + "/" + other.use.test + "/";
+    if (!other.context->final_only()) hashes[prefix + "train"] = other.context->train_hash();
+    hashes[prefix + "test"] = items_hash(other.context->evaluator(Split::kTest).requests().items());
+  }
   return hashes;
 }
 
+std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPlan> plans,
+                                            std::span<const int32_t> items) {
+  return divider_ ? divider_(set, plans, items) : score_here(set, plans, items);
+}
+
+std::vector<SplitResult> TaskContext::score_here(Split set, std::span<const ExpertPlan> plans,
+                                                 std::span<const int32_t> items) {
+  return items.empty() ? evaluator(set).evaluate(plans) : evaluator(set).evaluate(plans, items);
+}
+
+WorkCounts TaskContext::search_work() {
+  WorkCounts counts = evaluator(Split::kTrain).work();
+  if (fresh_) counts += fresh_->work();
+  counts += elsewhere_;
+  return counts;
+}
+
+const std::string& TaskContext::items_hash_of(Split set) {
+  std::string& hash = items_hashes_[set];
+  if (hash.empty()) hash = items_hash(evaluator(set).requests().items());
+  return hash;
+}
+
 SplitEvaluator& TaskContext::evaluator(Split split) {
+  if (split == Split::kFresh) return fresh_ ? *fresh_ : evaluator(Split::kTrain);
   std::unique_ptr<SplitEvaluator>& evaluator = evaluators_[split];
   if (!evaluator) {
     const SplitUse& use = split == Split::kTrain ? experiment_.train
@@ -159,7 +211,7 @@ std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<con
     if (results_.try_emplace({split, keys.back()}, nullptr).second) fresh.push_back(plan);
   }
   if (!fresh.empty()) {
-    std::vector<SplitResult> made = evaluator(split).evaluate(fresh);
+    std::vector<SplitResult> made = score(split, fresh);
     for (size_t i = 0; i < fresh.size(); ++i) {
       results_[{split, plan_key(fresh[i])}] = std::make_unique<SplitResult>(std::move(made[i]));
     }
@@ -190,9 +242,13 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   made.file.model = model_.hash();
   made.file.data = items_hash(requests->items());
   made.file.task = task_.name;
-  const std::string settings =
-      fmt::format("{} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
+  const CriterionNeeds needs = needed_statistics(experiment_.baselines);
+  std::string settings =
+      fmt::format("texts {} {} {} {} {} [{}]", task_.file, task_.protocol, experiment_.model_parity,
                   experiment_.subset_tokens, experiment_.sampled_subsets, fmt::join(subset_kept, ","));
+  if (needs == CriterionNeeds::kDetails) settings += " details";
+  if (needs == CriterionNeeds::kEveryExpert) settings += " every expert";
+  if (experiment_.model_precision != "f32") settings += " " + experiment_.model_precision;
   const std::string path =
       fmt::format("{}/calibration-{:016x}.json", cache_, XXH3_64bits(settings.data(), settings.size()));
   if (!cache_.empty()) {
@@ -204,13 +260,19 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   CalibrationOptions options;
   options.subset_kept = subset_kept;
   options.subset_tokens = experiment_.subset_tokens;
+  options.details = needs == CriterionNeeds::kDetails || needs == CriterionNeeds::kEveryExpert;
+  options.every_expert = needs == CriterionNeeds::kEveryExpert;
   const int32_t experts = static_cast<int32_t>(model_.config().num_experts);
   options.sample_subsets =
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
+  const std::string identity = made.file.model + " " + made.file.data + " " + settings;
   made.file.statistics =
-      calibrate(model_.weights(), model_.ops(), device_, memory_, requests->prompts(), options);
+      cache_.empty() ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
+                     : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_,
+                                           requests->texts(), options, path + ".state", identity);
+  if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
   return made;

@@ -12,6 +12,7 @@
 #include "engine/calibration.h"
 #include "es/shards.h"
 #include "experiments/study/calibration_cache.h"
+#include "experiments/study/evaluation_journal.h"
 #include "experiments/study/evaluator.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/model_context.h"
@@ -19,21 +20,43 @@
 
 namespace eep {
 
-enum class Split : uint8_t { kTrain = 0, kDev = 1, kTest = 2 };
+// kFresh: all items of the train split that shards are made of.
+enum class Split : uint8_t { kTrain = 0, kDev = 1, kTest = 2, kFresh = 3 };
 
 class TaskContext {
  public:
   // Reads all splits: what is wrong with the form of one is found before the work begins. The test split is
   // scored by the first call that asks for it. Throws Error(kData) for items that two splits have in common
   // unless the experiment allows them.
-  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment);
+  // final_only: the test split alone, of a task that no search sees.
+  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment,
+              bool final_only = false);
 
   const Task& task() const { return task_; }
+  // The experiment's further tasks, with what they count for.
+  struct Further {
+    TaskUse use;
+    std::unique_ptr<TaskContext> context;
+  };
+  std::span<const Further> further() const { return further_; }
+  bool final_only() const { return final_only_; }
+  ModelContext& model() const { return model_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
   // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
-  // All items of the train split that shards are made of.
-  SplitEvaluator& fresh_evaluator() { return fresh_ ? *fresh_ : evaluator(Split::kTrain); }
+  // One result a plan, on all items of a set or on some: by this process, or as divide_by() says.
+  std::vector<SplitResult> score(Split set, std::span<const ExpertPlan> plans,
+                                 std::span<const int32_t> items = {});
+  std::vector<SplitResult> score_here(Split set, std::span<const ExpertPlan> plans,
+                                      std::span<const int32_t> items = {});
+  using Divider = std::function<std::vector<SplitResult>(Split set, std::span<const ExpertPlan> plans,
+                                                         std::span<const int32_t> items)>;
+  void divide_by(Divider divider) { divider_ = std::move(divider); }
+  // Of everything on train items, other processes' included.
+  WorkCounts search_work();
+  void add_work(const WorkCounts& work) { elsewhere_ += work; }
+  const std::string& items_hash_of(Split set);
+  EvaluationJournal* journal() const { return journal_; }
   ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
@@ -42,6 +65,17 @@ class TaskContext {
   // seconds: what it took.
   const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
                                      const std::function<void()>& announce, double* seconds);
+  // While one lives, evaluations are kept in the journal and looked up there.
+  class Journaled {
+   public:
+    Journaled(TaskContext& task, EvaluationJournal* journal) : task_(task) { task_.set_journal(journal); }
+    ~Journaled() { task_.set_journal(nullptr); }
+    Journaled(const Journaled&) = delete;
+    Journaled& operator=(const Journaled&) = delete;
+
+   private:
+    TaskContext& task_;
+  };
   // Directory in which calibration passes are kept from now on.
   void cache_in(const std::string& directory) { cache_ = directory; }
   std::string train_hash() const { return train_hash_; }
@@ -57,6 +91,7 @@ class TaskContext {
   static std::string key(const Experiment& experiment);
 
  private:
+  void set_journal(EvaluationJournal* journal);
   struct Overlap {
     const char *first, *second;
     int64_t items = 0;
@@ -64,6 +99,7 @@ class TaskContext {
   };
 
   void find_overlaps();
+  void add_further();
   std::vector<std::pair<const char*, Split>> splits() const;
   const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
@@ -74,16 +110,19 @@ class TaskContext {
   size_t memory_;
   Experiment experiment_;
   Task task_;
+  bool final_only_;
+  std::vector<Further> further_;
   std::string train_hash_;
   std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""
+  EvaluationJournal* journal_ = nullptr;
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::unique_ptr<SplitEvaluator> fresh_;  // with shards
+  Divider divider_;
+  WorkCounts elsewhere_;
+  std::map<Split, std::string> items_hashes_;
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
   std::map<std::vector<int32_t>, Calibration> statistics_;
 };
-
-// Bytes that are equal for equal plans.
-std::string plan_key(const ExpertPlan& plan);
 
 }  // namespace eep

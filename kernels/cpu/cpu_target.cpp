@@ -7,10 +7,12 @@
 // Above, because Highway's headers read it.
 #include "hwy/highway.h"
 #include "kernels/common/error.h"
+#include "kernels/cpu/amx.h"
 
 namespace eep {
 namespace {
 
+constexpr const char* kTiles = "amx";
 constexpr int64_t kPlain = HWY_SCALAR | HWY_EMU128;
 
 const char* target_name(int64_t target) {
@@ -48,11 +50,13 @@ std::vector<int64_t> available() {
 
 std::vector<std::string> cpu_targets() {
   std::vector<std::string> names;
+  if (amx_found()) names.emplace_back(kTiles);
   for (int64_t target : available()) names.emplace_back(target_name(target));
   return names;
 }
 
 std::string cpu_target() {
+  if (amx_in_use()) return kTiles;
   const std::vector<int64_t> targets = available();
   const int64_t allowed = static_cast<int64_t>(HWY_SUPPORTED_TARGETS);
   for (int64_t target : targets) {
@@ -63,10 +67,17 @@ std::string cpu_target() {
 
 void set_cpu_target(std::string_view name) {
   const std::vector<int64_t> targets = available();
-  if (name == "auto") return restrict_targets(0);
-  std::string known = "auto";
+  const bool tiles = amx_found() && (name == "auto" || name == kTiles);
+  if (name == "auto" || tiles) {
+    set_amx(tiles);
+    return restrict_targets(0);
+  }
+  std::string known = amx_found() ? std::string("auto, ") + kTiles : "auto";
   for (int64_t target : targets) {
-    if (name == target_name(target)) return restrict_targets(target);
+    if (name == target_name(target)) {
+      set_amx(false);
+      return restrict_targets(target);
+    }
     known += std::string(", ") + target_name(target);
   }
   throw Error(ExitCode::kUsage, "--cpu-target",

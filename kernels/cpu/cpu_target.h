@@ -8,7 +8,8 @@
 
 namespace eep {
 
-// Names of the targets that this machine can run, best first: "avx512", "avx2", "neon"; the last is "plain",
+// Names of the targets that this machine can run, best first: "amx", which is the best of the others with
+// products of precision bf16 on the matrix unit (amx.h), "avx512", "avx2", "neon"; the last is "plain",
 // portable C++ over std::fma.
 std::vector<std::string> cpu_targets();
 

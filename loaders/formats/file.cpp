@@ -160,6 +160,21 @@ void write_file_atomic(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+void append_file(const std::string& path, std::string_view bytes) {
+  const auto fail = [&] {
+    throw Error(ExitCode::kIo, path, std::string("cannot write: ") + std::strerror(errno));
+  };
+  const Descriptor file{::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC)};
+  if (file.value < 0) fail();
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(file.value, bytes.data(), std::min(bytes.size(), size_t{1} << 30));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail();
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+  if (::fsync(file.value) != 0 && errno != EINVAL) fail();
+}
+
 AtomicFile::AtomicFile(std::string path) : path_(resolve_link(path)) {
   if (is_device_or_pipe(path_)) {  // /dev/stdout: nothing to rename over
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);

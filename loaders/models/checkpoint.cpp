@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <numeric>
 #include <utility>
 
+#include "engine/coded_matrix.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/families.h"
 #include "loaders/models/mtp.h"
@@ -23,7 +26,10 @@ class Loader {
         native_(is_there(join_path(directory, kNativeConfig))),
         table_(directory, native_ ? "eep" : "model") {
     model_.config = read_config(directory);
-    if (native_) read_native_plan(join_path(directory, "plan.json"));
+    if (native_)
+      read_native_plan(join_path(directory, "plan.json"));
+    else if (!model_.config.experts_per_layer.empty())
+      plan_of_counts();
   }
 
   RawModel load() {
@@ -65,6 +71,57 @@ class Loader {
     model_.plan = plan;
   }
 
+  // Layers hold different numbers of experts: each routes among its own.
+  void plan_of_counts() {
+    const ModelConfig& config = model_.config;
+    ExpertPlan plan;
+    plan.top_k = static_cast<int32_t>(config.top_k);
+    plan.router_space = RouterSpace::kLogits;
+    for (int32_t layer = 0; layer < static_cast<int32_t>(config.num_layers); ++layer) {
+      if (config.sparse[static_cast<size_t>(layer)] == 0) continue;
+      std::vector<int32_t> stored(static_cast<size_t>(config.experts_per_layer[static_cast<size_t>(layer)]));
+      std::iota(stored.begin(), stored.end(), 0);
+      plan.groups.push_back(one_hot_group({layer}, stored, static_cast<int32_t>(config.num_experts)));
+    }
+    model_.plan = std::move(plan);
+  }
+
+  // A gate of fewer rows than the largest layer's, filled up with zeros that the plan never selects.
+  RawMatrix gate_rows(const std::string& name, int64_t stored) {
+    const ModelConfig& config = model_.config;
+    if (native_ || stored == config.num_experts) return matrix(name, config.num_experts, config.hidden_size);
+    const RawMatrix gate = matrix(name, stored, config.hidden_size);
+    const size_t bytes =
+        static_cast<size_t>(config.num_experts * config.hidden_size) * dtype_size(gate.dtype);
+    uint8_t* const padded = own(bytes);
+    if (gate.coded()) {
+      decode_rows(gate, 0, stored, padded);
+    } else {
+      std::memcpy(padded, gate.data, static_cast<size_t>(stored * gate.k) * dtype_size(gate.dtype));
+    }
+    return {padded, gate.dtype, config.num_experts, gate.k, gate.k, 1};
+  }
+
+  // The same of what a sigmoid router adds.
+  Tensor gate_bias(const std::string& name, int64_t stored) {
+    const int64_t experts = model_.config.num_experts;
+    if (native_ || stored == experts) return vector(name, experts);
+    Tensor bias = vector(name, stored);
+    uint8_t* const padded = own(static_cast<size_t>(experts) * dtype_size(bias.dtype));
+    std::memcpy(padded, bias.data, bias.bytes());
+    bias.data = padded;
+    bias.shape[0] = experts;
+    return bias;
+  }
+
+  // Zeros that live as long as the model.
+  uint8_t* own(size_t bytes) {
+    auto zeros = std::make_shared<std::vector<uint8_t>>(bytes);
+    uint8_t* const data = zeros->data();
+    model_.owned.push_back(std::move(zeros));
+    return data;
+  }
+
   int64_t stored_experts(int64_t layer) const {
     if (!model_.plan) return model_.config.num_experts;
     for (const PlanGroup& group : model_.plan->groups) {
@@ -100,9 +157,9 @@ class Loader {
       layer.dense = ffn(mlp, config.dense_intermediate_size);
       return layer;
     }
-    layer.router = matrix(mlp + "gate.weight", config.num_experts, hidden);
+    layer.router = gate_rows(mlp + "gate.weight", stored);
     if (config.router_score == RouterScore::kSigmoid)
-      layer.router_bias = vector(mlp + "gate.e_score_correction_bias", config.num_experts);
+      layer.router_bias = gate_bias(mlp + "gate.e_score_correction_bias", stored);
     load_experts(mlp + "experts.", stored, layer.experts);
     if (config.shared_intermediate_size > 0) {
       layer.shared = ffn(mlp + family_row(config.family).shared, config.shared_intermediate_size);
@@ -125,7 +182,7 @@ class Loader {
 
   void load_experts(const std::string& prefix, int64_t stored, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
-    if (!native_ && table_.has(prefix + "gate_up_proj")) return load_fused_experts(prefix, experts);
+    if (!native_ && table_.has(prefix + "gate_up_proj")) return load_fused_experts(prefix, stored, experts);
     for (int64_t expert = 0; expert < stored; ++expert) {
       experts.push_back(ffn(prefix + std::to_string(expert) + ".", config.expert_intermediate_size));
     }
@@ -133,10 +190,9 @@ class Loader {
 
   // gate_up_proj [experts, 2 * inner, hidden] and down_proj [experts, hidden, inner], or both with the last
   // two axes exchanged; gate comes before up. At most one of the two is square, so the other one tells.
-  void load_fused_experts(const std::string& prefix, std::vector<RawFfn>& experts) {
+  void load_fused_experts(const std::string& prefix, int64_t count, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
-    const int64_t count = config.num_experts, inner = config.expert_intermediate_size,
-                  hidden = config.hidden_size;
+    const int64_t inner = config.expert_intermediate_size, hidden = config.hidden_size;
     const std::string gate_up_name = prefix + "gate_up_proj", down_name = prefix + "down_proj";
     const bool transposed =
         2 * inner != hidden

@@ -202,6 +202,34 @@ void read_sigmoid_router(const JsonView& root, ModelConfig& config) {
   }
 }
 
+// Counts by layer as RCO and EvoESAP write them; layers without experts have any number.
+void read_layer_counts(const JsonView& root, ModelConfig& config) {
+  std::vector<int64_t> counts;
+  for (const char* key : {"per_layer_num_experts", "num_experts_per_layer"}) {
+    if (!root.has_value(key)) continue;
+    const JsonView list = root.at(key).as_array();
+    if (list.size() != static_cast<size_t>(config.num_layers)) {
+      list.fail("wrong length (expected " + std::to_string(config.num_layers) + ", one a layer, got " +
+                std::to_string(list.size()) + ")");
+    }
+    std::vector<int64_t> own;
+    for (size_t layer = 0; layer < list.size(); ++layer) {
+      own.push_back(list.at(layer).as_int(config.sparse[layer] != 0 ? config.top_k : 0, kMaxExperts));
+    }
+    if (!counts.empty() && own != counts) list.fail("differs from per_layer_num_experts");
+    counts = std::move(own);
+  }
+  if (counts.empty()) return;
+  int64_t most = 0, least = kMaxExperts;
+  for (size_t layer = 0; layer < counts.size(); ++layer) {
+    if (config.sparse[layer] == 0) continue;
+    most = std::max(most, counts[layer]);
+    least = std::min(least, counts[layer]);
+  }
+  config.num_experts = most;
+  if (least < most) config.experts_per_layer = std::move(counts);
+}
+
 void read_experts(const JsonView& root, ModelConfig& config) {
   const FamilyRow& row = family_row(config.family);
   std::string_view key = row.experts_key;
@@ -225,11 +253,11 @@ void read_experts(const JsonView& root, ModelConfig& config) {
   if (row.score == RouterScore::kSigmoid) read_sigmoid_router(root, config);
   if (!row.dense_layers) {
     config.sparse.assign(static_cast<size_t>(config.num_layers), 1);
-    if (!row.first_dense) return;
+    if (!row.first_dense) return read_layer_counts(root, config);
     const int64_t dense = root.int_or("first_k_dense_replace", 1, 0, config.num_layers - 1);
     std::fill_n(config.sparse.begin(), dense, uint8_t{0});
     if (dense > 0) config.dense_intermediate_size = root.at("intermediate_size").as_int(1, kMaxWidth);
-    return;
+    return read_layer_counts(root, config);
   }
   const int64_t step = root.int_or("decoder_sparse_step", 1, 1, INT64_MAX);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
@@ -245,6 +273,7 @@ void read_experts(const JsonView& root, ModelConfig& config) {
   if (config.sparse_layers() < config.num_layers) {
     config.dense_intermediate_size = root.at("intermediate_size").as_int(1, kMaxWidth);
   }
+  read_layer_counts(root, config);
 }
 
 // One id or a list; null and -1: none.

@@ -25,9 +25,9 @@ constexpr const char* kNamedTemplates = "additional_chat_templates";  // transfo
 bool is_side_file(const std::string& name) {
   static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
                                            "generation_config.json"};
-  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab.",
-                                              "license",   "licence",       "notice",
-                                              "copying",   "copyright",     "use_policy"};
+  static constexpr const char* kPrefixes[] = {"tokenizer",  "chat_template", "vocab.",  "license",
+                                              "licence",    "notice",        "copying", "copyright",
+                                              "use_policy", "usage",         "eula",    "terms"};
   static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
   std::string small = name;  // people spell licences in any case
   std::transform(small.begin(), small.end(), small.begin(),
@@ -76,10 +76,24 @@ void copy_file(const std::string& from, const std::string& to) {
   target.commit();
 }
 
+// One number of active experts for all layers: what counts by layer need.
+std::string top_k_obstacle(const ExpertPlan& plan) {
+  const auto fewer = [](const PlanGroup& a, const PlanGroup& b) { return a.kept < b.kept; };
+  const auto [least, most] = std::minmax_element(plan.groups.begin(), plan.groups.end(), fewer);
+  if (least->kept == most->kept || least->kept >= plan.top_k) return {};
+  return fmt::format(
+      "layer {} keeps {} experts, fewer than the {} active ones, and config.json holds one number of active "
+      "experts for all layers",
+      least->layers[0], least->kept, plan.top_k);
+}
+
 }  // namespace
 
-std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan) {
-  for (size_t i = 0; i < plan.groups.size(); ++i) {
+std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool per_layer) {
+  if (per_layer) {
+    if (std::string obstacle = top_k_obstacle(plan); !obstacle.empty()) return obstacle;
+  }
+  for (size_t i = 0; i < plan.groups.size() && !per_layer; ++i) {
     const PlanGroup& group = plan.groups[i];
     if (group.kept != plan.groups[0].kept) {
       return fmt::format(
@@ -135,8 +149,17 @@ std::string exported_config(const std::string& text, const RawModel& model, cons
   if (model.config.fp8.there && !stays_coded(model, plan))
     edited = without_config_key(edited, "quantization_config");
   if (format == ExportFormat::kNative) return edited;
-  const int32_t kept = plan.groups[0].kept;
-  return with_expert_counts(edited, kept, std::min(plan.top_k, kept));
+  const ModelConfig& config = model.config;
+  int32_t least = plan.groups[0].kept;
+  std::vector<int64_t> counts(static_cast<size_t>(config.num_layers),
+                              config.num_experts);  // dense: untouched
+  for (const PlanGroup& group : plan.groups) {
+    least = std::min(least, group.kept);
+    for (const int32_t layer : group.layers) counts[static_cast<size_t>(layer)] = group.kept;
+  }
+  const int32_t top_k = std::min(plan.top_k, least);
+  if (format == ExportFormat::kHf) return with_expert_counts(edited, least, top_k);
+  return with_layer_counts(edited, config.sparse, counts, config.num_experts, top_k);
 }
 
 ExpertPlan native_plan(const ExpertPlan& plan) {
@@ -219,12 +242,18 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
   const ModelConfig& config = model.config;
   const bool native = options.format == ExportFormat::kNative;
   if (model.plan) {
-    throw Error(ExitCode::kData, source, "already is the result of a plan (a native export)",
+    throw Error(ExitCode::kData, source,
+                "already is the result of a plan (a native export, or counts by layer)",
                 "export from the original model");
   }
-  if (const std::string obstacle = native ? "" : hf_obstacle(config, plan); !obstacle.empty()) {
-    throw Error(ExitCode::kData, "plan", "a stock checkpoint cannot express it: " + obstacle,
-                "--format native writes a directory that eep reads");
+  const bool per_layer = options.format == ExportFormat::kHfPerLayer;
+  if (const std::string obstacle = native ? "" : hf_obstacle(config, plan, per_layer); !obstacle.empty()) {
+    throw Error(
+        ExitCode::kData, "plan", "a stock checkpoint cannot express it: " + obstacle,
+        hf_obstacle(config, plan, true).empty()
+            ? "--format native writes a directory that eep reads, --format hf-per-layer one for loaders "
+              "of counts by layer"
+            : "--format native writes a directory that eep reads");
   }
   ExportDirectory directory(out);
   write_file_atomic(

@@ -27,8 +27,9 @@ struct ExportOptions {
   ByteProgress progress;
 };
 
-// Why a stock loader cannot compute what the plan means; empty when it can.
-std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan);
+// Why a stock loader cannot compute what the plan means; empty when it can. per_layer: one that reads the
+// layers' own counts of experts.
+std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool per_layer = false);
 
 // True where export and plan agree to the last bit on one backend: no gate row is mixed and the plan's router
 // works on logits.
@@ -37,7 +38,7 @@ bool hf_bit_exact(const ExpertPlan& plan);
 // True of a plan under which every layer keeps all its experts, none merged, and their router rows.
 bool keeps_all_experts(const ExpertPlan& plan);
 
-// The config that goes with an export: the source's `text` with what the plan changes.
+// The config that goes with an export in that layout: the source's `text` with what the plan changes.
 std::string exported_config(const std::string& text, const RawModel& model, const ExpertPlan& plan,
                             ExportFormat format, MtpExport mtp = MtpExport::kRefuse);
 

@@ -44,22 +44,56 @@ std::string licence_lines(const std::string& source) {
   return kept;
 }
 
+// The name that others know the source by: "org/name" in the layout of the hub's cache
+// (models--org--name/snapshots/REVISION), else the directory's.
+std::string public_name(const std::string& source) {
+  std::error_code ignored;
+  std::filesystem::path path = std::filesystem::weakly_canonical(source, ignored);
+  if (path.filename().empty()) path = path.parent_path();
+  constexpr std::string_view kHub = "models--";
+  const std::string cached = path.parent_path().parent_path().filename().string();
+  if (path.parent_path().filename() != "snapshots" || !cached.starts_with(kHub))
+    return path.filename().string();
+  std::string name = cached.substr(kHub.size());
+  if (const size_t dashes = name.find("--"); dashes != std::string::npos) name.replace(dashes, 2, "/");
+  return name;
+}
+
+// The command without the directories of this machine.
+std::string public_command(const std::string& command, const std::string& source, const std::string& name) {
+  std::istringstream words(command);
+  std::string text;
+  for (std::string word; words >> word;) {
+    const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
+    const std::string option = equals == std::string::npos ? "" : word.substr(0, equals + 1);
+    std::string value = word.substr(option.size());
+    if (value == source) {
+      value = name;
+    } else if (value.find('/') != std::string::npos) {
+      while (value.size() > 1 && value.ends_with('/')) value.pop_back();
+      value = value.substr(value.rfind('/') + 1);
+    }
+    text += (text.empty() ? "" : " ") + option + value;
+  }
+  return text;
+}
+
 }  // namespace
 
 ExportFacts export_facts(const ModelConfig& config, const std::string& source, const ExpertPlan& plan,
                          const PlanInfo& info, const ExportOptions& options) {
   ExportFacts facts;
   facts.native = options.format == ExportFormat::kNative;
-  std::error_code ignored;
-  std::filesystem::path path = std::filesystem::weakly_canonical(source, ignored);
-  facts.source_name = path.filename().string();
-  facts.command = options.command;
+  facts.source_name = public_name(source);
+  facts.command = public_command(options.command, source, facts.source_name);
   facts.exactness = exactness_of(plan, facts.native);
   const char* space = plan.router_space == RouterSpace::kLogits ? "logits" : "probabilities";
   facts.provenance = {{"format", "eep-export"},
                       {"version", 1},
                       {"program", options.program},
-                      {"layout", facts.native ? "native" : "hf"},
+                      {"layout", facts.native                                  ? "native"
+                                 : options.format == ExportFormat::kHfPerLayer ? "hf-per-layer"
+                                                                               : "hf"},
                       {"source",
                        {{"name", facts.source_name},
                         {"family", family_name(config.family)},
@@ -111,6 +145,13 @@ std::string model_card(const ExportFacts& facts, const std::string& source) {
   card += "\n`eep_plan.json` is the plan: applied to the source it gives this model again.\n";
   if (facts.native) {
     card += "\nThis layout is eep's own (a stock loader cannot express the plan): `eep` commands read it.\n";
+  }
+  if (p["layout"] == "hf-per-layer") {
+    card +=
+        "\nLayers hold different numbers of experts: `per_layer_num_experts` of config.json says how many "
+        "(also "
+        "`num_experts_per_layer`). Loaders that do not read these keys cannot load the tensors; `eep` and "
+        "patched ones can.\n";
   }
   if (!facts.command.empty()) card += "\nMade by\n\n    " + printable(facts.command) + "\n";
   return card;

@@ -106,6 +106,40 @@ std::string without_config_key(const std::string& text, const std::string& key) 
   return text.substr(0, begin) + text.substr(member->end);
 }
 
+namespace {
+
+// A member of the top level, replaced where it is there, else added at the end in the text's own indentation.
+std::string with_config_value(const std::string& text, const std::string& key, const std::string& value) {
+  const size_t open = skip_blanks(text, 0), close = text.rfind('}');
+  if (const std::optional<Member> member = find_member(text, open, key))
+    return text.substr(0, member->value) + value + text.substr(member->end);
+  const size_t last = text.find_last_not_of(" \t\r\n", close - 1), first = skip_blanks(text, open + 1);
+  std::string between = text.substr(open + 1, first - open - 1);  // how the first member stands
+  if (between.empty()) between = " ";
+  return text.substr(0, last + 1) + (text[last] == '{' ? "" : ",") + between + '"' + key + "\": " + value +
+         text.substr(last + 1);
+}
+
+}  // namespace
+
+std::string with_layer_counts(const std::string& text, const std::vector<uint8_t>& sparse,
+                              const std::vector<int64_t>& counts, int64_t original, int64_t top_k) {
+  std::string list;
+  int64_t same = -1;
+  bool differ = false;
+  for (size_t layer = 0; layer < counts.size(); ++layer) {
+    list += (list.empty() ? "[" : ", ") + std::to_string(counts[layer]);
+    if (sparse[layer] == 0) continue;
+    differ = differ || (same >= 0 && counts[layer] != same);
+    same = counts[layer];
+  }
+  std::string edited =
+      differ ? with_config_number(text, "num_experts_per_tok", top_k) : with_expert_counts(text, same, top_k);
+  for (const char* key : {"per_layer_num_experts", "num_experts_per_layer"})
+    edited = with_config_value(edited, key, list + "]");
+  return with_config_value(edited, "original_num_experts", std::to_string(original));
+}
+
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k) {
   std::string edited = text;
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"})

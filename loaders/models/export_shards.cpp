@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/json.h"
 #include "loaders/models/finite.h"
 
@@ -50,6 +51,7 @@ void write_shards(const std::string& directory, const std::string& stem,
     SafetensorsWriter writer(join_path(directory, names[begin]), specs);
     for (; begin < end; ++begin) {
       tensors[begin].produce([&](const void* data, size_t bytes) {
+        check_interrupted();
         const SafetensorsSpec& spec = tensors[begin].spec;
         const size_t count = bytes / element_bytes(spec);
         if (spec.dtype != DType::kI32 && first_not_finite(data, count, spec.dtype, spec.code) < count) {

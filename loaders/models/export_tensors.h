@@ -14,8 +14,9 @@
 namespace eep {
 
 enum class ExportFormat {
-  kHf,     // what stock loaders read: the router map is folded into the gate
-  kNative  // what only eep reads: the whole gate, the map stays in the plan
+  kHf,          // what stock loaders read: the router map is folded into the gate
+  kHfPerLayer,  // the same with counts by layer, for loaders that read them
+  kNative       // what only eep reads: the whole gate, the map stays in the plan
 };
 
 // Whether matrices in 8 bits go on as they are stored, numbers and scales: where the plan only selects experts

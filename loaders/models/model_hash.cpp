@@ -10,6 +10,7 @@
 
 #include "engine/coded_matrix.h"
 #include "kernels/common/error.h"
+#include "kernels/common/interrupt.h"
 
 namespace eep {
 
@@ -35,6 +36,7 @@ class Hasher {
 
   // Rows in order, each as it would lie in a row-major matrix.
   void matrix(const RawMatrix& matrix) {
+    check_interrupted();
     number(matrix ? static_cast<int64_t>(matrix.dtype) : int64_t{-1});
     if (!matrix) return;
     const size_t element = dtype_size(matrix.dtype), row_bytes = static_cast<size_t>(matrix.k) * element;

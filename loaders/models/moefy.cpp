@@ -10,6 +10,7 @@
 #include "engine/observe.h"
 #include "engine/weights.h"
 #include "kernels/common/float16.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/models/export_tensors.h"
 
 namespace eep {
@@ -179,6 +180,7 @@ std::vector<MoefyLayer> split_neurons(const RawModel& dense, const Ops& ops,
   Inputs inputs(config.num_layers, config.hidden_size);
   observe_mixtures(weights, ops, options.device, options.memory, builder.build(&places), inputs);
   for (int64_t index = 0; index < config.num_layers; ++index) {
+    check_interrupted();
     const RawLayer& raw = dense.layers[static_cast<size_t>(index)];
     layers.push_back(
         split_layer(weights.layer(index), raw.experts[0].down, inputs.take(index), config, ops, options));

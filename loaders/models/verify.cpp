@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/coded_matrix.h"
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/safetensors.h"
@@ -50,6 +51,7 @@ std::string stem_of(const std::string& directory) {
 
 // Loaders differ on which holder of a count they read.
 void check_counts(const std::string& directory, const ModelConfig& config) {
+  if (!config.experts_per_layer.empty()) return;  // they hold the source's number
   const std::string path =
       join_path(directory, file_exists(join_path(directory, kNativeConfig)) ? kNativeConfig : "config.json");
   const std::string text = read_file(path);
@@ -136,6 +138,19 @@ std::string check_plan_file(const std::string& directory) {
     if (!(stored == native_plan(plan))) fail("plan.json", "is not the plan of eep_plan.json");
     return "plan.json fits";
   }
+  if (!config.experts_per_layer.empty()) {
+    for (const PlanGroup& group : plan.groups) {
+      for (const int32_t layer : group.layers) {
+        const int64_t stored = config.experts_per_layer[static_cast<size_t>(layer)];
+        if (stored == group.kept) continue;
+        fail("config.json",
+             fmt::format("wrong number of experts in layer {} (expected {} as in eep_plan.json, "
+                         "got {})",
+                         layer, group.kept, stored));
+      }
+    }
+    return fmt::format("counts by layer, up to {} experts, {} active", config.num_experts, config.top_k);
+  }
   const int32_t kept = plan.groups[0].kept;
   if (kept != config.num_experts) {
     fail("config.json", fmt::format("wrong number of experts (expected {} as in eep_plan.json, got {})", kept,
@@ -148,13 +163,21 @@ std::string check_plan_file(const std::string& directory) {
   return fmt::format("{} experts, {} active", kept, config.top_k);
 }
 
+ExportFormat format_of(const RawModel& exported) {
+  if (!exported.config.experts_per_layer.empty()) return ExportFormat::kHfPerLayer;
+  return exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
+}
+
 std::string check_source_config(const std::string& directory, const std::string& source_directory,
                                 const RawModel& source, const ExpertPlan& plan, ExportFormat format,
                                 MtpExport mtp) {
   const std::string text = read_file(join_path(source_directory, "config.json"));
-  const std::string expected = exported_config(text, source, plan, format, mtp);
   const std::string name = format == ExportFormat::kNative ? kNativeConfig : "config.json";
-  if (parse_json(expected, name) != parse_json(read_file(join_path(directory, name)), name)) {
+  const Json stored = parse_json(read_file(join_path(directory, name)), name);
+  if (format == ExportFormat::kHf && stored.contains("per_layer_num_experts"))
+    format = ExportFormat::kHfPerLayer;  // whose layers all hold the same number
+  const std::string expected = exported_config(text, source, plan, format, mtp);
+  if (parse_json(expected, name) != stored) {
     fail(name, "differs from the source's by more than the counts of experts");
   }
   const bool plain = source.config.fp8.there && !stays_coded(source, plan);
@@ -241,6 +264,7 @@ std::string check_bytes(const RawModel& exported, const std::vector<StreamedTens
   size_t total = 0, done = 0;
   for (const StreamedTensor& tensor : expected) total += tensor_bytes(tensor.spec);
   for (const StreamedTensor& tensor : expected) {
+    check_interrupted();
     const auto found = stored.find(tensor.spec.name);
     if (found == stored.end()) fail(tensor.spec.name, "missing tensor");
     const SafetensorsEntry& entry = found->second.entry;
@@ -287,12 +311,12 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
                                   const std::string& source_directory, const RawModel& source,
                                   const ExpertPlan& plan, const Device& device,
                                   const ByteProgress& progress) {
-  const ExportFormat format = exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
+  const ExportFormat format = format_of(exported);
   const MtpExport mtp = mtp_of_export(exported, source);
   std::vector<Check> checks;
   checks.push_back(check("expressible", [&]() -> std::string {
     if (format == ExportFormat::kNative) return "native layout";
-    const std::string obstacle = hf_obstacle(source.config, plan);
+    const std::string obstacle = hf_obstacle(source.config, plan, format == ExportFormat::kHfPerLayer);
     if (!obstacle.empty()) fail("plan", "a stock checkpoint cannot express it: " + obstacle);
     return hf_bit_exact(plan) ? "to the last bit" : "up to rounding";
   }));
@@ -301,7 +325,7 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
     return check_source_config(directory, source_directory, source, plan, format, mtp);
   }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
-  if (format == ExportFormat::kHf) {
+  if (format != ExportFormat::kNative) {
     checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));
   }
   checks.push_back(check("tensor bytes", [&] {
@@ -317,6 +341,7 @@ RawModel with_source_gates(const RawModel& exported, const RawModel& source, con
   model.layers = exported.layers;
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
     model.layers[layer].router = source.layers[layer].router;
+    model.layers[layer].router_bias = source.layers[layer].router_bias;
   }
   model.final_norm = exported.final_norm;
   model.lm_head = exported.lm_head;

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "loaders/formats/unicode.h"
+#include "loaders/tasks/metric_drop.h"
 
 namespace eep {
 namespace {
@@ -92,6 +93,16 @@ constexpr std::array kMetrics{
     MetricRow{"squad_contains", "the paper's for SQuAD", squad_contains},
     MetricRow{"number_equal", "the paper's for GSM8K: equal text, or numbers within 1e-6", number_equal},
     MetricRow{"squad_exact", "equal after SQuAD's own normalisation", squad_exact},
+    MetricRow{"drop_exact", "DROP's own: the same spans, lines of the reference, after its normalisation",
+              [](Rule, const std::string& answer, const std::string& reference) {
+                return drop_exact(answer, reference);
+              }},
+    MetricRow{"drop_f1", "DROP's own: F1 of bags of tokens, numbers must agree",
+              [](Rule, const std::string& answer, const std::string& reference) {
+                return drop_f1(answer, reference);
+              },
+              /*binary=*/false},
+    MetricRow{"acc_bytes", "the same as acc, per byte of the choice"},
 };
 
 // exact_match on the plain text: decided wrong once no reference begins with it. The right answer may still

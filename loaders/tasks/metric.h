@@ -22,6 +22,9 @@ enum class Metric : uint8_t {
   kSquadContains,
   kNumberEqual,
   kSquadExact,
+  kDropExact,
+  kDropF1,
+  kAccBytes,
 };
 
 // A row of the table of metrics.

@@ -2,25 +2,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
+#include "engine/prompt_texts.h"
 #include "kernels/common/error.h"
+#include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "loaders/formats/unicode.h"
 
 namespace eep {
 namespace {
 
-// A log-probability that is not a number, or lower than this, counts as this: means stay finite.
-constexpr double kLeast = -1e4;
+constexpr double kLeast = kLeastLogProbability;
 
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// Characters of a choice; the blank before it is the delimiter and does not count.
-double characters(std::string_view choice) {
-  if (choice.starts_with(' ')) choice.remove_prefix(1);
+int64_t character_count(std::string_view text) {
   int64_t count = 0;
-  for (size_t at = 0; at < choice.size(); at += decode_utf8(choice, at).bytes) ++count;
-  return static_cast<double>(std::max<int64_t>(count, 1));
+  for (size_t at = 0; at < text.size(); at += decode_utf8(text, at).bytes) ++count;
+  return count;
 }
 
 // "<0x0A>": a byte on its own, which the bytes after it may turn into something else.
@@ -37,9 +37,13 @@ Requests::Requests(const Task& task, std::vector<Item> items, const Tokenizer& t
       tokenizer_(tokenizer),
       eos_(config.eos_token_ids),
       max_positions_(config.max_positions) {
+  rules_.push_back({task_.metric_as, task_.metric, task_.extract});
+  rules_.insert(rules_.end(), task_.more.begin(), task_.more.end());
+  if (task_.max_length > 0) max_positions_ = std::min<int64_t>(max_positions_, task_.max_length);
   if (eos_.empty() && tokenizer.eos_id() >= 0) eos_.push_back(tokenizer.eos_id());
   PromptBuilder builder;
   for (const Item& item : items_) {
+    check_interrupted();
     Entry entry;
     if (task_.kind == TaskKind::kGenerate) {
       add_sequence(item, encode_answer(item.prompt, item.references[0]), config.vocab_size, &builder, &entry);
@@ -73,7 +77,7 @@ void Requests::add_sequence(const Item& item, Encoded encoded, int64_t vocab_siz
                     " positions, got " + std::to_string(max_positions_ - room) + " without the prompt)");
   }
   if (static_cast<int64_t>(context.size()) > room) {
-    context.erase(context.begin(), context.end() - room);
+    cut_left(&context, room);
     ++truncated_;
   }
   std::vector<int32_t> tokens = context;
@@ -91,9 +95,17 @@ void Requests::add_sequence(const Item& item, Encoded encoded, int64_t vocab_siz
   entry->sequences.push_back(sequence_count_++);
 }
 
-// With the tokenizer's specials; harness: a text that brings its own beginning of sequence gets no second
-// one.
+// eep: the tokenizer's own beginning of sequence stays, as it is added to a text that is cut already.
+void Requests::cut_left(std::vector<int32_t>* context, int64_t room) const {
+  const bool begins = task_.protocol == "eep" && room > 1 && context->front() == tokenizer_.bos_id();
+  const int64_t kept = begins ? 1 : 0;
+  context->erase(context->begin() + kept, context->end() - (room - kept));
+}
+
+// With the tokenizer's specials, which a chat template has written already; harness: a text that brings its own
+// beginning of sequence gets no second one.
 std::vector<int32_t> Requests::encode_whole(const std::string& text) const {
+  if (task_.chat) return tokenizer_.encode(text, false);
   const bool own_begin = task_.protocol == "harness" && tokenizer_.bos_id() >= 0 &&
                          text.starts_with(tokenizer_.token_text(tokenizer_.bos_id()));
   return tokenizer_.encode(text, !own_begin);
@@ -150,10 +162,41 @@ bool Requests::is_end(int32_t token) const {
   return std::find(eos_.begin(), eos_.end(), token) != eos_.end();
 }
 
+// All but the last token, which is a target alone.
+std::vector<int32_t> Requests::tokens_read(size_t sequence) const {
+  std::vector<int32_t> tokens;
+  const auto last = static_cast<size_t>(sequences_[sequence].last_row);
+  auto end = static_cast<std::ptrdiff_t>(last) + 1;
+  for (int32_t at = prompts_.node_of_row[last]; at >= 0;) {
+    const PromptNode& node = prompts_.nodes[static_cast<size_t>(at)];
+    tokens.insert(tokens.begin(), prompts_.tokens.begin() + node.row_begin, prompts_.tokens.begin() + end);
+    at = node.parent;
+    if (at < 0) break;
+    const PromptNode& parent = prompts_.nodes[static_cast<size_t>(at)];
+    end = parent.row_begin + parent.row_count;
+  }
+  return tokens;
+}
+
+Prompts Requests::texts() const {
+  std::vector<Prompts> parts;
+  for (const Entry& entry : entries_) {
+    PromptBuilder builder;
+    for (size_t i = 0; i < entry.sequences.size(); ++i) {
+      std::vector<int32_t> tokens = tokens_read(entry.sequences[i]);
+      if (std::ssize(tokens) < max_positions_) tokens.push_back(entry.continuations[i].back());
+      builder.add(tokens, 1, true);
+    }
+    parts.push_back(builder.build(nullptr));
+  }
+  return prompts_apart(parts);
+}
+
 std::string Requests::truncation_text(const std::string& split) const {
   if (truncated_ == 0) return {};
   return "split " + split + ": " + std::to_string(truncated_) + " of " + std::to_string(sequence_count_) +
-         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) + " positions";
+         " sequences were cut from the left to fit the model's " + std::to_string(max_positions_) +
+         " positions";
 }
 
 std::vector<ItemScore> Requests::judge(std::span<const TokenScore> scores) const {
@@ -182,22 +225,53 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
   ItemScore result;
   result.log_probabilities.assign(loglik.begin(), loglik.end());
   result.right = item.label;
-  double best = -INFINITY, largest = -INFINITY;
+  const auto is_right = [&](int32_t choice) {
+    return choice == item.label || std::find(item.also.begin(), item.also.end(), choice) != item.also.end();
+  };
+  result.prediction = choose(task_.metric, item, loglik);
+  result.metric = finite && is_right(result.prediction) ? 1 : 0;
+  for (const ScoreRule& rule : task_.more)
+    result.more.push_back(finite && is_right(choose(rule.metric, item, loglik)) ? 1 : 0);
+  const double largest = *std::max_element(loglik.begin(), loglik.end());
+  const auto probability = [&](double value) {
+    return value - largest > -700 ? exponential_double(value - largest) : 0.0;
+  };
+  double sum = 0, right = 0;
   for (size_t choice = 0; choice < loglik.size(); ++choice) {
-    const std::string& scored = one_continuation(task_) ? item.prompt : item.choices[choice];
-    const double value =
-        task_.metric == Metric::kAccNorm ? loglik[choice] / characters(scored) : loglik[choice];
-    largest = std::max(largest, loglik[choice]);
-    if (value > best) {  // the first maximum wins
-      best = value;
-      result.prediction = static_cast<int32_t>(choice);
-    }
+    sum += probability(loglik[choice]);
+    if (is_right(static_cast<int32_t>(choice))) right += probability(loglik[choice]);
   }
-  result.metric = finite && result.prediction == item.label ? 1 : 0;
-  double sum = 0;
-  for (double value : loglik) sum += value - largest > -700 ? exponential_double(value - largest) : 0.0;
-  result.right_loglik = loglik[static_cast<size_t>(item.label)] - largest - logarithm(sum);
+  result.right_loglik = (item.also.empty() || right <= 0 ? loglik[static_cast<size_t>(item.label)] - largest
+                                                         : logarithm(right)) -
+                        logarithm(sum);
   return result;
+}
+
+// What a log-likelihood is divided by: of the choice as the task writes it. Where the task says no delimiter, a
+// blank at the beginning is one.
+double Requests::choice_length(Metric metric, const Item& item, size_t choice) const {
+  if (metric == Metric::kAcc) return 1;
+  std::string_view text = one_continuation(task_) ? item.prompt : item.choices[choice];
+  if (task_.target_delimiter && !one_continuation(task_)) {
+    text.remove_prefix(task_.target_delimiter->size());
+  } else if (text.starts_with(' ')) {
+    text.remove_prefix(1);
+  }
+  const int64_t length = metric == Metric::kAccBytes ? std::ssize(text) : character_count(text);
+  return static_cast<double>(std::max<int64_t>(length, 1));
+}
+
+// The first maximum wins.
+int32_t Requests::choose(Metric metric, const Item& item, std::span<const double> loglik) const {
+  int32_t chosen = 0;
+  double best = -INFINITY;
+  for (size_t choice = 0; choice < loglik.size(); ++choice) {
+    const double value = loglik[choice] / choice_length(metric, item, choice);
+    if (value <= best) continue;
+    best = value;
+    chosen = static_cast<int32_t>(choice);
+  }
+  return chosen;
 }
 
 ItemScore Requests::judge_generation(size_t item, std::span<const TokenScore> scores) const {
@@ -219,9 +293,11 @@ ItemScore Requests::judge_generation(size_t item, std::span<const TokenScore> sc
   }
   result.right_loglik = sum / static_cast<double>(indices.size());
   const bool ended = static_cast<int32_t>(result.output.size()) >= task_.max_new;
-  const std::optional<double> verdict_now = verdict(item, result.output, ended);
+  const std::optional<std::vector<double>> verdict_now = verdict(item, result.output, ended);
   result.decided = verdict_now.has_value();
-  result.metric = verdict_now.value_or(0.0);
+  if (!verdict_now) return result;
+  result.metric = verdict_now->front();
+  result.more.assign(verdict_now->begin() + 1, verdict_now->end());
   return result;
 }
 
@@ -267,14 +343,22 @@ std::string Requests::settled_text(std::span<const int32_t> generated) const {
   return text.substr(0, settled);
 }
 
-std::optional<double> Requests::verdict(size_t item, std::span<const int32_t> generated, bool ended) const {
+std::optional<std::vector<double>> Requests::verdict(size_t item, std::span<const int32_t> generated,
+                                                     bool ended) const {
   const std::vector<std::string>& references = items_[item].references;
-  if (ended ||
+  const bool whole =
+      ended ||
       std::any_of(generated.begin(), generated.end(), [&](int32_t token) { return is_end(token); }) ||
-      has_stop(generated)) {
-    return score_text(task_.metric, task_.extract, output_text(generated), references);
+      has_stop(generated);
+  const std::string text = whole ? output_text(generated) : settled_text(generated);
+  std::vector<double> values;
+  for (const ScoreRule& rule : rules_) {
+    const std::optional<double> value = whole ? score_text(rule.metric, rule.extract, text, references)
+                                              : early_verdict(rule.metric, rule.extract, text, references);
+    if (!value) return std::nullopt;
+    values.push_back(*value);
   }
-  return early_verdict(task_.metric, task_.extract, settled_text(generated), references);
+  return values;
 }
 
 }  // namespace eep

@@ -24,8 +24,12 @@
 
 namespace eep {
 
+// A log-probability that is not a number, or lower than this, counts as this: means stay finite.
+inline constexpr double kLeastLogProbability = -1e4;
+
 struct ItemScore {
   double metric = 0;            // of this item, once decided
+  std::vector<double> more;     // the task's other metrics, in its order
   double right_loglik = 0;      // finite; its mean over items is the tie-break of a search
   int32_t prediction = -1;      // multiple choice: the chosen index
   std::vector<int32_t> output;  // generate: what was generated so far (exact greedy tokens)
@@ -44,6 +48,9 @@ class Requests {
   const Task& task() const { return task_; }
   const std::vector<Item>& items() const { return items_; }
   const Prompts& prompts() const { return prompts_; }
+  // The items as text, for statistics: of every item every token, its answers' last ones too; nothing is shared
+  // between items, so a prefix counts as often as items have it.
+  Prompts texts() const;
   int64_t truncated() const { return truncated_; }
   // What is to be said of them; "" where none was cut.
   std::string truncation_text(const std::string& split) const;
@@ -55,7 +62,11 @@ class Requests {
   // new token on) settles the item. Generation ends (`ended`) at its limit, at an end of sequence, or as soon
   // as a stop string is complete; the verdict is the score that it has or will have then, whatever follows.
   const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
-  std::optional<double> verdict(size_t item, std::span<const int32_t> generated, bool ended) const;
+  // Generation: the right answer with its stop, as teacher forcing expects it; behind the whole of prompt_tokens.
+  const std::vector<int32_t>& right_answer(size_t item) const { return entries_[item].continuations[0]; }
+  // All of the task's metrics, the first one first; nothing while one of them is open.
+  std::optional<std::vector<double>> verdict(size_t item, std::span<const int32_t> generated,
+                                             bool ended) const;
   // The generated text as it is scored: cut at the first stop string and the end of sequence.
   std::string output_text(std::span<const int32_t> generated) const;
   bool has_stop(std::span<const int32_t> generated) const;  // a stop string is complete
@@ -76,13 +87,18 @@ class Requests {
   Encoded encode_answer(const std::string& prompt, const std::string& answer) const;
   void add_sequence(const Item& item, Encoded encoded, int64_t vocab_size, PromptBuilder* builder,
                     Entry* entry);
+  std::vector<int32_t> tokens_read(size_t sequence) const;
   size_t tokens_until_end(std::span<const int32_t> generated) const;
   std::string settled_text(std::span<const int32_t> generated) const;
+  int32_t choose(Metric metric, const Item& item, std::span<const double> loglik) const;
+  double choice_length(Metric metric, const Item& item, size_t choice) const;
   ItemScore judge_choice(const Item& item, const Entry& entry, std::span<const TokenScore> scores) const;
   ItemScore judge_generation(size_t item, std::span<const TokenScore> scores) const;
   bool is_end(int32_t token) const;
+  void cut_left(std::vector<int32_t>* context, int64_t room) const;
 
   Task task_;
+  std::vector<ScoreRule> rules_;  // all metrics, the first one first
   std::vector<Item> items_;
   const Tokenizer& tokenizer_;
   std::vector<int32_t> eos_;

@@ -1,6 +1,7 @@
 #include "loaders/tasks/statistics.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -36,6 +37,18 @@ Interval normal_interval(double mean, double standard_error) {
           std::min(1.0, mean + 1.959963984540054 * standard_error)};
 }
 
+std::optional<Ratio> paired_ratio(std::span<const double> a, std::span<const double> b) {
+  const double base = mean(b);
+  if (a.size() != b.size() || !(base > 0)) return std::nullopt;
+  Ratio ratio;
+  ratio.value = mean(a) / base;
+  std::vector<double> rest(a.size());
+  for (size_t i = 0; i < a.size(); ++i) rest[i] = a[i] - ratio.value * b[i];
+  const double half = 1.96 * standard_error(rest) / base;
+  ratio.ci95 = {std::max(0.0, ratio.value - half), ratio.value + half};
+  return ratio;
+}
+
 double mcnemar_exact(std::span<const double> a, std::span<const double> b) {
   int64_t only_a = 0, only_b = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -64,9 +77,10 @@ double paired_permutation(std::span<const double> a, std::span<const double> b, 
   const double limit = std::fabs(observed) * (1 - 1e-12);  // equal sums in another order
   for (uint32_t draw = 0; draw < kDraws; ++draw) {
     double sum = 0;
+    std::array<uint32_t, 4> words{};  // the signs of 128 items
     for (size_t i = 0; i < differences.size(); ++i) {
       const uint32_t block = static_cast<uint32_t>(i / 128), bit = static_cast<uint32_t>(i % 128);
-      const auto words = philox({draw, block, 0, 0}, seed);
+      if (bit == 0) words = philox({draw, block, 0, 0}, seed);
       sum += (words[bit / 32] >> (bit % 32)) & 1u ? differences[i] : -differences[i];
     }
     as_large += std::fabs(sum) >= limit;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace eep {
@@ -17,6 +18,14 @@ double standard_error(std::span<const double> values);
 Interval wilson_interval(double successes, double n);
 // mean +- 1.96 standard errors, within [0, 1].
 Interval normal_interval(double mean, double standard_error);
+
+struct Ratio {
+  double value = 0;
+  Interval ci95;
+};
+// mean(a) / mean(b) of the same items; the interval is the normal approximation of a - value * b, so that what the two
+// have in common narrows it. Nothing where mean(b) is not above 0 or the lengths differ.
+std::optional<Ratio> paired_ratio(std::span<const double> a, std::span<const double> b);
 
 // Exact two-sided McNemar test of paired 0/1 scores: the binomial tail of the discordant pairs. 1 if there
 // are none.

@@ -1,13 +1,9 @@
 #include "loaders/tasks/task.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
@@ -29,6 +25,9 @@ const std::vector<std::string> kFields{"kind",
                                        "target",
                                        "labels",
                                        "metric",
+                                       "metrics",
+                                       "only",
+                                       "fewshot_by",
                                        "generate",
                                        "ignore",
                                        "description",
@@ -36,7 +35,9 @@ const std::vector<std::string> kFields{"kind",
                                        "fewshot_split",
                                        "fewshot_sampler",
                                        "fewshot_delimiter",
-                                       "target_delimiter"};
+                                       "target_delimiter",
+                                       "chat_template",
+                                       "chat_set"};
 constexpr int64_t kMaxShots = 1000;
 
 std::vector<std::string> strings(const YamlView& view) {
@@ -94,9 +95,27 @@ ExtractRule read_regex_rule(const YamlView& view) {
   return rule;
 }
 
+// chat_template: true, chat_set: {enable_thinking: false}
+void read_chat(const YamlView& view, Task* task) {
+  if (view.has("chat_template")) task->chat_template = view.at("chat_template").as_bool();
+  if (!view.has("chat_set")) return;
+  task->chat_set.clear();
+  const YamlView values = view.at("chat_set").as_map();
+  ChatTemplate checked;
+  for (const auto& [name, value] : values.value().entries) {
+    task->chat_set.push_back(name + "=" + values.at(name).as_string());
+    try {
+      set_chat_variable(task->chat_set.back(), &checked);
+    } catch (const Error&) {
+      values.at(name).fail("not the name of a variable that may be set");
+    }
+  }
+}
+
 void read_few_shot(const YamlView& view, Task* task) {
   FewShot& shots = task->few_shot;
-  if (view.has("description")) shots.description = view.at("description").as_string();
+  if (view.has("description")) shots.description = checked_prompt(view.at("description"));
+  if (view.has("fewshot_by")) shots.by = view.at("fewshot_by").as_string();
   if (view.has("num_fewshot"))
     shots.count = static_cast<int32_t>(view.at("num_fewshot").as_int(0, kMaxShots));
   if (view.has("fewshot_split")) shots.split = view.at("fewshot_split").as_string();
@@ -104,6 +123,91 @@ void read_few_shot(const YamlView& view, Task* task) {
     shots.random = view.at("fewshot_sampler").as_choice({"first_n", "random"}) == "random";
   if (view.has("fewshot_delimiter")) shots.delimiter = view.at("fewshot_delimiter").as_string();
   if (view.has("target_delimiter")) task->target_delimiter = view.at("target_delimiter").as_string();
+}
+
+ExtractRule read_extract(const YamlView& view) {
+  if (view.is_map()) return read_regex_rule(view);
+  ExtractRule rule;
+  if (!parse_extract(view.as_string(), &rule)) view.fail_expected(extract_rule_names());
+  return rule;
+}
+
+std::vector<Regex> read_ignore(const YamlView& view) {
+  std::vector<Regex> ignore;
+  for (const YamlView& regex : view.sequence()) ignore.push_back(read_regex(regex));
+  return ignore;
+}
+
+// {max_new: 20, max_length: 2048, stop: [...], extract: ...}
+void read_generate(const YamlView& generate, Task* task) {
+  generate.only_keys({"max_new", "max_length", "stop", "extract"});
+  if (generate.has("max_new")) task->max_new = static_cast<int32_t>(generate.at("max_new").as_int(1, 100000));
+  if (generate.has("max_length"))
+    task->max_length = static_cast<int32_t>(generate.at("max_length").as_int(2, 100000000));
+  if (generate.has("stop")) {
+    task->stop = strings(generate.at("stop"));
+    for (const std::string& stop : task->stop) {
+      if (stop.empty()) generate.at("stop").fail("a stop string is empty");
+    }
+  }
+  if (generate.has("extract")) task->extract = read_extract(generate.at("extract"));
+}
+
+// acc, or {name: strict, metric: exact_match, extract: ...}. What it does not say is the task's own.
+ScoreRule read_score_rule(const YamlView& view, const Task& task) {
+  ScoreRule rule;
+  rule.extract = task.extract;
+  if (view.is_map()) {
+    view.only_keys({"name", "metric", "extract"});
+    if (view.has("extract")) rule.extract = read_extract(view.at("extract"));
+    rule.metric = *parse_metric(view.at("metric").as_choice(metric_names()));
+  } else {
+    rule.metric = *parse_metric(view.as_choice(metric_names()));
+  }
+  rule.name = view.is_map() && view.has("name") ? view.at("name").as_string() : metric_name(rule.metric);
+  return rule;
+}
+
+// `metric`, or `metrics` whose first one it is. Behind the fields of generate, whose extraction is theirs.
+void read_metrics(const YamlView& view, Task* task) {
+  if (view.has("metric") && view.has("metrics"))
+    view.at("metrics").fail("stands in place of metric, which is there too");
+  if (view.has("metric")) {
+    task->metric = *parse_metric(view.at("metric").as_choice(metric_names()));
+    task->metric_as = metric_name(task->metric);
+    task->more.clear();
+  }
+  if (!view.has("metrics")) return;
+  const std::vector<YamlView> list = view.at("metrics").sequence();
+  if (list.empty()) view.at("metrics").fail("no metric (expected at least 1)");
+  const Task own = *task;
+  task->more.clear();
+  for (const YamlView& entry : list) {
+    ScoreRule rule = read_score_rule(entry, own);
+    const bool twice =
+        &entry != &list[0] && (rule.name == task->metric_as ||
+                               std::any_of(task->more.begin(), task->more.end(),
+                                           [&](const ScoreRule& other) { return other.name == rule.name; }));
+    if (twice)
+      entry.fail("two metrics of the same name (" + printable(rule.name) + "): name: tells them apart");
+    if (&entry != &list[0]) {
+      task->more.push_back(std::move(rule));
+      continue;
+    }
+    task->metric = rule.metric;
+    task->metric_as = rule.name;
+    task->extract = rule.extract;
+  }
+}
+
+// only: {field: value, other: [value, value]}
+void read_only(const YamlView& view, Task* task) {
+  task->only.clear();
+  const YamlView map = view.as_map();
+  for (const auto& [field, value] : map.value().entries) {
+    const YamlView here = map.at(field);
+    task->only[field] = here.is_sequence() ? strings(here) : std::vector<std::string>{here.as_string()};
+  }
 }
 
 // Reads the keys that are there; called for the file and then for the protocol's overrides.
@@ -132,30 +236,12 @@ void read_fields(const YamlView& view, Task* task) {
   if (view.has("choices_from")) task->choices_from = view.at("choices_from").as_string();
   if (view.has("labels")) task->labels = read_labels(view.at("labels"));
   if (view.has("target")) task->target = view.at("target").as_string();
-  if (view.has("metric")) task->metric = *parse_metric(view.at("metric").as_choice(metric_names()));
-  if (view.has("generate")) {
-    const YamlView generate = view.at("generate").as_map();
-    generate.only_keys({"max_new", "stop", "extract"});
-    if (generate.has("max_new"))
-      task->max_new = static_cast<int32_t>(generate.at("max_new").as_int(1, 100000));
-    if (generate.has("stop")) {
-      task->stop = strings(generate.at("stop"));
-      for (const std::string& stop : task->stop) {
-        if (stop.empty()) generate.at("stop").fail("a stop string is empty");
-      }
-    }
-    if (generate.has("extract") && generate.at("extract").is_map()) {
-      task->extract = read_regex_rule(generate.at("extract"));
-    } else if (generate.has("extract") &&
-               !parse_extract(generate.at("extract").as_string(), &task->extract)) {
-      generate.at("extract").fail_expected(extract_rule_names());
-    }
-  }
-  if (view.has("ignore")) {
-    task->ignore.clear();
-    for (const YamlView& regex : view.at("ignore").sequence()) task->ignore.push_back(read_regex(regex));
-  }
+  if (view.has("only")) read_only(view.at("only"), task);
+  if (view.has("generate")) read_generate(view.at("generate").as_map(), task);
+  if (view.has("ignore")) task->ignore = read_ignore(view.at("ignore"));
+  read_metrics(view, task);
   read_few_shot(view, task);
+  read_chat(view, task);
 }
 
 // What the fields say together.
@@ -172,15 +258,21 @@ void check_task(const YamlView& view, Task* task) {
     fail("prompts", "they stand in place of prompt and choices, in a multiple_choice task");
   }
   if (task->prompts.empty() && task->prompt.empty()) view.at("prompt");
+  const char* metric_key = view.has("metrics") ? "metrics" : "metric";
+  std::vector<Metric> metrics{task->metric};
+  for (const ScoreRule& rule : task->more) metrics.push_back(rule.metric);
+  for (const Metric metric : metrics) {
+    if (choice && !is_choice_metric(metric))
+      fail(metric_key, "a multiple_choice task is scored by acc, acc_norm or acc_bytes");
+    if (!choice && is_choice_metric(metric))
+      fail(metric_key, "acc, acc_norm and acc_bytes are for multiple_choice tasks");
+  }
   if (choice) {
-    if (!is_choice_metric(task->metric))
-      fail("metric", "a multiple_choice task is scored by acc or acc_norm");
     if (task->prompts.empty() && task->choices.empty() == task->choices_from.empty())
       fail("kind", "exactly one of choices and choices_from is needed");
-  } else if (is_choice_metric(task->metric)) {
-    fail("metric", "acc and acc_norm are for multiple_choice tasks");
   }
-  if (!task->ignore.empty() && task->metric != Metric::kExactMatch)
+  if (!task->ignore.empty() &&
+      std::find(metrics.begin(), metrics.end(), Metric::kExactMatch) == metrics.end())
     fail("ignore", "is for the metric exact_match");
   const size_t count = task->prompts.empty() ? task->choices.size() : task->prompts.size();
   if (!task->labels.empty() && count > 0 && task->labels.size() != count) {
@@ -192,283 +284,14 @@ void check_task(const YamlView& view, Task* task) {
     fail("num_fewshot",
          "fewshot_split is not one of the task's splits (got " + printable(task->few_shot.split) + ")");
   }
-  task->extract.thousands = task->protocol == "harness";
-  task->extract.ignore = task->ignore;
-}
-
-std::string field_text(const Json& item, const std::string& field, const std::string& where) {
-  const auto found = item.find(field);
-  if (found == item.end()) throw Error(ExitCode::kData, where, "field " + printable(field) + " is missing");
-  if (found->is_string()) return found->get<std::string>();
-  if (found->is_boolean()) return found->get<bool>() ? "true" : "false";
-  if (found->is_number()) return found->dump();
-  throw Error(
-      ExitCode::kData, where,
-      fmt::format("field {}: wrong type (expected text or a number, got {})", field, found->type_name()));
-}
-
-// The prompt has passed check_placeholders.
-std::string render(const std::string& prompt, const Json& item, const std::string& where) {
-  std::string out;
-  for (size_t i = 0; i < prompt.size(); ++i) {
-    const char c = prompt[i];
-    if ((c == '{' || c == '}') && i + 1 < prompt.size() && prompt[i + 1] == c) {
-      out += c;
-      ++i;
-    } else if (c == '{') {
-      const size_t end = prompt.find('}', i);
-      out += field_text(item, prompt.substr(i + 1, end - i - 1), where);
-      i = end;
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-bool is_numeral(const std::string& text) {
-  const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+') ? 1 : 0;
-  return text.size() > sign && text.find_first_not_of("0123456789", sign) == std::string::npos;
-}
-
-// The choice that means `value` (true, yes), where the two choices mean opposite things; else -1.
-int32_t meaning_of(bool value, const std::vector<std::string>& choices) {
-  if (choices.size() != 2) return -1;
-  const std::string first = lower_case(strip(choices[0])), second = lower_case(strip(choices[1]));
-  for (const auto& [yes, no] : {std::pair{"true", "false"}, {"yes", "no"}}) {
-    if (first == yes && second == no) return value ? 0 : 1;
-    if (first == no && second == yes) return value ? 1 : 0;
-  }
-  return -1;
-}
-
-// The choice that an item's target names: by its label, by its text, or by its index, and never by one of
-// them where another says something else.
-int32_t label_of(const Task& task, const Json& target, const std::vector<std::string>& choices,
-                 const std::string& where) {
-  const std::string& field = task.target;
-  const int32_t count = static_cast<int32_t>(choices.size());
-  const std::string text = target.is_string() ? target.get<std::string>() : target.dump();
-  const std::string got = target.is_string() ? "\"" + printable(text) + "\"" : printable(text);
-  const auto refuse = [&](const std::string& what, const std::string& hint = {}) {
-    throw Error(ExitCode::kData, where, fmt::format("field {}: {}", field, what), hint);
+  if (!task->chat_set.empty() && !task->chat_template)
+    fail("chat_set", "sets variables of a template, which chat_template: true asks for");
+  const auto complete = [&](Metric metric, ExtractRule* rule) {
+    rule->thousands = task->protocol == "harness";
+    if (metric == Metric::kExactMatch) rule->ignore = task->ignore;
   };
-  const std::string remedy =
-      "say in the task file what target may hold, in the order of the choices: labels: [...]";
-  if (!task.labels.empty()) {
-    const auto found = std::find(task.labels.begin(), task.labels.end(), text);
-    const auto index = found - task.labels.begin();
-    if (found == task.labels.end() || index >= count) {
-      refuse(fmt::format(
-          "no such label (expected one of {}, got {})",
-          fmt::join(task.labels.begin(),
-                    task.labels.begin() + std::min<int64_t>(count, std::ssize(task.labels)), ", "),
-          got));
-    }
-    return static_cast<int32_t>(index);
-  }
-  int32_t named = -1, same = 0;
-  for (int32_t i = 0; i < count; ++i) {
-    const std::string& choice = choices[static_cast<size_t>(i)];
-    if (strip(choice) != strip(text)) continue;
-    ++same;
-    if (named < 0 || choice == text) named = i;
-  }
-  if (same > 1 && choices[static_cast<size_t>(named)] != text)
-    refuse(fmt::format("ambiguous: {} choices have the text {}", same, got), remedy);
-  if (target.is_boolean() || (target.is_string() && (text == "true" || text == "false"))) {
-    if (named < 0) named = meaning_of(text == "true", choices);
-    if (named < 0) refuse("ambiguous: a boolean that no choice names (got " + got + ")", remedy);
-    return named;
-  }
-  const std::string expected =
-      fmt::format("no such choice (expected 0..{} or the text of a choice, got {})", count - 1, got);
-  if (target.is_number_integer()) {
-    const bool inside = target.is_number_unsigned() && target.get<uint64_t>() < static_cast<uint64_t>(count);
-    const int32_t index = inside ? static_cast<int32_t>(target.get<uint64_t>()) : -1;
-    if (index >= 0 && named >= 0 && named != index) {
-      refuse(fmt::format("ambiguous: {} is the text of choice {} and the index of another", got, named),
-             remedy);
-    }
-    if (index < 0 && named < 0) refuse(expected);
-    return index >= 0 ? index : named;
-  }
-  if (target.is_string() && named >= 0) return named;
-  if (target.is_string() && is_numeral(text))
-    refuse("ambiguous: a numeral in quotes that is not the text of a choice (got " + got + ")", remedy);
-  refuse(expected, target.is_string() && text.size() == 1 ? remedy : "");
-  return -1;
-}
-
-// Two questions are the same if they ask the same of the same choices, in whatever order.
-std::string identity_of(const Item& item) {
-  std::vector<std::string> parts;
-  for (const std::string& choice : item.choices) parts.push_back(strip(choice));
-  std::sort(parts.begin(), parts.end());
-  if (item.choices.empty()) parts = item.references;
-  std::string text = strip(item.prompt);
-  for (const std::string& part : parts) text += '\0' + part;
-  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
-}
-
-void read_references(const Task& task, const Json& row, const Json& target, Item* item) {
-  const std::string& where = item->where;
-  const bool names_choice = target.is_boolean() || target.is_number_integer() || !task.labels.empty() ||
-                            (target.is_string() && is_numeral(target.get<std::string>()));
-  if (target.is_array()) {
-    for (const Json& reference : target) {
-      if (!reference.is_string() && !reference.is_number())
-        throw Error(ExitCode::kData, where,
-                    "field " + task.target + ": an answer is neither text nor a number");
-      item->references.push_back(reference.is_string() ? reference.get<std::string>() : reference.dump());
-    }
-  } else if (!task.choices.empty() && names_choice) {
-    item->references.push_back(
-        task.choices[static_cast<size_t>(label_of(task, target, task.choices, where))]);
-  } else {
-    item->references.push_back(field_text(row, task.target, where));
-  }
-  if (item->references.empty())
-    throw Error(ExitCode::kData, where, "field " + task.target + ": no accepted answer");
-  if (task.protocol != "harness") return;
-  for (const std::string& reference : item->references) {
-    if (!normalises_to_nothing(task.metric, reference)) continue;
-    throw Error(
-        ExitCode::kData, where,
-        fmt::format("field {}: nothing is left of the answer {} for the metric {}, which every output "
-                    "would meet",
-                    task.target, "\"" + printable(reference) + "\"", metric_name(task.metric)));
-  }
-}
-
-void read_choices(const Task& task, const Json& row, Item* item) {
-  const std::string& where = item->where;
-  item->choices = task.choices;
-  for (const std::string& prompt : task.prompts) item->choices.push_back(render(prompt, row, where));
-  if (!task.choices_from.empty()) {
-    const auto list = row.find(task.choices_from);
-    if (list == row.end()) throw Error(ExitCode::kData, where, "field " + task.choices_from + " is missing");
-    if (!list->is_array()) throw Error(ExitCode::kData, where, "field " + task.choices_from + ": not a list");
-    for (const Json& choice : *list) {
-      if (!choice.is_string())
-        throw Error(ExitCode::kData, where, "field " + task.choices_from + ": a choice is not text");
-      item->choices.push_back(choice.get<std::string>());
-    }
-  }
-  if (item->choices.size() < 2) {
-    throw Error(ExitCode::kData, where,
-                fmt::format("too few choices (expected at least 2, got {})", item->choices.size()));
-  }
-  for (size_t i = 0; i < item->choices.size(); ++i) {
-    if (item->choices[i].empty()) throw Error(ExitCode::kData, where, "a choice is empty");
-    for (size_t j = 0; j < i; ++j) {
-      if (item->choices[i] == item->choices[j]) {
-        throw Error(ExitCode::kData, where,
-                    fmt::format("choices {} and {} are equal: the right one cannot be told (got \"{}\")", j,
-                                i, printable(item->choices[i])));
-      }
-    }
-  }
-}
-
-Item make_item(const Task& task, const Json& row, const std::string& where) {
-  if (!row.is_object()) {
-    throw Error(ExitCode::kData, where,
-                std::string("not an object (expected one JSON object a line (JSON Lines), got ") +
-                    (row.is_array() ? "an array" : row.type_name()) + ")");
-  }
-  Item item;
-  item.where = where;
-  item.prompt = render(one_continuation(task) ? task.continuation : task.prompt, row, where);
-  const auto target = row.find(task.target);
-  if (target == row.end()) throw Error(ExitCode::kData, where, "field " + task.target + " is missing");
-  if (task.kind == TaskKind::kGenerate) {
-    read_references(task, row, *target, &item);
-  } else {
-    read_choices(task, row, &item);
-    item.label = label_of(task, *target, item.choices, where);
-  }
-  item.identity = identity_of(item);
-  if (task.target_delimiter && !one_continuation(task)) {
-    for (std::string& choice : item.choices) choice = *task.target_delimiter + choice;
-  }
-  return item;
-}
-
-// An item with its answer, as an example before another.
-std::string solved(const Task& task, const Item& item) {
-  if (one_continuation(task)) return item.choices[static_cast<size_t>(item.label)] + item.prompt;
-  if (task.kind == TaskKind::kMultipleChoice)
-    return item.prompt + item.choices[static_cast<size_t>(item.label)];
-  const std::string& answer = item.references[0];
-  const auto blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  if (task.target_delimiter) return item.prompt + *task.target_delimiter + answer;
-  const bool apart = item.prompt.empty() || answer.empty() || blank(item.prompt.back()) || blank(answer[0]);
-  return item.prompt + (apart ? "" : " ") + answer;
-}
-
-// `count` of the pool for item `index`: the first ones, or drawn by the seed; never the item itself.
-std::vector<size_t> choose_shots(const FewShot& shots, const std::vector<Item>& pool, const Item& item,
-                                 size_t index) {
-  std::vector<size_t> others;
-  for (size_t i = 0; i < pool.size(); ++i) {
-    if (pool[i].where != item.where) others.push_back(i);
-  }
-  const size_t count = static_cast<size_t>(shots.count);
-  if (others.size() < count) {
-    throw Error(ExitCode::kData, item.where,
-                fmt::format("num_fewshot: too few examples in split {} (expected {}, got {})", shots.split,
-                            count, others.size()));
-  }
-  for (size_t i = 0; shots.random && i < count; ++i) {
-    const uint64_t address[] = {index, i};
-    std::swap(others[i], others[i + XXH64(address, sizeof address, shots.seed) % (others.size() - i)]);
-  }
-  others.resize(count);
-  return others;
-}
-
-std::string data_path(const Task& task, const std::string& written) {
-  const fs::path given(written);
-  if (given.is_absolute()) return written;
-  const fs::path beside = fs::path(task.directory) / given;
-  if (file_exists(beside.string())) return beside.lexically_normal().string();
-  if (const char* data = std::getenv("EEP_DATA"); data != nullptr) {
-    const fs::path elsewhere = fs::path(data) / given;
-    if (file_exists(elsewhere.string())) return elsewhere.lexically_normal().string();
-  }
-  throw Error(ExitCode::kNoInput, beside.lexically_normal().string(),
-              "no such data file (task " + task.file + ")",
-              "set EEP_DATA to the directory that holds " + written);
-}
-
-// Not one object a line: an array, or objects over several lines.
-[[noreturn]] void refuse_document(const std::string& where, const std::string& what) {
-  throw Error(ExitCode::kData, where, what + " where one JSON object a line is expected (JSON Lines)",
-              "jq -c '.[]' FILE writes an array as lines, jq -c . FILE writes each object on one line");
-}
-
-// The first `limit` items (0: all), each without what stands before it.
-std::vector<Item> read_items(const Task& task, const std::string& split, int64_t limit) {
-  const std::string path = data_file(task, split);
-  const std::string text = read_file(path);
-  std::vector<Item> items;
-  int64_t line = 0;
-  for (size_t begin = 0; begin < text.size() && (limit == 0 || static_cast<int64_t>(items.size()) < limit);) {
-    size_t end = text.find('\n', begin);
-    if (end == std::string::npos) end = text.size();
-    ++line;
-    const std::string_view whole = std::string_view(text).substr(begin, end - begin);
-    const std::string row = strip(whole), where = fmt::format("{}:{}", path, line);
-    begin = end + 1;
-    if (row.empty()) continue;
-    if (items.empty() && row[0] == '[') refuse_document(where, "a JSON array");
-    if (row == "{") refuse_document(where, "a JSON object over several lines");
-    items.push_back(make_item(task, parse_json(whole, path, line, Numbers::kAsWritten), where));
-  }
-  if (items.empty()) throw Error(ExitCode::kData, path, "no items (expected at least 1)");
-  return items;
+  complete(task->metric, &task->extract);
+  for (ScoreRule& rule : task->more) complete(rule.metric, &rule.extract);
 }
 
 }  // namespace
@@ -484,7 +307,8 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
   task.directory = fs::path(path).parent_path().string();
   task.protocol = protocol;
   task.name = view.at("name").as_string();
-  for (const char* key : {"kind", "data", "target", "metric"}) view.at(key);
+  for (const char* key : {"kind", "data", "target"}) view.at(key);
+  if (!view.has("metrics")) view.at("metric");
   read_fields(view, &task);
   bool defined = protocol == "harness";
   if (view.has("protocols")) {
@@ -495,6 +319,11 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
       here.only_keys(kFields);
       Task other = task;  // every protocol's overrides are checked
       Task& overridden = name == protocol ? task : other;
+      if (here.has("prompt")) {
+        overridden.prompts.clear();
+        overridden.continuation.clear();
+      }
+      if (here.has("prompts")) overridden.prompt.clear();
       if (here.has("choices")) overridden.choices_from.clear();
       if (here.has("choices_from")) overridden.choices.clear();
       read_fields(here, &overridden);
@@ -512,54 +341,6 @@ Task parse_task(const std::string& text, const std::string& path, const std::str
 
 Task load_task(const std::string& path, const std::string& protocol) {
   return parse_task(read_file(path), path, protocol);
-}
-
-std::string data_file(const Task& task, const std::string& split) {
-  const auto found = task.data.find(split);
-  if (found == task.data.end()) {
-    std::string known;
-    for (const auto& [name, path] : task.data) known += (known.empty() ? "" : ", ") + name;
-    throw Error(ExitCode::kUsage, "split " + split,
-                "task " + task.name + " has no such split (expected one of " + known + ")");
-  }
-  return data_path(task, found->second);
-}
-
-std::vector<Item> load_items(const Task& task, const std::string& split, int64_t limit) {
-  std::vector<Item> items = read_items(task, split, limit);
-  const FewShot& shots = task.few_shot;
-  if (shots.count == 0 && shots.description.empty()) return items;
-  std::vector<Item> pool;
-  if (shots.count > 0) pool = read_items(task, shots.split, 0);
-  for (size_t i = 0; i < items.size(); ++i) {
-    std::string before = shots.description;
-    if (shots.count > 0) {
-      for (size_t shot : choose_shots(shots, pool, items[i], i))
-        before += solved(task, pool[shot]) + shots.delimiter;
-    }
-    if (one_continuation(task)) {
-      for (std::string& prompt : items[i].choices) prompt = before + prompt;
-    } else {
-      items[i].prompt = before + items[i].prompt;
-    }
-  }
-  return items;
-}
-
-std::string items_hash(const std::vector<Item>& items) {
-  std::string bytes;
-  const auto add = [&](const std::string& text) {
-    bytes += std::to_string(text.size()) + ":";
-    bytes += text;
-  };
-  for (const Item& item : items) {
-    add(item.prompt);
-    for (const std::string& choice : item.choices) add(choice);
-    for (const std::string& reference : item.references) add(reference);
-    bytes += std::to_string(item.label) + ";";
-  }
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return fmt::format("xxh3:{:016x}{:016x}", hash.high64, hash.low64);
 }
 
 }  // namespace eep

@@ -9,6 +9,7 @@
 
 #include "loaders/tasks/extract.h"
 #include "loaders/tasks/metric.h"
+#include "loaders/text/chat_template.h"
 
 namespace eep {
 
@@ -20,9 +21,17 @@ struct FewShot {
   std::string description;
   int32_t count = 0;              // num_fewshot
   std::string split;              // fewshot_split
+  std::string by;                 // fewshot_by: examples have the item's value in this field
   bool random = false;            // fewshot_sampler: others for every item, by `seed`; else the first
   uint64_t seed = 11450;          // of the program
   std::string delimiter{"\n\n"};  // behind every example
+};
+
+// One of several metrics that are taken of the same answers.
+struct ScoreRule {
+  std::string name;  // as results call it
+  Metric metric = Metric::kAcc;
+  ExtractRule extract;
 };
 
 struct Task {
@@ -41,12 +50,19 @@ struct Task {
   std::string target;                // field: an index, a text, a boolean or a list of accepted answers
   std::vector<std::string> labels;   // what target may hold, in the order of the choices
   FewShot few_shot;
-  Metric metric = Metric::kAcc;
+  std::map<std::string, std::vector<std::string>> only;  // items that have one of the values in each field
+  Metric metric = Metric::kAcc;                          // the first of `metrics`: what a search climbs
+  std::string metric_as;                                 // its name in results
+  std::vector<ScoreRule> more;                           // the others
   int32_t max_new = 20;
+  int32_t max_length = 0;  // generate: of the prompt and max_new tokens together; 0: the model's positions
   std::vector<std::string> stop{"\n"};
   ExtractRule extract;
   std::vector<Regex> ignore;                    // exact_match: removed from answer and reference
   std::optional<std::string> target_delimiter;  // before every choice and answer; none: as they are written
+  bool chat_template = false;         // the prompt is a user's message, the description the system's
+  std::vector<std::string> chat_set;  // NAME=VALUE: variables of the template
+  std::optional<ChatTemplate> chat;   // of the model, by use_chat_template
 };
 
 // `prompts` and `continuation`: Item::choices are the prompts and Item::prompt what follows each of them.
@@ -56,8 +72,11 @@ struct Item {
   std::string prompt;
   std::vector<std::string> choices;     // multiple choice
   int32_t label = -1;                   // index of the right choice
+  std::vector<int32_t> also;            // of others that are right too
   std::vector<std::string> references;  // generate: accepted answers
   std::string where;                    // file:line
+  std::string before;                   // the description, then with the examples a part of the prompt
+  std::string group;                    // value of few_shot.by
   std::string identity;                 // equal for equal questions, whatever stands before them
 };
 
@@ -66,6 +85,10 @@ struct Item {
 // does not know, kNoInput for a missing file.
 Task load_task(const std::string& path, const std::string& protocol = "harness");
 Task parse_task(const std::string& text, const std::string& path, const std::string& protocol);
+
+// Takes the template of the model that is to be asked, if the task is asked through one. Throws Error(kUsage)
+// if the model has none. Without it items are read as they stand.
+void use_chat_template(Task* task, const std::string& model_directory);
 
 // The file of a split. Throws Error(kNoInput) if it is missing, kUsage for a split that the task does not
 // have.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <queue>
 
+#include "kernels/common/error.h"
+#include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 
 namespace eep {
@@ -73,6 +75,8 @@ const Bpe::Merge* Bpe::find_merge(int32_t left, int32_t right) const {
 void Bpe::finish(const std::vector<std::string>& keys) {
   whole_.assign(keys.size(), 0);
   std::vector<int32_t> ids;
+  const int32_t unknown = options_.unknown_id;
+  if (unknown == kUnknownMissing) options_.unknown_id = -1;  // no token is looked up by what it lacks
   for (size_t id = 0; id < keys.size(); ++id) {
     if (keys[id].empty() || keys[id].size() > kMaxWhole || find(keys[id]) != static_cast<int32_t>(id))
       continue;
@@ -80,6 +84,7 @@ void Bpe::finish(const std::vector<std::string>& keys) {
     encode_by_merges(keys[id], ids);
     whole_[id] = ids.size() == 1 && ids[0] == static_cast<int32_t>(id);
   }
+  options_.unknown_id = unknown;
 
   // A cut before a run of spaces is safe if no merge makes a token that holds one after something else.
   cut_at_spaces_ = !options_.byte_level && !options_.ignore_merges && find(kSpace) >= 0;
@@ -153,6 +158,11 @@ void Bpe::append_symbols(std::string_view piece, std::vector<int32_t>& symbols) 
     } else if (options_.unknown_id >= 0) {
       if (unknown && !options_.fuse_unknown) symbols.push_back(options_.unknown_id);
       unknown = true;
+    } else if (options_.unknown_id == kUnknownMissing) {
+      throw Error(ExitCode::kData, "text",
+                  "the vocabulary has neither this character nor the unknown token that the tokenizer names "
+                  "(got \"" +
+                      printable(symbol) + "\")");
     }
   }
   if (unknown) symbols.push_back(options_.unknown_id);

@@ -13,12 +13,14 @@
 
 namespace eep {
 
+inline constexpr int32_t kUnknownMissing = -2;
+
 struct BpeOptions {
   bool byte_level = false;     // symbols are bytes and keys are byte strings; else characters
   bool byte_fallback = false;  // an unknown character becomes its UTF-8 bytes as tokens <0xHH>
   bool fuse_unknown = false;   // consecutive unknown symbols give one unknown token
   bool ignore_merges = false;  // a piece that is a token is that token
-  int32_t unknown_id = -1;     // -1: unknown symbols are dropped
+  int32_t unknown_id = -1;     // -1: unknown symbols are dropped; kUnknownMissing: they are an error
 };
 
 class Bpe {
@@ -35,6 +37,7 @@ class Bpe {
   // may be cut without changing its encoding.
   void finish(const std::vector<std::string>& keys);  // of every token by id; "" for none
 
+  // Throws Error(kData) for an unknown symbol where the unknown token is missing.
   void encode(std::string_view piece, std::vector<int32_t>& ids) const;
   // By the merges alone, without short cuts.
   void encode_by_merges(std::string_view piece, std::vector<int32_t>& ids) const;

@@ -58,22 +58,23 @@ ChatValue arithmetic(const std::string& sign, const ChatValue& a, const ChatValu
 // Names that Python's texts, lists, mappings and numbers have of their own, besides those that chat_functions
 // calls: a member of that name is a method, which is no value here.
 bool is_method(const ChatValue& value, const std::string& name) {
-  static const std::vector<std::string> kMap{"clear",  "copy", "fromkeys", "get",        "items",  "keys",
-                                             "pop",    "popitem", "setdefault", "update", "values"};
-  static const std::vector<std::string> kList{"append", "clear", "copy",    "count", "extend", "index",
-                                              "insert", "pop",   "reverse", "remove", "sort",  "start",
-                                              "stop",   "step"};
+  static const std::vector<std::string> kMap{"clear", "copy",    "fromkeys",   "get",    "items", "keys",
+                                             "pop",   "popitem", "setdefault", "update", "values"};
+  static const std::vector<std::string> kList{"append", "clear",  "copy", "count",   "extend",
+                                              "index",  "insert", "pop",  "reverse", "remove",
+                                              "sort",   "start",  "stop", "step"};
   static const std::vector<std::string> kText{
-      "capitalize", "casefold",     "center",     "count",        "encode",    "endswith",   "expandtabs",
-      "find",       "format",       "format_map", "index",        "isalnum",   "isalpha",    "isascii",
-      "isdecimal",  "isdigit",      "isidentifier", "islower",    "isnumeric", "isprintable", "isspace",
-      "istitle",    "isupper",      "join",       "ljust",        "lower",     "lstrip",     "maketrans",
-      "partition",  "removeprefix", "removesuffix", "replace",    "rfind",     "rindex",     "rjust",
-      "rpartition", "rsplit",       "rstrip",     "split",        "splitlines", "startswith", "strip",
-      "swapcase",   "title",        "translate",  "upper",        "zfill"};
-  static const std::vector<std::string> kNumber{"as_integer_ratio", "bit_count", "bit_length", "conjugate",
-                                                "denominator",      "from_bytes", "fromhex", "hex", "imag",
-                                                "is_integer",       "numerator", "real",       "to_bytes"};
+      "capitalize", "casefold",     "center",       "count",   "encode",     "endswith",    "expandtabs",
+      "find",       "format",       "format_map",   "index",   "isalnum",    "isalpha",     "isascii",
+      "isdecimal",  "isdigit",      "isidentifier", "islower", "isnumeric",  "isprintable", "isspace",
+      "istitle",    "isupper",      "join",         "ljust",   "lower",      "lstrip",      "maketrans",
+      "partition",  "removeprefix", "removesuffix", "replace", "rfind",      "rindex",      "rjust",
+      "rpartition", "rsplit",       "rstrip",       "split",   "splitlines", "startswith",  "strip",
+      "swapcase",   "title",        "translate",    "upper",   "zfill"};
+  static const std::vector<std::string> kNumber{
+      "as_integer_ratio", "bit_count", "bit_length", "conjugate", "denominator",
+      "from_bytes",       "fromhex",   "hex",        "imag",      "is_integer",
+      "numerator",        "real",      "to_bytes"};
   if (name.starts_with("__")) return true;
   const std::vector<std::string>& names = value.is_map()    ? kMap
                                           : value.is_text() ? kText
@@ -110,7 +111,8 @@ std::vector<std::map<std::string, ChatValue>> ChatScopes::enter() {
 
 void ChatScopes::leave(std::vector<std::map<std::string, ChatValue>> others) {
   scopes_.resize(1);
-  scopes_.insert(scopes_.end(), std::make_move_iterator(others.begin()), std::make_move_iterator(others.end()));
+  scopes_.insert(scopes_.end(), std::make_move_iterator(others.begin()),
+                 std::make_move_iterator(others.end()));
 }
 
 ChatValue ChatEvaluator::text(std::string value) {
@@ -123,7 +125,8 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
   budget_.take(1);
   const auto part = [&](size_t i) { return evaluate(node.parts[i]); };
   switch (node.op) {
-    case ChatOp::kConstant: return node.value;
+    case ChatOp::kConstant:
+      return node.value;
     case ChatOp::kName: {
       if (const ChatValue* variable = scopes_.find(node.text)) return *variable;
       for (const char* own : {"caller", "varargs", "kwargs", "self", "super"}) {
@@ -148,10 +151,14 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       }
       return map;
     }
-    case ChatOp::kMember: return member(part(0), node.text);
-    case ChatOp::kElement: return element(part(0), part(1));
-    case ChatOp::kSlice: return slice(node);
-    case ChatOp::kCall: return call(node);
+    case ChatOp::kMember:
+      return member(part(0), node.text);
+    case ChatOp::kElement:
+      return element(part(0), part(1));
+    case ChatOp::kSlice:
+      return slice(node);
+    case ChatOp::kCall:
+      return call(node);
     case ChatOp::kFilter: {
       const ChatValue value = part(0);
       return filter(node.text, value, arguments(node));
@@ -162,7 +169,8 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       if (!given.named.empty()) refuse_chat("a test with named arguments");
       return test(node.text, value, given.values);
     }
-    case ChatOp::kNot: return !chat_truth(part(0));
+    case ChatOp::kNot:
+      return !chat_truth(part(0));
     case ChatOp::kNegate:
     case ChatOp::kPlus: {
       const ChatValue value = part(0);
@@ -173,7 +181,8 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       const ChatValue left = part(0);
       return binary(node.text, left, part(1));
     }
-    case ChatOp::kCompare: return compare(node);
+    case ChatOp::kCompare:
+      return compare(node);
     case ChatOp::kAnd: {
       ChatValue left = part(0);
       return chat_truth(left) ? part(1) : left;
@@ -182,7 +191,8 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       ChatValue left = part(0);
       return chat_truth(left) ? left : part(1);
     }
-    case ChatOp::kCondition: return chat_truth(part(1)) ? part(0) : part(2);
+    case ChatOp::kCondition:
+      return chat_truth(part(1)) ? part(0) : part(2);
   }
   return {};
 }
@@ -242,7 +252,8 @@ bool ChatEvaluator::contains(const ChatValue& whole, const ChatValue& part) {
   if (!whole.items) refuse_chat("in: neither a text nor a list nor a mapping");
   std::vector<ChatValue> storage;
   const std::vector<ChatValue>& values = iterate_chat(whole, &storage);
-  return std::any_of(values.begin(), values.end(), [&](const ChatValue& item) { return chat_equal(item, part); });
+  return std::any_of(values.begin(), values.end(),
+                     [&](const ChatValue& item) { return chat_equal(item, part); });
 }
 
 ChatValue ChatEvaluator::member(const ChatValue& value, const std::string& name) {
@@ -280,8 +291,9 @@ ChatValue ChatEvaluator::slice(const ChatNode& node) {
   if (value.is_undefined()) refuse_chat("a slice of an undefined value");
   const bool sliced = value.is_text() || value.kind == ChatKind::kList || value.kind == ChatKind::kTuple ||
                       value.kind == ChatKind::kRange;
-  const bool whole = std::all_of(std::begin(bounds), std::end(bounds),
-                                 [](const ChatValue& bound) { return bound.is_none() || bound.is_integer(); });
+  const bool whole = std::all_of(std::begin(bounds), std::end(bounds), [](const ChatValue& bound) {
+    return bound.is_none() || bound.is_integer();
+  });
   if (!sliced || !whole) return {};
   std::vector<ChatValue> storage;
   const std::vector<ChatValue>& values = iterate_chat(value, &storage);

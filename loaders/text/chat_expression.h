@@ -45,7 +45,7 @@ class ChatEvaluator {
   // Runs a macro; set by who runs statements.
   std::function<ChatValue(const ChatValue& macro, const ChatArguments& arguments)> call_macro;
 
-  // By the name of a row of chat_functions.h.
+  // By the name of a row of chat_filters.cpp.
   ChatValue filter(const std::string& name, const ChatValue& value, const ChatArguments& arguments);
   bool test(const std::string& name, const ChatValue& value, const std::vector<ChatValue>& arguments);
 

@@ -1,5 +1,5 @@
-// What chat templates call by name: filters, tests, methods of texts, lists and mappings, functions. Each is
-// a row with its name and parameters; what has no row is refused by its name.
+// What chat templates call: methods of texts, lists and mappings, functions. Each is a row with its name and
+// parameters, as filters and tests are (chat_filters.cpp); what has no row is refused by its name.
 #pragma once
 
 #include <string>

@@ -106,8 +106,7 @@ class Lexer {
     std::string open;  // brackets
     for (;;) {
       skip_blanks();
-      if (at_ >= text_.size())
-        refuse_chat("a tag without its end: " + printable(text_.substr(begin)));
+      if (at_ >= text_.size()) refuse_chat("a tag without its end: " + printable(text_.substr(begin)));
       if (open.empty() && accept_end(print ? "}}" : "%}")) break;
       token(&open);
     }
@@ -123,8 +122,8 @@ class Lexer {
       while (at_ < text_.size() && (is_name_start(text_[at_]) || is_digit(text_[at_]))) ++at_;
       return add(ChatTokenKind::kName, text_.substr(begin, at_ - begin));
     }
-    static constexpr std::array kSigns{"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~",
-                                       "[",  "]",  "(",  ")",  "{",  "}",  ">", "<", "=", ".", ":", "|", ","};
+    static constexpr std::array kSigns{"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+                                       "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ","};
     for (const char* sign : kSigns) {
       if (!starts(sign)) continue;
       at_ += std::string_view(sign).size();
@@ -201,10 +200,10 @@ class Lexer {
     uint32_t point = 0;
     for (size_t i = 0; i < digits; ++i, ++at_) {
       const char c = at_ < text_.size() ? text_[at_] : '\0';
-      const int digit = is_digit(c)             ? c - '0'
+      const int digit = is_digit(c)            ? c - '0'
                         : c >= 'a' && c <= 'f' ? c - 'a' + 10
                         : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                                : -1;
+                                               : -1;
       if (digit < 0) refuse_chat("an escape that lacks digits");
       point = point << 4 | static_cast<uint32_t>(digit);
     }

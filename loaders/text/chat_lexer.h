@@ -23,7 +23,7 @@ enum class ChatTokenKind : uint8_t {
 
 struct ChatToken {
   ChatTokenKind kind = ChatTokenKind::kEnd;
-  std::string text{};   // kData, kName, kText (its value), kSign
+  std::string text{};  // kData, kName, kText (its value), kSign
   ChatValue number{};
 };
 

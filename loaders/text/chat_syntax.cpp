@@ -68,8 +68,8 @@ class Tokens {
   }
   [[noreturn]] void unexpected(const std::string& wanted) const {
     const ChatToken& token = peek();
-    const bool shown = token.kind == Kind::kName || token.kind == Kind::kNumber || token.kind == Kind::kText ||
-                       token.kind == Kind::kSign;
+    const bool shown = token.kind == Kind::kName || token.kind == Kind::kNumber ||
+                       token.kind == Kind::kText || token.kind == Kind::kSign;
     refuse_chat("expected " + wanted + ", got " + (shown ? printable(token.text) : "the end of the tag"));
   }
 
@@ -231,7 +231,8 @@ class ExpressionParser {
     const ChatToken& next = tokens_.peek();
     if (tokens_.accept_sign("(")) {
       made = call(ChatOp::kTest, std::move(value), name);
-    } else if (next.kind == Kind::kNumber || next.kind == Kind::kText || tokens_.sign("[") || tokens_.sign("{") ||
+    } else if (next.kind == Kind::kNumber || next.kind == Kind::kText || tokens_.sign("[") ||
+               tokens_.sign("{") ||
                (next.kind == Kind::kName && next.text != "else" && next.text != "or" && next.text != "and")) {
       // Jinja takes any other word for the argument, also if, in and not.
       made = node(ChatOp::kTest, list(std::move(value), members(primary())), name);
@@ -307,19 +308,22 @@ class ExpressionParser {
     const Level level(depth_);
     const ChatToken token = tokens_.take();
     switch (token.kind) {
-      case Kind::kNumber: return constant(token.number);
+      case Kind::kNumber:
+        return constant(token.number);
       case Kind::kText: {
         std::string text = token.text;
         while (tokens_.peek().kind == Kind::kText) text += tokens_.take().text;
         return constant(text);
       }
-      case Kind::kName: return named(token.text);
+      case Kind::kName:
+        return named(token.text);
       case Kind::kSign:
         if (token.text == "(") return in_brackets();
         if (token.text == "[") return node(ChatOp::kList, several("]"));
         if (token.text == "{") return node(ChatOp::kMap, pairs());
         [[fallthrough]];
-      default: refuse_chat("expected a value, got " + (token.text.empty() ? "nothing" : printable(token.text)));
+      default:
+        refuse_chat("expected a value, got " + (token.text.empty() ? "nothing" : printable(token.text)));
     }
   }
 
@@ -522,8 +526,8 @@ class TemplateParser {
   // A name that may be set.
   std::string variable() {
     std::string name = tokens_.name();
-    for (const char* constant : {"true", "false", "none", "True", "False", "None", "not", "and", "or", "if", "in",
-                                 "is", "else"}) {
+    for (const char* constant :
+         {"true", "false", "none", "True", "False", "None", "not", "and", "or", "if", "in", "is", "else"}) {
       if (name == constant) refuse_chat("set of something else than a name: " + name);
     }
     return name;
@@ -536,6 +540,8 @@ class TemplateParser {
 
 }  // namespace
 
-std::vector<ChatStatement> parse_chat_template(const std::string& text) { return TemplateParser(text).parse(); }
+std::vector<ChatStatement> parse_chat_template(const std::string& text) {
+  return TemplateParser(text).parse();
+}
 
 }  // namespace eep

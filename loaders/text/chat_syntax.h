@@ -11,24 +11,24 @@ namespace eep {
 
 enum class ChatOp : uint8_t {
   kConstant,
-  kName,       // text
+  kName,  // text
   kList,
   kTuple,
-  kMap,        // key, value, key, value, ...
-  kMember,     // parts[0].text
-  kElement,    // parts[0][parts[1]]
-  kSlice,      // parts[0][parts[1]:parts[2]:parts[3]]; a constant none where nothing stands
-  kCall,       // parts[0](parts[1...])
-  kFilter,     // parts[0] | text(parts[1...])
-  kTest,       // parts[0] is text(parts[1...])
+  kMap,      // key, value, key, value, ...
+  kMember,   // parts[0].text
+  kElement,  // parts[0][parts[1]]
+  kSlice,    // parts[0][parts[1]:parts[2]:parts[3]]; a constant none where nothing stands
+  kCall,     // parts[0](parts[1...])
+  kFilter,   // parts[0] | text(parts[1...])
+  kTest,     // parts[0] is text(parts[1...])
   kNot,
   kNegate,
   kPlus,
-  kBinary,     // text: + - ~ * / // % **
-  kCompare,    // parts[0] signs[0] parts[1] signs[1] parts[2] ...
+  kBinary,   // text: + - ~ * / // % **
+  kCompare,  // parts[0] signs[0] parts[1] signs[1] parts[2] ...
   kAnd,
   kOr,
-  kCondition   // parts[0] if parts[1] else parts[2]
+  kCondition  // parts[0] if parts[1] else parts[2]
 };
 
 struct ChatNode {
@@ -41,14 +41,14 @@ struct ChatNode {
 };
 
 enum class ChatAction : uint8_t {
-  kText,       // text
-  kPrint,      // values[0]
-  kIf,         // bodies[i] if values[i]; one body more: else
-  kFor,        // names in values[0] (if values[1]): bodies[0]; bodies[1]: else
-  kSet,        // names = values[0], or names[0].text = values[0]
-  kSetBlock,   // names[0] = bodies[0] as text through values[0]
-  kMacro,      // text(names): bodies[0]; values: defaults of the last names
-  kScope,      // bodies[0] with names set to values
+  kText,      // text
+  kPrint,     // values[0]
+  kIf,        // bodies[i] if values[i]; one body more: else
+  kFor,       // names in values[0] (if values[1]): bodies[0]; bodies[1]: else
+  kSet,       // names = values[0], or names[0].text = values[0]
+  kSetBlock,  // names[0] = bodies[0] as text through values[0]
+  kMacro,     // text(names): bodies[0]; values: defaults of the last names
+  kScope,     // bodies[0] with names set to values
   kBreak,
   kContinue
 };

@@ -5,6 +5,7 @@
 
 #include "loaders/formats/file.h"
 #include "loaders/text/chat_expression.h"
+#include "loaders/text/tokenizer_data.h"
 
 namespace eep {
 
@@ -31,13 +32,16 @@ constexpr const char* kNone = "{% for message in messages %}{{ message['content'
 // Runs the statements of a template.
 class Renderer {
  public:
-  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages)
+  Renderer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages, bool generation_prompt)
       : statements_(parse_chat_template(chat.text)), evaluator_(&budget_) {
     std::vector<ChatValue> list;
     for (const ChatMessage& message : messages) {
       ChatValue map = ChatValue::object(ChatKind::kMap);
       map.set("role", message.role);
       map.set("content", message.content);
+      if (message.fields.is_object()) {
+        for (const auto& [name, value] : message.fields.items()) map.set(name, chat_value(value));
+      }
       list.push_back(std::move(map));
     }
     scopes().set("messages", ChatValue::sequence(ChatKind::kList, std::move(list)));
@@ -45,7 +49,7 @@ class Renderer {
     if (!chat.eos_token.empty()) scopes().set("eos_token", chat.eos_token);
     scopes().set("tools", ChatValue::none());  // as transformers passes them
     scopes().set("documents", ChatValue::none());
-    scopes().set("add_generation_prompt", true);
+    scopes().set("add_generation_prompt", generation_prompt);
     for (const auto& [name, value] : chat.variables) scopes().set(name, chat_value(value));
     evaluator_.call_macro = [this](const ChatValue& macro, const ChatArguments& given) {
       return call(macro, given);
@@ -89,11 +93,20 @@ class Renderer {
 
   Flow run(const ChatStatement& statement) {
     switch (statement.action) {
-      case ChatAction::kText: write(statement.text); break;
-      case ChatAction::kPrint: write(chat_text(evaluate(statement.values[0]))); break;
-      case ChatAction::kIf: return branch(statement);
-      case ChatAction::kFor: loop(statement); break;
-      case ChatAction::kSet: assign(statement); break;
+      case ChatAction::kText:
+        write(statement.text);
+        break;
+      case ChatAction::kPrint:
+        write(chat_text(evaluate(statement.values[0])));
+        break;
+      case ChatAction::kIf:
+        return branch(statement);
+      case ChatAction::kFor:
+        loop(statement);
+        break;
+      case ChatAction::kSet:
+        assign(statement);
+        break;
       case ChatAction::kSetBlock: {
         std::string text = captured(statement.bodies[0]);
         scopes().push();
@@ -103,15 +116,19 @@ class Renderer {
         scopes().set(statement.names[0], std::move(value));
         break;
       }
-      case ChatAction::kMacro: define(statement); break;
+      case ChatAction::kMacro:
+        define(statement);
+        break;
       case ChatAction::kScope: {
         scopes().push();
         const Flow flow = run(statement.bodies[0]);
         scopes().pop();
         return flow;
       }
-      case ChatAction::kBreak: return Flow::kBreak;
-      case ChatAction::kContinue: return Flow::kContinue;
+      case ChatAction::kBreak:
+        return Flow::kBreak;
+      case ChatAction::kContinue:
+        return Flow::kContinue;
     }
     return Flow::kNext;
   }
@@ -212,12 +229,14 @@ class Renderer {
       const auto named = std::find_if(given.named.begin(), given.named.end(),
                                       [&](const auto& argument) { return argument.first == names[i]; });
       if (i < given.values.size()) {
-        if (named != given.named.end()) refuse_chat("an argument of macro " + statement.text + " given twice");
+        if (named != given.named.end())
+          refuse_chat("an argument of macro " + statement.text + " given twice");
         scopes().set(names[i], given.values[i]);
       } else if (named != given.named.end()) {
         scopes().set(names[i], named->second);
       } else {
-        scopes().set(names[i], i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
+        scopes().set(names[i],
+                     i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
       }
     }
     for (const auto& [name, value] : given.named) {
@@ -244,57 +263,62 @@ bool is_name(const std::string& text) {
              std::string::npos;
 }
 
-// A special token of tokenizer_config.json: a text, or an object with its content.
-std::string special_token(const JsonView& root, const char* key) {
-  if (!root.has_value(key)) return {};
-  const JsonView token = root.at(key);
-  return token.is_object() ? token.at("content").as_string() : token.as_string();
-}
-
-ChatTemplate read_special_tokens(const std::string& directory) {
+// What a model's files say, except the file of the template itself. named: of several templates, or
+// "default".
+ChatTemplate read_side_files(const std::string& directory, const std::string& named) {
   ChatTemplate chat;
-  const std::string config = join_path(directory, "tokenizer_config.json");
-  if (!is_there(config)) return chat;
-  const JsonDocument document = JsonDocument::read(config);
-  const JsonView root = document.root().as_object();
-  chat.bos_token = special_token(root, "bos_token");
-  chat.eos_token = special_token(root, "eos_token");
-  for (const char* key : {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
-    const std::string token = special_token(root, key);
-    if (!token.empty()) chat.variables[key] = token;
+  for (const auto& [name, token] : read_special_tokens(directory)) {
+    if (name == "bos_token") {
+      chat.bos_token = token;
+    } else if (name == "eos_token") {
+      chat.eos_token = token;
+    } else if (!token.empty()) {
+      chat.variables[name] = token;
+    }
   }
-  if (!root.has_value("chat_template")) return chat;
-  chat.origin = config;
-  const JsonView stored = root.at("chat_template");
-  if (!stored.is_array()) {
-    chat.text = stored.as_string();
-    return chat;
-  }
-  for (size_t i = 0; i < stored.size(); ++i) {  // [{name, template}]
-    const JsonView named = stored.at(i).as_object();
-    if (named.at("name").as_string() == "default") chat.text = named.at("template").as_string();
+  // The template of a processor, then that of the tokenizer.
+  for (const char* file : {"chat_template.json", "tokenizer_config.json"}) {
+    const std::string path = join_path(directory, file);
+    if (!is_there(path) || !chat.text.empty()) continue;
+    const JsonDocument document = JsonDocument::read(path);
+    const JsonView root = document.root().as_object();
+    if (!root.has_value("chat_template")) continue;
+    chat.origin = path;
+    const JsonView stored = root.at("chat_template");
+    if (stored.is_string() && named == "default") chat.text = stored.as_string();
+    if (stored.is_string()) continue;
+    for (size_t i = 0; i < stored.as_array().size(); ++i) {  // [{name, template}]
+      const JsonView one = stored.at(i).as_object();
+      if (one.at("name").as_string() == named) chat.text = one.at("template").as_string();
+    }
   }
   return chat;
 }
 
 }  // namespace
 
-ChatTemplate find_chat_template(const std::string& directory) {
-  ChatTemplate chat = read_special_tokens(directory);
-  const std::string own = join_path(directory, "chat_template.jinja");
+ChatTemplate find_chat_template(const std::string& directory, const std::string& name) {
+  if (!is_name(name)) {
+    throw Error(ExitCode::kUsage, "--template", "no name of a template (got " + printable(name) + ")");
+  }
+  ChatTemplate chat = read_side_files(directory, name);
+  const std::string own = join_path(
+      directory, name == "default" ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
   if (is_there(own)) {
     chat.text = read_file(own, kMaxTemplate);
     chat.origin = own;
   }
   if (chat.text.empty()) {
-    throw Error(ExitCode::kUsage, "--chat", "no chat template in the files of " + directory,
+    throw Error(ExitCode::kUsage, name == "default" ? "--chat" : "--template",
+                (name == "default" ? "no chat template" : "no chat template " + name) + " in the files of " +
+                    directory,
                 "--template chatml, mistral-v1 or none");
   }
   return chat;
 }
 
 ChatTemplate built_in_chat_template(const std::string& name, const std::string& directory) {
-  ChatTemplate chat = read_special_tokens(directory);
+  ChatTemplate chat = read_side_files(directory, "default");
   chat.origin = name;
   if (name == "mistral-v1") {
     chat.text = kMistralV1;
@@ -309,6 +333,12 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
   if (name == "mistral-v1" && chat.bos_token.empty()) chat.bos_token = "<s>";
   if (name == "mistral-v1" && chat.eos_token.empty()) chat.eos_token = "</s>";
   return chat;
+}
+
+ChatTemplate named_chat_template(const std::string& name, const std::string& directory) {
+  if (name.empty()) return find_chat_template(directory);
+  const bool built_in = name == "mistral-v1" || name == "chatml" || name == "none";
+  return built_in ? built_in_chat_template(name, directory) : find_chat_template(directory, name);
 }
 
 void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
@@ -329,9 +359,10 @@ void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
   variable = number.is_number() && number.dump() == value ? number : Json(value);
 }
 
-std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages,
+                        bool generation_prompt) {
   if (chat.text.size() > kMaxTemplate) refuse_chat("too long");
-  return Renderer(chat, messages).render();
+  return Renderer(chat, messages, generation_prompt).render();
 }
 
 }  // namespace eep

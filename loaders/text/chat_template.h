@@ -14,6 +14,7 @@ namespace eep {
 struct ChatMessage {
   std::string role;     // system, user, assistant
   std::string content;  // UTF-8
+  Json fields{};        // further ones that a template may read (tool_calls, name, ...): an object, or null
 };
 
 struct ChatTemplate {
@@ -23,19 +24,25 @@ struct ChatTemplate {
   std::map<std::string, Json> variables{};  // further ones: special tokens, enable_thinking, ...
 };
 
-// The template of a model directory: chat_template.jinja, else tokenizer_config.json. Throws Error(kUsage)
-// if the model has none, kData if a file is malformed.
-ChatTemplate find_chat_template(const std::string& directory);
+// A template of a model directory: "default" is chat_template.jinja, else chat_template.json, else
+// tokenizer_config.json; another is additional_chat_templates/NAME.jinja or one of the list in
+// tokenizer_config.json. Throws Error(kUsage) if the model has none of that name, kData if a file is malformed.
+ChatTemplate find_chat_template(const std::string& directory, const std::string& name = "default");
 
 // "mistral-v1", "chatml" or "none" (the contents, one after the other) with the model's own special tokens.
 // Throws Error(kUsage) for other names.
 ChatTemplate built_in_chat_template(const std::string& name, const std::string& directory);
 
+// By --template: "" for the model's own, a built-in one, or one of the model's by its name.
+ChatTemplate named_chat_template(const std::string& name, const std::string& directory);
+
 // "enable_thinking=false": true and false are booleans, a number is a number, anything else a text. Throws
 // Error(kUsage).
 void set_chat_variable(const std::string& assignment, ChatTemplate* chat);
 
-// The prompt, ready to be encoded without adding special tokens. The assistant is to speak next.
-std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages);
+// The prompt, ready to be encoded without adding special tokens. generation_prompt: the assistant is to speak
+// next; else the messages are all there is.
+std::string render_chat(const ChatTemplate& chat, const std::vector<ChatMessage>& messages,
+                        bool generation_prompt = true);
 
 }  // namespace eep

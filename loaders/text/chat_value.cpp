@@ -94,15 +94,27 @@ class JsonWriter {
   void add(const ChatValue& value, int depth) {
     if (out_.size() > kMaxText) refuse_chat("text too long");
     switch (value.kind) {
-      case ChatKind::kNone: out_ += "null"; return;
-      case ChatKind::kBool: out_ += value.integer != 0 ? "true" : "false"; return;
-      case ChatKind::kInt: out_ += std::to_string(value.integer); return;
-      case ChatKind::kReal: out_ += real_text(value.real); return;
-      case ChatKind::kText: return quote_json(out_, value.text, style_.ascii);
+      case ChatKind::kNone:
+        out_ += "null";
+        return;
+      case ChatKind::kBool:
+        out_ += value.integer != 0 ? "true" : "false";
+        return;
+      case ChatKind::kInt:
+        out_ += std::to_string(value.integer);
+        return;
+      case ChatKind::kReal:
+        out_ += real_text(value.real);
+        return;
+      case ChatKind::kText:
+        return quote_json(out_, value.text, style_.ascii);
       case ChatKind::kList:
-      case ChatKind::kTuple: return add_list(value, depth);
-      case ChatKind::kMap: return add_map(value, depth);
-      default: refuse_chat("tojson of a value that JSON does not know");
+      case ChatKind::kTuple:
+        return add_list(value, depth);
+      case ChatKind::kMap:
+        return add_map(value, depth);
+      default:
+        refuse_chat("tojson of a value that JSON does not know");
     }
   }
 
@@ -183,7 +195,9 @@ std::string text_repr(const std::string& text) {
 }  // namespace
 
 void refuse_chat(const std::string& what) {
-  throw Error(ExitCode::kData, "chat template", what, "--template chatml, mistral-v1 or none");
+  const bool line = what.size() < 400 && what.find('\n') == std::string::npos;
+  throw Error(ExitCode::kData, "chat template", line ? what : printable(what),
+              "--template chatml, mistral-v1 or none");
 }
 
 ChatValue ChatValue::none() {
@@ -254,17 +268,24 @@ ChatValue chat_value(const Json& json) {
 bool chat_truth(const ChatValue& value) {
   switch (value.kind) {
     case ChatKind::kUndefined:
-    case ChatKind::kNone: return false;
+    case ChatKind::kNone:
+      return false;
     case ChatKind::kBool:
-    case ChatKind::kInt: return value.integer != 0;
-    case ChatKind::kReal: return value.real != 0;
-    case ChatKind::kText: return !value.text.empty();
+    case ChatKind::kInt:
+      return value.integer != 0;
+    case ChatKind::kReal:
+      return value.real != 0;
+    case ChatKind::kText:
+      return !value.text.empty();
     case ChatKind::kList:
     case ChatKind::kTuple:
     case ChatKind::kRange:
-    case ChatKind::kView: return !value.values().empty();
-    case ChatKind::kMap: return !value.entries->entries.empty();
-    default: return true;
+    case ChatKind::kView:
+      return !value.values().empty();
+    case ChatKind::kMap:
+      return !value.entries->entries.empty();
+    default:
+      return true;
   }
 }
 
@@ -273,10 +294,12 @@ bool chat_equal(const ChatValue& a, const ChatValue& b) {
   if (a.kind != b.kind) return false;
   switch (a.kind) {
     case ChatKind::kUndefined:
-    case ChatKind::kNone: return true;
+    case ChatKind::kNone:
+      return true;
     case ChatKind::kText:
     case ChatKind::kFunction:
-    case ChatKind::kMacro: return a.text == b.text;
+    case ChatKind::kMacro:
+      return a.text == b.text;
     case ChatKind::kList:
     case ChatKind::kTuple:
     case ChatKind::kRange:
@@ -288,7 +311,8 @@ bool chat_equal(const ChatValue& a, const ChatValue& b) {
         const ChatValue* other = b.find(entry.first);
         return other != nullptr && chat_equal(entry.second, *other);
       });
-    default: refuse_chat("a comparison of views, iterators, namespaces or loops");
+    default:
+      refuse_chat("a comparison of views, iterators, namespaces or loops");
   }
 }
 
@@ -305,16 +329,24 @@ std::string chat_text(const ChatValue& value) {
 
 std::string chat_repr(const ChatValue& value) {
   switch (value.kind) {
-    case ChatKind::kUndefined: return "Undefined";
-    case ChatKind::kNone: return "None";
-    case ChatKind::kBool: return value.integer != 0 ? "True" : "False";
-    case ChatKind::kInt: return std::to_string(value.integer);
-    case ChatKind::kReal: return real_text(value.real);
-    case ChatKind::kText: return text_repr(value.text);
+    case ChatKind::kUndefined:
+      return "Undefined";
+    case ChatKind::kNone:
+      return "None";
+    case ChatKind::kBool:
+      return value.integer != 0 ? "True" : "False";
+    case ChatKind::kInt:
+      return std::to_string(value.integer);
+    case ChatKind::kReal:
+      return real_text(value.real);
+    case ChatKind::kText:
+      return text_repr(value.text);
     case ChatKind::kList:
     case ChatKind::kTuple:
-    case ChatKind::kMap: break;
-    default: refuse_chat("a view, an iterator, a namespace, a function or a loop as text");
+    case ChatKind::kMap:
+      break;
+    default:
+      refuse_chat("a view, an iterator, a namespace, a function or a loop as text");
   }
   std::string out;
   const auto add = [&](const std::string& part) {

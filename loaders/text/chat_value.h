@@ -37,10 +37,10 @@ struct ChatEntries;
 
 struct ChatValue {
   ChatKind kind = ChatKind::kUndefined;
-  int64_t integer = 0;                   // kBool, kInt; kMacro: its number
-  double real = 0;                       // kReal
-  std::string text{};                    // kText: UTF-8; kFunction, kMacro: its name
-  std::shared_ptr<ChatItems> items{};    // kList, kTuple, kRange, kView, kIterator
+  int64_t integer = 0;                     // kBool, kInt; kMacro: its number
+  double real = 0;                         // kReal
+  std::string text{};                      // kText: UTF-8; kFunction, kMacro: its name
+  std::shared_ptr<ChatItems> items{};      // kList, kTuple, kRange, kView, kIterator
   std::shared_ptr<ChatEntries> entries{};  // kMap, kNamespace, kLoop
 
   ChatValue() = default;
@@ -62,9 +62,9 @@ struct ChatValue {
   bool is_number() const { return is_integer() || kind == ChatKind::kReal; }
   bool is_map() const { return kind == ChatKind::kMap; }
   double number() const { return kind == ChatKind::kReal ? real : static_cast<double>(integer); }
-  const ChatValue* find(std::string_view key) const;      // of entries; null if it is not there
-  void set(const std::string& key, ChatValue value);      // of entries
-  const std::vector<ChatValue>& values() const;           // of items
+  const ChatValue* find(std::string_view key) const;  // of entries; null if it is not there
+  void set(const std::string& key, ChatValue value);  // of entries
+  const std::vector<ChatValue>& values() const;       // of items
 };
 
 struct ChatItems {

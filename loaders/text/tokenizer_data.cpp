@@ -169,6 +169,7 @@ void register_token(TokenizerData& data, int32_t id, std::string_view spelling, 
   if (data.spelling.size() <= index) {
     data.spelling.resize(index + 1);
     data.special.resize(index + 1);
+    data.added.resize(index + 1);
   }
   if (!data.spelling[index].empty()) {
     throw Error(ExitCode::kData, where,
@@ -191,6 +192,7 @@ void register_added_token(TokenizerData& data, const AddedToken& token, const st
   }
   if (data.by_spelling.find(token.content) != token.id) register_token(data, token.id, token.content, where);
   data.special[static_cast<size_t>(token.id)] = token.special ? 1 : 0;
+  data.added[static_cast<size_t>(token.id)] = 1;
   if (token.normalized) {
     data.normalized_added.add(token, normalize(data.normalizers, token.content));
   } else {
@@ -215,20 +217,36 @@ void finish_tokenizer(TokenizerData& data) {
   data.bpe.finish(data.byte_level ? data.bytes : data.spelling);
 }
 
+std::map<std::string, std::string> read_special_tokens(const std::string& directory) {
+  std::map<std::string, std::string> tokens;
+  const std::string config = join_path(directory, "tokenizer_config.json");
+  const std::string map = join_path(directory, "special_tokens_map.json");
+  bool decoder = false;
+  for (const std::string& path : {config, map}) {
+    if (!is_there(path) || decoder) continue;
+    const JsonDocument document = JsonDocument::read(path);
+    const JsonView root = document.root().as_object();
+    decoder = root.has_value("added_tokens_decoder");
+    for (const char* name : kSpecialTokens) {
+      if (!root.has(name)) continue;
+      const JsonView value = root.at(name);
+      tokens[name] = value.is_null()     ? ""
+                     : value.is_object() ? value.at("content").as_string()
+                                         : value.as_string();
+    }
+  }
+  return tokens;
+}
+
 TokenizerConfig read_tokenizer_config(const std::string& directory) {
   TokenizerConfig config;
-  std::string path = join_path(directory, "tokenizer_config.json");
-  if (!is_there(path)) path = join_path(directory, "special_tokens_map.json");
+  config.specials = read_special_tokens(directory);
+  config.bos_token = config.specials["bos_token"];
+  config.eos_token = config.specials["eos_token"];
+  const std::string path = join_path(directory, "tokenizer_config.json");
   if (!is_there(path)) return config;
   const JsonDocument document = JsonDocument::read(path);
   const JsonView root = document.root().as_object();
-  const auto content = [&](const char* key) -> std::string {
-    if (!root.has_value(key)) return {};
-    const JsonView value = root.at(key);
-    return value.is_object() ? value.at("content").as_string() : value.as_string();
-  };
-  config.bos_token = content("bos_token");
-  config.eos_token = content("eos_token");
   config.add_bos_token = root.bool_or("add_bos_token", true);
   config.add_eos_token = root.bool_or("add_eos_token", false);
   if (!root.has_value("added_tokens_decoder")) return config;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,7 @@ struct TokenizerData {
   std::vector<std::string> spelling;  // [ids] as the file writes tokens; "" for no token
   std::vector<std::string> bytes;     // [ids] what they stand for
   std::vector<uint8_t> special;       // [ids]
+  std::vector<uint8_t> added;         // [ids] 1: cut out of a text before BPE
   TokenTable by_spelling;
 
   AddedTokenMatcher raw_added;          // matched before normalisation
@@ -68,8 +70,16 @@ TokenizerData read_tokenizer_json(const std::string& path);
 TokenizerData read_tokenizer_model(const std::string& path);     // SentencePiece
 TokenizerData read_tokenizer_tiktoken(const std::string& path);  // Qwen's ranks
 
+inline constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                                 "pad_token", "cls_token", "mask_token"};
+
+// Of tokenizer_config.json, by name; unless it has an added_tokens_decoder, special_tokens_map.json goes
+// before it, as in transformers.
+std::map<std::string, std::string> read_special_tokens(const std::string& directory);
+
 // bos_id and eos_id, and for formats without them added tokens, from tokenizer_config.json where it exists.
 struct TokenizerConfig {
+  std::map<std::string, std::string> specials;  // by name
   std::string bos_token, eos_token;
   bool add_bos_token = true, add_eos_token = false;
   std::vector<AddedToken> added_tokens;

@@ -262,8 +262,9 @@ void read_model(const JsonView& model, TokenizerData& data, size_t added, const 
   const std::string unknown = model.string_or("unk_token", "");
   if (!unknown.empty()) {
     const JsonView vocabulary = model.at("vocab");
-    if (!vocabulary.has(unknown)) model.at("unk_token").fail("not in the vocabulary");
-    options.unknown_id = static_cast<int32_t>(vocabulary.at(unknown).as_int(0, kMaxVocabulary - 1));
+    options.unknown_id = vocabulary.has(unknown)
+                             ? static_cast<int32_t>(vocabulary.at(unknown).as_int(0, kMaxVocabulary - 1))
+                             : kUnknownMissing;
   }
   data.bpe = Bpe(options);
   // Ids may have gaps, but small ones: memory goes with the largest.
@@ -290,6 +291,22 @@ void read_added_tokens(const JsonView& tokens, TokenizerData& data, const std::s
   }
 }
 
+// The special tokens of the side files are cut out of a text like added ones, as transformers has it; those
+// that the vocabulary does not have get the ids behind it.
+void add_specials(const TokenizerConfig& config, TokenizerData& data, const std::string& where) {
+  for (const char* name : kSpecialTokens) {
+    const auto special = config.specials.find(name);
+    if (special == config.specials.end() || special->second.empty()) continue;
+    const int32_t known = data.by_spelling.find(special->second);
+    if (known >= 0 && data.added[static_cast<size_t>(known)] != 0) continue;
+    AddedToken token;
+    token.id = known >= 0 ? known : static_cast<int32_t>(data.spelling.size());
+    token.content = special->second;
+    token.special = true;
+    register_added_token(data, token, where);
+  }
+}
+
 }  // namespace
 
 TokenizerData read_tokenizer_json(const std::string& path) {
@@ -306,6 +323,8 @@ TokenizerData read_tokenizer_json(const std::string& path) {
   const size_t added = root.has_value("added_tokens") ? root.at("added_tokens").as_array().size() : 0;
   read_model(model, data, added, path);
   if (added > 0) read_added_tokens(root.at("added_tokens"), data, path);
+  const TokenizerConfig config = read_tokenizer_config(std::filesystem::path(path).parent_path().string());
+  add_specials(config, data, path);
   for (const std::vector<int32_t>* ids : {&data.prefix, &data.suffix}) {
     for (int32_t id : *ids) {
       if (static_cast<size_t>(id) < data.spelling.size() && !data.spelling[static_cast<size_t>(id)].empty())
@@ -315,7 +334,6 @@ TokenizerData read_tokenizer_json(const std::string& path) {
   }
   finish_tokenizer(data);
 
-  const TokenizerConfig config = read_tokenizer_config(std::filesystem::path(path).parent_path().string());
   if (!config.bos_token.empty()) data.bos_id = data.by_spelling.find(config.bos_token);
   if (!config.eos_token.empty()) data.eos_id = data.by_spelling.find(config.eos_token);
   return data;

@@ -18,6 +18,7 @@
 #include "kernels/expert_merge.h"
 #include "kernels/expert_stats.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_bf16.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
@@ -117,6 +118,25 @@ void run_gemm(const Device& device) {
     args.out_stride = kIntermediate;
     gemm_cpu(args, device);
     report(dtype == DType::kF32 ? "gemm.f32" : dtype == DType::kF16 ? "gemm.f16" : "gemm.bf16", hash(out));
+  }
+}
+
+// Precision bf16: of usual sizes, and so small that sums are denormal and count as zeros.
+void run_gemm_bf16(const Device& device) {
+  for (const float scale : {1.0f, 0x1p-62f}) {
+    Floats x = normals(5, kRows * 300), source = normals(6, kIntermediate * 300);
+    for (float& value : x) value *= scale;
+    for (float& value : source) value *= scale;
+    Buffer buffer(gemm_bf16_packed_bytes(kIntermediate, 300, DType::kF32));
+    Floats out(kRows * kIntermediate);
+    GemmArgs args;
+    args.x = x.data();
+    args.rows = kRows;
+    args.w = gemm_bf16_pack_cpu(source.data(), kIntermediate, 300, 300, 1, DType::kF32, buffer.data());
+    args.out = out.data();
+    args.out_stride = kIntermediate;
+    gemm_bf16_cpu(args, device);
+    report(scale == 1.0f ? "gemm_bf16" : "gemm_bf16.tiny", hash(out));
   }
 }
 
@@ -295,6 +315,7 @@ int main() {
     device.threads = 2;
     run_rows(device);
     run_gemm(device);
+    run_gemm_bf16(device);
     run_attention(device);
     run_experts(device);
     run_merge(device);

@@ -1,6 +1,7 @@
 // Greedy decoding: equal to repeated full passes, for populations, under every memory limit, with stops.
 #include <doctest/doctest.h>
 
+#include "engine/drafts.h"
 #include "engine/forward.h"
 #include "kernels/common/error.h"
 #include "tests/engine/synthetic.h"
@@ -65,6 +66,88 @@ TEST_CASE("generate: equals repeated full passes for every candidate, prompt len
       CHECK(limited.generate(plans, prompts, options, nullptr) == expected);
     }
   }
+}
+
+TEST_CASE("generate: drafts save steps and change no token, whatever they say") {
+  const ModelConfig config = tiny_config(Family::kQwen3Moe);
+  const SyntheticModel model(config, 23);
+  const Weights weights(model.raw, cpu_ops());
+  std::vector<ExpertPlan> plans{identity_plan(config.sparse, 6, 2)};
+  plans.push_back(random_plan(config, 4, 2, RouterSpace::kLogits, true, 5));
+  plans.push_back(random_plan(config, 3, 2, RouterSpace::kLogits, false, 6));
+  const std::vector<std::vector<int32_t>> both{random_tokens(config, 7, 1), random_tokens(config, 3, 2)};
+  const std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size(), both);
+  GenerateOptions options;
+  options.max_new = 40;
+  options.ignore_eos = true;
+  PopulationForward plain(weights, cpu_ops(), Device{}, 0);
+  const auto expected = plain.generate(plans, prompts, options, nullptr);
+  CHECK(plain.work().decode_steps == 40);
+  CHECK(plain.work().drafted == 0);
+
+  // The output itself, wrong from some token on, wrong at once, too long, and no tokens at all.
+  const std::vector<int32_t> nonsense(200, 7), outside{-1, 1000};
+  for (const int kind : {0, 1, 2, 3, 4}) {
+    for (const size_t budget : {size_t{0}, Weights::packed_bytes(config, cpu_ops()) + 250000}) {
+      CAPTURE(kind);
+      CAPTURE(budget);
+      std::vector<int32_t> guess;
+      PopulationForward drafted(weights, cpu_ops(), Device{}, budget);
+      const auto draft = [&](int32_t candidate, int32_t sequence, std::span<const int32_t> made) {
+        const auto& output = expected[static_cast<size_t>(candidate)][static_cast<size_t>(sequence)];
+        guess.assign(output.begin() + static_cast<int64_t>(made.size()), output.end());
+        if (kind == 1 && guess.size() > 3) guess[3] = (guess[3] + 1) % 53;
+        if (kind == 2) guess = nonsense;
+        if (kind == 3) guess.insert(guess.end(), nonsense.begin(), nonsense.end());
+        if (kind == 4) guess = outside;
+        return std::span<const int32_t>(guess);
+      };
+      CHECK(drafted.generate(plans, prompts, options, nullptr, draft) == expected);
+      CHECK(drafted.work().accepted <= drafted.work().drafted);
+      if (budget != 0) continue;
+      if (kind == 0 || kind == 3) CHECK(drafted.work().decode_steps <= 3);
+      if (kind == 1) CHECK(drafted.work().decode_steps <= 40 / 3);
+      CHECK(drafted.work().decode_steps <= 40);
+      if (kind == 4) CHECK(drafted.work().tokens_computed == plain.work().tokens_computed);
+    }
+  }
+
+  // Whoever stops a sequence sees every token, one after the other, and none beyond.
+  std::vector<size_t> seen;
+  const auto stop = [&](int32_t, int32_t, std::span<const int32_t> made) {
+    seen.push_back(made.size());
+    return made.size() == 5;
+  };
+  const auto whole = [&](int32_t, int32_t, std::span<const int32_t> made) {
+    return std::span<const int32_t>(expected[0][0]).subspan(made.size());
+  };
+  const std::vector<std::vector<std::vector<int32_t>>> one{{both[0]}};
+  const auto stopped = plain.generate(std::span(plans.data(), 1), one, options, stop, whole);
+  CHECK(stopped[0][0] == std::vector<int32_t>(expected[0][0].begin(), expected[0][0].begin() + 5));
+  CHECK(seen == std::vector<size_t>{1, 2, 3, 4, 5});
+}
+
+TEST_CASE("drafts: the newest output that begins alike, else the one with the longest tail in common") {
+  Drafts drafts;
+  const auto after = [&](std::vector<int32_t> made) {
+    const auto guess = drafts.after(3, made);
+    return std::vector<int32_t>(guess.begin(), guess.end());
+  };
+  using Tokens = std::vector<int32_t>;
+  CHECK(after({}).empty());
+  drafts.add(3, Tokens{1, 2, 3, 4, 5});
+  drafts.add(3, Tokens{1, 2, 9, 8, 7, 6});
+  drafts.add(4, Tokens{30, 31});
+  CHECK(after({}) == Tokens{1, 2, 9, 8, 7, 6});
+  CHECK(after({1, 2, 3}) == Tokens{4, 5});
+  CHECK(after({5, 9, 8}) == Tokens{7, 6});
+  CHECK(after({40, 2}) == Tokens{9, 8, 7, 6});
+  CHECK(after({30}).empty());  // of another item
+  CHECK(after({1, 2, 3, 4, 5}).empty());
+  drafts.add(3, Tokens{1, 2, 3, 4, 5});  // the newest again
+  CHECK(after({}) == Tokens{1, 2, 3, 4, 5});
+  for (int32_t i = 0; i < 20; ++i) drafts.add(3, Tokens{100 + i, 1});
+  CHECK(after({1, 2, 3}).size() <= 1);  // old ones go
 }
 
 TEST_CASE("generate: stops when told, ignores the end of sequence when told, ends at the last position") {

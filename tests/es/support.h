@@ -3,12 +3,15 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "es/algorithms.h"
+#include "es/kept_sets.h"
 #include "es/search.h"
 
 namespace eep::test {
@@ -29,6 +32,24 @@ inline GenomeSpace make_space(int32_t experts, std::vector<int32_t> kept) {
   for (size_t group = 0; group < kept.size(); ++group) space.layers.push_back({static_cast<int32_t>(group)});
   space.kept = std::move(kept);
   return space;
+}
+
+// One whose kept counts vary under a total over `groups` layers, from an even start.
+inline GenomeSpace make_counts_space(int32_t experts, size_t groups, int64_t total, int32_t least,
+                                     int32_t most) {
+  GenomeSpace space = make_space(experts, std::vector<int32_t>(groups, least));
+  space.kept = even_counts(space.layers, total, least, most);
+  space.total = total;
+  space.least = least;
+  space.most = most;
+  return space;
+}
+
+// The algorithm in both phases, or where it cannot merge, the default one there.
+inline void set_algorithm(SearchConfig* config, std::string_view name) {
+  config->prune.algorithm = name;
+  const std::vector<std::string_view> merging = algorithm_names(Phase::kMerge);
+  if (std::find(merging.begin(), merging.end(), name) != merging.end()) config->merge.algorithm = name;
 }
 
 inline std::vector<int32_t> kept_experts(const GroupGenes& group, int32_t experts) {

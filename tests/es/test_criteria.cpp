@@ -161,7 +161,7 @@ TEST_CASE("random: uniform, one draw a group, addressed") {
 TEST_CASE("plans") {
   const ExpertStatistics statistics = statistics_of({layer_of(1), layer_of(4), layer_of(5)});
   const ExpertPlan plan =
-      select_plan(statistics, criterion_of("reap"), 2, {{1, 4}, {5}}, 1, RouterSpace::kProbabilities);
+      select_plan(statistics, criterion_of("reap"), {2, 2}, {{1, 4}, {5}}, 1, RouterSpace::kProbabilities);
   CHECK(plan.top_k == 1);
   CHECK(plan.router_space == RouterSpace::kProbabilities);
   REQUIRE(plan.groups.size() == 2);
@@ -181,7 +181,7 @@ TEST_CASE("what cannot be chosen is an error") {
 }
 
 TEST_CASE("names go there and back") {
-  CHECK(criterion_names().size() == 14);
+  CHECK(criterion_names().size() == 22);
   for (const std::string_view name : criterion_names()) {
     CHECK(find_criterion(name).name == name);
   }

@@ -157,7 +157,31 @@ TEST_CASE("distributions start from the prune phase's best, on the fixed items, 
   }
 }
 
+TEST_CASE("distributions: decisions are read from evaluations that have them, on fixed items too") {
+  // Pruning scores the start without decisions, and on the same items as merging.
+  GenomeSpace space = make_space(8, {4, 4});
+  int64_t asked = 0;
+  const auto evaluate = [&](const EvaluationRequest& request) {
+    std::vector<Evaluation> results;
+    for (const Genome& genome : request.genomes) {
+      Evaluation result = test::hashed_evaluation(genome, 8);
+      asked += request.decisions;
+      if (request.decisions) result.decisions = {{-1.0f, -2.0f}, {1, 2}, {-1, -1}};
+      results.push_back(result);
+    }
+    return results;
+  };
+  Search search(space, config_of("rsgn", 60, 0));
+  CHECK(search.run(evaluate).finished);
+  CHECK(search.archive()[40].origin == "mean");
+  CHECK(!search.archive()[40].cached);
+  CHECK(asked > 50);
+}
+
 TEST_CASE("distributions: the planted optimum is found with fresh items") {
   CHECK(successes("rsgn", 2, 300, 0.8) >= 19);    // of 64 coefficients
   CHECK(successes("snes", 1, 1000, 0.95) >= 19);  // of 32
+  CHECK(successes("cma", 1, 1000, 0.95) >= 19);
+  CHECK(successes("sep_cma", 1, 1000, 0.95) >= 19);
+  CHECK(successes("openai_es", 1, 1000, 0.95) >= 19);
 }

@@ -193,21 +193,21 @@ TEST_CASE("bytes keep row order and every bit") {
     if (i == 4) genome.groups[0].w_rm[2] = -0.0f;
     genome = permuted(genome, space.experts, i, true, true);
     std::string bytes;
-    write_genome(genome, space.experts, bytes);
+    write_genome(space, genome, bytes);
     bytes += "rest";
     std::string_view view = bytes;
     CHECK(same_bits(read_genome(space, view, "genome"), genome));
     CHECK(view == "rest");
   }
   std::string bytes;
-  write_genome(one_hot_genome(make_space(64, {8}), {{0, 1, 2, 3, 4, 5, 6, 63}}), 64, bytes);
+  write_genome(make_space(64, {8}), one_hot_genome(make_space(64, {8}), {{0, 1, 2, 3, 4, 5, 6, 63}}), bytes);
   CHECK(bytes.size() == 1 + 8 * 3);  // one-hot rows are short
 }
 
 TEST_CASE("damaged bytes are an error") {
   const GenomeSpace space = make_space(13, {4, 2});
   std::string bytes;
-  write_genome(noisy(space, 5), space.experts, bytes);
+  write_genome(space, noisy(space, 5), bytes);
   for (size_t length = 0; length < bytes.size(); ++length) {
     std::string_view view(bytes.data(), length);
     CHECK_THROWS_AS(read_genome(space, view, "genome"), Error);

@@ -24,44 +24,69 @@ SearchConfig config_of(const std::string& algorithm, FitnessKind kind, int32_t p
   SearchConfig config{.fitness = kind};
   config.seed = seed;
   config.population = population;
-  config.prune.algorithm = config.merge.algorithm = algorithm;
+  test::set_algorithm(&config, algorithm);
   return config;
 }
 
-// ---- pruning: in each of 4 groups, 4 of 8 experts are needed
+// ---- pruning: in each of 4 groups, half of the experts are needed
 
-// 64 items, four for every planted expert, right when it is kept: steps of 6.25 points. A plateau hides the
+// Four items for every planted expert of 8, right when it is kept: steps of 6.25 points. A plateau hides the
 // slope: below 12 of 16 the metric is 0. The tie-break stands for a log-likelihood: it has the slope always.
-Evaluation prune_fitness(const Genome& genome, const Genome& planted, FitnessKind kind, bool plateau) {
-  int32_t hits = 0;
+Evaluation prune_fitness(const Genome& genome, const Genome& planted, int32_t experts, FitnessKind kind,
+                         bool plateau) {
+  int32_t hits = 0, needed = 0;
   for (size_t group = 0; group < genome.groups.size(); ++group) {
-    const std::vector<int32_t> wanted = kept_experts(planted.groups[group], 8);
-    for (const int32_t expert : kept_experts(genome.groups[group], 8)) {
+    const std::vector<int32_t> wanted = kept_experts(planted.groups[group], experts);
+    needed += static_cast<int32_t>(wanted.size());
+    for (const int32_t expert : kept_experts(genome.groups[group], experts)) {
       hits += static_cast<int32_t>(std::count(wanted.begin(), wanted.end(), expert));
     }
   }
-  const double slope = hits / 16.0 - 1.0;
-  const double metric = plateau ? std::max(0.0, (hits - 11) / 5.0) : hits / 16.0;
-  return {kind == FitnessKind::kLoglik ? slope : metric, slope, 64};
+  const double share = static_cast<double>(hits) / needed;
+  const double metric = plateau ? std::max(0.0, (hits - 11) / 5.0) : share;
+  return {kind == FitnessKind::kLoglik ? share - 1.0 : metric, share - 1.0, 64};
+}
+
+GenomeSpace narrow_space() { return make_space(8, {4, 4, 4, 4}); }
+GenomeSpace wide_space() { return make_space(16, {8, 8, 8, 8}); }
+
+// Does the search find the planted genome?
+bool finds(const GenomeSpace& space, const SearchConfig& config, const Genome& planted, bool plateau) {
+  Search search(space, config);
+  const SearchResult result = search.run([&](std::span<const Genome> genomes) {
+    std::vector<Evaluation> results;
+    for (const Genome& genome : genomes)
+      results.push_back(prune_fitness(genome, planted, space.experts, config.fitness, plateau));
+    return results;
+  });
+  return search.archive()[result.best].hash == canonical_hash(planted, space.experts);
 }
 
 // In how many of the seeds the search finds the planted genome.
 int32_t prune_successes(const std::string& algorithm, FitnessKind kind, int32_t population,
-                        int64_t evaluations, bool plateau) {
-  const GenomeSpace space = make_space(8, {4, 4, 4, 4});
+                        int64_t evaluations, bool plateau, const GenomeSpace& space = narrow_space()) {
   int32_t found = 0;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     SearchConfig config = config_of(algorithm, kind, population, seed);
     config.prune.evaluations = evaluations;
     config.merge.evaluations = 0;
-    const Genome planted = random_one_hot(space, {1000 + seed, 0, 0}, 0);
-    Search search(space, config);
-    const SearchResult result = search.run([&](std::span<const Genome> genomes) {
-      std::vector<Evaluation> results;
-      for (const Genome& genome : genomes) results.push_back(prune_fitness(genome, planted, kind, plateau));
-      return results;
-    });
-    found += search.archive()[result.best].hash == canonical_hash(planted, 8);
+    found += finds(space, config, random_one_hot(space, {1000 + seed, 0, 0}, 0), plateau);
+  }
+  return found;
+}
+
+// The same where counts vary: 16 experts over 4 groups of 8, 1 to 7 in each; eight switches away from even
+// counts.
+int32_t count_successes(const std::string& algorithm, int64_t evaluations) {
+  const GenomeSpace space = test::make_counts_space(8, 4, 16, 1, 7);
+  int32_t found = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    SearchConfig config = config_of(algorithm, FitnessKind::kMetric, 32, seed);
+    config.prune.evaluations = evaluations;
+    config.merge.evaluations = 0;
+    KeptSets sets = kept_sets(random_one_hot(space, {1000 + seed, 0, 0}, 0), 8);
+    for (uint32_t number = 0; number < 8; ++number) switch_level(space, &sets, {1000 + seed, 1, 0}, number);
+    found += finds(space, config, one_hot_genome(space, sets), false);
   }
   return found;
 }
@@ -163,6 +188,28 @@ TEST_CASE("pruning finds the planted experts of 70^4, random search does not") {
   CHECK(prune_successes("hill_climb", FitnessKind::kMetric, 1, 2001, false) >= kNeeded);
   // 20 * 2001 draws of 24,010,000: expected 0.0017.
   CHECK(prune_successes("random", FitnessKind::kMetric, 32, 2001, false) == 0);
+}
+
+TEST_CASE("pruning by sets finds the planted experts") {
+  // One sweep over 4 groups of C(8, 4) = 70 subsets.
+  CHECK(prune_successes("coordinate", FitnessKind::kMetric, 1, 301, false) >= kNeeded);
+  CHECK(prune_successes("coordinate", FitnessKind::kMetric, 32, 301, false) >= kNeeded);
+  CHECK(prune_successes("coordinate", FitnessKind::kMetricThenLoglik, 32, 301, true) >= kNeeded);
+  // The last wrong expert goes with about 1/4 (group) 1/4 (leaves) 1/4 (enters) of a swap.
+  CHECK(prune_successes("level_switch", FitnessKind::kMetric, 32, 2001, false) >= kNeeded);
+  CHECK(prune_successes("genetic", FitnessKind::kMetric, 32, 2001, false) >= kNeeded);
+  CHECK(prune_successes("genetic", FitnessKind::kMetricThenLoglik, 32, 2001, true) >= kNeeded);
+}
+
+TEST_CASE("coordinate swaps where subsets are too many: the planted experts of 12870^4") {
+  // A wrong expert of a group's w goes with w^2 / 64 of a swap: about 64 (1 + 1/4 + ...) tries a group.
+  CHECK(prune_successes("coordinate", FitnessKind::kMetric, 8, 2001, false, wide_space()) >= kNeeded);
+  CHECK(prune_successes("random", FitnessKind::kMetric, 8, 2001, false, wide_space()) == 0);
+}
+
+TEST_CASE("kept counts: the planted ones are found under the total") {
+  CHECK(count_successes("level_switch", 3001) >= kNeeded);
+  CHECK(count_successes("genetic", 3001) >= kNeeded);
 }
 
 TEST_CASE("a plateau has a slope where ties are broken by the log-likelihood") {

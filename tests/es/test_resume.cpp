@@ -20,7 +20,7 @@ namespace {
 SearchConfig config_of(const std::string& algorithm, int32_t population) {
   SearchConfig config{.fitness = FitnessKind::kMetricThenLoglik};
   config.population = population;
-  config.prune.algorithm = config.merge.algorithm = algorithm;
+  test::set_algorithm(&config, algorithm);
   config.prune.evaluations = 45;
   config.merge.evaluations = 60;
   return config;
@@ -64,6 +64,63 @@ TEST_CASE("every algorithm resumes at every generation to the same bytes") {
       }
     }
   }
+}
+
+TEST_CASE("algorithms that vary kept counts resume at every generation to the same bytes") {
+  const GenomeSpace space = test::make_counts_space(8, 3, 13, 2, 7);
+  for (const AlgorithmRow& row : algorithms()) {
+    if (!row.counts) continue;
+    CAPTURE(row.name);
+    const SearchConfig config = config_of(std::string(row.name), 7);
+    std::vector<std::string> states;
+    Search whole(space, config);
+    whole.run(hashed_evaluator(8), [&](const SearchProgress&) { states.push_back(whole.state()); });
+    for (const std::string& state : states) {
+      Search resumed(space, config, {}, state, "checkpoint");
+      resumed.run(hashed_evaluator(8));
+      CHECK(archive_text(resumed) == archive_text(whole));
+      CHECK(resumed.state() == whole.state());
+    }
+    GenomeSpace other = space;
+    other.most = 6;
+    CHECK_THROWS_AS(Search(other, config, {}, states[0], "checkpoint"), Error);
+  }
+}
+
+TEST_CASE("a state is its head and what every generation adds") {
+  const GenomeSpace space = make_space(8, {4, 4});
+  Search search(space, config_of("eep", 8));
+  std::string appended = search.state();
+  search.run(hashed_evaluator(8), [&](const SearchProgress& progress) {
+    appended += search.state_of(progress.first, progress.end);
+    CHECK(appended == search.state());
+  });
+}
+
+TEST_CASE("checkpoints of earlier versions are read") {
+  const GenomeSpace space = make_space(8, {4});
+  SearchConfig config = config_of("eep", 4);
+  Search search(space, config);
+  for (int i = 0; i < 4; ++i) search.step(hashed_evaluator(8));
+  std::string old("eep-search\n");
+  put(uint32_t{1}, old);
+  put(search_fingerprint(space, search.config(), {}), old);
+  put(static_cast<uint64_t>(search.archive().size()), old);
+  for (const ArchiveEntry& entry : search.archive().entries()) {
+    put(static_cast<uint8_t>(entry.phase), old);
+    put(entry.generation, old);
+    put(static_cast<uint16_t>(entry.origin.size()), old);
+    old += entry.origin;
+    write_genome(space, entry.genome, old);
+    put(entry.result.fitness, old);
+    put(entry.result.tiebreak, old);
+    put(entry.result.n, old);
+    put(static_cast<uint8_t>(entry.cached), old);
+  }
+  put(static_cast<uint64_t>(XXH3_64bits(old.data(), old.size())), old);
+  CHECK(whole_generations(old) == old);
+  const Search resumed(space, config, {}, old, "checkpoint");
+  CHECK(resumed.state() == search.state());
 }
 
 TEST_CASE("a stop is obeyed between generations") {
@@ -153,9 +210,16 @@ TEST_CASE("damaged checkpoints are an error") {
     }
   };
   CHECK(code_of(state) == ExitCode::kOk);
+  // A state that ends with a generation is that of a search that had come so far.
+  int64_t shorter = 0;
   for (size_t length = 0; length < state.size(); ++length) {
-    CHECK(code_of(state.substr(0, length)) == ExitCode::kData);
+    const std::string front = state.substr(0, length);
+    const bool whole = length > 30 && whole_generations(front).size() == length;
+    shorter += whole;
+    CHECK(code_of(front) == (whole ? ExitCode::kOk : ExitCode::kData));
+    if (length > 30) CHECK(code_of(std::string(whole_generations(front))) == ExitCode::kOk);
   }
+  CHECK(shorter == search.archive()[search.archive().size() - 1].generation + 1);
   CHECK(code_of(state + "x") == ExitCode::kData);
   const std::string body = state.substr(0, state.size() - 8);
   for (size_t at = 0; at < state.size(); ++at) {

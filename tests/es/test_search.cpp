@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <limits>
+#include <map>
 #include <set>
 #include <stdexcept>
 
@@ -24,7 +25,7 @@ namespace {
 SearchConfig config_of(const std::string& algorithm, int32_t population, int64_t prune, int64_t merge) {
   SearchConfig config{.fitness = FitnessKind::kMetricThenLoglik};
   config.population = population;
-  config.prune.algorithm = config.merge.algorithm = algorithm;
+  test::set_algorithm(&config, algorithm);
   config.prune.evaluations = prune;
   config.merge.evaluations = merge;
   return config;
@@ -192,9 +193,12 @@ TEST_CASE("warm starts take the place of the first initials; dense ones open the
     CHECK(archive[1].origin == "reap");
     CHECK(archive[2].origin == "same");
     CHECK(archive[2].cached);
-    CHECK(archive[3].origin == (name == "hill_climb" ? "mutation" : "random"));
-    CHECK(archive[30].origin == (name == "hill_climb" ? "mutation" : "random"));
-    CHECK(archive[31].origin == (name == "random" ? "random" : "mutation"));
+    // How many random genomes follow the starts is the algorithm's.
+    const std::map<std::string_view, int64_t> initial{{"eep", 31},       {"random", 101},
+                                                      {"hill_climb", 1}, {"coordinate", 1},
+                                                      {"genetic", 32},   {"level_switch", 8}};
+    REQUIRE(initial.contains(name));
+    for (int64_t i = 3; i < 101; ++i) CHECK((archive[i].origin == "random") == (i < initial.at(name)));
     CHECK(archive[101].origin == "merged");
     CHECK(archive[101].genome == dense);
     CHECK(archive[102].origin != "merged");
@@ -216,6 +220,69 @@ TEST_CASE("warm starts that do not fit are refused") {
   refused([](WarmStart& s) { s.genome.groups[0].w_em[0] = std::numeric_limits<float>::infinity(); });
   refused([](WarmStart& s) { s.name = ""; });
   refused([](WarmStart& s) { s.name = std::string(70000, 'x'); });
+}
+
+TEST_CASE("kept counts vary under a total: level_switch and genetic hold it, others refuse") {
+  const GenomeSpace space = test::make_counts_space(8, 4, 18, 2, 7);
+  CHECK(space.kept == std::vector<int32_t>{5, 5, 4, 4});
+  for (const AlgorithmRow& row : algorithms()) {
+    if (!row.prunes) continue;
+    CAPTURE(row.name);
+    SearchConfig config = config_of("eep", 8, 200, 40);
+    test::set_algorithm(&config, row.name);
+    if (!row.counts) {
+      CHECK_THROWS_AS(Search(space, config), Error);
+      continue;
+    }
+    Search search(space, config);
+    search.run(hashed_evaluator(8));
+    std::set<std::vector<int32_t>> counts;
+    for (const ArchiveEntry& entry : search.archive().entries()) {
+      std::vector<int32_t> kept;
+      int32_t total = 0;
+      for (const GroupGenes& group : entry.genome.groups) {
+        CHECK(group.kept >= 2);
+        CHECK(group.kept <= 7);
+        total += group.kept;
+        kept.push_back(group.kept);
+        CHECK(group.w_em.size() == static_cast<size_t>(group.kept) * 8);
+      }
+      CHECK(total == 18);
+      counts.insert(kept);
+      if (entry.phase == Phase::kPrune) CHECK(is_one_hot(entry.genome, 8));
+    }
+    CHECK(counts.size() > 3);
+    const ExpertPlan plan = search.plan(search.result().best);
+    CHECK(from_plan(space, plan, "plan") == canonical(search.archive()[search.result().best].genome, 8));
+  }
+}
+
+TEST_CASE("algorithms that move coefficients keep the counts that pruning found") {
+  const GenomeSpace space = test::make_counts_space(8, 3, 9, 1, 6);
+  for (const AlgorithmRow& row : algorithms()) {
+    if (!row.merges) continue;
+    CAPTURE(row.name);
+    SearchConfig config = config_of("level_switch", 8, 120, 60);
+    config.merge.algorithm = row.name;
+    Search search(space, config);
+    const auto evaluate = [](const EvaluationRequest& request) {
+      std::vector<Evaluation> results;
+      for (const Genome& genome : request.genomes) {
+        Evaluation result = hashed_evaluation(genome, 8);
+        result.fitness += genome.groups[1].kept == 5 ? 2.0 : 0.0;  // an uneven one is the best
+        if (request.decisions) result.decisions = {{-1.0f, -2.0f}, {1, 2}, {-1, -1}};
+        results.push_back(result);
+      }
+      return results;
+    };
+    if (row.name == "eep_released") {
+      CHECK_THROWS_AS(search.run(evaluate), Error);
+      continue;
+    }
+    CHECK(search.run(evaluate).finished);
+    CHECK(search.archive()[search.result().prune_best].genome.groups[1].kept == 5);
+    for (const ArchiveEntry& entry : search.archive().entries()) CHECK(!wrong_counts(space, entry.genome));
+  }
 }
 
 TEST_CASE("eep_released: one pair for all layers; eep: not so") {

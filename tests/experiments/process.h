@@ -63,6 +63,9 @@ struct Outcome {
 struct RunLimits {
   int signal = 0;  // sent after `microseconds`
   int64_t microseconds = 0;
+  int times = 1;                                                 // that it is sent, 50 ms apart
+  std::vector<std::string> launcher{};                           // words before the program: mpirun -n 2
+  std::vector<std::pair<std::string, std::string>> variables{};  // of the environment
   rlim_t file_size = RLIM_INFINITY;
   rlim_t address_space = RLIM_INFINITY;
   rlim_t private_memory = RLIM_INFINITY;  // what is not a view of a file
@@ -76,7 +79,10 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
   REQUIRE(child >= 0);
   if (child == 0) {
     ::setenv("EEP_TASKS", (std::string(EEP_SOURCE_DIR) + "/experiments/tasks").c_str(), 1);
-    std::vector<char*> argv{const_cast<char*>("eep")};
+    for (const auto& [name, value] : limits.variables) ::setenv(name.c_str(), value.c_str(), 1);
+    std::vector<char*> argv;
+    for (const std::string& word : limits.launcher) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(const_cast<char*>(limits.launcher.empty() ? "eep" : EEP_PROGRAM));
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     if (limits.file_size != RLIM_INFINITY) {
@@ -96,12 +102,16 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
     if (limits.unprivileged && ::geteuid() == 0 && (::setgid(kNobody) != 0 || ::setuid(kNobody) != 0)) {
       ::_exit(126);
     }
-    ::execv(EEP_PROGRAM, argv.data());
+    if (limits.launcher.empty()) ::execv(EEP_PROGRAM, argv.data());
+    ::execvp(argv[0], argv.data());
     ::_exit(127);
   }
   if (limits.signal != 0) {
     ::usleep(static_cast<useconds_t>(limits.microseconds));
-    ::kill(child, limits.signal);
+    for (int time = 0; time < limits.times; ++time) {
+      if (time > 0) ::usleep(50000);
+      ::kill(child, limits.signal);
+    }
   }
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);

@@ -60,6 +60,22 @@ TEST_CASE("program: inspect and doctor speak JSON") {
   check_refused(eep::test::eep({"inspect", "/nowhere/model"}), 66, "/nowhere/model");
 }
 
+TEST_CASE("doctor: a model that can be used has commands to run next, another one a reason") {
+  const Json known = parse_json(eep::test::eep({"doctor", kDemoModel, "--json"}).out, "doctor").at("model");
+  CHECK(known.at("supported") == true);
+  CHECK(known.at("family") == "mixtral");
+  CHECK(known.at("next").size() == 3);
+  CHECK(eep::test::eep({"doctor", kDemoModel}).out.find("eep init ") != std::string::npos);
+  TempDir directory;
+  directory.write("config.json", R"({"model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"]})");
+  const Outcome other = eep::test::eep({"doctor", directory("."), "--json"});
+  CHECK(other.code == 0);
+  const Json unknown = parse_json(other.out, "doctor").at("model");
+  CHECK(unknown.at("supported") == false);
+  CHECK(unknown.at("reason").get<std::string>().find("mamba2") != std::string::npos);
+  check_refused(eep::test::eep({"doctor", "/nowhere/model"}), 66, "/nowhere/model");
+}
+
 #ifdef _OPENMP
 TEST_CASE("program: threads that wait spin briefly, unless somebody has chosen") {
   const auto waiting = [] {
@@ -163,6 +179,34 @@ TEST_CASE("program: parity eep is parity hf, and other merged experts") {
   };
   CHECK(verified("eep") == 0);
   CHECK(verified("none") == 65);
+}
+
+TEST_CASE("program: every command that loads a model takes a precision") {
+  TempDir directory;
+  const std::string model = kSource + "/tests/golden/mixtral_f32";
+  const auto logits = [&](const std::string& name, const std::string& precision) {
+    const std::string out = directory(name);
+    const Outcome made =
+        eep::test::eep({"logits", model, "--ids", "1 5 9 2", "--precision", precision, "--out", out});
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    const bool said = made.err.find("F32 weights run as BF16 with --precision bf16") != std::string::npos;
+    CHECK(said == (precision == "bf16"));
+    return slurp(out);
+  };
+  CHECK(logits("a", "f32") != logits("b", "bf16"));
+  CHECK(eep::test::eep(
+            {"generate", model, "--ids", "1 5", "--max-new", "3", "--print-ids", "--precision", "bf16"})
+            .code == 0);
+  check_refused(
+      eep::test::eep({"logits", model, "--ids", "1", "--precision", "f16", "--out", directory("c")}), 2,
+      "--precision");
+  check_refused(eep::test::eep({"logits", model, "--ids", "1", "--precision", "bf16", "--device", "simt",
+                                "--out", directory("d")}),
+                78, "--precision");
+  const Outcome doctor = eep::test::eep({"doctor", "--json"});
+  REQUIRE(doctor.code == 0);
+  CHECK(parse_json(doctor.out, "doctor").at("disabled").contains("amx"));
 }
 
 TEST_CASE("program: a damaged checkpoint or plan is refused by name") {

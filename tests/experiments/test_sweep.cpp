@@ -133,6 +133,25 @@ TEST_CASE("tables: one row for the full model, Student's interval over seeds") {
   CHECK(count(table, "eep_merge") == 2);
   CHECK(count(table, "run") == 0);
   CHECK(count(result_table(rows), "seed=2") == 1);
+  RunRow sized = row_of("sort", 0.5, "", "");
+  sized.result["methods"][1]["bytes"] = int64_t{3} << 29;
+  sized.result["methods"][1]["test"]["recovery"] = 0.9125;
+  const std::string with_size = result_table(std::span(&sized, 1));
+  CHECK(count(with_size, " 1.5 ") == 1);  // GiB
+  CHECK(count(with_size, " 91.2 ") + count(with_size, " 91.3 ") == 1);
+}
+
+TEST_CASE("tables: full models of a sweep over models have a row each, also where they score alike") {
+  std::vector<RunRow> rows{row_of("sort", 0.5, "model.path=a,seed=1", "model.path=a"),
+                           row_of("sort", 0.5, "model.path=a,seed=2", "model.path=a"),
+                           row_of("sort", 0.5, "model.path=b,seed=1", "model.path=b")};
+  CHECK(full_models_table(rows).empty());
+  for (RunRow& row : rows) row.label_of_full = row.label_without_seed;
+  const std::string table = full_models_table(rows);
+  CHECK(count(table, " full ") == 2);
+  CHECK(count(table, "model.path=a") == 1);
+  CHECK(count(table, "model.path=b") == 1);
+  CHECK(compact_table(seeds_summary(rows), "eep", true).find(" full ") == std::string::npos);
 }
 
 TEST_CASE(
@@ -248,7 +267,7 @@ metric: acc
       eep::test::eep({"run", experiment(directory, "task: {name: t.yaml}\n"), "--output", run});
   check_refused(outcome, 65, "test.jsonl:1:");
   CHECK(!std::filesystem::exists(run));
-  check_refused(eep::test::eep({"run", directory("experiment.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
+  check_refused(eep::test::eep({"run", directory("e.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
 
   directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n{\"q\": \" a\", \"label\": 1}\n");
   const std::string file = experiment(directory, "task: {name: t.yaml}\n");

@@ -158,16 +158,16 @@ TEST_CASE("chat: what is not known is refused by name") {
   refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "too deep");
   refuse("{{ 1" + std::string(500, '+') + "1 }}", "nested too deep");
   refuse("{% for a in range(9999999) %}{% endfor %}", "too much work");
-  refuse("{{ " + std::string(200, '(') + "1 }}", "nested too deep");
+  refuse("{{ " + std::string(200, '(') + "1" + std::string(200, ')') + " }}", "nested too deep");
 }
 
 TEST_CASE("chat: a table of templates is rendered as Jinja2 renders it, or refused") {
-  const std::vector<ChatMessage> talk{{"user", "hi hé"}},
-      longer{{"system", " Be brief. "},
-             {"user", "a"},
-             {"assistant", "<think>\nx\n</think>\n\nb"},
-             {"user", "c"}};
-  const JsonDocument table = JsonDocument::read(std::string(EEP_SOURCE_DIR) + "/tests/loaders/jinja_table.json");
+  const std::vector<ChatMessage> talk{{"user", "hi hé"}}, longer{{"system", " Be brief. "},
+                                                                 {"user", "a"},
+                                                                 {"assistant", "<think>\nx\n</think>\n\nb"},
+                                                                 {"user", "c"}};
+  const JsonDocument table =
+      JsonDocument::read(std::string(EEP_SOURCE_DIR) + "/tests/loaders/jinja_table.json");
   size_t rendered = 0, refused = 0;
   for (const Json& row : table.root().value()) {
     const std::string text = row.at("template");
@@ -194,8 +194,15 @@ TEST_CASE("chat: the template of a model directory") {
                 R"({"bos_token": {"content": "<b>"}, "eos_token": "<e>", "chat_template": [
                 {"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}!"}]})");
   CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<b>!");
+  CHECK(render_chat(named_chat_template("tool_use", scratch.path()), kTalk) == "no");
   scratch.write("chat_template.jinja", "{{ eos_token }}?");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<e>?");
+  scratch.write("additional_chat_templates/rag.jinja", "rag");
+  CHECK(render_chat(named_chat_template("rag", scratch.path()), kTalk) == "rag");
+  check_error(ExitCode::kUsage, "no name of a template",
+              [&] { named_chat_template("../x", scratch.path()); });
+  // without added_tokens_decoder the map goes before the configuration
+  scratch.write("special_tokens_map.json", R"({"eos_token": "<f>"})");
+  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<f>?");
 }
 
 }  // namespace eep

@@ -253,6 +253,28 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
         R"({"b": 5, "text_config": {"b": 5, "c": {"b": 1}}, "x": [{"b": 1}]})");
 }
 
+TEST_CASE("export: the card names the model as the hub does, and no directory of this machine") {
+  const Scratch scratch;
+  const std::string model = "models--Org--Tiny-MoE/snapshots/0123abc";
+  fs::create_directories(scratch.path(model));
+  TinyCheckpoint("mixtral").write(scratch);
+  for (const char* name : {"config.json", "model.safetensors"})
+    fs::copy(scratch.path(name), scratch.path(model + "/" + name));
+  const RawModel raw = load_checkpoint(scratch.path(model));
+  const ExpertPlan plan = random_plan(raw.config, {1}, RouterSpace::kLogits, Rows::kOneHot, Rows::kOneHot, 5);
+  ExportOptions options;
+  options.source_hash = model_hash(raw);
+  options.command =
+      "eep export " + scratch.path(model) + " --plan=/data/ann/p.json --out " + scratch.path("out");
+  export_checkpoint(raw, scratch.path(model), plan, plan_info(raw.config, options.source_hash, {}), options,
+                    scratch.path("out"));
+  const std::string card = read_file(scratch.path("out/README.md"));
+  CHECK(card.find("base_model: \"Org/Tiny-MoE\"\n") != std::string::npos);
+  CHECK(card.find("eep export Org/Tiny-MoE --plan=p.json --out out\n") != std::string::npos);
+  CHECK(card.find("/data") == std::string::npos);
+  CHECK(card.find(scratch.path()) == std::string::npos);
+}
+
 TEST_CASE("export: gate rows that become equal are told, values that are not finite refused") {
   const Scratch source;
   TinyCheckpoint tiny("mixtral", TinyLayout::kPerExpert, DType::kBF16);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <set>
 
 #include "loaders/tasks/requests.h"
 #include "tests/loaders/scratch.h"
@@ -145,6 +146,71 @@ TEST_CASE("requests: the first maximum wins, acc_norm counts characters without 
   CHECK(judge(Metric::kAccNorm, {" b", " ää"}, -1, 0).prediction == (long_wins ? 1 : 0));
   CHECK(judge(Metric::kAccNorm, {" ", "  "}, -1, 0).prediction >=
         0);  // nothing but delimiters: no division by 0
+}
+
+TEST_CASE(
+    "requests: as text every token of every item has a row, shared prefixes as often as items hold them") {
+  const Tokenizer tokenizer = tokenizer_of("qwen");
+  const std::vector<Item> items{choice_item("the method", {" of", " and more"}, 0),
+                                choice_item("the method", {" of", " and more"}, 0),
+                                choice_item("the", {" x", " y"}, 1)};
+  const Requests requests(choice_task(), items, tokenizer, config_of(tokenizer));
+  int64_t expected = 0;
+  for (const Item& item : items) {
+    std::set<std::vector<int32_t>> beginnings;  // the choices of an item share them
+    for (const std::string& choice : item.choices) {
+      std::vector<int32_t> tokens = tokenizer.encode(item.prompt + choice, true);
+      for (; !tokens.empty(); tokens.pop_back()) beginnings.insert(tokens);
+    }
+    expected += static_cast<int64_t>(beginnings.size());
+  }
+  const Prompts texts = requests.texts();
+  CHECK(texts.rows() == expected);
+  CHECK(requests.prompts().rows() < expected);
+  CHECK(texts.nodes.size() == 9);
+  for (int32_t row = 0; row < static_cast<int32_t>(texts.rows()); ++row) {
+    const std::vector<int32_t> path = path_of(texts, row);
+    CHECK(static_cast<int64_t>(path.size()) == texts.positions[static_cast<size_t>(row)] + 1);
+    CHECK(path.back() == texts.tokens[static_cast<size_t>(row)]);
+  }
+}
+
+TEST_CASE(
+    "requests: several metrics of the same scores; the delimiter has no length, what the task writes has") {
+  const Tokenizer tokenizer = tokenizer_of("qwen");
+  Task task = choice_task();
+  task.target_delimiter = " ";
+  task.more = {{"acc_norm", Metric::kAccNorm, {}}, {"acc_bytes", Metric::kAccBytes, {}}};
+  // Written choices "é" and "eee": 1 and 3 characters, 2 and 3 bytes.
+  Item item = choice_item("Q:", {" é", " eee"}, 0);
+  const Requests requests(task, {item}, tokenizer, config_of(tokenizer));
+  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67. What both begin with
+  // costs nothing.
+  const std::vector<int32_t> ids[] = {tokenizer.encode("Q: é", true), tokenizer.encode("Q: eee", true)};
+  const auto own = [&](int which, int32_t id) {
+    return std::count(ids[which].begin(), ids[which].end(), id) -
+           std::count(ids[1 - which].begin(), ids[1 - which].end(), id);
+  };
+  const auto count = [&](int which) {
+    return std::count_if(ids[which].begin(), ids[which].end(),
+                         [&](int32_t id) { return own(which, id) > 0; });
+  };
+  std::vector<TokenScore> scores;
+  for (const auto& wanted : requests.prompts().scores) {
+    const double value = own(0, wanted.target) > 0   ? -2.0 / static_cast<double>(count(0))
+                         : own(1, wanted.target) > 0 ? -5.0 / static_cast<double>(count(1))
+                                                     : 0.0;
+    scores.push_back({static_cast<float>(value), 0});
+  }
+  const ItemScore judged = requests.judge(scores)[0];
+  CHECK(judged.metric == 1);
+  REQUIRE(judged.more.size() == 2);
+  CHECK(judged.more[0] == 0);
+  CHECK(judged.more[1] == 1);
+  item.also = {1};
+  const ItemScore both = Requests(task, {item}, tokenizer, config_of(tokenizer)).judge(scores)[0];
+  CHECK(both.more[0] == 1);
+  CHECK(both.right_loglik == doctest::Approx(0));
 }
 
 TEST_CASE("requests: a broken model is wrong and its log-likelihood finite") {
@@ -360,13 +426,13 @@ TEST_CASE("requests: verification and early verdicts lose nothing against plain 
         ++all;
         early += judged[i].decided ? 1 : 0;
         if (!judged[i].decided) {
-          std::optional<double> verdict;
+          std::optional<std::vector<double>> verdict;
           while (!verdict) {
             output.push_back(model.next(i, output));
             const bool ended = static_cast<int32_t>(output.size()) >= task.max_new;
             verdict = requests.verdict(i, output, ended);
           }
-          fast = *verdict;
+          fast = verdict->front();
           ++open;
         }
         CAPTURE(tokenizer.decode(output, false));

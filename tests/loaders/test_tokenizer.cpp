@@ -248,13 +248,45 @@ TEST_CASE("tokenizer: contradictions in tokenizer.json") {
          [](Json& j) { j["post_processor"]["special_tokens"]["<s>"]["ids"] = {9999}; });
   refuse("prepend", "missing key \"<s>\"",
          [](Json& j) { j["post_processor"]["special_tokens"].erase("<s>"); });
-  refuse("prepend", "model.unk_token: not in the vocabulary",
-         [](Json& j) { j["model"]["unk_token"] = "<nope>"; });
   Json json = fixture("qwen");
   json["model"]["merges"].insert(json["model"]["merges"].begin(), "#version: 0.2");
   const Tokenizer tokenizer = load(json);
   CHECK(tokenizer.encode("the method", false) ==
         Tokenizer::load(data_path("qwen")).encode("the method", false));
+}
+
+TEST_CASE(
+    "tokenizer: an unknown token that the vocabulary lacks is an error where it is needed, as in "
+    "tokenizers") {
+  Json json = fixture("prepend");
+  json["model"]["unk_token"] = "<nope>";
+  json["model"]["byte_fallback"] = false;
+  const Tokenizer tokenizer = load(json);
+  CHECK(tokenizer.encode("a", false) == Tokenizer::load(data_path("prepend")).encode("a", false));
+  check_error(ExitCode::kData, "nor the unknown token", [&] { tokenizer.encode("\u4e00\U0001f6f8", false); });
+  json["model"].erase("unk_token");  // without one the character is dropped
+  CHECK(load(json).encode("a\U0001f6f8", false) == load(json).encode("a", false));
+}
+
+TEST_CASE("tokenizer: special tokens of the side files are cut out of a text") {
+  Json json = fixture("qwen");
+  json["added_tokens"] = Json::array();
+  const Scratch scratch;
+  scratch.write("tokenizer.json", json.dump());
+  const auto size = static_cast<int32_t>(Tokenizer::load(scratch.path()).vocab_size());
+  scratch.write("tokenizer_config.json", R"({"eos_token": "<old>", "pad_token": {"content": "per"}})");
+  scratch.write("special_tokens_map.json", R"({"eos_token": "<new>"})");
+  const Tokenizer tokenizer = Tokenizer::load(scratch.path());
+  CHECK(tokenizer.token_text(tokenizer.eos_id()) == "<new>");  // the map goes before the configuration
+  CHECK(tokenizer.eos_id() == size);                           // behind the vocabulary
+  CHECK(tokenizer.encode("<new>", false) == std::vector<int32_t>{size});
+  const int32_t per = tokenizer.token_id("per");
+  REQUIRE(per >= 0);
+  CHECK(tokenizer.is_special(per));
+  CHECK(tokenizer.encode("perper", false) == std::vector<int32_t>{per, per});
+  // A configuration with a table of its own needs no map.
+  scratch.write("tokenizer_config.json", R"({"eos_token": "<old>", "added_tokens_decoder": {}})");
+  CHECK(Tokenizer::load(scratch.path()).token_id("<new>") == -1);
 }
 
 TEST_CASE("tokenizer: damaged files are errors or tokenizers, never crashes") {

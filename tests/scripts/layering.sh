@@ -17,8 +17,11 @@ may_include() {
     loaders/text) echo 'loaders/formats/' ;;
     loaders/models) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
     loaders/tasks) echo 'loaders/(formats|text)/|engine/|kernels/' ;;
-    experiments/study) echo 'es/|loaders/|engine/|kernels/' ;;
-    experiments/program) echo 'experiments/study/|es/|loaders/|engine/|kernels/' ;;
+    experiments/ranks/mpi) echo 'experiments/ranks/' ;;
+    experiments/ranks) echo 'es/bytes\.h"' ;;
+    experiments/study) echo 'experiments/ranks/|es/|loaders/|engine/|kernels/' ;;
+    experiments/report) echo 'experiments/study/|experiments/ranks/|es/|loaders/|engine/|kernels/' ;;
+    experiments/program) echo 'experiments/(study|report|ranks)/|es/|loaders/|engine/|kernels/' ;;
     *) return 1 ;;
   esac
 }

@@ -1,0 +1,94 @@
+#include "es/no_signal.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace eep {
+namespace {
+
+constexpr size_t kMostLines = 12;
+constexpr size_t kMostExperts = 16;  // of a line
+
+std::string list_of(const std::vector<int32_t>& numbers) {
+  std::string text;
+  for (size_t i = 0; i < numbers.size() && i < kMostExperts; ++i)
+    text += (i == 0 ? "" : ", ") + std::to_string(numbers[i]);
+  if (numbers.size() > kMostExperts) text += fmt::format(" and {} more", numbers.size() - kMostExperts);
+  return text;
+}
+
+std::string plural(size_t count, const std::string& one) { return count == 1 ? one : one + "s"; }
+
+void shorten(std::vector<std::string>& lines, const std::string& what) {
+  if (lines.size() <= kMostLines) return;
+  const size_t rest = lines.size() - kMostLines;
+  lines.resize(kMostLines);
+  lines.push_back(fmt::format("{} further layers {}", rest, what));
+}
+
+std::vector<std::string> never_routed(const ExpertStatistics& statistics) {
+  std::vector<std::string> lines;
+  for (const LayerStatistics& layer : statistics.layers) {
+    std::vector<int32_t> experts;
+    for (size_t e = 0; e < layer[ExpertSum::kCount].size(); ++e) {
+      if (layer[ExpertSum::kCount][e] == 0) experts.push_back(static_cast<int32_t>(e));
+    }
+    if (experts.empty()) continue;
+    lines.push_back(fmt::format("layer {}: no token was routed to {} {}", layer.layer,
+                                plural(experts.size(), "expert"), list_of(experts)));
+  }
+  shorten(lines, "have experts that no token was routed to");
+  return lines;
+}
+
+// The least score that stays equals the largest that goes.
+std::vector<std::string> ties(const ExpertStatistics& statistics, const Criterion& criterion,
+                              const ExpertPlan& plan) {
+  std::vector<std::string> lines;
+  for (const PlanGroup& group : plan.groups) {
+    const std::vector<int32_t> kept = one_hot_rows(group.expert_merging, group.kept, group.experts);
+    const std::vector<double> scores = group_scores(statistics, *criterion.row, group.layers);
+    if (kept.empty() || kept.size() == scores.size()) continue;
+    double least = std::numeric_limits<double>::infinity(), most = -least;
+    const auto stays = [&](size_t e) {
+      return std::find(kept.begin(), kept.end(), static_cast<int32_t>(e)) != kept.end();
+    };
+    for (size_t e = 0; e < scores.size(); ++e) {
+      if (stays(e))
+        least = std::min(least, scores[e]);
+      else
+        most = std::max(most, scores[e]);
+    }
+    if (least != most) continue;
+    std::vector<int32_t> in, out;
+    for (size_t e = 0; e < scores.size(); ++e) {
+      if (scores[e] == least) (stays(e) ? in : out).push_back(static_cast<int32_t>(e));
+    }
+    lines.push_back(fmt::format(
+        "{} {}: kept {} and dropped {} have the same score {:.6g}: the lower index decides",
+        plural(group.layers.size(), "layer"), list_of(group.layers), list_of(in), list_of(out), least));
+  }
+  shorten(lines, "have ties of kept and dropped experts");
+  return lines;
+}
+
+}  // namespace
+
+std::vector<std::string> choices_without_signal(const ExpertStatistics& statistics,
+                                                const Criterion& criterion, const ExpertPlan& plan) {
+  std::vector<std::string> lines;
+  if (!criterion.row->calibrates()) return lines;
+  const bool decides = std::any_of(plan.groups.begin(), plan.groups.end(),
+                                   [](const PlanGroup& group) { return group.kept < group.experts; });
+  if (!decides) return lines;
+  if (statistics.tokens == 0) lines.push_back("the statistics hold no token: nothing speaks for any expert");
+  if (criterion.row->scores != nullptr && !criterion.guard.enabled) {
+    for (std::string& line : ties(statistics, criterion, plan)) lines.push_back(std::move(line));
+  }
+  for (std::string& line : never_routed(statistics)) lines.push_back(std::move(line));
+  return lines;
+}
+
+}  // namespace eep

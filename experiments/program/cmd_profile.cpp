@@ -1,0 +1,208 @@
+// eep profile: tokens per second of taking prompts in and of decoding, and memory, for a model or a plan.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <ostream>
+
+#include "engine/forward.h"
+#include "experiments/program/command_inputs.h"
+#include "experiments/program/program.h"
+#include "kernels/common/philox.h"
+#include "loaders/formats/json.h"
+
+namespace eep {
+namespace {
+
+struct Arguments {
+  std::string model, plan;
+  std::vector<int> batches{1, 32, 256};
+  int32_t prompt = 128, made = 32, repeats = 5, top_k = 0;
+  bool json = false;
+};
+
+struct Spread {
+  double median = 0, least = 0, most = 0;
+};
+
+Spread spread_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+struct Measured {
+  int batch = 0;
+  Spread prefill, decode;  // tokens per second
+};
+
+// Bytes of the host's memory that the process has held at most.
+int64_t peak_resident() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+class Profiler {
+ public:
+  Profiler(const Arguments& arguments, ModelContext& model, const ExpertPlan& plan,
+           const CommonOptions& options)
+      : arguments_(arguments),
+        model_(model),
+        plan_(plan),
+        device_(options.device),
+        forward_(model.weights(), model.ops(), options.device, options.memory) {}
+
+  // One round to warm up, then the repeats. A round: prompts and one token, then the same with all tokens.
+  Measured measure(int batch) {
+    std::vector<double> prefill, decode;
+    for (int32_t round = 0; round <= arguments_.repeats; ++round) {
+      const double first = seconds(batch, 1);
+      const double all = seconds(batch, arguments_.made + 1);
+      if (round == 0) continue;
+      prefill.push_back(static_cast<double>(batch) * arguments_.prompt / first);
+      decode.push_back(static_cast<double>(batch) * arguments_.made / std::max(all - first, 1e-9));
+    }
+    return {batch, spread_of(prefill), spread_of(decode)};
+  }
+
+  int64_t peak_memory() const {
+    return model_.ops().host_memory ? peak_resident() : static_cast<int64_t>(most_used_);
+  }
+
+ private:
+  double seconds(int batch, int32_t made) {
+    std::vector<std::vector<std::vector<int32_t>>> prompts(1);
+    for (int i = 0; i < batch; ++i) prompts[0].push_back(tokens(static_cast<uint32_t>(i)));
+    GenerateOptions options;
+    options.max_new = made;
+    options.ignore_eos = true;
+    const auto watch = [&](int32_t, int32_t sequence, std::span<const int32_t>) {
+      if (sequence == 0) note_memory();
+      return false;
+    };
+    const auto start = std::chrono::steady_clock::now();
+    forward_.generate(std::span(&plan_, 1), prompts, options, watch);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  std::vector<int32_t> tokens(uint32_t sequence) const {
+    std::vector<int32_t> ids;
+    const auto vocabulary = static_cast<uint32_t>(model_.config().vocab_size);
+    for (int32_t i = 0; i < arguments_.prompt; ++i)
+      ids.push_back(
+          static_cast<int32_t>(philox({sequence, static_cast<uint32_t>(i), 0, 0}, 15)[0] % vocabulary));
+    return ids;
+  }
+
+  void note_memory() {
+    if (model_.ops().host_memory) return;
+    const DeviceMemory memory = model_.ops().memory(device_);
+    most_used_ = std::max(most_used_, memory.total - memory.free);
+  }
+
+  const Arguments& arguments_;
+  ModelContext& model_;
+  const ExpertPlan& plan_;
+  Device device_;
+  PopulationForward forward_;
+  size_t most_used_ = 0;
+};
+
+// Of the checkpoint that the plan describes.
+int64_t weight_bytes(const ModelConfig& config, const ExpertPlan& plan) {
+  const ParameterCounts counts = count_parameters(config);
+  const int64_t each = counts.experts / std::max<int64_t>(config.sparse_layers() * config.num_experts, 1);
+  int64_t parameters = counts.total;
+  for (const PlanGroup& group : plan.groups)
+    parameters -= std::ssize(group.layers) * (config.num_experts - group.kept) * each;
+  return parameters * static_cast<int64_t>(dtype_size(config.dtype));
+}
+
+Json spread_json(const Spread& spread) {
+  return {{"median", spread.median}, {"min", spread.least}, {"max", spread.most}};
+}
+
+int profile(const Arguments& arguments, CommandContext& context) {
+  for (const int batch : arguments.batches) {
+    if (batch < 1 || batch > 65536)
+      throw Error(ExitCode::kUsage, "--batch",
+                  fmt::format("out of range (expected 1..65536, got {})", batch));
+  }
+  const auto opened = open_model(arguments.model, context);
+  ModelContext& model = *opened;
+  const ModelConfig& config = model.config();
+  if (arguments.prompt + arguments.made > config.max_positions) {
+    throw Error(
+        ExitCode::kUsage, "--prompt",
+        fmt::format("prompt and new tokens are more than the model's positions (expected at most {}, got "
+                    "{})",
+                    config.max_positions, arguments.prompt + arguments.made));
+  }
+  if (arguments.top_k > config.num_experts) {
+    throw Error(ExitCode::kUsage, "--top-k",
+                fmt::format("more than the model's experts (expected 1..{}, got {})", config.num_experts,
+                            arguments.top_k));
+  }
+  ExpertPlan plan = plan_or_identity(arguments.plan, model);
+  if (arguments.top_k > 0) plan.top_k = arguments.top_k;
+  Profiler profiler(arguments, model, plan, context.options);
+  std::vector<Measured> rows;
+  for (const int batch : arguments.batches) {
+    context.messages.info(fmt::format("batch {}: {} + 1 rounds", batch, arguments.repeats));
+    rows.push_back(profiler.measure(batch));
+  }
+  const int64_t weights = weight_bytes(config, plan);
+  if (arguments.json) {
+    Json json{{"model", arguments.model},   {"plan", arguments.plan},
+              {"device", model.ops().name}, {"threads", context.options.device.threads},
+              {"top_k", plan.top_k},        {"prompt", arguments.prompt},
+              {"new", arguments.made},      {"repeats", arguments.repeats},
+              {"weights_bytes", weights},   {"peak_memory_bytes", profiler.peak_memory()},
+              {"batches", Json::array()}};
+    for (const Measured& row : rows)
+      json["batches"].push_back({{"batch", row.batch},
+                                 {"prefill_tokens_per_second", spread_json(row.prefill)},
+                                 {"decode_tokens_per_second", spread_json(row.decode)}});
+    context.out << json.dump(2) << "\n";
+    return 0;
+  }
+  const auto cell = [](const Spread& s) {
+    return fmt::format("{:.1f} ({:.1f}..{:.1f})", s.median, s.least, s.most);
+  };
+  context.out << fmt::format("{:<7}{:<34}{}\n", "batch", "prefill tokens/s, median (range)",
+                             "decode tokens/s");
+  for (const Measured& row : rows)
+    context.out << fmt::format("{:<7}{:<34}{}\n", row.batch, cell(row.prefill), cell(row.decode));
+  context.out << fmt::format("weights {:.1f} MB, peak memory {:.1f} MB ({}, {} threads, prompt {}, new {})\n",
+                             static_cast<double>(weights) / 1e6,
+                             static_cast<double>(profiler.peak_memory()) / 1e6, model.ops().name,
+                             context.options.device.threads, arguments.prompt, arguments.made);
+  return 0;
+}
+
+}  // namespace
+
+void register_profile(CommandLine& line) {
+  auto arguments = std::make_shared<Arguments>();
+  const Command command =
+      line.command("profile", "Speed of prefill and decoding, and memory",
+                   "eep profile experiments/demo/mixtral --batch 1,32 --prompt 64 --new 16",
+                   [=](CommandContext& context) { return profile(*arguments, context); });
+  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("--plan", arguments->plan, "plan file to apply; a merged one is merged anew in every pass");
+  command.option("--top-k", arguments->top_k, "active experts instead of the model's or the plan's")
+      .range(1, 16);
+  command.option("--batch", arguments->batches, "sequences at once, a list: 1,32,256").comma_separated();
+  command.option("--prompt", arguments->prompt, "tokens of each prompt").range(1, 1000000);
+  command.option("--new", arguments->made, "tokens to decode behind each").range(1, 1000000);
+  command.option("--repeat", arguments->repeats, "rounds, after one to warm up").range(1, 1000);
+  command.flag("--json", arguments->json, "machine-readable");
+}
+
+}  // namespace eep

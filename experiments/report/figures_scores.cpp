@@ -1,0 +1,290 @@
+// Scores: splits, size, items, probes, and what the export was checked for.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <sstream>
+
+#include "experiments/report/charts.h"
+#include "experiments/report/figures.h"
+#include "experiments/report/svg.h"
+
+namespace eep {
+namespace {
+
+constexpr size_t kMostItems = 12;      // shown of those lost and of those won
+constexpr size_t kMostItemText = 600;  // characters of a prompt
+constexpr double kLoopBelow = 0.55;    // distinct-4 of a text that goes round in circles
+constexpr size_t kProbeWords = 12;     // texts shorter than that say nothing of loops
+
+std::string score_note(const std::string& what, const SplitNumbers& numbers) {
+  std::string note =
+      fmt::format("{}: {} ({})", what, percent_text(numbers.score), number_text(numbers.score));
+  if (numbers.interval)
+    note += fmt::format(", 95% interval {} to {}", percent_text(numbers.interval->low),
+                        percent_text(numbers.interval->high));
+  return note + fmt::format(", n = {}", numbers.n);
+}
+
+// Items in both lists, by their number: the full model's line and the method's.
+std::vector<std::pair<const SampleLine*, const SampleLine*>> paired(const MethodNumbers& full,
+                                                                    const MethodNumbers& method) {
+  std::vector<std::pair<const SampleLine*, const SampleLine*>> pairs;
+  for (size_t i = 0; i < std::min(full.samples.size(), method.samples.size()); ++i) {
+    if (full.samples[i].item == method.samples[i].item)
+      pairs.emplace_back(&full.samples[i], &method.samples[i]);
+  }
+  return pairs;
+}
+
+// Different runs of four words over all of them; 1 for a text without any.
+double distinct_4(const std::vector<std::string>& words) {
+  std::set<std::string> different;
+  size_t runs = 0;
+  for (size_t i = 0; i + 4 <= words.size(); ++i, ++runs)
+    different.insert(words[i] + " " + words[i + 1] + " " + words[i + 2] + " " + words[i + 3]);
+  return runs == 0 ? 1 : static_cast<double>(different.size()) / static_cast<double>(runs);
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+std::string item_rows(const std::vector<std::pair<const SampleLine*, const SampleLine*>>& pairs) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [full, own] : pairs) {
+    rows.push_back({std::to_string(own->item), shorten(own->prompt, kMostItemText), shorten(own->target, 120),
+                    shorten(full->given, 200), shorten(own->given, 200),
+                    fmt::format("{:.3g} \u2192 {:.3g}", full->score, own->score)});
+  }
+  return html_table({"item", "prompt", "right", "full model", "this plan", "score"}, rows, 5);
+}
+
+}  // namespace
+
+void add_splits(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
+  if (!run.finished) return;
+  Figure figure;
+  figure.file = "scores";
+  figure.title = "Scores on train, dev and test items";
+  figure.words =
+      "Bars are 95% intervals. Train far above test: fitted to the train items. The dashed line is the full "
+      "model on the test items.";
+  figure.table.columns = {"method", "experts", "split", "score", "low", "high", "n", "p_vs_full"};
+  RowChart chart;
+  chart.text = {id + "-scores", figure.title, ""};
+  chart.x_label = run.metric.empty() ? "score, %" : run.metric + ", %";
+  chart.percent = true;
+  chart.series = {"train", "dev", "test"};
+  for (const MethodNumbers& method : run.methods) {
+    RowChart::Row row{method.name, {}};
+    const std::pair<const char*, const std::optional<SplitNumbers>*> splits[] = {
+        {"train", &method.train}, {"dev", &method.dev}, {"test", &method.test}};
+    for (const auto& [split, numbers] : splits) {
+      row.marks.emplace_back();
+      if (!*numbers) continue;
+      row.marks.back() =
+          RowMark{(*numbers)->score, (*numbers)->interval, score_note(method.name + ", " + split, **numbers)};
+      figure.table.add({method.name, std::to_string(method.experts), split, number_text((*numbers)->score),
+                        (*numbers)->interval ? number_text((*numbers)->interval->low) : "",
+                        (*numbers)->interval ? number_text((*numbers)->interval->high) : "",
+                        std::to_string((*numbers)->n), number_text((*numbers)->p_vs_full)});
+    }
+    chart.rows.push_back(std::move(row));
+  }
+  if (run.full() != nullptr && run.full()->test) chart.reference = run.full()->test->score;
+  chart.text.description = fmt::format("{} methods with their scores on each split.", run.methods.size());
+  figure.body = draw(chart);
+  figures->push_back(std::move(figure));
+}
+
+void add_size(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures) {
+  Figure figure;
+  figure.file = "size";
+  figure.title = "Test score against size";
+  figure.words = "Each method at each budget of experts. Bars are 95% intervals of one run.";
+  figure.table.columns = {"run", "task", "method", "experts", "bytes", "gib", "score", "low", "high", "n"};
+  XyChart chart;
+  chart.text = {id + "-size", figure.title, ""};
+  chart.y_label = "test score, %";
+  chart.percent = true;
+  std::set<int64_t> sizes;
+  std::set<std::string> tasks;
+  std::set<std::vector<std::string>> seen;  // the full model is the same in every run of a sweep
+  int64_t most = 0;
+  for (const RunRecord& run : runs) {
+    tasks.insert(run.task);
+    for (const MethodNumbers& method : run.methods) most = std::max(most, method.bytes);
+  }
+  const bool small = most < (int64_t{1} << 28);
+  const double unit = small ? 1024.0 * 1024.0 : 1024.0 * 1024.0 * 1024.0;
+  chart.x_label = small ? "size, MiB" : "size, GiB";
+  for (const RunRecord& run : runs) {
+    for (const MethodNumbers& method : run.methods) {
+      if (!method.test) continue;
+      const std::string name = tasks.size() > 1 ? run.task + ", " + method.name : method.name;
+      const SplitNumbers& test = *method.test;
+      std::vector<std::string> row{run.task,
+                                   method.name,
+                                   std::to_string(method.experts),
+                                   std::to_string(method.bytes),
+                                   number_text(gib(method.bytes)),
+                                   number_text(test.score),
+                                   test.interval ? number_text(test.interval->low) : "",
+                                   test.interval ? number_text(test.interval->high) : "",
+                                   std::to_string(test.n)};
+      const bool repeated = method.name == "full" && !seen.insert(row).second;
+      row.insert(row.begin(), run.label);
+      figure.table.add(std::move(row));
+      if (repeated) continue;
+      sizes.insert(method.bytes);
+      auto series = std::find_if(chart.series.begin(), chart.series.end(),
+                                 [&](const XySeries& known) { return known.name == name; });
+      if (series == chart.series.end())
+        series = chart.series.insert(series, {name, static_cast<int>(chart.series.size()), true, true});
+      series->marks.push_back(
+          {static_cast<double>(method.bytes) / unit, test.score, test.interval,
+           score_note(fmt::format("{}, {} experts, {}", name, method.experts, gib_text(method.bytes)),
+                      test)});
+    }
+  }
+  if (sizes.size() < 2) return;
+  for (XySeries& series : chart.series) {
+    std::stable_sort(series.marks.begin(), series.marks.end(),
+                     [](const XyMark& a, const XyMark& b) { return a.x < b.x; });
+    // Several runs of one size (seeds) are points, not a line.
+    for (size_t i = 1; i < series.marks.size(); ++i)
+      series.line &= series.marks[i].x != series.marks[i - 1].x;
+  }
+  // Methods of one size would lie on each other: side by side, as far as can still be told.
+  const double width = (static_cast<double>(*sizes.rbegin()) - static_cast<double>(*sizes.begin())) / unit;
+  for (size_t s = 0; s < chart.series.size(); ++s) {
+    const double shift = (static_cast<double>(s) - static_cast<double>(chart.series.size() - 1) / 2) * 0.012;
+    for (XyMark& mark : chart.series[s].marks) mark.x += shift * width;
+  }
+  if (chart.series.size() > 1) figure.words += " Methods of one size are drawn beside each other.";
+  chart.text.description = fmt::format("{} methods at {} sizes.", chart.series.size(), sizes.size());
+  figure.body = draw(chart);
+  figures->push_back(std::move(figure));
+}
+
+void add_items(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
+  const MethodNumbers* const full = run.full();
+  const MethodNumbers* const last = run.final_method();
+  if (full == nullptr || last == nullptr || last == full || full->samples.empty() || last->samples.empty())
+    return;
+  Figure figure;
+  figure.file = "items";
+  figure.title = "Items won and lost against the full model";
+  figure.table.columns = {"method", "item", "full_score", "score", "change"};
+  BarChart chart;
+  chart.text = {id + "-items", figure.title, ""};
+  chart.x_label = "test items";
+  chart.series = {"as good", "won", "lost"};
+  for (const MethodNumbers& method : run.methods) {
+    if (&method == full || method.samples.empty()) continue;
+    std::vector<double> counts(3, 0.0);
+    for (const auto& [before, after] : paired(*full, method)) {
+      const double change = after->score - before->score;
+      counts[change > 0 ? 1 : change < 0 ? 2 : 0] += 1;
+      figure.table.add({method.name, std::to_string(after->item), number_text(before->score),
+                        number_text(after->score), number_text(change)});
+    }
+    BarChart::Row row{method.name, counts, {}, fmt::format("+{:.0f} \u2212{:.0f}", counts[1], counts[2])};
+    for (size_t i = 0; i < 3; ++i)
+      row.notes.push_back(fmt::format("{}: {} {:.0f} items", method.name, chart.series[i], counts[i]));
+    chart.rows.push_back(std::move(row));
+  }
+  chart.text.description = fmt::format(
+      "For {} methods: test items on which they score more than the full model, and "
+      "less.",
+      chart.rows.size());
+  figure.words = "Test items on which a method scores more (won) or less (lost) than the full model.";
+  figure.body = draw(chart);
+
+  auto pairs = paired(*full, *last);
+  const auto change = [](const auto& pair) { return pair.second->score - pair.first->score; };
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [&](const auto& a, const auto& b) { return change(a) < change(b); });
+  std::vector<std::pair<const SampleLine*, const SampleLine*>> lost, won;
+  for (const auto& pair : pairs) {
+    if (change(pair) < 0 && lost.size() < kMostItems) lost.push_back(pair);
+    if (change(pair) > 0) won.push_back(pair);
+  }
+  std::reverse(won.begin(), won.end());
+  if (won.size() > kMostItems) won.resize(kMostItems);
+  if (!lost.empty())
+    figure.body += fmt::format("<details open><summary>Lost by {}, worst first</summary>{}</details>\n",
+                               escape_markup(last->name), item_rows(lost));
+  if (!won.empty())
+    figure.body += fmt::format("<details><summary>Won by {}</summary>{}</details>\n",
+                               escape_markup(last->name), item_rows(won));
+  figures->push_back(std::move(figure));
+}
+
+void add_probes(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
+  Figure figure;
+  figure.file = "probes";
+  figure.title = "Do the texts loop?";
+  figure.words = fmt::format(
+      "Of generated test answers with at least {} words: the share that goes round in circles "
+      "(fewer than {:.0f}% of its runs of four words differ), and the mean of that share of "
+      "different runs.",
+      kProbeWords, 100 * kLoopBelow);
+  figure.table.columns = {"method", "texts", "looping", "loop_rate", "distinct_4"};
+  RowChart chart;
+  chart.text = {id + "-probes", figure.title, "Loop rate and distinct runs of four words of each method."};
+  chart.x_label = "%";
+  chart.percent = true;
+  chart.series = {"loop rate", "distinct-4"};
+  for (const MethodNumbers& method : run.methods) {
+    double sum = 0;
+    int64_t texts = 0, looping = 0;
+    for (const SampleLine& sample : method.samples) {
+      const std::vector<std::string> words = words_of(sample.given);
+      if (!sample.generated || words.size() < kProbeWords) continue;
+      const double distinct = distinct_4(words);
+      ++texts;
+      looping += distinct < kLoopBelow ? 1 : 0;
+      sum += distinct;
+    }
+    if (texts == 0) continue;
+    const double rate = static_cast<double>(looping) / static_cast<double>(texts);
+    const double distinct = sum / static_cast<double>(texts);
+    figure.table.add({method.name, std::to_string(texts), std::to_string(looping), number_text(rate),
+                      number_text(distinct)});
+    chart.rows.push_back(
+        {method.name,
+         {RowMark{rate, std::nullopt, fmt::format("{}: loop rate {}", method.name, number_text(rate))},
+          RowMark{distinct, std::nullopt,
+                  fmt::format("{}: distinct-4 {}", method.name, number_text(distinct))}}});
+  }
+  if (chart.rows.empty()) return;
+  figure.body = draw(chart);
+  figures->push_back(std::move(figure));
+}
+
+void add_checks(const RunRecord& run, std::vector<Figure>* figures) {
+  if (run.checks.empty()) return;
+  Figure figure;
+  figure.file = "export_check";
+  figure.title = "Checks of the exported model";
+  figure.table.columns = {"check", "passed", "detail"};
+  std::vector<std::vector<std::string>> rows;
+  size_t failed = 0;
+  for (const ExportCheck& check : run.checks) {
+    figure.table.add({check.name, check.passed ? "true" : "false", check.detail});
+    rows.push_back({check.passed ? "\u2713 passed" : "\u2717 FAILED", check.name, check.detail});
+    failed += check.passed ? 0 : 1;
+  }
+  figure.words = failed == 0 ? fmt::format("All {} checks of `model/` passed.", run.checks.size())
+                             : fmt::format("{} of {} checks of `model/` failed.", failed, run.checks.size());
+  figure.body = html_table({"", "check", "found"}, rows, 3);
+  figures->push_back(std::move(figure));
+}
+
+}  // namespace eep

@@ -1,0 +1,47 @@
+// Typed fields of objects that a report reads: errors name the file, the line and the field.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "loaders/formats/json.h"
+
+namespace eep {
+
+// An object at `where` (a file, or file:line).
+class JsonFields {
+ public:
+  JsonFields(const Json& object, std::string where, std::string path = {});
+
+  bool has(const char* key) const;  // there, and not null
+  std::string text(const char* key) const;
+  std::string text_or(const char* key, const std::string& fallback) const;
+  double number(const char* key) const;  // of a size that can be drawn
+  std::optional<double> number_if(const char* key) const;
+  int64_t integer(const char* key, int64_t least, int64_t most) const;
+  bool flag_or(const char* key, bool fallback) const;
+  JsonFields object(const char* key) const;
+  const Json& array(const char* key) const;
+  const Json& value(const char* key) const;  // throws where it is missing
+  JsonFields element(const char* key, size_t index) const;
+
+  [[noreturn]] void fail(const std::string& key, const std::string& what) const;
+  const std::string& where() const { return where_; }
+
+ private:
+  double checked(const Json& value, const std::string& key) const;
+
+  const Json* object_;
+  std::string where_, path_;
+};
+
+// Every line of a JSONL file, parsed. cut_end: a last line without its line feed is left out (a file that is
+// still being written) and reported by the result; else it is an error. Throws Error(kData).
+bool for_each_line(const std::string& file, bool cut_end, const std::function<void(const JsonFields&)>& use);
+
+// The names of files in a directory, in order; none where there is no directory.
+std::vector<std::string> directory_names(const std::string& directory);
+
+}  // namespace eep

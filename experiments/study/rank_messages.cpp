@@ -1,0 +1,163 @@
+#include "experiments/study/rank_messages.h"
+
+#include "es/bytes.h"
+
+namespace eep {
+namespace {
+
+constexpr const char* kWhere = "message";
+
+void put_string(const std::string& text, std::string& out) {
+  put(static_cast<uint64_t>(text.size()), out);
+  out += text;
+}
+std::string take_string(std::string_view& bytes) {
+  const auto size = take<uint64_t>(bytes, kWhere);
+  return std::string(take_bytes(bytes, static_cast<size_t>(size), kWhere));
+}
+
+template <typename T>
+void put_list(const std::vector<T>& values, std::string& out) {
+  put(static_cast<uint64_t>(values.size()), out);
+  for (const T value : values) put(value, out);
+}
+template <typename T>
+std::vector<T> take_list(std::string_view& bytes) {
+  const auto size = take<uint64_t>(bytes, kWhere);
+  if (size > bytes.size() / sizeof(T)) throw Error(ExitCode::kData, kWhere, "truncated");
+  std::vector<T> values(static_cast<size_t>(size));
+  for (T& value : values) value = take<T>(bytes, kWhere);
+  return values;
+}
+
+// Structured bindings of all members: a new one does not compile before it is sent as well.
+void put_plan(const ExpertPlan& plan, std::string& out) {
+  const auto& [groups, top_k, router_space] = plan;
+  put(top_k, out);
+  put(static_cast<uint8_t>(router_space), out);
+  put(static_cast<uint64_t>(groups.size()), out);
+  for (const PlanGroup& group : groups) {
+    const auto& [layers, kept, experts, router_mapping, expert_merging] = group;
+    put_list(layers, out);
+    put(kept, out);
+    put(experts, out);
+    put_list(router_mapping, out);
+    put_list(expert_merging, out);
+  }
+}
+
+ExpertPlan take_plan(std::string_view& bytes) {
+  ExpertPlan plan;
+  plan.top_k = take<int32_t>(bytes, kWhere);
+  plan.router_space = static_cast<RouterSpace>(take<uint8_t>(bytes, kWhere));
+  for (auto groups = take<uint64_t>(bytes, kWhere); groups > 0; --groups) {
+    PlanGroup group;
+    group.layers = take_list<int32_t>(bytes);
+    group.kept = take<int32_t>(bytes, kWhere);
+    group.experts = take<int32_t>(bytes, kWhere);
+    group.router_mapping = take_list<float>(bytes);
+    group.expert_merging = take_list<float>(bytes);
+    plan.groups.push_back(std::move(group));
+  }
+  return plan;
+}
+
+void put_item(const ItemScore& item, std::string& out) {
+  const auto& [metric, more, right_loglik, prediction, output, log_probabilities, right, decided] = item;
+  put(metric, out);
+  put_list(more, out);
+  put(right_loglik, out);
+  put(prediction, out);
+  put_list(output, out);
+  put_list(log_probabilities, out);
+  put(right, out);
+  put(static_cast<uint8_t>(decided), out);
+}
+
+ItemScore take_item(std::string_view& bytes) {
+  ItemScore item;
+  item.metric = take<double>(bytes, kWhere);
+  item.more = take_list<double>(bytes);
+  item.right_loglik = take<double>(bytes, kWhere);
+  item.prediction = take<int32_t>(bytes, kWhere);
+  item.output = take_list<int32_t>(bytes);
+  item.log_probabilities = take_list<float>(bytes);
+  item.right = take<int32_t>(bytes, kWhere);
+  item.decided = take<uint8_t>(bytes, kWhere) != 0;
+  return item;
+}
+
+}  // namespace
+
+std::string work_bytes(const RankWork& work) {
+  std::string out;
+  put(work.number, out);
+  put(work.combination, out);
+  put(work.set, out);
+  for (const std::string* text : {&work.model, &work.data, &work.known}) put_string(*text, out);
+  put(static_cast<uint64_t>(work.parts.size()), out);
+  for (const RankWorkPart& part : work.parts) {
+    put(static_cast<uint64_t>(part.plans.size()), out);
+    for (const ExpertPlan& plan : part.plans) put_plan(plan, out);
+    put_list(part.items, out);
+  }
+  return out;
+}
+
+RankWork work_of(std::string_view bytes) {
+  RankWork work;
+  work.number = take<int32_t>(bytes, kWhere);
+  work.combination = take<int32_t>(bytes, kWhere);
+  work.set = take<uint8_t>(bytes, kWhere);
+  for (std::string* text : {&work.model, &work.data, &work.known}) *text = take_string(bytes);
+  for (auto parts = take<uint64_t>(bytes, kWhere); parts > 0; --parts) {
+    RankWorkPart part;
+    for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans)
+      part.plans.push_back(take_plan(bytes));
+    part.items = take_list<int32_t>(bytes);
+    work.parts.push_back(std::move(part));
+  }
+  return work;
+}
+
+std::string result_bytes(const RankResult& result) {
+  std::string out;
+  put(result.number, out);
+  put(result.seconds, out);
+  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted, router] =
+      result.work;
+  for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted,
+                              int64_t{router.tiny_sums}, int64_t{router.negative_sums}})
+    put(count, out);
+  put(static_cast<uint64_t>(result.items.size()), out);
+  for (const auto& part : result.items) {
+    put(static_cast<uint64_t>(part.size()), out);
+    for (const std::vector<ItemScore>& items : part) {
+      put(static_cast<uint64_t>(items.size()), out);
+      for (const ItemScore& item : items) put_item(item, out);
+    }
+  }
+  return out;
+}
+
+RankResult result_of(std::string_view bytes) {
+  RankResult result;
+  result.number = take<int32_t>(bytes, kWhere);
+  result.seconds = take<double>(bytes, kWhere);
+  WorkCounts& work = result.work;
+  for (int64_t* count : {&work.tokens_computed, &work.tokens_asked, &work.merged_experts, &work.merge_bytes,
+                         &work.expert_bytes, &work.decode_steps, &work.drafted, &work.accepted})
+    *count = take<int64_t>(bytes, kWhere);
+  work.router.tiny_sums = take<int64_t>(bytes, kWhere);
+  work.router.negative_sums = take<int64_t>(bytes, kWhere);
+  for (auto parts = take<uint64_t>(bytes, kWhere); parts > 0; --parts) {
+    std::vector<std::vector<ItemScore>>& part = result.items.emplace_back();
+    for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans) {
+      std::vector<ItemScore>& list = part.emplace_back();
+      for (auto items = take<uint64_t>(bytes, kWhere); items > 0; --items) list.push_back(take_item(bytes));
+    }
+  }
+  return result;
+}
+
+}  // namespace eep

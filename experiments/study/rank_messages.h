@@ -1,0 +1,41 @@
+// What the ranks of a run send each other, as bytes: work (plans and items), results, the failure of neither.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/expert_plan.h"
+#include "engine/forward.h"
+#include "experiments/study/evaluator.h"
+
+namespace eep {
+
+struct RankWorkPart {
+  std::vector<ExpertPlan> plans;
+  std::vector<int32_t> items;  // of the set; empty: all
+};
+
+struct RankWork {
+  int32_t number = 0;
+  int32_t combination = 0;  // of the sweep
+  uint8_t set = 0;          // Split
+  std::string model, data;  // hashes, which every rank's own must equal
+  std::string known;        // records of the journal
+  std::vector<RankWorkPart> parts;
+};
+
+struct RankResult {
+  int32_t number = 0;
+  double seconds = 0;
+  WorkCounts work;
+  std::vector<std::vector<std::vector<ItemScore>>> items;  // [parts][plans][items]
+};
+
+std::string work_bytes(const RankWork& work);
+RankWork work_of(std::string_view bytes);
+std::string result_bytes(const RankResult& result);
+RankResult result_of(std::string_view bytes);
+
+}  // namespace eep
