@@ -33,8 +33,8 @@ namespace eep {
 enum class RouterSpace : uint8_t { kProbabilities, kLogits };
 
 inline constexpr float kRouterTinySum = 1e-6f;
-inline constexpr int kMaxTopK = 16;
-inline constexpr int kMaxExperts = 512;
+inline constexpr int kMaxTopK = 32;
+inline constexpr int kMaxExperts = 1024;
 
 // One candidate's routing in one layer.
 struct RouterMap {

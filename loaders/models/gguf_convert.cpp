@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/common/float16.h"
+#include "kernels/router.h"
 #include "loaders/models/families.h"
 
 namespace eep {
@@ -56,7 +57,8 @@ class Converter {
     const std::string& architecture = file_.text("general.architecture");
     family_ = find_family(architecture);
     prefix_ = architecture + ".";
-    experts_ = file_.find_value(prefix_ + "expert_count") == nullptr ? 0 : integer("expert_count", 0, 512);
+    experts_ =
+        file_.find_value(prefix_ + "expert_count") == nullptr ? 0 : integer("expert_count", 0, kMaxExperts);
     layers_ = integer("block_count", 1, kMaxLayers);
     hidden_ = integer("embedding_length", 1, kMaxWidth);
     heads_ = integer("attention.head_count", 1, 4096);
