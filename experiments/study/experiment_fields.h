@@ -7,6 +7,7 @@
 #include "es/algorithms.h"
 #include "es/criteria.h"
 #include "experiments/study/experiment.h"
+#include "kernels/router.h"
 
 namespace eep {
 
@@ -43,7 +44,7 @@ class ParameterFields final : public ParameterVisitor {
 };
 
 // What plan.experts may be: a number, or a map of these three.
-constexpr int64_t kMostExperts = 512, kMostKept = 1000000, kMostActive = 16;
+constexpr int64_t kMostExperts = kMaxExperts, kMostKept = 1000000, kMostActive = kMaxTopK;
 
 // The score is always one.
 template <typename Visitor>

@@ -94,7 +94,7 @@ void export_to(const RawModel& raw, const std::string& source, const ExpertPlan&
 }  // namespace
 
 TEST_CASE("export: a reloaded checkpoint computes what the plan in memory computes, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused, TinyLayout::kTransposed}) {
       for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
         CAPTURE(family);
@@ -144,7 +144,7 @@ TEST_CASE("export: one-hot rows on probabilities, where the family renormalises"
 }
 
 TEST_CASE("export: the native layout holds any plan, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       for (RouterSpace space : {RouterSpace::kProbabilities, RouterSpace::kLogits}) {
         CAPTURE(family);
