@@ -1,5 +1,6 @@
-# cmake --install: the program, headers (<prefix>/include/eep), static libraries, a CMake package, a pkg-config file,
-# man page, shell completion, JSON schema, licence. find_package(eep) then offers eep::eep (all rooms) and eep::<room>.
+# cmake --install: the program, public headers (<prefix>/include, used as "eep/engine/forward.h"), static libraries, a
+# CMake package, a pkg-config file, man page, shell completion, JSON schema, licence. find_package(eep) then offers
+# eep::eep (all rooms) and eep::<room>.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -10,8 +11,11 @@ set_target_properties(eep_flags PROPERTIES EXPORT_NAME flags)
 set_target_properties(eep_openmp PROPERTIES EXPORT_NAME openmp)
 foreach(room kernels engine es loaders)
   set_target_properties(eep_${room} PROPERTIES EXPORT_NAME ${room})
-  install(DIRECTORY ${PROJECT_SOURCE_DIR}/${room} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/eep FILES_MATCHING PATTERN *.h)
 endforeach()
+install(CODE "set(EEP_SOURCE [==[${PROJECT_SOURCE_DIR}]==])
+set(EEP_BINARY [==[${PROJECT_BINARY_DIR}]==])
+set(EEP_INCLUDEDIR [==[${CMAKE_INSTALL_INCLUDEDIR}]==])")
+install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/install_headers.cmake)
 
 install(TARGETS eep RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 if(TARGET eep_mpi)

@@ -37,7 +37,10 @@ __global__ void __launch_bounds__(kThreads) rotate_rows(const __grid_constant__ 
     float* const low = args.x + (row * heads + first + half) * args.head_dim;
     float* const high = low + pairs;
     float scale = 1.0f;
-    if (kNorm) scale = scale_of_head(args, low, inside ? 2 * pairs : 0);
+    if (kNorm) {
+      scale = scale_of_head(args, low, inside ? 2 * pairs : 0);
+      __syncwarp();  // a shuffle orders no memory: every lane has read its part before one writes
+    }
 #pragma unroll 4
     for (int i = lane; i < (inside ? pairs : 0); i += kVirtualLanes) {
       float a = low[i], b = high[i];

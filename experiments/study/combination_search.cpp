@@ -23,13 +23,14 @@ constexpr const char* kTimesFile = "checkpoints/search.json";
 struct Spent {
   double prune = 0, merge = 0;
   int64_t computed = 0, asked = 0;
+  int64_t kept = 0;                              // tokens whose layers earlier generations had computed
   int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
 
   Json json() const {
     return {{"prune_seconds", prune}, {"merge_seconds", merge},
             {"tokens", computed},     {"tokens_without_sharing", asked},
-            {"decode_steps", steps},  {"drafted", drafted},
-            {"accepted", accepted}};
+            {"tokens_kept", kept},    {"decode_steps", steps},
+            {"drafted", drafted},     {"accepted", accepted}};
   }
   static Spent read(const std::string& file) {
     const Json json = parse_json(read_file(file), file);
@@ -38,6 +39,7 @@ struct Spent {
             json.value("merge_seconds", 0.0),
             count("tokens"),
             count("tokens_without_sharing"),
+            count("tokens_kept"),
             count("decode_steps"),
             count("drafted"),
             count("accepted")};
@@ -203,6 +205,7 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const WorkCounts done = work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    spent.kept = spent_before.kept + done.tokens_kept - before.tokens_kept;
     spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
     spent.drafted = spent_before.drafted + done.drafted - before.drafted;
     spent.accepted = spent_before.accepted + done.accepted - before.accepted;
@@ -383,8 +386,13 @@ void CombinationRun::search() {
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
       {"tokens_without_sharing", spent.asked},
-      // Steps of decoding; tokens that drafts proposed, and the right ones: steps of a sequence not taken.
-      {"work", {{"decode_steps", spent.steps}, {"drafted", spent.drafted}, {"accepted", spent.accepted}}}};
+      // Tokens that earlier generations' layers stood for; steps of decoding; tokens that drafts proposed, and the
+      // right ones: steps of a sequence not taken.
+      {"work",
+       {{"tokens_kept", spent.kept},
+        {"decode_steps", spent.steps},
+        {"drafted", spent.drafted},
+        {"accepted", spent.accepted}}}};
   if (search.config().racing.on) search_json_["racing"] = raced_items(search.archive());
 }
 

@@ -48,6 +48,7 @@ class SplitEvaluator {
     return forward_.memory_plan(plans, requests_.prompts());
   }
   const WorkCounts& work() const { return forward_.work(); }
+  void keep_layers(size_t bytes) { forward_.keep_layers(bytes); }
   // Where evaluations are kept as they are made, and looked up; or null. It outlives its use.
   void set_journal(EvaluationJournal* journal) { journal_ = journal; }
 

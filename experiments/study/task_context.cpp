@@ -10,6 +10,11 @@
 #include "experiments/study/calibration_progress.h"
 
 namespace eep {
+namespace {
+
+constexpr size_t kKeptLayerBytes = size_t{1} << 30;  // at most, of what the memory plan leaves
+
+}  // namespace
 
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
@@ -175,6 +180,8 @@ std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPla
 
 std::vector<SplitResult> TaskContext::score_here(Split set, std::span<const ExpertPlan> plans,
                                                  std::span<const int32_t> items) {
+  // Generations resemble each other: until another split is scored, layers of the train items are kept.
+  evaluator(Split::kTrain).keep_layers(set == Split::kTrain ? kKeptLayerBytes : 0);
   return items.empty() ? evaluator(set).evaluate(plans) : evaluator(set).evaluate(plans, items);
 }
 
