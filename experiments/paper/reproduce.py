@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import tables
+import traces as routing
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -128,11 +129,12 @@ def search(program, row, config, options):
 
 def found_runs(row, config, options):
     """Files of finished runs of another table that has all of this one's, else none."""
-    beside = options.out.parent / row.get("from", "-")
     tasks = tasks_of(row, config, options.miniature)[:1 if options.toy else None]
-    files = tables.files_of_runs(beside, tasks, row.get("experts", []))
-    seen = {json.loads(file.read_text())["task"]["name"] for file in files}
-    return files if seen == set(tasks) else []
+    for other in row.get("from", []):
+        files = tables.files_of_runs(options.out.parent / other, tasks, row.get("experts", []))
+        if {json.loads(file.read_text())["task"]["name"] for file in files} == set(tasks):
+            return files
+    return []
 
 
 def released(program, config, options):
@@ -206,6 +208,24 @@ def active(program, row, config, options):
     return points
 
 
+def traces(program, row, config, options):
+    """Figures 4, 6 and 7: one layer before and after T1's pruning."""
+    task = tasks_of(row, config, options.miniature)[0]
+    files = found_runs(row, config, options) or search(program, row, config, options)
+    plan = json.loads((files[0].parent / "plan.prune.json").read_text())
+    about = json.loads(run(program, "inspect", options.model, "--json", capture=True))
+    layer = round((row["block"] - 1) * (about["layers"] - 1) / 31)  # the paper's 1st, 15th or 31st of 32 blocks
+    data = ROOT / f"experiments/demo/data/{task}/test.jsonl" if options.miniature else options.data / task / "test.jsonl"
+    prompts = routing.prompts_of(ROOT / f"experiments/tasks/{task}.yaml", data, not options.miniature,
+                                 4 if options.toy else 64)
+    trace = lambda which: routing.trace(lambda *words: run(program, *words, capture=True), options.model, which, prompts,
+                                        [layer], about["experts"], options.out / "taps.tmp")[layer]
+    group = next(group for group in plan["groups"] if layer in group["layers"])
+    kept = [line.index(1) for line in group["router_mapping"]]
+    before, after = trace(None), trace(files[0].parent / "plan.prune.json").first(len(kept))
+    return layer, before, after, kept
+
+
 def parameters(program, options):
     """What a checkpoint's sizes come to; the miniature's are the demo's two."""
     models = [DEMO["model"], DEMO["qwen"]] if options.miniature else [options.model]
@@ -277,6 +297,13 @@ def main():
         report.profile(profile(program, row, options))
     elif row["kind"] == "active":
         report.active(active(program, row, config, options))
+    elif row["kind"] == "traces":
+        if options.dry_run:
+            search(program, row, config, options)
+            return
+        layer, before, after, kept = traces(program, row, config, options)
+        routing.write(options.out, report.title, layer, before, after, kept)
+        report.write(routing.summary(layer, before, after, kept))
     elif row["kind"] == "parameters":
         report.parameters(parameters(program, options))
     else:

@@ -100,7 +100,7 @@ class Report:
         with open(self.out / "table.csv", "w", newline="") as file:
             csv.writer(file).writerows(rows)
         note = [self.row["note"]] if "note" in self.row else []
-        if self.stands_for:
+        if self.stands_for and self.published:
             note.append("Miniature: the demo's model on its own tasks; the published cells are of Mixtral on the benchmark "
                         "whose shape a task has. Only the order of the methods can be compared.")
         text = f"# {self.title}\n\n" + "".join(line + "\n\n" for line in note) + markdown(rows)
