@@ -115,7 +115,7 @@ def experiment_sets(row, config, options, experiment):
 
 
 def search(program, row, config, options):
-    for experiment in row["experiments"]:
+    for experiment in [] if options.so_far else row["experiments"]:
         words = experiment_sets(row, config, options, experiment)
         if words is None:
             continue
@@ -243,6 +243,7 @@ def parse(config):
     parser.add_argument("--miniature", action="store_true", help="the demo's model and tasks in place of the paper's")
     parser.add_argument("--threads", type=int, help="of eep (the machine's)")
     parser.add_argument("--dry-run", action="store_true", help="memory, work and time, no more")
+    parser.add_argument("--so-far", action="store_true", help="no more runs: the table of those that are done")
     parser.add_argument("--toy", action="store_true", help="a few items and evaluations: that it works")
     options = parser.parse_args()
     if options.id is None:

@@ -48,6 +48,7 @@ def cells_of_runs(files):
             for task, score in own:
                 key = (task, budget, groups, method["name"])
                 cell = cells.setdefault(key, {"task": task, "experts": budget, "groups": groups, "scores": [],
+                                              "active": f"{method['active_experts']:.2f}" if "active_experts" in method else "",
                                               "method": method["name"], "top_k": method["top_k"],
                                               "ci95": score["ci95"], "n": score["n"]})
                 cell["scores"].append(score["score"])
@@ -57,9 +58,9 @@ def cells_of_runs(files):
 
 
 def interval(cell):
-    """95 %: over seeds where there are several, else over items."""
+    """95 %: over seeds where they differ, else over items."""
     scores = cell["scores"]
-    if len(scores) < 2:
+    if len(set(scores)) < 2:
         return cell["ci95"]
     mean = sum(scores) / len(scores)
     deviation = math.sqrt(sum((s - mean) ** 2 for s in scores) / (len(scores) - 1))
@@ -72,12 +73,12 @@ def mean_of(cell):
 
 
 def paired(upper, lower):
-    """Mean difference in points over seeds with its 95 % interval, of the same seeds; of one seed the difference."""
+    """Mean difference in points over seeds with its 95 % interval, of the same seeds; the difference alone where all seeds have it."""
     count = len(upper["scores"])
     if len(lower["scores"]) != count:
         return f"{100 * (mean_of(upper) - mean_of(lower)):+.1f}"
     of_seeds = {"scores": [100 * (u - l) for u, l in zip(upper["scores"], lower["scores"])]}
-    if count < 2:
+    if len(set(of_seeds["scores"])) < 2:
         return f"{of_seeds['scores'][0]:+.1f}"
     low, high = interval(of_seeds)
     return f"{mean_of(of_seeds):+.1f} ({low:+.1f} to {high:+.1f})"
