@@ -25,6 +25,7 @@ _eep() {
     --template) mapfile -t COMPREPLY < <(compgen -W "auto on off mistral-v1 chatml none" -- "$word") && return ;;
     --precision) mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return ;;
     --parity) mapfile -t COMPREPLY < <(compgen -W "none hf eep" -- "$word") && return ;;
+    --mtp) mapfile -t COMPREPLY < <(compgen -W "refuse keep prune drop" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --matrices) mapfile -t COMPREPLY < <(compgen -W "auto on off" -- "$word") && return ;;
     --merged-router) mapfile -t COMPREPLY < <(compgen -W "representative average sum" -- "$word") && return ;;
@@ -48,7 +49,7 @@ _eep() {
       --sampled-subsets --matrices --out" ;;
     select) options="--method --experts --groups --maxmin --balanced --allocation --least --merged-router --top-k \
       --router-space --draw --export-keep-list --out" ;;
-    export) options="--plan --out --format --shard-size --allow-ties --task --ids-file" ;;
+    export) options="--plan --out --format --mtp --shard-size --allow-ties --task --ids-file" ;;
     verify) options="--against --plan --no-logits --json" ;;
     import-keep-list) options="--model --experts --top-k --out" ;;
     import-coefficients) options="--layers --top-k --out" ;;

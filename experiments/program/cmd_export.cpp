@@ -1,6 +1,8 @@
 // eep export: a plan applied to a checkpoint, written as a smaller checkpoint.
 #include <fmt/format.h>
 
+#include <cstring>
+#include <map>
 #include <memory>
 
 #include "experiments/program/command_inputs.h"
@@ -9,8 +11,10 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/routing_changes.h"
 #include "experiments/study/version.h"
+#include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
+#include "loaders/models/gguf_prune.h"
 #include "loaders/models/model_hash.h"
 #include "loaders/text/tokenizer.h"
 
@@ -18,7 +22,7 @@ namespace eep {
 namespace {
 
 struct Arguments {
-  std::string model, plan, out, format = "hf", shard_size, task, ids_file;
+  std::string model, plan, out, format = "hf", mtp = "refuse", shard_size, task, ids_file;
   bool allow_ties = false;
 };
 
@@ -62,14 +66,56 @@ void say_routing(const Arguments& arguments, const RawModel& model, const Expert
   context.messages.info("routing: " + changes.text() + " than the plan, by rounded gate rows");
 }
 
+bool is_gguf(const std::string& path) {
+  if (!file_exists(path)) return false;
+  const MappedFile file(path);
+  return file.size() >= 4 && std::memcmp(file.data(), "GGUF", 4) == 0;
+}
+
+// A file from a file: no directory, no shards, one layout.
+int export_gguf(const Arguments& arguments, CommandContext& context) {
+  const auto refuse = [](const char* option, const char* what) {
+    throw Error(ExitCode::kUsage, option, what);
+  };
+  if (arguments.format != "hf") refuse("--format", "a GGUF file stays one (expected no --format)");
+  if (!arguments.shard_size.empty()) refuse("--shard-size", "a GGUF file is written whole");
+  if (arguments.mtp == "keep" || arguments.mtp == "drop")
+    refuse("--mtp",
+           "a GGUF file holds one number of experts for these layers too (expected refuse or prune)");
+  if (is_there(arguments.out)) throw Error(ExitCode::kUsage, arguments.out, "is there already");
+  const MappedFile source(arguments.model);
+  const GgufFile file = parse_gguf(source.data(), source.size(), arguments.model, GgufTensors::kStored);
+  GgufPruning pruning;
+  pruning.plan = read_plan(arguments.plan, &pruning.info);
+  pruning.prunes_nextn = arguments.mtp == "prune";
+  const PrunedGguf pruned(file, pruning);
+  AtomicFile out(arguments.out);
+  size_t done = 0;
+  pruned.produce([&](const void* data, size_t bytes) {
+    out.write(data, bytes);
+    done += bytes;
+    context.messages.byte_progress("export", done, pruned.bytes());
+  });
+  out.commit();
+  context.messages.finish_progress();
+  context.out << arguments.out << "\n";
+  return 0;
+}
+
 int run_export(const Arguments& arguments, CommandContext& context) {
   const StopSignal stoppable;
   if (!arguments.ids_file.empty() && !arguments.task.empty())
     throw Error(ExitCode::kUsage, "export", "--task and --ids-file exclude each other");
+  if (is_gguf(arguments.model)) return export_gguf(arguments, context);
   ExportOptions options;
   options.format = arguments.format == "native"         ? ExportFormat::kNative
                    : arguments.format == "hf-per-layer" ? ExportFormat::kHfPerLayer
                                                         : ExportFormat::kHf;
+  const std::map<std::string, MtpExport> mtp{{"refuse", MtpExport::kRefuse},
+                                             {"keep", MtpExport::kKeep},
+                                             {"prune", MtpExport::kPrune},
+                                             {"drop", MtpExport::kDrop}};
+  options.mtp = mtp.at(arguments.mtp);
   if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
@@ -112,15 +158,18 @@ void register_export(CommandLine& line) {
       line.command("export", "A smaller checkpoint from a plan",
                    "eep export experiments/demo/mixtral --plan plan.json --out smaller",
                    [=](CommandContext& context) { return run_export(*arguments, context); });
-  command.option("MODEL", arguments->model, "model directory").required();
+  command.option("MODEL", arguments->model, "model directory, or a GGUF file, which stays quantised as it is")
+      .required();
   command.option("--plan", arguments->plan, "plan file to apply").required();
-  command.option("--out", arguments->out, "directory to make").required();
+  command.option("--out", arguments->out, "directory (of a GGUF model: file) to make").required();
   command
       .option(
           "--format", arguments->format,
           "hf: stock loaders read it; hf-per-layer: layers may differ, under the keys of RCO and EvoESAP; "
           "native: any plan, eep reads it")
       .one_of({"hf", "native", "hf-per-layer"});
+  command.option("--mtp", arguments->mtp, "layers for multi-token prediction, where there are any")
+      .one_of({"refuse", "keep", "prune", "drop"});
   command.flag("--allow-ties", arguments->allow_ties,
                "write gate rows that are equal in the exported checkpoint, which is refused else");
   command.option("--task", arguments->task,

@@ -227,7 +227,7 @@ class RecordReader {
       entry.fitness = line.number_if("fitness");
       entry.tiebreak = line.number_if("tiebreak");
       entry.cached = line.flag_or("cached", false);
-      entry.fresh = line.has("shard");
+      entry.fresh = line.has("shard") || line.flag_or("dropped", false);
       lines.push_back(std::move(entry));
     });
     if (cut) note("The last line of " + file + " is cut: it is left out.");

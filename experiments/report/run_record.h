@@ -23,7 +23,7 @@ struct EvaluationLine {
   std::string origin;
   std::optional<double> fitness, tiebreak;  // none: not finite
   bool cached = false;
-  bool fresh = false;  // on items of a shard: does not compare with the others
+  bool fresh = false;  // on items of a shard, or dropped by racing: does not compare with the others
 };
 
 // A line of metrics.jsonl.

@@ -93,6 +93,7 @@ GenomeSpace CombinationRun::genome_space() const {
 SearchConfig CombinationRun::search_config() const {
   SearchConfig config = experiment_.search;
   config.shards = task_.shards();
+  config.racing.keep = experiment_.dev_count;
   return config;
 }
 
@@ -157,26 +158,27 @@ void CombinationRun::say_redundancy(const ExpertStatistics& statistics) {
   if (!line.empty() && said_.insert(line).second) hooks_.say(line);
 }
 
+CombinationRun::DevKey CombinationRun::dev_key(const MixedScore& score) const {
+  const FitnessKind kind = experiment_.search.fitness;
+  return {-score.short_by, kind == FitnessKind::kLoglik ? score.loglik : score.score,
+          kind == FitnessKind::kMetric ? 0.0 : score.loglik};
+}
+
 int64_t CombinationRun::choose(const std::string& method, const Search& search,
                                const std::vector<int64_t>& leaders) {
   if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
   std::vector<ExpertPlan> plans;
   for (int64_t evaluation : leaders) plans.push_back(search.plan(evaluation));
   const std::vector<MixedScore> results = mix_.scores(Split::kDev, plans);
-  const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
-    const auto key = [&](size_t at) {
-      return std::tuple(-results[at].short_by, loglik ? results[at].loglik : results[at].score,
-                        experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at].loglik);
-    };
-    if (key(i) > key(best)) best = i;
+    if (dev_key(results[i]) > dev_key(results[best])) best = i;
   }
   for (size_t i = 0; i < results.size(); ++i) {
     const Json line{{"method", method},
                     {"evaluation", leaders[i]},
                     {"train", search.archive()[leaders[i]].result.fitness},
-                    {"dev", loglik ? results[i].loglik : results[i].score},
+                    {"dev", std::get<1>(dev_key(results[i]))},
                     {"chosen", i == best}};
     finalists_ += line.dump() + "\n";
   }

@@ -5,9 +5,11 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "es/criteria.h"
+#include "es/pareto.h"
 #include "es/search.h"
 #include "experiments/study/evaluation_journal.h"
 #include "experiments/study/experiment.h"
@@ -63,9 +65,14 @@ class CombinationRun {
   // One plan a size that the search found nothing better for, as methods pareto_<kept>; and what result.json
   // says of them.
   void add_front(const Search& search, double seconds);
+  std::vector<int64_t> front_on_dev(const Search& search);
+  std::string front_name(const GenomeSize& size) const;
   Json front_json() const;
   static void make_directory(const std::string& path);
   int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
+  // Larger is better on the dev split.
+  using DevKey = std::tuple<double, double, double>;
+  DevKey dev_key(const MixedScore& score) const;
   void final_scores();
   // From now on evaluations are told of under that name.
   void tell_answers_as(const std::string& what);

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <numeric>
 
+#include "engine/coded_matrix.h"
 #include "engine/forward.h"
-#include "engine/raw_values.h"
+#include "kernels/common/scalar_math.h"
 
 namespace eep {
 namespace {
@@ -17,7 +20,7 @@ std::vector<double> logits_of(const RawMatrix& gate, int64_t rows, const float* 
   for (int64_t row = 0; row < rows; ++row) {
     double& sum = logits[static_cast<size_t>(row)];
     for (int64_t column = 0; column < gate.k; ++column)
-      sum += static_cast<double>(raw_value(gate, row, column)) * static_cast<double>(x[column]);
+      sum += static_cast<double>(element_of(gate, row, column)) * static_cast<double>(x[column]);
   }
   return logits;
 }
@@ -41,6 +44,41 @@ std::vector<size_t> chosen(const std::vector<double>& logits, int32_t top_k) {
   return rows;
 }
 
+// What a sigmoid router chooses by: the score and the row's bias, minus infinity outside the chosen groups.
+std::vector<double> choice_of(const ModelConfig& config, const std::vector<double>& logits,
+                              const std::vector<double>& bias) {
+  std::vector<double> choice;
+  for (size_t row = 0; row < logits.size(); ++row) choice.push_back(sigmoid_double(logits[row]) + bias[row]);
+  const auto groups = static_cast<size_t>(config.router_groups), size = choice.size() / groups;
+  std::vector<double> sums;  // of the two largest of each group
+  for (size_t group = 0; group < groups; ++group) {
+    std::vector<double> best(choice.begin() + static_cast<int64_t>(group * size),
+                             choice.begin() + static_cast<int64_t>((group + 1) * size));
+    std::sort(best.begin(), best.end(), std::greater<>());
+    sums.push_back(size > 1 ? best[0] + best[1] : best[0]);
+  }
+  const std::vector<size_t> top = chosen(sums, static_cast<int32_t>(config.router_top_groups));
+  for (size_t row = 0; row < choice.size(); ++row) {
+    if (std::find(top.begin(), top.end(), row / size) == top.end()) choice[row] = -INFINITY;
+  }
+  return choice;
+}
+
+// Of one router: the rows that it chooses.
+std::vector<size_t> routed(const ModelConfig& config, const std::vector<double>& logits,
+                           const std::vector<double>& bias, int32_t top_k) {
+  return chosen(bias.empty() ? logits : choice_of(config, logits, bias), top_k);
+}
+
+std::vector<double> values_of(const Tensor& bias) {
+  if (!bias) return {};
+  const RawMatrix column{bias.data, bias.dtype, bias.shape[0], 1, 1, 1};
+  std::vector<double> values;
+  for (int64_t row = 0; row < column.n; ++row)
+    values.push_back(static_cast<double>(element_of(column, row, 0)));
+  return values;
+}
+
 }  // namespace
 
 RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
@@ -58,13 +96,17 @@ RoutingChanges routing_changes(const RawModel& exported, const RawModel& source,
         return std::find(each.layers.begin(), each.layers.end(), static_cast<int32_t>(tap.layer)) !=
                each.layers.end();
       });
+      const std::vector<double> bias = values_of(source.layers[layer].router_bias);
+      const std::vector<double> wanted_bias = bias.empty() ? bias : mapped(*group, bias),
+                                found_bias = values_of(exported.layers[layer].router_bias);
       for (int64_t row = 0; row < tap.rows; ++row) {
         const float* x = tap.values.data() + row * tap.width;
         const RawMatrix& gate = source.layers[layer].router;
         const std::vector<double> wanted = mapped(*group, logits_of(gate, gate.n, x));
         const std::vector<double> found = logits_of(exported.layers[layer].router, group->kept, x);
         ++changes.tokens;
-        changes.changed += chosen(wanted, plan.top_k) != chosen(found, plan.top_k);
+        changes.changed += routed(source.config, wanted, wanted_bias, plan.top_k) !=
+                           routed(source.config, found, found_bias, plan.top_k);
       }
     }
   }

@@ -98,7 +98,7 @@ TEST_CASE("checkpoint: every tensor in its place") {
 }
 
 TEST_CASE("checkpoint: layouts, prefixes and shards give the same model and hash") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     CAPTURE(family);
     const std::string hash = hash_of(TinyCheckpoint(family));
     CHECK(hash.size() == 37);
@@ -291,7 +291,7 @@ TEST_CASE("checkpoint: shards and index must agree") {
 
 TEST_CASE("config: spellings of transformers 4 and 5") {
   const ModelConfig plain = config_with("qwen3_moe", [](Json&) {});
-  CHECK(plain.qk_norm);
+  CHECK(plain.qk_norm == QkNorm::kHead);
   CHECK_FALSE(plain.qkv_bias);
   CHECK_FALSE(plain.norm_topk_prob);
   CHECK(plain.rope_theta == 10000.0);
@@ -368,13 +368,13 @@ TEST_CASE("config: spellings of transformers 4 and 5") {
 }
 
 TEST_CASE("config: what cannot be computed is refused by name") {
-  refuse_config(
-      "mixtral", "model_type", "llama",
-      "model_type: architecture not supported (expected one of mixtral, qwen2_moe, qwen3_moe, got llama)");
+  refuse_config("mixtral", "model_type", "llama",
+                "model_type: architecture not supported (expected one of mixtral, qwen2_moe, qwen3_moe, "
+                "olmoe, glm4_moe, got llama)");
   refuse_config("mixtral", "hidden_act", "gelu",
                 "hidden_act: activation not supported (expected silu, got gelu)");
-  refuse_config("mixtral", "quantization_config", {{"quant_method", "fp8"}},
-                "quantised weights not supported");
+  refuse_config("mixtral", "quantization_config", {{"quant_method", "awq"}},
+                "quantization_config: weights quantised by awq not supported (expected fp8");
   refuse_config("mixtral", "attention_bias", true, "attention biases not supported");
   refuse_config("qwen2_moe", "use_sliding_window", true, "sliding windows not supported");
   refuse_config("qwen3_moe", "layer_types", {"full_attention", "sliding_attention"},

@@ -94,7 +94,7 @@ void export_to(const RawModel& raw, const std::string& source, const ExpertPlan&
 }  // namespace
 
 TEST_CASE("export: a reloaded checkpoint computes what the plan in memory computes, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused, TinyLayout::kTransposed}) {
       for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
         CAPTURE(family);
@@ -144,7 +144,7 @@ TEST_CASE("export: one-hot rows on probabilities, where the family renormalises"
 }
 
 TEST_CASE("export: the native layout holds any plan, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       for (RouterSpace space : {RouterSpace::kProbabilities, RouterSpace::kLogits}) {
         CAPTURE(family);
@@ -295,6 +295,24 @@ TEST_CASE("export: gate rows that become equal are told, values that are not fin
   check_error(ExitCode::kData, "not finite",
               [&] { export_to(raw, source.path(), plan, ExportFormat::kHf, source.path("large")); });
   CHECK(!fs::exists(source.path("large.partial")));
+}
+
+TEST_CASE("export: a selection bias tells equal gate rows apart") {
+  const Scratch source;
+  TinyCheckpoint("glm4_moe", TinyLayout::kPerExpert, DType::kBF16).write(source);
+  const RawModel raw = load_checkpoint(source.path());
+  REQUIRE(raw.layers.back().router_bias);
+  ExpertPlan plan = random_plan(raw.config, {2}, RouterSpace::kLogits, Rows::kDense, Rows::kOneHot, 5);
+  PlanGroup& group = plan.groups[0];
+  const auto second_as_first = [&](float factor) {
+    for (int32_t i = 0; i < group.experts; ++i)
+      group.router_mapping[static_cast<size_t>(group.experts + i)] =
+          group.router_mapping[static_cast<size_t>(i)] * factor;
+  };
+  second_as_first(1);
+  CHECK(router_ties(raw, plan, Device{}).size() == 1);
+  second_as_first(1.000001f);  // the gate has 16 bits, the bias 32
+  CHECK(router_ties(raw, plan, Device{}).empty() == (raw.layers.back().router_bias.dtype == DType::kF32));
 }
 
 TEST_CASE("export: shards follow the limit, and the index holds every tensor") {
