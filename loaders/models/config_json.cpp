@@ -290,7 +290,10 @@ std::vector<int32_t> read_token_ids(const JsonView& root, const char* key, int64
 }
 
 void read_special_tokens(const JsonView& root, ModelConfig& config) {
-  if (root.has_value("eos_token_id")) {
+  const int64_t unsaid = family_row(config.family).unsaid_eos;
+  const bool beyond = unsaid >= config.vocab_size && root.has_value("eos_token_id") &&
+                      root.at("eos_token_id").value() == unsaid;
+  if (root.has_value("eos_token_id") && !beyond) {
     config.eos_token_ids = read_token_ids(root, "eos_token_id", config.vocab_size);
   }
   const std::vector<int32_t> bos = read_token_ids(root, "bos_token_id", config.vocab_size);

@@ -36,6 +36,7 @@ std::span<const FamilyRow> families() {
                 .gguf = "olmoe",
                 .expert_width_key = "intermediate_size",
                 .rms_norm_eps = 1e-5,
+                .unsaid_eos = 50279,
                 .dense_layers = false,
                 .qk_norm = QkNorm::kWhole,
                 .clips_qkv = true},

@@ -23,6 +23,7 @@ struct FamilyRow {
   bool bias = true;                        // where the file does not say
   double rope_theta = 1e4;                 // where the file has none
   double rms_norm_eps = 1e-6;
+  int64_t unsaid_eos = -1;  // what transformers writes where nobody chose one: nothing beyond the vocabulary
   bool sliding_window = false;  // read; else refused
   bool renormalises = false;    // always; else norm_topk_prob
   bool norm_topk_prob = false;  // where the file has none

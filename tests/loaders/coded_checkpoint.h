@@ -43,7 +43,8 @@ struct CodedCheckpoint {
                     {"weight_block_size", nullptr}};
     if (block_rows > 0) quantisation["weight_block_size"] = {block_rows, block_columns};
     for (const auto& [name, tensor] : plain.tensors) {
-      const bool projection = name.find("_proj") != std::string::npos || name.find(".w") != std::string::npos;
+      const bool projection =
+          name.find("_proj") != std::string::npos || name.find(".experts.") != std::string::npos;
       if (projection && tensor.shape.size() > 1) encode(name);
     }
   }
