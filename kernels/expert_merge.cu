@@ -506,6 +506,7 @@ void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, 
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(expert_merge)(const ExpertMergeArgs& args, const Device& device) {
+  check(args);
   if (dtype_size(args.dtype) != 2) {
     throw Error(ExitCode::kData, "expert_merge",
                 std::string("weights are ") + dtype_name(args.dtype) + " (expected BF16 or F16)");

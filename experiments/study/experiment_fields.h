@@ -59,6 +59,14 @@ void visit_objectives(Visitor& v, Objectives& objectives) {
   objectives = {has("parameters"), has("active")};
 }
 
+template <typename Visitor>
+void visit_racing(Visitor& v, RacingConfig& racing) {
+  if (!v.holds("racing", racing.on)) return;
+  v.flag("racing", racing.on);
+  v.integer("racing_items", racing.first, 2, kMostRaceItems);
+  v.number("racing_errors", racing.errors, kLeastRaceErrors, kMostRaceErrors);
+}
+
 // shards: of the train split, or null.
 template <typename Visitor>
 void visit_split(Visitor& v, const char* name, SplitUse& use, ShardConfig* shards = nullptr) {
@@ -125,6 +133,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
     if (v.holds("objectives", e.search.objectives.several())) visit_objectives(v, e.search.objectives);
     v.integer("dev_count", e.dev_count, 1, 100000);
     v.flag("warm_start", e.warm_start);
+    visit_racing(v, e.search.racing);
     if (v.holds("start", !e.start.empty())) v.text("start", e.start, false);
     visit_phase(v, e.search.prune, Phase::kPrune);
     visit_phase(v, e.search.merge, Phase::kMerge);
