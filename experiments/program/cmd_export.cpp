@@ -9,6 +9,7 @@
 #include "experiments/study/version.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
+#include "loaders/models/export_directory.h"
 #include "loaders/models/model_hash.h"
 
 namespace eep {
@@ -19,13 +20,31 @@ struct Arguments {
   bool allow_ties = false;
 };
 
+size_t parse_shard_size(const std::string& text) {
+  const auto refuse = [&] {
+    throw Error(ExitCode::kUsage, "--shard-size",
+                "not an amount (expected bytes, or a number with k, M or G; got " + text + ")");
+  };
+  try {
+    const size_t bytes = parse_memory(text);
+    if (text.find_first_not_of("0123456789") != std::string::npos &&
+        std::string("kKMG").find(text.back()) == std::string::npos)
+      refuse();  // a fraction, of what
+    return bytes;
+  } catch (const Error&) {
+    refuse();
+    throw;
+  }
+}
+
 int run_export(const Arguments& arguments, CommandContext& context) {
   const StopSignal stoppable;
   ExportOptions options;
   options.format = arguments.format == "native"         ? ExportFormat::kNative
                    : arguments.format == "hf-per-layer" ? ExportFormat::kHfPerLayer
                                                         : ExportFormat::kHf;
-  if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
+  if (!arguments.shard_size.empty()) options.shard_bytes = parse_shard_size(arguments.shard_size);
+  require_new_directory(arguments.out);  // before the source is hashed
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
   options.device = context.options.device;

@@ -66,6 +66,7 @@ class CombinationRun {
   static void make_directory(const std::string& path);
   int64_t choose(const std::string& method, const Search& search, const std::vector<int64_t>& leaders);
   void final_scores();
+  void check_scores(const SplitResult& full) const;
   void write_samples(const std::string& name, const SplitResult& result);
   void write_plan_file(const std::string& file, const ExpertPlan& plan, const std::string& method);
   std::string path(const std::string& file) const { return directory_ + "/" + file; }
