@@ -4,6 +4,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "kernels/common/error.h"
 #include "kernels/common/float16.h"
 
 namespace eep {
@@ -20,6 +21,16 @@ struct Setting {
            group->expert_merging == other.group->expert_merging;
   }
 };
+
+// A sigmoid router's groups are runs of the kept rows.
+void check_groups(const ModelConfig& config, const Setting& setting) {
+  const int64_t kept = setting.group->kept, groups = config.router_groups;
+  if (kept % groups == 0 && kept / groups * config.router_top_groups >= setting.top_k) return;
+  throw Error(ExitCode::kData, "plan",
+              "the router takes experts from " + std::to_string(config.router_top_groups) + " of " +
+                  std::to_string(groups) + " groups (expected a multiple of that many kept, enough for " +
+                  std::to_string(setting.top_k) + " active, got " + std::to_string(kept) + ")");
+}
 
 LayerVariant make_variant(const Setting& setting) {
   const PlanGroup& group = *setting.group;
@@ -80,6 +91,7 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
       if (found == settings.end()) settings.push_back(setting);
     }
     for (const Setting& setting : settings) {
+      check_groups(config, setting);
       LayerVariant variant = make_variant(setting);
       slots_ = std::max(slots_, variant.map.top_k);
       most_merged_rows_ = std::max(most_merged_rows_, variant.merged_rows());

@@ -3,6 +3,8 @@
 // residual.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -20,6 +22,14 @@ struct CombineArgs {
   const float* shared_gate = nullptr;  // [rows] logits of the gate, or null: the shared term counts whole
   float* residual = nullptr;           // [rows, hidden], added to
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const CombineArgs& args) {
+  assert(args.rows == 0 || (args.slot_out != nullptr && args.weight != nullptr && args.expert != nullptr &&
+                            args.residual != nullptr));
+  assert(args.rows >= 0 && args.slots > 0 && args.hidden > 0);
+  assert(args.shared_gate == nullptr || args.shared_out != nullptr);
+}
 
 void combine_cpu(const CombineArgs& args, const Device& device);
 

@@ -5,6 +5,8 @@
 // positions of one row share its logits.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
@@ -25,6 +27,13 @@ struct ScoreArgs {
   PackedMatrix vocabulary;    // [vocab, hidden]
   TokenScore* out = nullptr;  // [count]
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ScoreArgs& args) {
+  assert(args.count == 0 ||
+         ((args.x != nullptr || args.x16 != nullptr) && args.target != nullptr && args.out != nullptr));
+  assert(args.count >= 0 && args.vocabulary.n > 0 && args.vocabulary.k > 0);
+}
 
 void score_cpu(const ScoreArgs& args, const Device& device);
 

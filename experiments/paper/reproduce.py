@@ -9,14 +9,16 @@ import subprocess
 import sys
 
 import tables
+import traces as routing
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DEMO = {"model": ROOT / "experiments/demo/mixtral", "qwen": ROOT / "experiments/demo/qwen"}
-MINIATURE = {"model.parity": "none", "task.protocol": "harness", "task.train.limit": 512, "task.dev.limit": 256,
-             "search.population": 32, "search.fitness": "metric_then_loglik", "random_draws": 30}
+MINIATURE = {"model.parity": "none", "task.protocol": "harness", "task.train.limit": 128, "task.dev.limit": 128,
+             "task.test.limit": 500, "search.population": 32, "search.fitness": "metric_then_loglik", "random_draws": 10}
 TOY = {"task.train.limit": 16, "task.dev.limit": 16, "task.test.limit": 32, "search.prune.evaluations": 6,
        "search.prune.initial": 4, "search.merge.evaluations": 4, "random_draws": 2}
+THREADS = []  # eep's option
 
 
 class Missing(Exception):
@@ -35,7 +37,7 @@ def run(program, *words, capture=False, data=None):
     environment = dict(os.environ)
     if data:
         environment["EEP_DATA"] = str(data)
-    done = subprocess.run([program, *map(str, words)], env=environment, text=True,
+    done = subprocess.run([program, *map(str, [*words, *THREADS])], env=environment, text=True,
                           stdout=subprocess.PIPE if capture else None, check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
@@ -60,6 +62,8 @@ def tasks_of(row, config, miniature):
 
 
 def check_inputs(row, config, options):
+    if row["kind"] == "none":
+        raise Missing(row["why"])
     if options.miniature:
         return
     if row["kind"] == "coefficients":
@@ -70,7 +74,7 @@ def check_inputs(row, config, options):
         raise Missing("--model DIR: the checkpoint in Hugging Face layout (or --miniature)")
     if not (options.model / "config.json").is_file():
         raise Missing(f"{options.model}/config.json: no checkpoint in Hugging Face layout there")
-    if row["kind"] == "profile":
+    if row["kind"] in ("profile", "parameters"):
         return
     if not options.data:
         raise Missing("--data DIR: where eep task import wrote to (or --miniature)")
@@ -99,6 +103,10 @@ def experiment_sets(row, config, options, experiment):
         values["sweep.task.name"] = chosen[:1] if options.toy else chosen
     if row.get("experts"):
         values["sweep.plan.experts"] = row["experts"]
+    if options.toy:  # two budgets
+        values["sweep.plan.experts"] = values.get("sweep.plan.experts", swept(HERE / experiment, "plan.experts"))[:2]
+        if not values["sweep.plan.experts"]:
+            del values["sweep.plan.experts"]
     words = []
     for key, value in values.items():
         text = "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
@@ -107,7 +115,7 @@ def experiment_sets(row, config, options, experiment):
 
 
 def search(program, row, config, options):
-    for experiment in row["experiments"]:
+    for experiment in [] if options.so_far else row["experiments"]:
         words = experiment_sets(row, config, options, experiment)
         if words is None:
             continue
@@ -116,7 +124,17 @@ def search(program, row, config, options):
             run(program, "run", HERE / experiment, "--dry-run", *words, data=options.data)
         else:
             run(program, "run", HERE / experiment, "--output", place, "--resume-if-there", *words, data=options.data)
-    return [] if options.dry_run else tables.cells_of_runs(options.out)
+    return [] if options.dry_run else tables.files_of_runs(options.out)
+
+
+def found_runs(row, config, options):
+    """Files of finished runs of another table that has all of this one's, else none."""
+    tasks = tasks_of(row, config, options.miniature)[:1 if options.toy else None]
+    for other in row.get("from", []):
+        files = tables.files_of_runs(options.out.parent / other, tasks, row.get("experts", []))
+        if {json.loads(file.read_text())["task"]["name"] for file in files} == set(tasks):
+            return files
+    return []
 
 
 def released(program, config, options):
@@ -190,6 +208,30 @@ def active(program, row, config, options):
     return points
 
 
+def traces(program, row, config, options):
+    """Figures 4, 6 and 7: one layer before and after T1's pruning."""
+    task = tasks_of(row, config, options.miniature)[0]
+    files = found_runs(row, config, options) or search(program, row, config, options)
+    plan = json.loads((files[0].parent / "plan.prune.json").read_text())
+    about = json.loads(run(program, "inspect", options.model, "--json", capture=True))
+    layer = round((row["block"] - 1) * (about["layers"] - 1) / 31)  # the paper's 1st, 15th or 31st of 32 blocks
+    data = ROOT / f"experiments/demo/data/{task}/test.jsonl" if options.miniature else options.data / task / "test.jsonl"
+    prompts = routing.prompts_of(ROOT / f"experiments/tasks/{task}.yaml", data, not options.miniature,
+                                 4 if options.toy else 64)
+    trace = lambda which: routing.trace(lambda *words: run(program, *words, capture=True), options.model, which, prompts,
+                                        [layer], about["experts"], options.out / "taps.tmp")[layer]
+    group = next(group for group in plan["groups"] if layer in group["layers"])
+    kept = [line.index(1) for line in group["router_mapping"]]
+    before, after = trace(None), trace(files[0].parent / "plan.prune.json").first(len(kept))
+    return layer, before, after, kept
+
+
+def parameters(program, options):
+    """What a checkpoint's sizes come to; the miniature's are the demo's two."""
+    models = [DEMO["model"], DEMO["qwen"]] if options.miniature else [options.model]
+    return [json.loads(run(program, "inspect", model, "--json", capture=True)) | {"name": model.name} for model in models]
+
+
 def parse(config):
     parser = argparse.ArgumentParser(prog="reproduce.sh", description=__doc__)
     parser.add_argument("id", nargs="?", help="table or figure: " + ", ".join(config["tables"]))
@@ -199,17 +241,22 @@ def parse(config):
     parser.add_argument("--out", type=pathlib.Path, help="default: runs/paper/ID")
     parser.add_argument("--seeds", type=int, help="searches a cell (1; --miniature: 3)")
     parser.add_argument("--miniature", action="store_true", help="the demo's model and tasks in place of the paper's")
+    parser.add_argument("--threads", type=int, help="of eep (the machine's)")
     parser.add_argument("--dry-run", action="store_true", help="memory, work and time, no more")
+    parser.add_argument("--so-far", action="store_true", help="no more runs: the table of those that are done")
     parser.add_argument("--toy", action="store_true", help="a few items and evaluations: that it works")
     options = parser.parse_args()
     if options.id is None:
         published = json.loads((HERE / "published.json").read_text())["tables"]
         for name, row in config["tables"].items():
-            print(f"{name:5}{published.get(name, {}).get('title', row['kind'])}")
+            print(f"{name:5}{row.get('title') or published[name]['title']}")
         sys.exit(0)
     if options.id not in config["tables"]:
         parser.error(f"unknown ID {options.id} (expected one of {', '.join(config['tables'])})")
-    options.seeds = options.seeds or (3 if options.miniature and not options.toy else 1)
+    if options.threads:
+        THREADS[:] = ["--threads", options.threads]
+    of_miniature = config["tables"][options.id].get("seeds", 3)
+    options.seeds = options.seeds or (of_miniature if options.miniature and not options.toy else 1)
     kind = "miniature" if options.miniature else "paper"
     options.out = options.out or ROOT / f"runs/{kind}/{options.id}"
     return options
@@ -233,19 +280,33 @@ def main():
             setattr(options, name, getattr(options, name).resolve())
     options.out.mkdir(parents=True, exist_ok=True)
     report = tables.Report(options.id, row, published, config["stand_ins"] if options.miniature else {}, options.out)
-    if row["kind"] in ("search", "convergence"):
-        cells = search(program, row, config, options)
+    if row["kind"] in ("search", "convergence") or (row["kind"] == "coefficients" and options.miniature):
+        files = [] if options.dry_run else found_runs(row, config, options)
+        files = files or search(program, row, config, options)
         if options.dry_run:
             return
-        if row.get("coefficients") and options.coefficients and not options.miniature:
-            cells += released(program, config, options)
-        report.search(cells)
+        if row["kind"] == "coefficients":
+            report.own_coefficients(files)
+        else:
+            cells = tables.cells_of_runs(files)
+            if row.get("coefficients") and options.coefficients and not options.miniature:
+                cells += released(program, config, options)
+            report.search(cells)
         if row["kind"] == "convergence":
-            report.convergence()
+            report.convergence(files)
     elif row["kind"] == "profile":
         report.profile(profile(program, row, options))
     elif row["kind"] == "active":
         report.active(active(program, row, config, options))
+    elif row["kind"] == "traces":
+        if options.dry_run:
+            search(program, row, config, options)
+            return
+        layer, before, after, kept = traces(program, row, config, options)
+        routing.write(options.out, report.title, layer, before, after, kept)
+        report.write(routing.summary(layer, before, after, kept))
+    elif row["kind"] == "parameters":
+        report.parameters(parameters(program, options))
     else:
         report.coefficients(options.coefficients)
     print(options.out / "table.md")

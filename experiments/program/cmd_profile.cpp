@@ -11,6 +11,7 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "kernels/common/philox.h"
+#include "kernels/router.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -58,15 +59,15 @@ class Profiler {
         device_(options.device),
         forward_(model.weights(), model.ops(), options.device, options.memory) {}
 
-  // One round to warm up, then the repeats. A round: prompts and one token, then the same with all tokens.
+  // One round to warm up, then the repeats. A round: prompts and one token, then prompts and all tokens, of
+  // which those count that come when every sequence has its first.
   Measured measure(int batch) {
     std::vector<double> prefill, decode;
     for (int32_t round = 0; round <= arguments_.repeats; ++round) {
-      const double first = seconds(batch, 1);
-      const double all = seconds(batch, arguments_.made + 1);
+      const Pass first = pass(batch, 1), all = pass(batch, arguments_.made + 1);
       if (round == 0) continue;
-      prefill.push_back(static_cast<double>(batch) * arguments_.prompt / first);
-      decode.push_back(static_cast<double>(batch) * arguments_.made / std::max(all - first, 1e-9));
+      prefill.push_back(static_cast<double>(batch) * arguments_.prompt / first.seconds);
+      decode.push_back(static_cast<double>(all.decoded) / all.decoding_seconds);
     }
     return {batch, spread_of(prefill), spread_of(decode)};
   }
@@ -76,19 +77,41 @@ class Profiler {
   }
 
  private:
-  double seconds(int batch, int32_t made) {
+  struct Pass {
+    double seconds = 0, decoding_seconds = 0;
+    int64_t decoded = 0;  // tokens in decoding_seconds
+  };
+
+  Pass pass(int batch, int32_t made) {
     std::vector<std::vector<std::vector<int32_t>>> prompts(1);
     for (int i = 0; i < batch; ++i) prompts[0].push_back(tokens(static_cast<uint32_t>(i)));
     GenerateOptions options;
     options.max_new = made;
     options.ignore_eos = true;
-    const auto watch = [&](int32_t, int32_t sequence, std::span<const int32_t>) {
+    using Clock = std::chrono::steady_clock;
+    const auto since = [](Clock::time_point begin) {
+      return std::chrono::duration<double>(Clock::now() - begin).count();
+    };
+    const Clock::time_point start = Clock::now();
+    Clock::time_point decoding = start;
+    int64_t taken = 0;
+    int begun = 0;
+    Pass pass;
+    // Called for every token but a sequence's last.
+    const auto watch = [&](int32_t, int32_t sequence, std::span<const int32_t> generated) {
       if (sequence == 0) note_memory();
+      ++taken;
+      if (generated.size() == 1 && ++begun == batch) {
+        decoding = Clock::now();
+        pass.decoded = -taken;
+      }
       return false;
     };
-    const auto start = std::chrono::steady_clock::now();
-    forward_.generate(std::span(&plan_, 1), prompts, options, watch);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const auto result = forward_.generate(std::span(&plan_, 1), prompts, options, watch);
+    pass.seconds = since(start);
+    pass.decoding_seconds = since(decoding);
+    for (const std::vector<int32_t>& sequence : result[0]) pass.decoded += std::ssize(sequence);
+    return pass;
   }
 
   std::vector<int32_t> tokens(uint32_t sequence) const {
@@ -197,7 +220,7 @@ void register_profile(CommandLine& line) {
   command.option("MODEL", arguments->model, "model directory").required();
   command.option("--plan", arguments->plan, "plan file to apply; a merged one is merged anew in every pass");
   command.option("--top-k", arguments->top_k, "active experts instead of the model's or the plan's")
-      .range(1, 16);
+      .range(1, kMaxTopK);
   command.option("--batch", arguments->batches, "sequences at once, a list: 1,32,256").comma_separated();
   command.option("--prompt", arguments->prompt, "tokens of each prompt").range(1, 1000000);
   command.option("--new", arguments->made, "tokens to decode behind each").range(1, 1000000);

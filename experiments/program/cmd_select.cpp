@@ -13,6 +13,7 @@
 #include "es/no_signal.h"
 #include "es/statistics_io.h"
 #include "experiments/program/program.h"
+#include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/keep_list.h"
 #include "loaders/models/plan_io.h"
@@ -212,7 +213,7 @@ void register_select(CommandLine& line) {
       .required();
   command.option("--experts", arguments->experts, "experts kept in every layer, or their mean")
       .required()
-      .range(1, 512);
+      .range(1, kMaxExperts);
   command.option("--groups", arguments->groups,
                  "layer groups that share one selection: a number, or per_layer");
   command.flag("--maxmin", arguments->maxmin,
@@ -223,13 +224,13 @@ void register_select(CommandLine& line) {
   command.option("--allocation", arguments->allocation, "how layers share the experts (eep list allocations)")
       .one_of(rules);
   command.option("--least", arguments->least, "fewest experts of a layer (default: the active ones)")
-      .range(1, 512);
+      .range(1, kMaxExperts);
   command
       .option(
           "--merged-router", arguments->merged_router,
           "gate row of merged experts: the one that represents them, their average, or (probabilities) sum")
       .one_of({"representative", "average", "sum"});
-  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, 16);
+  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, kMaxTopK);
   command.option("--router-space", arguments->router_space, "logits or probabilities")
       .one_of({"logits", "probabilities"});
   command.option("--draw", arguments->draw, "number of the draw (random)");

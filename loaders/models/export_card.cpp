@@ -105,6 +105,8 @@ ExportFacts export_facts(const ModelConfig& config, const std::string& source, c
                       {"router_space", space},
                       {"computes", facts.exactness},
                       {"plan", "eep_plan.json"}};
+  static constexpr const char* kMtp[] = {"", "kept as it is", "pruned as the last layer", "dropped"};
+  if (options.mtp != MtpExport::kRefuse) facts.provenance["mtp"] = kMtp[static_cast<int>(options.mtp)];
   if (!info.provenance.is_null()) facts.provenance["plan_provenance"] = info.provenance;
   return facts;
 }
