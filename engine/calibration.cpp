@@ -132,6 +132,8 @@ class Calibrator : public MixtureObserver {
     if (slot == 0) statistics_.tokens += view.rows;
     if (details_) add_details(slot, view);
     if (runs_every_expert()) collect(slot, view);
+    observed_ += view.rows;
+    if (options_.progress) options_.progress(observed_ / static_cast<int64_t>(statistics_.layers.size()));
   }
 
   ExpertStatistics finish() {
@@ -152,6 +154,7 @@ class Calibrator : public MixtureObserver {
   }
 
   void go_on_from(CalibrationState state) {
+    observed_ = state.rows * static_cast<int64_t>(state.statistics.layers.size());
     statistics_ = std::move(state.statistics);
     pending_ = std::move(state.pending);
     double* sums = sums_.as<double>();
@@ -305,7 +308,16 @@ class Calibrator : public MixtureObserver {
     std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
     for (int64_t row = 0; row < rows; ++row)
       route_among(logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
+    double all_squares = 0;
+    std::vector<double> whole(static_cast<size_t>(experts));
+    for (int64_t row = 0; row < rows; ++row) {
+      std::fill(whole.begin(), whole.end(), 0.0);
+      for (const Choice& choice : full[static_cast<size_t>(row)])
+        whole[static_cast<size_t>(choice.expert)] = choice.weight;
+      all_squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, whole);
+    }
     for (SubsetErrors& errors : layer.subset_errors) {
+      errors.norm += std::sqrt(std::max(all_squares, 0.0));
       const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
 #pragma omp parallel for num_threads(device_.threads) schedule(static)
       for (int64_t subset = 0; subset < subsets; ++subset) {
@@ -356,6 +368,7 @@ class Calibrator : public MixtureObserver {
   ExpertStatistics statistics_;
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;
+  int64_t observed_ = 0;  // rows, once a layer
 };
 
 }  // namespace

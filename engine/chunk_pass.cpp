@@ -109,6 +109,7 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
     check_interrupted();
     begin_streams(layer, chunk.rows);
     if (!streams_.empty()) in_layer(layer, [&] { run_layer(layer, chunk, observer); });
+    if (after_layer_) after_layer_(layer + 1);
     if (kept_ == nullptr || layer + 1 == config_.num_layers) continue;
     keep_streams(layer, chunk);
     kept_row_layers_ +=

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -52,6 +53,9 @@ class ChunkPass {
   }
   // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual().
   void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer);
+
+  // Called after every layer with the number of layers that are done; may be empty.
+  void set_after_layer(std::function<void(int64_t layers)> after) { after_layer_ = std::move(after); }
 
   const std::vector<Stream>& streams() const { return streams_; }
   float* residual() { return residuals_.current(); }
@@ -107,6 +111,7 @@ class ChunkPass {
   RowsHash chunk_hash_;
   std::vector<Start> starts_;
   int64_t computed_row_layers_ = 0, kept_row_layers_ = 0;
+  std::function<void(int64_t layers)> after_layer_;
 };
 
 }  // namespace eep

@@ -93,6 +93,8 @@ class PopulationForward {
 
   const WorkCounts& work() const;
   void reset_work();
+  // Told during score(), after every layer, which share of the work is done, 0..1; the last time it is 1.
+  void set_progress(std::function<void(double share)> progress);
 
  private:
   struct State;

@@ -75,6 +75,8 @@ class Search {
          const char* where);
 
   bool done() const;
+  // Of the next generation; not when done.
+  Phase phase() const { return phases_.at(phase_index()).phase; }
   // One generation.
   SearchProgress step(const EvaluateItems& evaluate);
   // Throws Error(kConfig) where a phase's algorithm reads decisions, or there are fresh items, or races.

@@ -77,6 +77,9 @@ int eval(const Arguments& arguments, CommandContext& context) {
   if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
     context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
+  evaluator.set_progress([&](bool decoding, int64_t done, int64_t total) {
+    context.messages.brief_progress(decoding ? "eval, decoding" : "eval", done, total, "answers");
+  });
   const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
   const std::vector<Estimate> all = estimates(task, result);
   if (const size_t lost = without_scores(result); lost > 0) {
@@ -91,6 +94,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
                                       router.negative_sums));
   }
   if (!arguments.samples.empty()) write_file_atomic(arguments.samples, samples_of(evaluator, plan, result));
+  context.messages.finish_progress();
   if (arguments.json) {
     Json metrics = Json::object();
     for (const Estimate& one : all) {

@@ -63,9 +63,15 @@ void add_probe(const Arguments& arguments, const std::string& directory, const s
   const std::vector<std::vector<std::vector<int32_t>>> asked(plans.size(), prompts);
   GenerateOptions options;
   options.max_new = arguments.max_new;
+  int64_t done = 0;
+  options.finished = [&](int32_t, int32_t, std::span<const int32_t>) {
+    context.messages.brief_progress("probe", ++done, static_cast<int64_t>(plans.size() * prompts.size()),
+                                    "continuations");
+  };
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   const auto on_token = [](int32_t, int32_t, std::span<const int32_t>) { return false; };
   const auto made = forward.generate(plans, asked, options, on_token);
+  context.messages.finish_progress();
   for (size_t plan = 0; plan < plans.size(); ++plan) {
     ProbeColumn column{names[plan], {}};
     for (const std::vector<int32_t>& ids : made[plan])

@@ -61,6 +61,7 @@ std::vector<std::string> next_steps(const std::string& path, const RawModel& raw
   if (raw.plan) return {"eep eval " + path + " --task NAME --split test", "eep verify " + path};
   if (!tokenizer) return {"eep logits " + path + " --ids \"1 2 3\" --out logits.safetensors"};
   return {"eep eval " + path + " --task NAME --split dev",
+          "eep calibrate " + path + " --task NAME --out scores.json",  // says how redundant the experts are
           "eep init " + path + " --task NAME --out search.yaml", "eep run search.yaml --dry-run"};
 }
 

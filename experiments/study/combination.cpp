@@ -11,6 +11,8 @@
 
 #include "es/criteria.h"
 #include "es/kept_sets.h"
+#include "es/no_signal.h"
+#include "es/redundancy.h"
 #include "es/search.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/samples.h"
@@ -115,8 +117,10 @@ void CombinationRun::make_baselines() {
     add(fmt::format("full_top{}", top_k_), identity_plan(config.sparse, experts, top_k_));
   }
   if (!prunes()) return;
+  int64_t made = 0;
   for (const std::string& name : experiment_.baselines) {
     check_interrupted();
+    hooks_.work("baselines", made++, static_cast<int64_t>(experiment_.baselines.size()), name);
     if (name == "full") continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
@@ -124,8 +128,11 @@ void CombinationRun::make_baselines() {
     if (criterion.row->calibrates()) {
       double seconds = 0;
       const ExpertStatistics& statistics = task_.statistics(
-          subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
+          subset_kept_, [&] { hooks_.say("calibration"); },
+          [&](int64_t done, int64_t total) { hooks_.work("calibration", done, total, "tokens"); }, &seconds);
       Method& method = add(name, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      warn_of_no_signal(statistics, criterion, method.plan);
+      say_redundancy(statistics);
       method.result.seconds = seconds;
       continue;
     }
@@ -136,6 +143,19 @@ void CombinationRun::make_baselines() {
     }
     method.plan = method.draws[0];
   }
+}
+
+void CombinationRun::warn_of_no_signal(const ExpertStatistics& statistics, const Criterion& criterion,
+                                       const ExpertPlan& plan) {
+  for (const std::string& line : choices_without_signal(statistics, criterion, plan)) {
+    if (said_.insert(line).second) hooks_.warn(fmt::format("{} (baseline {})", line, criterion.row->name));
+  }
+}
+
+// What the calibration foretells of keeping so many, where every layer keeps as many.
+void CombinationRun::say_redundancy(const ExpertStatistics& statistics) {
+  const std::string line = redundancy_line(statistics, *std::max_element(kept_.begin(), kept_.end()));
+  if (!line.empty() && said_.insert(line).second) hooks_.say(line);
 }
 
 CombinationRun::DevKey CombinationRun::dev_key(const MixedScore& score) const {
@@ -165,6 +185,12 @@ int64_t CombinationRun::choose(const std::string& method, const Search& search,
   return leaders[best];
 }
 
+void CombinationRun::tell_answers_as(const std::string& what) {
+  task_.set_progress([this, what](bool decoding, int64_t done, int64_t total) {
+    hooks_.work(decoding ? what + ", decoding" : what, done, total, "answers");
+  });
+}
+
 void CombinationRun::final_scores() {
   const Metric metric = task_.task().metric;
   const uint64_t seed = experiment_.search.seed;
@@ -173,9 +199,11 @@ void CombinationRun::final_scores() {
   splits.push_back(Split::kTest);
   for (Split split : splits) {
     check_interrupted();
-    hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
-               : split == Split::kDev ? "evaluation on the dev split"
-                                      : "evaluation on the train split");
+    const char* const what = split == Split::kTest  ? "final evaluation on the test split"
+                             : split == Split::kDev ? "evaluation on the dev split"
+                                                    : "evaluation on the train split";
+    hooks_.say(what);
+    tell_answers_as(what);
     std::vector<ExpertPlan> plans;
     for (const Method& method : methods_) {
       if (method.draws.empty()) {
@@ -268,6 +296,8 @@ Json CombinationRun::run() {
               {"methods", methods},
               {"search", search_json_}};
   if (mix_.several()) {
+    hooks_.say("final evaluation of the further tasks");
+    tell_answers_as("final evaluation of the further tasks");
     std::vector<MethodPlans> plans;
     for (const Method& method : methods_)
       plans.push_back({method.result.name, method.draws.empty() ? std::vector{method.plan} : method.draws});
@@ -278,6 +308,7 @@ Json CombinationRun::run() {
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
   if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  task_.set_progress({});  // the task outlives this object
   journal_->remove();
   export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
@@ -285,8 +316,8 @@ Json CombinationRun::run() {
 
 void CombinationRun::export_model(const ExpertPlan& plan) {
   if (experiment_.export_format == "none") return;
-  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
-                   Device{}, path("model"), hooks_.say);
+  export_run_model(task_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
+                   path("model"), hooks_);
 }
 
 void CombinationRun::finish_export() {

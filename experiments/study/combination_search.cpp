@@ -123,6 +123,29 @@ struct CombinationRun::Searched {
   Spent spent;
 };
 
+// How far the generation under way is, told as evaluations of the search. Tasks are scored one after the other.
+AnswerProgress CombinationRun::generation_progress(const Search& search, const int64_t& asked,
+                                                   const std::string& best) const {
+  int64_t tasks = 1;
+  for (const TaskContext::Further& other : task_.further()) tasks += other.context->final_only() ? 0 : 1;
+  return [this, &search, &asked, &best, tasks, task = int64_t{0}, last = int64_t{0}, known = int64_t{-1}](
+             bool decoding, int64_t done, int64_t total) mutable {
+    if (decoding) return;
+    const int64_t evaluated = search.archive().size();
+    if (evaluated != known) task = last = 0;
+    task += done < last && task + 1 < tasks ? 1 : 0;
+    known = evaluated;
+    last = done;
+    const double share =
+        (static_cast<double>(task) + static_cast<double>(done) / static_cast<double>(total)) /
+        static_cast<double>(tasks);
+    if (share >= 1) return;  // the generation's end has its own line
+    hooks_.progress(to_string(search.phase()),
+                    evaluated + static_cast<int64_t>(share * static_cast<double>(asked)),
+                    search.total_evaluations(), best);
+  };
+}
+
 // folder: of its files, "" or ending in /. known: an earlier search's archive, whose evaluations on the fixed
 // items are not made again; or null.
 CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, const std::string& folder,
@@ -164,7 +187,10 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   const WorkCounts before = work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
+  int64_t asked = 0;  // evaluations of the generation under way
+  std::string best_text = "first generation";
   const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
+    asked = static_cast<int64_t>(request.genomes.size());
     std::vector<Evaluation> evaluations(request.genomes.size());
     std::vector<ExpertPlan> plans;
     std::vector<size_t> places;
@@ -233,11 +259,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     for (int64_t i = progress.first; i < progress.end; ++i)
       fresh_lines += archive_line(search->archive()[i], kind) + "\n";
     append_file(archive_file, fresh_lines);
-    hooks_.progress(
-        to_string(progress.phase), progress.end, progress.total,
-        fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
+    best_text = fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak);
+    hooks_.progress(to_string(progress.phase), progress.end, progress.total, best_text);
   };
+  task_.set_progress(generation_progress(*search, asked, best_text));
   const SearchResult result = search->run(evaluate, on_generation, &interrupt_flag());
+  task_.set_progress({});
   if (!result.finished) throw Interrupted{};
   return run;
 }
@@ -356,6 +383,7 @@ void CombinationRun::search() {
   }
 
   hooks_.say("choosing on the dev split");
+  tell_answers_as("choosing on the dev split");
   for (const auto& [control, run] : controls) {
     const std::string name = "control_" + control;
     const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct SplitResult {
   std::vector<double> metrics(size_t number) const;  // [n] of the task's metric of this number, 0 the first
   void sum_up();                                     // n and the means, of the items
 };
+
+// How far an evaluation is: answers, plans times items; of a further step, decoding, those that it has to decide.
+using AnswerProgress = std::function<void(bool decoding, int64_t done, int64_t total)>;
 
 class SplitEvaluator {
  public:
@@ -51,6 +55,7 @@ class SplitEvaluator {
   void keep_layers(size_t bytes) { forward_.keep_layers(bytes); }
   // Where evaluations are kept as they are made, and looked up; or null. It outlives its use.
   void set_journal(EvaluationJournal* journal) { journal_ = journal; }
+  void set_progress(AnswerProgress progress);
 
  private:
   class Keeper;
@@ -67,7 +72,9 @@ class SplitEvaluator {
   Requests requests_;
   PopulationForward forward_;
   EvaluationJournal* journal_ = nullptr;
-  Drafts drafts_;  // of the split's items
+  AnswerProgress progress_;
+  int64_t answers_ = 0;  // of the evaluation under way
+  Drafts drafts_;        // of the split's items
 };
 
 // Bytes that are equal for equal plans.

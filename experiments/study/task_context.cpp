@@ -7,6 +7,7 @@
 
 #include "engine/weight_sums.h"
 #include "es/criteria.h"
+#include "es/no_signal.h"
 #include "experiments/study/calibration_progress.h"
 
 namespace eep {
@@ -142,7 +143,15 @@ std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use,
   auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
                                                     load_items(task, use.split, limit), model_.tokenizer());
   evaluator->set_journal(journal_);
+  evaluator->set_progress([this](bool decoding, int64_t done, int64_t total) {
+    if (progress_) progress_(decoding, done, total);
+  });
   return evaluator;
+}
+
+void TaskContext::set_progress(const AnswerProgress& progress) {
+  progress_ = progress;
+  for (const Further& other : further_) other.context->set_progress(progress);
 }
 
 void TaskContext::set_journal(EvaluationJournal* journal) {
@@ -229,16 +238,18 @@ std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<con
 }
 
 const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subset_kept,
-                                                const std::function<void()>& announce, double* seconds) {
+                                                const std::function<void()>& announce,
+                                                const CalibrationProgress& progress, double* seconds) {
   auto found = statistics_.find(subset_kept);
   if (found == statistics_.end())
-    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce)).first;
+    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce, progress)).first;
   *seconds = found->second.seconds;
   return found->second.file.statistics;
 }
 
 Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
-                                       const std::function<void()>& announce) {
+                                       const std::function<void()>& announce,
+                                       const CalibrationProgress& progress) {
   std::unique_ptr<SplitEvaluator> own;
   const Requests* requests = &evaluator(Split::kTrain).requests();
   if (experiment_.calibration_limit > 0) {
@@ -274,11 +285,14 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
+  const Prompts texts = requests->texts();
+  if (progress) options.progress = [&](int64_t tokens) { progress(tokens, texts.rows()); };
   const std::string identity = made.file.model + " " + made.file.data + " " + settings;
-  made.file.statistics =
-      cache_.empty() ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
-                     : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_,
-                                           requests->texts(), options, path + ".state", identity);
+  made.file.statistics = cache_.empty()
+                             ? calibrate(model_.weights(), model_.ops(), device_, memory_, texts, options)
+                             : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_, texts,
+                                                   options, path + ".state", identity);
+  require_finite_statistics(made.file.statistics);
   if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);

@@ -41,6 +41,8 @@ class TaskContext {
   std::span<const Further> further() const { return further_; }
   bool final_only() const { return final_only_; }
   ModelContext& model() const { return model_; }
+  const Device& device() const { return device_; }
+  size_t memory() const { return memory_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
   // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
@@ -57,14 +59,19 @@ class TaskContext {
   void add_work(const WorkCounts& work) { elsewhere_ += work; }
   const std::string& items_hash_of(Split set);
   EvaluationJournal* journal() const { return journal_; }
+  // Of this process's evaluations from now on, those of the further tasks too; may be empty.
+  void set_progress(const AnswerProgress& progress);
   ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
   // One calibration pass over the train split, with subset errors for the given kept counts; read from the
-  // cache where an earlier run of the same directory has made it. `announce` is called before a pass.
+  // cache where an earlier run of the same directory has made it. `announce` is called before a pass, `progress`
+  // as it goes on, in tokens.
   // seconds: what it took.
+  using CalibrationProgress = std::function<void(int64_t done, int64_t total)>;
   const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
-                                     const std::function<void()>& announce, double* seconds);
+                                     const std::function<void()>& announce,
+                                     const CalibrationProgress& progress, double* seconds);
   // While one lives, evaluations are kept in the journal and looked up there.
   class Journaled {
    public:
@@ -103,7 +110,8 @@ class TaskContext {
   std::vector<std::pair<const char*, Split>> splits() const;
   const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
-  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
+  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce,
+                            const CalibrationProgress& progress);
 
   ModelContext& model_;
   Device device_;
@@ -116,6 +124,7 @@ class TaskContext {
   std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""
   EvaluationJournal* journal_ = nullptr;
+  AnswerProgress progress_;
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::unique_ptr<SplitEvaluator> fresh_;  // with shards
   Divider divider_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
@@ -50,6 +51,14 @@ bool permutes_all(const PlanGroup& group) {
 std::vector<float> map_row(const PlanGroup& group, int32_t row) {
   const auto begin = group.router_mapping.begin() + int64_t{row} * group.experts;
   return {begin, begin + group.experts};
+}
+
+constexpr std::string_view kGate = ".gate.weight", kSelectionBias = ".gate.e_score_correction_bias";
+
+std::string bytes_of(const StreamedTensor& tensor) {
+  std::string bytes;
+  tensor.produce([&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+  return bytes;
 }
 
 // Rows of two experts as they are: what ties them is the source.
@@ -172,26 +181,34 @@ ExpertPlan native_plan(const ExpertPlan& plan) {
   return native;
 }
 
-std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
-  std::vector<std::string> lines;
-  for (const StreamedTensor& tensor : export_tensors(model, plan, ExportFormat::kHf, device)) {
+std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
+  std::vector<RouterTie> ties;
+  const std::vector<StreamedTensor> tensors = export_tensors(model, plan, ExportFormat::kHf, device);
+  std::map<std::string, std::string> biases;  // of sigmoid routers: they tell rows apart
+  for (const StreamedTensor& tensor : tensors) {
     const std::string& name = tensor.spec.name;
-    if (!name.ends_with(".gate.weight")) continue;
-    std::string bytes;
-    tensor.produce(
-        [&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+    if (name.ends_with(kSelectionBias)) biases[name] = bytes_of(tensor);
+  }
+  for (const StreamedTensor& tensor : tensors) {
+    const std::string& name = tensor.spec.name;
+    if (!name.ends_with(kGate)) continue;
+    const std::string bytes = bytes_of(tensor);
+    const std::string bias = biases[name.substr(0, name.size() - kGate.size()) + std::string(kSelectionBias)];
     const int32_t layer = std::stoi(name.substr(std::string_view("model.layers.").size()));
     const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
       return std::find(each.layers.begin(), each.layers.end(), layer) != each.layers.end();
     });
-    const size_t width = bytes.size() / static_cast<size_t>(group->kept);
+    if (group == plan.groups.end()) continue;  // not one that the plan prunes
     std::string pairs;
     for (int32_t row = 1; row < group->kept; ++row) {
       for (int32_t other = 0; other < row; ++other) {
-        const auto gate = [&](int32_t r) {
-          return std::string_view(bytes).substr(static_cast<size_t>(r) * width, width);
+        const auto row_of = [&](std::string_view all, int32_t r) {
+          const size_t width = all.size() / static_cast<size_t>(group->kept);
+          return all.substr(static_cast<size_t>(r) * width, width);
         };
-        if (gate(row) != gate(other) || tied_in_source(*group, other, row)) continue;
+        const bool equal =
+            row_of(bytes, row) == row_of(bytes, other) && row_of(bias, row) == row_of(bias, other);
+        if (!equal || tied_in_source(*group, other, row)) continue;
         const bool same = map_row(*group, row) == map_row(*group, other);
         pairs += fmt::format("{}{} and {}{}", pairs.empty() ? "" : ", ", other, row,
                              same ? " (identical in the plan)" : "");
@@ -199,12 +216,11 @@ std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& pl
       }
     }
     if (pairs.empty()) continue;
-    lines.push_back(
-        fmt::format("{}: gate rows {} are equal in {}: these experts tie, and the router takes one of "
-                    "them at every token",
-                    name, pairs, dtype_name(tensor.spec.dtype)));
+    ties.push_back({name, fmt::format("gate rows {} are equal in {}: these experts tie, and the router takes "
+                                      "one of them at every token",
+                                      pairs, dtype_name(tensor.spec.dtype))});
   }
-  return lines;
+  return ties;
 }
 
 std::vector<std::string> side_files(const std::string& directory) {

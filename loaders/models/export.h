@@ -50,12 +50,17 @@ ExpertPlan native_plan(const ExpertPlan& plan);
 void export_checkpoint(const RawModel& model, const std::string& source, const ExpertPlan& plan,
                        const PlanInfo& info, const ExportOptions& options, const std::string& out);
 
+// A layer in whose exported gate rows of different experts became equal, by the plan or by rounding: no loader can
+// tell them apart.
+struct RouterTie {
+  std::string tensor;
+  std::string what;  // which rows are equal
+  std::string text() const { return tensor + ": " + what; }
+};
+std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device);
+
 // The files of a model directory that go along unchanged: tokenizer, chat template, generation config,
 // licence. Names relative to the directory, sorted.
-// A line for every layer in whose exported gate rows of different experts became equal, by the plan or by
-// rounding: no loader can tell them apart.
-std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device);
-
 std::vector<std::string> side_files(const std::string& directory);
 void copy_side_files(const std::string& source, const std::string& target);
 

@@ -20,7 +20,11 @@ class Hasher {
  public:
   Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_128bits_reset(state_.get()); }
 
-  void bytes(const void* data, size_t size) { XXH3_128bits_update(state_.get(), data, size); }
+  void bytes(const void* data, size_t size) {
+    XXH3_128bits_update(state_.get(), data, size);
+    done_ += size;
+  }
+  size_t done() const { return done_; }
 
   void number(int64_t value) {
     uint8_t little_endian[8];
@@ -87,6 +91,7 @@ class Hasher {
  private:
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state_;
   std::vector<uint8_t> row_;
+  size_t done_ = 0;
 };
 
 void hash_config(Hasher& hasher, const ModelConfig& config) {
@@ -116,7 +121,8 @@ void hash_config(Hasher& hasher, const ModelConfig& config) {
 
 }  // namespace
 
-std::string model_hash(const RawModel& model) {
+std::string model_hash(const RawModel& model,
+                       const std::function<void(size_t done, size_t total)>& progress) {
   Hasher hasher;
   hash_config(hasher, model.config);
   hasher.vector(model.embedding);
@@ -129,13 +135,17 @@ std::string model_hash(const RawModel& model) {
     }
     hasher.matrix(layer.router);
     if (layer.router_bias) hasher.vector(layer.router_bias);
-    for (const RawFfn& expert : layer.experts) hasher.ffn(expert);
+    for (const RawFfn& expert : layer.experts) {
+      hasher.ffn(expert);
+      if (progress) progress(std::min(hasher.done(), model.bytes), model.bytes);
+    }
     hasher.ffn(layer.shared);
     hasher.matrix(layer.shared_gate);
     hasher.ffn(layer.dense);
   }
   hasher.vector(model.final_norm);
   hasher.matrix(model.lm_head);
+  if (progress) progress(model.bytes, model.bytes);
   return hasher.digest();
 }
 

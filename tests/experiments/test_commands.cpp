@@ -64,7 +64,7 @@ TEST_CASE("doctor: a model that can be used has commands to run next, another on
   const Json known = parse_json(eep::test::eep({"doctor", kDemoModel, "--json"}).out, "doctor").at("model");
   CHECK(known.at("supported") == true);
   CHECK(known.at("family") == "mixtral");
-  CHECK(known.at("next").size() == 3);
+  CHECK(known.at("next").size() == 4);
   CHECK(eep::test::eep({"doctor", kDemoModel}).out.find("eep init ") != std::string::npos);
   TempDir directory;
   directory.write("config.json", R"({"model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"]})");

@@ -290,12 +290,31 @@ TEST_CASE("export: gate rows that become equal are told, values that are not fin
         group.router_mapping[static_cast<size_t>(i)] * 1.000001f;
   }
   REQUIRE(!router_ties(raw, plan, Device{}).empty());
-  CHECK(router_ties(raw, plan, Device{})[0].find("gate rows 0 and 1 are equal in BF16") != std::string::npos);
+  CHECK(router_ties(raw, plan, Device{})[0].what.find("gate rows 0 and 1 are equal in BF16") !=
+        std::string::npos);
 
   group.expert_merging.assign(group.expert_merging.size(), 3e38f);
   check_error(ExitCode::kData, "not finite",
               [&] { export_to(raw, source.path(), plan, ExportFormat::kHf, source.path("large")); });
   CHECK(!fs::exists(source.path("large.partial")));
+}
+
+TEST_CASE("export: a selection bias tells equal gate rows apart") {
+  const Scratch source;
+  TinyCheckpoint("glm4_moe", TinyLayout::kPerExpert, DType::kBF16).write(source);
+  const RawModel raw = load_checkpoint(source.path());
+  REQUIRE(raw.layers.back().router_bias);
+  ExpertPlan plan = random_plan(raw.config, {2}, RouterSpace::kLogits, Rows::kDense, Rows::kOneHot, 5);
+  PlanGroup& group = plan.groups[0];
+  const auto second_as_first = [&](float factor) {
+    for (int32_t i = 0; i < group.experts; ++i)
+      group.router_mapping[static_cast<size_t>(group.experts + i)] =
+          group.router_mapping[static_cast<size_t>(i)] * factor;
+  };
+  second_as_first(1);
+  CHECK(router_ties(raw, plan, Device{}).size() == 1);
+  second_as_first(1.000001f);  // the gate has 16 bits, the bias 32
+  CHECK(router_ties(raw, plan, Device{}).empty() == (raw.layers.back().router_bias.dtype == DType::kF32));
 }
 
 TEST_CASE("export: shards follow the limit, and the index holds every tensor") {

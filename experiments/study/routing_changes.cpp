@@ -1,4 +1,6 @@
-#include "experiments/program/routing_changes.h"
+#include "experiments/study/routing_changes.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -80,13 +82,12 @@ std::vector<double> values_of(const Tensor& bias) {
 }  // namespace
 
 RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
-                               std::span<const std::vector<int32_t>> sequences,
-                               const CommonOptions& options) {
-  const Weights weights(source, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), options.device, options.memory);
+                               std::span<const std::vector<int32_t>> sequences, const Weights& weights,
+                               const Ops& ops, const Device& device, size_t memory) {
+  PopulationForward forward(weights, ops, device, memory);
   RoutingChanges changes;
   for (const std::vector<int32_t>& ids : sequences) {
-    Taps taps(cpu_ops(), options.device);
+    Taps taps(ops, device);
     forward.logits(plan, ids, &taps);
     for (const Tap& tap : taps.list()) {
       if (!tap.name.ends_with("router.input")) continue;
@@ -110,6 +111,23 @@ RoutingChanges routing_changes(const RawModel& exported, const RawModel& source,
     }
   }
   return changes;
+}
+
+std::string RoutingChanges::text() const {
+  return fmt::format("{:.2f} % of {} tokens times layers choose other experts",
+                     tokens > 0 ? 100.0 * static_cast<double>(changed) / static_cast<double>(tokens) : 0.0,
+                     tokens);
+}
+
+std::vector<std::vector<int32_t>> routed_sequences(const Requests& requests, int64_t tokens) {
+  std::vector<std::vector<int32_t>> sequences;
+  for (size_t item = 0; item < requests.items().size() && tokens > 0; ++item) {
+    std::vector<int32_t> ids = requests.prompt_tokens(item);
+    if (static_cast<int64_t>(ids.size()) > tokens) ids.resize(static_cast<size_t>(tokens));
+    tokens -= static_cast<int64_t>(ids.size());
+    if (!ids.empty()) sequences.push_back(std::move(ids));
+  }
+  return sequences;
 }
 
 }  // namespace eep
