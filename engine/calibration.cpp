@@ -371,6 +371,33 @@ class Calibrator : public MixtureObserver {
   int64_t observed_ = 0;  // rows, once a layer
 };
 
+// Values beyond what floats hold become infinities and no numbers in the sums, which no criterion can use.
+void require_finite(const ExpertStatistics& statistics) {
+  const auto all = [](const std::vector<double>& values) {
+    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+  };
+  for (const LayerStatistics& layer : statistics.layers) {
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ExitCode::kData, "calibration: layer " + std::to_string(layer.layer),
+                  what + " is no number: values inside the model exceed what floats hold",
+                  "the weights are damaged or badly scaled: eep verify MODEL");
+    };
+    for (size_t sum = 0; sum < kExpertSums; ++sum) {
+      const std::vector<double>& values = layer.sums[sum];
+      for (size_t expert = 0; expert < values.size(); ++expert) {
+        if (!std::isfinite(values[expert]))
+          refuse("expert " + std::to_string(expert) + ": " + std::string(kExpertSumNames[sum]));
+      }
+    }
+    for (size_t matrix = 0; matrix < kExpertMatrices; ++matrix) {
+      if (!all(layer.matrices[matrix])) refuse(std::string(kExpertMatrixNames[matrix]));
+    }
+    for (const SubsetErrors& errors : layer.subset_errors) {
+      if (!all(errors.error)) refuse("the error of " + std::to_string(errors.kept) + " kept experts");
+    }
+  }
+}
+
 }  // namespace
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
@@ -388,7 +415,9 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
       if (options.keep) options.keep([&] { return calibrator.state(rows); });
     });
   }
-  return calibrator.finish();
+  ExpertStatistics statistics = calibrator.finish();
+  require_finite(statistics);
+  return statistics;
 }
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,

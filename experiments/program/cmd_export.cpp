@@ -14,6 +14,7 @@
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
+#include "loaders/models/export_directory.h"
 #include "loaders/models/gguf_prune.h"
 #include "loaders/models/model_hash.h"
 #include "loaders/text/tokenizer.h"
@@ -25,6 +26,23 @@ struct Arguments {
   std::string model, plan, out, format = "hf", mtp = "refuse", shard_size, task, ids_file;
   bool allow_ties = false;
 };
+
+size_t parse_shard_size(const std::string& text) {
+  const auto refuse = [&] {
+    throw Error(ExitCode::kUsage, "--shard-size",
+                "not an amount (expected bytes, or a number with k, M or G; got " + text + ")");
+  };
+  try {
+    const size_t bytes = parse_memory(text);
+    if (text.find_first_not_of("0123456789") != std::string::npos &&
+        std::string("kKMG").find(text.back()) == std::string::npos)
+      refuse();  // a fraction, of what
+    return bytes;
+  } catch (const Error&) {
+    refuse();
+    throw;
+  }
+}
 
 // Gate rows that no loader can tell apart: refused, or said where they are allowed.
 void check_ties(const RawModel& model, const ExpertPlan& plan, const Arguments& arguments,
@@ -116,7 +134,8 @@ int run_export(const Arguments& arguments, CommandContext& context) {
                                              {"prune", MtpExport::kPrune},
                                              {"drop", MtpExport::kDrop}};
   options.mtp = mtp.at(arguments.mtp);
-  if (!arguments.shard_size.empty()) options.shard_bytes = parse_memory(arguments.shard_size);
+  if (!arguments.shard_size.empty()) options.shard_bytes = parse_shard_size(arguments.shard_size);
+  require_new_directory(arguments.out);  // before the source is hashed
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
   options.device = context.options.device;

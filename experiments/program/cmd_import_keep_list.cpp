@@ -21,6 +21,9 @@ struct Arguments {
 };
 
 int import_keep_list(const Arguments& arguments, CommandContext& context) {
+  require_writable(arguments.out);
+  if (std::error_code none; std::filesystem::equivalent(arguments.file, arguments.out, none))
+    throw Error(ExitCode::kUsage, arguments.out, "is the keep list that is read", "name another output");
   const ModelConfig config = read_config(arguments.model);
   const auto experts = static_cast<int32_t>(config.num_experts);
   if (arguments.experts > experts) {

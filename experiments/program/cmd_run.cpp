@@ -212,6 +212,7 @@ class Runner {
       const Experiment& e = combination.experiment;
       const RunHooks none = hooks();
       CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
+      population_memory(e);                                            // and against --memory
     }
   }
 
@@ -388,6 +389,7 @@ class Runner {
     Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
                                   model_of(e).path(), hash);
     manifest["data"] = task_of(e).hashes();
+    manifest["inputs"] = task_of(e).input_hashes();
     manifest["device"] = context_.options.ops->name;
     manifest["precision"] = model_of(e).precision();
     manifest["kernel_path"] = kernel_path_setting();

@@ -137,9 +137,31 @@ Json provenance_of(const Arguments& arguments, std::span<const Domain> domains,
   return provenance;
 }
 
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code none;  // of two that are there
+  return std::filesystem::equivalent(a, b, none);
+}
+
+// Outputs that can be written, are two files, and are none of the score files.
+void check_outputs(const Arguments& arguments, std::span<const Domain> domains) {
+  for (const std::string& file : {arguments.out, arguments.keep_list}) {
+    if (file.empty()) continue;
+    require_writable(file);
+    for (const Domain& domain : domains) {
+      if (same_file(file, domain.name))
+        throw Error(ExitCode::kUsage, file, "is a score file that is read", "name another output");
+    }
+  }
+  if (arguments.keep_list.empty()) return;
+  if (arguments.out == arguments.keep_list || same_file(arguments.out, arguments.keep_list))
+    throw Error(ExitCode::kUsage, "--export-keep-list",
+                "names the same file as --out (" + arguments.out + ")");
+}
+
 int run_selection(const Arguments& arguments, CommandContext& context) {
   std::vector<Domain> domains;
   for (const std::string& argument : arguments.scores) domains.push_back(open_domain(argument));
+  check_outputs(arguments, domains);
   check_same_model(domains);
   if (arguments.balanced) balance(domains);
   const ExpertStatistics statistics = blended(domains);

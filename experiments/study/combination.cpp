@@ -60,6 +60,12 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const auto experts = static_cast<int32_t>(config.num_experts);
   kept_.assign(groups_.size(), static_cast<int32_t>(experiment_.experts));
   if (counts.total > 0) {
+    const int64_t room = layers * (counts.most > 0 ? counts.most : config.num_experts);
+    if (counts.total > room) {
+      throw Error(ExitCode::kConfig, "plan.experts.total",
+                  fmt::format("more than all layers together may keep (expected {} or less, got {})", room,
+                              counts.total));
+    }
     kept_ = even_counts(groups_, counts.total, static_cast<int32_t>(counts.least),
                         counts.most > 0 ? static_cast<int32_t>(counts.most) : experts);
   }
@@ -185,6 +191,19 @@ int64_t CombinationRun::choose(const std::string& method, const Search& search,
   return leaders[best];
 }
 
+// A table of a model that puts out no numbers would compare nothing.
+void CombinationRun::check_scores(const SplitResult& full) const {
+  const size_t lost = items_without_scores(full);
+  if (lost == 0) return;
+  const std::string what = fmt::format(
+      "{} of {} items have scores that are no numbers: values inside the model exceed what floats hold", lost,
+      full.n);
+  if (lost == full.items.size())
+    throw Error(ExitCode::kData, "the full model", what,
+                "the weights are damaged or badly scaled: eep verify MODEL");
+  hooks_.say("warning: the full model: " + what);
+}
+
 void CombinationRun::tell_answers_as(const std::string& what) {
   task_.set_progress([this, what](bool decoding, int64_t done, int64_t total) {
     hooks_.work(decoding ? what + ", decoding" : what, done, total, "answers");
@@ -215,6 +234,7 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    check_scores(*full);
     const SplitResult* pruned = nullptr;
     for (size_t at = 0; at < plans.size(); ++at) {
       const auto is_pruned = [&](const Method& method) {

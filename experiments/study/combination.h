@@ -74,6 +74,7 @@ class CombinationRun {
   using DevKey = std::tuple<double, double, double>;
   DevKey dev_key(const MixedScore& score) const;
   void final_scores();
+  void check_scores(const SplitResult& full) const;
   // From now on evaluations are told of under that name.
   void tell_answers_as(const std::string& what);
   void write_samples(const std::string& name, const SplitResult& result);

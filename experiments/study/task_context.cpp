@@ -4,11 +4,13 @@
 #include <xxhash.h>
 
 #include <chrono>
+#include <sstream>
 
 #include "engine/weight_sums.h"
 #include "es/criteria.h"
 #include "es/no_signal.h"
 #include "experiments/study/calibration_progress.h"
+#include "loaders/formats/file.h"
 
 namespace eep {
 namespace {
@@ -33,6 +35,21 @@ std::string TaskContext::key(const Experiment& e) {
   key += "\n" + std::to_string(static_cast<int>(needed_statistics(e.baselines)));
   return key;
 }
+
+namespace {
+
+// Of a task file without lines that are comments or blank.
+std::string hash_of_rules(const std::string& file) {
+  std::istringstream lines(read_file(file));
+  std::string rules;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t begin = line.find_first_not_of(" \t\r");
+    if (begin != std::string::npos && line[begin] != '#') rules += line + "\n";
+  }
+  return fmt::format("xxh3:{:016x}", XXH3_64bits(rules.data(), rules.size()));
+}
+
+}  // namespace
 
 TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
                          const Experiment& experiment, bool final_only)
@@ -179,6 +196,19 @@ Json TaskContext::hashes() {
     if (!other.context->final_only()) hashes[prefix + "train"] = other.context->train_hash();
     hashes[prefix + "test"] = items_hash(other.context->evaluator(Split::kTest).requests().items());
   }
+  return hashes;
+}
+
+Json TaskContext::input_hashes() {
+  Json hashes = Json::object();
+  hashes["task file " + task_.name] = hash_of_rules(task_.file);
+  for (const auto& [name, split] : splits()) {
+    const std::vector<int32_t>& tokens = requests(split).prompts().tokens;
+    hashes[fmt::format("tokens of the {} split", name)] =
+        fmt::format("xxh3:{:016x}", XXH3_64bits(tokens.data(), tokens.size() * sizeof(int32_t)));
+  }
+  for (const Further& other : further_)
+    hashes["task file " + other.context->task().name] = hash_of_rules(other.context->task().file);
   return hashes;
 }
 

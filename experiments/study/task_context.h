@@ -88,6 +88,8 @@ class TaskContext {
   std::string train_hash() const { return train_hash_; }
   // Of the items of the splits, by name.
   Json hashes();
+  // Of what turns items into scores: the task files without comments, and the tokens of every split, by name.
+  Json input_hashes();
   // Sequences cut to fit the model, by split; [{splits: [a, b], items: n}].
   Json truncated();
   Json overlaps() const;

@@ -24,8 +24,9 @@ constexpr size_t kCopyBlock = size_t{1} << 22;
 constexpr const char* kNamedTemplates = "additional_chat_templates";  // transformers' name for it
 
 bool is_side_file(const std::string& name) {
-  static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
-                                           "generation_config.json"};
+  static constexpr const char* kNames[] = {"merges.txt",        "special_tokens_map.json",
+                                           "added_tokens.json", "generation_config.json",
+                                           "spiece.model",      "tekken.json"};
   static constexpr const char* kPrefixes[] = {"tokenizer",  "chat_template", "vocab.",  "license",
                                               "licence",    "notice",        "copying", "copyright",
                                               "use_policy", "usage",         "eula",    "terms"};

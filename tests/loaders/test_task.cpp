@@ -174,9 +174,24 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   refuse(from, options("[\"a\", \"\"]"), "a choice is empty");
   refuse(from, options("[\"a\", 1]"), "a choice is not text");
   refuse(from, options("[\"a\", \"b\", \"a\"]"), "choices 0 and 2 are equal");
+  CHECK(items_of(from, options("[\"a\", \"b\", \"b\"]"))[0].label == 0);  // two wrong ones
   std::string lenient = kGenerate;
   lenient.replace(lenient.find("exact_match"), 11, "em_contains");
   refuse(lenient, "{\"letters\": \"a\", \"answer\": \"The\"}\n", "nothing is left of the answer \"The\"");
+  const auto extracting = [](const std::string& metric, const std::string& rule) {
+    std::string text = kGenerate;
+    text.replace(text.find("exact_match"), 11, metric);
+    text.replace(text.find("none"), 4, rule);
+    return text;
+  };
+  const auto answer = [](const std::string& given) {
+    return "{\"letters\": \"a\", \"answer\": " + given + "}\n";
+  };
+  refuse(extracting("number_equal", "last_number"), answer("\"1/2\""), "(expected a number, got \"1/2\")");
+  refuse(extracting("exact_match", "first_capital"), answer("\"b\""),
+         "(expected one capital letter, got \"b\")");
+  refuse(extracting("exact_match", "first_option(AB)"), answer("[\"C\", \"\u0436\"]"),
+         "(expected one of the letters AB, got \"C\")");
 }
 
 TEST_CASE("task: a target means what its reader thinks: by label, by text, by index, or nothing") {
