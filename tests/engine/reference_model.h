@@ -89,6 +89,8 @@ class ReferenceModel {
 
   // Smallest gap at a top-k boundary seen so far: below rounding error, two implementations may part.
   double smallest_margin = INFINITY;
+  // The same between neighbours in the order of those chosen too.
+  double smallest_gap = INFINITY;
 
   // [tokens][vocab]
   std::vector<Vec> logits(const std::vector<int32_t>& tokens) {
@@ -255,6 +257,11 @@ class ReferenceModel {
       return mapped[static_cast<size_t>(a)] > mapped[static_cast<size_t>(b)];
     });
     const int32_t k = std::min(plan_.top_k, group.kept);
+    for (int32_t i = 0; i < k && i + 1 < group.kept; ++i) {
+      const double gap = mapped[static_cast<size_t>(order[static_cast<size_t>(i)])] -
+                         mapped[static_cast<size_t>(order[static_cast<size_t>(i + 1)])];
+      if (gap > 0) smallest_gap = std::min(smallest_gap, gap);
+    }
     if (k < group.kept) {
       const double gap = mapped[static_cast<size_t>(order[static_cast<size_t>(k - 1)])] -
                          mapped[static_cast<size_t>(order[static_cast<size_t>(k)])];
