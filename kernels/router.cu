@@ -192,8 +192,10 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
 }
 
 // block: kThreads, a row a warp; grid: rows / kWarps, rounded up; shared: two rows of scratch a warp.
+// The bound of blocks is for the largest models alone: without it ptxas spills them on sm_80.
 template <DType kDType, int kPerLane>
-__global__ void __launch_bounds__(kThreads) finish_rows(const __grid_constant__ RouteArgs args) {
+__global__ void __launch_bounds__(kThreads, kPerLane > 16 ? 2 : 0)
+    finish_rows(const __grid_constant__ RouteArgs args) {
   const int warp = threadIdx.x / 32;
   const int64_t row = int64_t{blockIdx.x} * kWarps + warp;
   float* const values = gpu::dynamic_shared<float>() + 2 * warp * args.width;

@@ -110,7 +110,7 @@ mutant rmsnorm rows 'a column that is skipped' 's/int i = lane; i < dim/int i = 
 mutant rope rows 'heads beyond one pass left out' 's/first \+= halves/first += heads/'
 mutant rope rows 'the second half of a head not normalised' 's/b = b \* scale \* args\.norm\[i \+ pairs\];//'
 mutant rope rows 'a head without its last element in the sum' 's/low, inside \? dim : 0/low, inside ? dim - 1 : 0/'
-mutant rope rows 'what does not turn is not normalised' 's/low\[i\] = low\[i\] \* scale \* args\.norm\[i\];//'
+mutant rope rows 'what does not turn is not normalised' 's/low\[i\] = low\[i\] \* scale \* args\.norm\[i\];/low[i] = low[i];/'
 mutant clamp rows 'what is below stays' 's/value < -args\.limit \? -args\.limit : //'
 mutant combine rows 'slots beyond those read together left out' 's/first \+= kAhead\)/first += args.slots)/'
 mutant combine rows 'vectors where rows do not start at 16 bytes' 's/args\.hidden % 4 == 0/true/'
