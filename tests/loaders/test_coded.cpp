@@ -83,8 +83,9 @@ TEST_CASE("coded: rows of blocks of any size have the elements' values") {
   std::vector<float> scales(90 * 70);
   for (size_t i = 0; i < scales.size(); ++i) scales[i] = 0.37f / static_cast<float>(i + 3);
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const auto& [rows, columns] :
+    for (const auto& [block_rows, columns] :
          {std::pair<int64_t, int64_t>{128, 128}, {64, 32}, {7, 3}, {1, 70}, {90, 1}}) {
+      const int64_t rows = block_rows;  // a binding is not captured
       for (const bool transposed : {false, true}) {
         CAPTURE(rows);
         CAPTURE(transposed);
@@ -111,7 +112,8 @@ TEST_CASE("coded: rows of blocks of any size have the elements' values") {
 TEST_CASE("coded: a checkpoint in 8 bits is its twin in plain values, to the bit, in every layout") {
   for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused, TinyLayout::kTransposed}) {
-      for (const auto& [rows, columns] : {std::pair{4, 4}, {128, 128}, {3, 2}, {1, 5}, {0, 0}}) {
+      for (const auto& [block_rows, columns] : {std::pair{4, 4}, {128, 128}, {3, 2}, {1, 5}, {0, 0}}) {
+        const int rows = block_rows;  // a binding is not captured
         for (Scales scales : {Scales::kF32, Scales::kBF16, Scales::kE8M0}) {
           CAPTURE(family);
           CAPTURE(static_cast<int>(layout));
