@@ -67,7 +67,8 @@ TEST_CASE("progress: calibration, search, choice, final evaluation and export al
                                               {"evaluation on the dev split", -1},
                                               {"final evaluation on the test split", -1},
                                               {"export", -1}};
-  for (const auto& [what, total] : totals) {
+  for (const auto& [name, total] : totals) {
+    const std::string what = name;  // a binding is not captured
     CAPTURE(what);
     const auto found = told.find(what);
     REQUIRE(found != told.end());
