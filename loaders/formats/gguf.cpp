@@ -206,8 +206,9 @@ class Reader {
 
 const GgufValue& wanted(const GgufFile& file, const std::string& key, GgufValue::Kind kind) {
   const GgufValue* value = file.find_value(key);
-  if (value == nullptr) throw Error(ExitCode::kData, file.where, key + ": missing");
-  if (value->array || value->kind != kind) throw Error(ExitCode::kData, file.where, key + ": wrong type");
+  if (value == nullptr) throw Error(ExitCode::kData, file.where, printable(key) + ": missing");
+  if (value->array || value->kind != kind)
+    throw Error(ExitCode::kData, file.where, printable(key) + ": wrong type");
   return *value;
 }
 
@@ -228,15 +229,16 @@ const GgufValue* GgufFile::find_value(const std::string& key) const {
 int64_t GgufFile::integer(const std::string& key, int64_t smallest, int64_t largest) const {
   const int64_t value = wanted(*this, key, GgufValue::Kind::kInteger).integers[0];
   if (value < smallest || value > largest) {
-    throw Error(ExitCode::kData, where,
-                fmt::format("{}: out of range (expected {}..{}, got {})", key, smallest, largest, value));
+    throw Error(
+        ExitCode::kData, where,
+        fmt::format("{}: out of range (expected {}..{}, got {})", printable(key), smallest, largest, value));
   }
   return value;
 }
 
 double GgufFile::real(const std::string& key) const {
   const double value = wanted(*this, key, GgufValue::Kind::kReal).reals[0];
-  if (!std::isfinite(value)) throw Error(ExitCode::kData, where, key + ": not finite");
+  if (!std::isfinite(value)) throw Error(ExitCode::kData, where, printable(key) + ": not finite");
   return value;
 }
 
