@@ -9,6 +9,7 @@
 #include "engine/raw_values.h"
 #include "kernels/common/float16.h"
 #include "kernels/common/float8.h"
+#include "kernels/common/stored_value.h"
 
 namespace eep {
 namespace {
@@ -19,17 +20,6 @@ constexpr std::array<float, 256> kE4M3 = [] {
   return values;
 }();
 
-float scalar(const uint8_t* source, DType dtype) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, source, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, source, sizeof bits);
-  return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-
 size_t scale_size(const BlockScales& scales) {
   return scales.code == Code::kE8M0 ? 1 : dtype_size(scales.dtype);
 }
@@ -38,7 +28,7 @@ float scale_at(const BlockScales& scales, int64_t row, int64_t column) {
   const int64_t block = (scales.first_row + row) / scales.block_rows * scales.row_stride +
                         (scales.first_column + column) / scales.block_columns * scales.column_stride;
   const auto* at = static_cast<const uint8_t*>(scales.data) + static_cast<size_t>(block) * scale_size(scales);
-  return scales.code == Code::kE8M0 ? e8m0_to_f32(*at) : scalar(at, scales.dtype);
+  return scales.code == Code::kE8M0 ? e8m0_to_f32(*at) : stored_value(at, scales.dtype);
 }
 
 struct RoundF32 {

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "engine/coded_matrix.h"
-#include "kernels/common/float16.h"
 #include "kernels/common/interrupt.h"
+#include "kernels/common/stored_value.h"
 
 namespace eep {
 namespace {
@@ -33,17 +33,6 @@ class Arena {
   size_t used_ = 0;
 };
 
-float element(const uint8_t* source, DType dtype) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, source, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, source, sizeof bits);
-  return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-
 // What a walk over the model does with each piece.
 enum class Walk : uint8_t {
   kSizes,   // adds up
@@ -64,7 +53,7 @@ class Packer {
     const uint8_t* bytes = source.as<uint8_t>();
     std::vector<float> values(static_cast<size_t>(size));
     for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = element(bytes + i * dtype_size(source.dtype), source.dtype);
+      values[i] = stored_value(bytes + i * dtype_size(source.dtype), source.dtype);
     }
     if (walk_ == Walk::kHost) {
       std::memcpy(out, values.data(), values.size() * sizeof(float));

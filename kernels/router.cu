@@ -149,6 +149,17 @@ __device__ int select_top(const float* values, int count, int k) {
   return select_top_of<kPerLane>(values, count, k);
 }
 
+// A slot's weight over the sum of its row's; what a sum cannot do is counted (router.h).
+__device__ float over_sum(const RouteArgs& args, float weight, float sum, int32_t top_k) {
+  const bool tiny = fabsf(sum) < kRouterTinySum;
+  const float share = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(top_k) : sum);
+  if (threadIdx.x % 32 == 0 && args.counts != nullptr) {  // integers: their order does not show
+    if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
+    if (!tiny && sum < 0) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
+  }
+  return share;
+}
+
 template <DType kDType, int kPerLane>
 __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, float* mapped) {
   const int lane = threadIdx.x % 32;
@@ -176,13 +187,7 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
   if (!probabilities) {
     weight /= sum;
   } else if (args.renormalise) {
-    const bool tiny = fabsf(sum) < kRouterTinySum;
-    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(map.top_k) : sum);
-    if (lane == 0 && args.counts != nullptr) {  // integers: their order does not show
-      if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
-      if (!tiny && sum < 0)
-        atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
-    }
+    weight = over_sum(args, weight, sum, map.top_k);
   }
   if (args.hf_rounding) weight = rounded_to<kDType>(weight);
   if (lane < args.slots) {
@@ -248,13 +253,7 @@ __device__ void finish_sigmoid_row(const RouteArgs& args, int64_t row, float* va
   if (args.renormalise) {
     float sum = 0;
     for (int slot = 0; slot < map.top_k; ++slot) sum += __shfl_sync(~0u, weight, slot);
-    const bool tiny = fabsf(sum) < kRouterTinySum;
-    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(map.top_k) : sum);
-    if (lane == 0 && args.counts != nullptr) {  // integers: their order does not show
-      if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
-      if (!tiny && sum < 0)
-        atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
-    }
+    weight = over_sum(args, weight, sum, map.top_k);
   }
   if (lane < args.slots) {
     args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;

@@ -276,9 +276,7 @@ void add_generation(const RunRecord& run, const std::string& id, std::vector<Fig
   figure.title = "Continuations of probe prompts";
   figure.words = fmt::format(
       "{} prompts, continued greedily (<code>eep generate --probe</code>): the share that loops (fewer than "
-      "{:.0f}% of "
-      "its "
-      "runs of four tokens differ), and the mean of that share of different runs.",
+      "{:.0f}% of its runs of four tokens differ), and the mean of that share of different runs.",
       run.probes[0].prompts, 100 * kLoopBelow);
   figure.table.columns = {"model", "prompts", "looping", "loop_rate", "distinct_4"};
   RowChart chart;

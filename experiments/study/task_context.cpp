@@ -86,6 +86,7 @@ void TaskContext::add_further() {
     if (!use.test.empty()) own.test.split = use.test;
     const bool seen = use.weight > 0 || use.guard >= 0;
     further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+    further_.back().context->mixed_ = mixed_ = true;
   }
 }
 
@@ -217,10 +218,18 @@ std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPla
   return divider_ ? divider_(set, plans, items) : score_here(set, plans, items);
 }
 
+// Generations resemble each other: until another split is scored, layers of the train items are kept. Not with several
+// tasks, each of which would take what the others leave.
+void TaskContext::keep_layers(Split scored) {
+  if (mixed_) return;
+  if (scored == Split::kTrain) return evaluator(scored).keep_layers(kKeptLayerBytes);
+  const auto train = evaluators_.find(Split::kTrain);  // a task of the end alone has none
+  if (train != evaluators_.end()) train->second->keep_layers(0);
+}
+
 std::vector<SplitResult> TaskContext::score_here(Split set, std::span<const ExpertPlan> plans,
                                                  std::span<const int32_t> items) {
-  // Generations resemble each other: until another split is scored, layers of the train items are kept.
-  evaluator(Split::kTrain).keep_layers(set == Split::kTrain ? kKeptLayerBytes : 0);
+  keep_layers(set);
   return items.empty() ? evaluator(set).evaluate(plans) : evaluator(set).evaluate(plans, items);
 }
 

@@ -107,6 +107,7 @@ class TaskContext {
     std::string text;
   };
 
+  void keep_layers(Split scored);
   void find_overlaps();
   void add_further();
   std::vector<std::pair<const char*, Split>> splits() const;
@@ -121,6 +122,7 @@ class TaskContext {
   Experiment experiment_;
   Task task_;
   bool final_only_;
+  bool mixed_ = false;  // one of several tasks
   std::vector<Further> further_;
   std::string train_hash_;
   std::vector<Overlap> overlaps_;
