@@ -102,6 +102,8 @@ RawLayer SyntheticModel::layer(bool sparse) {
     out.k_bias = vector(kv, 0);
     out.v_bias = vector(kv, 0);
   }
+  if (config.o_bias) out.o_bias = vector(hidden, 0);
+  if (config.sinks) out.sinks = vector(config.num_heads, 0);
   if (config.qk_norm != QkNorm::kNone) {
     out.q_norm = vector(config.qk_norm_width(q), 1);
     out.k_norm = vector(config.qk_norm_width(kv), 1);
@@ -111,9 +113,16 @@ RawLayer SyntheticModel::layer(bool sparse) {
     return out;
   }
   out.router = matrix(config.num_experts, hidden);
-  if (config.router_score == RouterScore::kSigmoid) out.router_bias = vector(config.num_experts, 0);
-  for (int64_t expert = 0; expert < config.num_experts; ++expert)
-    out.experts.push_back(ffn(config.expert_intermediate_size));
+  if (config.has_router_bias()) out.router_bias = vector(config.num_experts, 0);
+  for (int64_t expert = 0; expert < config.num_experts; ++expert) {
+    RawFfn one = ffn(config.expert_intermediate_size);
+    if (config.expert_bias) {
+      one.gate_bias = matrix(config.expert_intermediate_size, 1);
+      one.up_bias = matrix(config.expert_intermediate_size, 1);
+      one.down_bias = matrix(hidden, 1);
+    }
+    out.experts.push_back(one);
+  }
   if (config.shared_intermediate_size > 0) {
     out.shared = ffn(config.shared_intermediate_size);
     if (config.shared_gated) out.shared_gate = matrix(1, hidden);

@@ -255,6 +255,8 @@ class Calibrator : public MixtureObserver {
     args.experts = weights_.layer(layer).experts.data();
     args.hidden = hidden;
     args.intermediate = config_.expert_intermediate_size;
+    args.limit = config_.expert_limit;
+    args.alpha = config_.expert_alpha;
     args.activation = batch_activation_.as<float>();
     args.out = batch_out_.as<float>();
     ops_.expert_ffn(args, device_);

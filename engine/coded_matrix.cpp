@@ -31,6 +31,11 @@ float scale_at(const BlockScales& scales, int64_t row, int64_t column) {
   return scales.code == Code::kE8M0 ? e8m0_to_f32(*at) : stored_value(at, scales.dtype);
 }
 
+// An E2M1 number, as it lies in its byte.
+uint8_t half_byte(const uint8_t* codes, int64_t at) {
+  return static_cast<uint8_t>(codes[at / 2] >> (at % 2 * 4) & 15);
+}
+
 struct RoundF32 {
   using Value = float;
   static float round(float value) { return value; }
@@ -44,11 +49,57 @@ struct RoundBF16 {
   static uint16_t round(float value) { return f32_to_bf16(value); }
 };
 
+// The sixteen E2M1 numbers times each E8M0 scale, rounded.
+template <typename Round>
+using ScaledHalves = std::array<std::array<typename Round::Value, 16>, 256>;
+
+template <typename Round>
+const ScaledHalves<Round>& scaled_halves() {
+  static const ScaledHalves<Round> table = [] {
+    ScaledHalves<Round> values{};
+    for (size_t scale = 0; scale < 256; ++scale) {
+      for (size_t code = 0; code < 16; ++code) {
+        values[scale][code] =
+            Round::round(e2m1_to_f32(static_cast<uint8_t>(code)) * e8m0_to_f32(static_cast<uint8_t>(scale)));
+      }
+    }
+    return values;
+  }();
+  return table;
+}
+
+// The same of halves of bytes, whose scales are E8M0 numbers.
+template <typename Round>
+void decode_halves(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t first, int64_t last,
+                   typename Round::Value* out) {  // [end - begin, k]
+  const BlockScales& scales = matrix.scales;
+  const int64_t block = (scales.first_row + begin) / scales.block_rows * scales.row_stride +
+                        (scales.first_column + first) / scales.block_columns * scales.column_stride;
+  const auto& values = scaled_halves<Round>()[static_cast<const uint8_t*>(scales.data)[block]];
+  const auto* codes = static_cast<const uint8_t*>(matrix.data);
+  for (int64_t row = begin; row < end; ++row) {
+    auto* const to = out + (row - begin) * matrix.k + first;
+    const int64_t from = row * matrix.row_stride + first * matrix.column_stride, count = last - first;
+    int64_t i = 0;
+    if (matrix.column_stride == 1 && from % 2 == 0) {
+      for (; i + 2 <= count; i += 2) {
+        const uint8_t pair = codes[(from + i) / 2];
+        to[i] = values[pair & 15];
+        to[i + 1] = values[pair >> 4];
+      }
+    }
+    for (; i < count; ++i) to[i] = values[half_byte(codes, from + i * matrix.column_stride)];
+  }
+}
+
 // Columns [first, last) of rows [begin, end), all of one block.
 template <typename Round>
 void decode_block(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t first, int64_t last,
                   typename Round::Value* out) {  // [end - begin, k]
   using Value = typename Round::Value;
+  if (matrix.scales.numbers == Code::kE2M1) {
+    return decode_halves<Round>(matrix, begin, end, first, last, out);
+  }
   const float scale = scale_at(matrix.scales, begin, first);
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
   const int64_t step = matrix.column_stride;
@@ -107,7 +158,9 @@ RawMatrix decoded(const RawMatrix& matrix, Buffer& storage) {
 float element_of(const RawMatrix& matrix, int64_t row, int64_t column) {
   if (!matrix.coded()) return raw_value(matrix, row, column);
   const int64_t at = row * matrix.row_stride + column * matrix.column_stride;
-  const float code = e4m3_to_f32(static_cast<const uint8_t*>(matrix.data)[at]);
+  const auto* codes = static_cast<const uint8_t*>(matrix.data);
+  const float code =
+      matrix.scales.numbers == Code::kE2M1 ? e2m1_to_f32(half_byte(codes, at)) : e4m3_to_f32(codes[at]);
   const float product = code * scale_at(matrix.scales, row, column);
   if (matrix.dtype == DType::kF16) return f16_to_f32(f32_to_f16(product));
   return matrix.dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(product)) : product;
@@ -125,6 +178,10 @@ StoredMatrix stored_values(const RawMatrix& matrix) {
 StoredMatrix stored_codes(const RawMatrix& matrix) {
   StoredMatrix codes = stored_values(matrix);
   codes.element = 1;
+  if (matrix.scales.numbers != Code::kE2M1) return codes;
+  assert(matrix.column_stride == 1 && matrix.k % 2 == 0 && matrix.row_stride % 2 == 0);
+  codes.k /= 2;
+  codes.row_stride /= 2;
   return codes;
 }
 

@@ -1,6 +1,7 @@
-// Matrices that a checkpoint stores in 8 bits, as plain values: element (i, j) is the E4M3 number times the
-// scale of its block, multiplied in f32 and rounded once to the dtype of the checkpoint's other matrices. That
-// is the value that a Python reference gives: (weight.float() * scale.float()).to(dtype).
+// Matrices that a checkpoint stores in 8 or 4 bits, as plain values: element (i, j) is the E4M3 or E2M1 number
+// times the scale of its block, multiplied in f32 and rounded once to the dtype of the checkpoint's other
+// matrices. That is the value that a Python reference gives: (weight.float() * scale.float()).to(dtype). Of
+// E2M1 times E8M0 it is exact in bf16 but for what lies beyond its range.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct StoredMatrix {
 };
 
 StoredMatrix stored_values(const RawMatrix& matrix);  // of a matrix that is not coded
-StoredMatrix stored_codes(const RawMatrix& matrix);   // of a coded one
+StoredMatrix stored_codes(const RawMatrix& matrix);   // of a coded one; of E2M1 the bytes of rows [n, k / 2]
 StoredMatrix stored_scales(const RawMatrix& matrix);  // of a coded one
 
 }  // namespace eep

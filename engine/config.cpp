@@ -15,6 +15,8 @@ const char* family_name(Family family) {
       return "olmoe";
     case Family::kGlm4Moe:
       return "glm4_moe";
+    case Family::kGptOss:
+      return "gpt_oss";
   }
   return "?";
 }
@@ -28,15 +30,17 @@ ParameterCounts count_parameters(const ModelConfig& config, int64_t kept, int64_
 
   int64_t attention = hidden * (q_rows + 2 * kv_rows) + q_rows * hidden;
   if (config.qkv_bias) attention += q_rows + 2 * kv_rows;
+  attention += (config.o_bias ? hidden : 0) + (config.sinks ? config.num_heads : 0);
   attention += config.qk_norm_width(q_rows) + config.qk_norm_width(kv_rows);
   const int64_t norms = 2 * hidden;
-  const int64_t expert = 3 * hidden * config.expert_intermediate_size;
+  const int64_t expert = 3 * hidden * config.expert_intermediate_size +
+                         (config.expert_bias ? 2 * config.expert_intermediate_size + hidden : 0);
   const int64_t dense = 3 * hidden * config.dense_intermediate_size;
   const int64_t shared = config.shared_intermediate_size > 0 ? 3 * hidden * config.shared_intermediate_size +
                                                                    (config.shared_gated ? hidden : 0)
                                                              : 0;
 
-  const int64_t bias = config.router_score == RouterScore::kSigmoid ? 1 : 0;
+  const int64_t bias = config.has_router_bias() ? 1 : 0;
   const int64_t vocabulary = config.vocab_size * hidden * (config.tie_word_embeddings ? 1 : 2);
   const int64_t sparse = config.sparse_layers();
   const int64_t everywhere = vocabulary + hidden + config.num_layers * (attention + norms) +

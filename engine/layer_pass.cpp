@@ -179,14 +179,15 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   args.heads = heads;
   args.kv_heads = config_.num_kv_heads;
   args.head_dim = head_dim;
-  args.window = config_.sliding_window;
+  args.window = config_.window_of(layer);
+  args.sinks = weights.sinks;
   args.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   args.out = at_.attended;
   ops_.attention(args, device_);
   round(layer, at_.attended, rows, heads * head_dim);
   tap("attention.queries", layer, at_.q, rows, heads * head_dim);
   tap("attention.output", layer, at_.attended, rows, heads * head_dim);
-  gemm(weights.o, nullptr, at_.attended, nullptr, rows, residual, /*accumulate=*/true);
+  gemm(weights.o, weights.o_bias, at_.attended, nullptr, rows, residual, /*accumulate=*/true);
   tap("attention.residual", layer, residual, rows, config_.hidden_size);
 }
 
@@ -262,7 +263,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   router.renormalise = config_.norm_topk_prob;
   router.hf_rounding = config_.parity != Parity::kNone;
   router.score = config_.router_score;
-  router.selection_bias = weights.router_bias;
+  const bool in_choice = config_.router_score == RouterScore::kSigmoid;  // else in the logits
+  (in_choice ? router.selection_bias : router.bias) = weights.router_bias;
   router.scale = config_.router_scale;
   router.groups = static_cast<int32_t>(config_.router_groups);
   router.top_groups = static_cast<int32_t>(config_.router_top_groups);
@@ -304,6 +306,8 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   ffn.experts = groups.data();
   ffn.hidden = hidden;
   ffn.intermediate = config_.expert_intermediate_size;
+  ffn.limit = config_.expert_limit;
+  ffn.alpha = config_.expert_alpha;
   ffn.activation = at_.activation;
   ffn.out = at_.slot_out;
   ops_.expert_ffn(ffn, device_);

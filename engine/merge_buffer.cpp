@@ -11,32 +11,50 @@ size_t rounded(size_t bytes) {
   return (bytes + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;
 }
 
+struct Piece {
+  PackedMatrix ExpertMatrices::*member;
+  int64_t n, k;
+};
+
+// Of an expert, in the order in which they lie.
+std::vector<Piece> pieces(const ModelConfig& config) {
+  const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
+  std::vector<Piece> all{{&ExpertMatrices::gate, width, hidden},
+                         {&ExpertMatrices::up, width, hidden},
+                         {&ExpertMatrices::down, hidden, width}};
+  if (!config.expert_bias) return all;
+  all.push_back({&ExpertMatrices::gate_bias, width, 1});
+  all.push_back({&ExpertMatrices::up_bias, width, 1});
+  all.push_back({&ExpertMatrices::down_bias, hidden, 1});
+  return all;
+}
+
 }  // namespace
 
 MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots)
     : weights_(weights), ops_(ops), device_(device), slots_(slots) {
   const ModelConfig& config = weights.config();
-  gate_bytes_ = ops.packed_bytes(config.expert_intermediate_size, config.hidden_size, config.dtype);
   slot_bytes_ = slot_bytes(config, ops);
   storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
   slot_of_.resize(static_cast<size_t>(config.num_layers));
 }
 
 size_t MergeBuffer::slot_bytes(const ModelConfig& config, const Ops& ops) {
-  const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
-  return 2 * rounded(ops.packed_bytes(width, hidden, config.dtype)) +
-         rounded(ops.packed_bytes(hidden, width, config.dtype));
+  size_t bytes = 0;
+  for (const Piece& piece : pieces(config))
+    bytes += rounded(ops.packed_bytes(piece.n, piece.k, config.dtype));
+  return bytes;
 }
 
 ExpertMatrices MergeBuffer::slot(int64_t index) const {
   const ModelConfig& config = weights_.config();
-  const int64_t hidden = config.hidden_size, width = config.expert_intermediate_size;
-  uint8_t* base = storage_.as<uint8_t>() + static_cast<size_t>(index) * slot_bytes_;
+  uint8_t* at = storage_.as<uint8_t>() + static_cast<size_t>(index) * slot_bytes_;
   const DType dtype = ops_.weight_dtype(config.dtype);
   ExpertMatrices matrices;
-  matrices.gate = {base, dtype, width, hidden};
-  matrices.up = {base + rounded(gate_bytes_), dtype, width, hidden};
-  matrices.down = {base + 2 * rounded(gate_bytes_), dtype, hidden, width};
+  for (const Piece& piece : pieces(config)) {
+    matrices.*piece.member = {at, dtype, piece.n, piece.k};
+    at += rounded(ops_.packed_bytes(piece.n, piece.k, config.dtype));
+  }
   return matrices;
 }
 
@@ -103,8 +121,7 @@ std::vector<ExpertMatrices> MergeBuffer::fill(int64_t layer, std::span<const Mer
   }
   if (targets.empty()) return result;
 
-  // A merged expert lies as a base expert does, gate, up and down with the same gaps, so all three are one
-  // op.
+  // A merged expert lies as a base expert does, its matrices with the same gaps, so all of them are one op.
   std::vector<const void*> base;
   std::vector<void*> merged;
   for (const ExpertMatrices& expert : weights_.layer(layer).experts) base.push_back(expert.gate.data);

@@ -54,7 +54,7 @@ class MergeBuffer {
   const Ops& ops_;
   Device device_;
   int64_t slots_;
-  size_t gate_bytes_, slot_bytes_;
+  size_t slot_bytes_;
   DeviceBuffer storage_;
   std::vector<std::vector<int64_t>> slot_of_;  // [layer][id], -1: not merged
   int64_t used_ = 0;                           // slots

@@ -18,7 +18,7 @@
 
 namespace eep {
 
-// Scales of a matrix that is stored as E4M3 numbers, one a block. The grid of blocks begins first_row rows
+// Scales of a matrix that is stored as E4M3 or E2M1 numbers, one a block. The grid of blocks begins first_row rows
 // above and first_column columns before the matrix; scale (a, b) lies at a * row_stride + b * column_stride.
 struct BlockScales {
   const void* data = nullptr;
@@ -27,7 +27,8 @@ struct BlockScales {
   int64_t block_rows = 1, block_columns = 1;
   int64_t row_stride = 0, column_stride = 1;
   int64_t first_row = 0, first_column = 0;
-  int rank = 2;  // of the stored tensor of scales; below 2 it holds one
+  int rank = 2;                // of the stored tensor of scales; below 2 it holds one
+  Code numbers = Code::kE4M3;  // what is scaled; of kE2M1 two lie in a byte, the first in its low half
 };
 
 // Matrix [n, k]; element (i, j) lies at i * row_stride + j * column_stride. Fused and transposed layouts are
@@ -47,16 +48,21 @@ struct RawFfn {
   RawMatrix gate;  // [intermediate, hidden]
   RawMatrix up;    // [intermediate, hidden]
   RawMatrix down;  // [hidden, intermediate]
+  // With expert_bias; a column each.
+  RawMatrix gate_bias = {}, up_bias = {};  // [intermediate, 1]
+  RawMatrix down_bias = {};                // [hidden, 1]
 };
 
 struct RawLayer {
   Tensor input_norm;              // [hidden]
   RawMatrix q, k, v, o;           // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
   Tensor q_bias, k_bias, v_bias;  // [rows of the projection], when qkv_bias
+  Tensor o_bias;                  // [hidden], when o_bias
+  Tensor sinks;                   // [heads], when sinks
   Tensor q_norm, k_norm;          // [head_dim] or [rows of the projection], as qk_norm says
   Tensor post_norm;               // [hidden]
   RawMatrix router;               // [experts, hidden], sparse layers
-  Tensor router_bias;             // [experts], with sigmoid scores
+  Tensor router_bias;             // [experts], with sigmoid scores of the choice, else of the logits
   std::vector<RawFfn> experts;    // [experts], sparse layers; fewer when a plan of its own says so
   RawFfn shared;                  // shared expert, when there is one
   RawMatrix shared_gate;          // [1, hidden], when shared_gated

@@ -106,6 +106,17 @@ class Packer {
             matrix(source.down, hidden, intermediate)};
   }
 
+  // The order in which a merged expert lies too (merge_buffer.cpp).
+  ExpertMatrices routed_expert(const RawFfn& source) {
+    const int64_t width = config_.expert_intermediate_size;
+    ExpertMatrices out = ffn(source, width);
+    if (!config_.expert_bias) return out;
+    out.gate_bias = matrix(source.gate_bias, width, 1);
+    out.up_bias = matrix(source.up_bias, width, 1);
+    out.down_bias = matrix(source.down_bias, config_.hidden_size, 1);
+    return out;
+  }
+
   LayerWeights layer(const RawLayer& raw, bool sparse) {
     const int64_t hidden = config_.hidden_size, q_rows = config_.q_rows(), kv_rows = config_.kv_rows();
     LayerWeights out;
@@ -121,6 +132,8 @@ class Packer {
       out.k_bias = vector(raw.k_bias, kv_rows);
       out.v_bias = vector(raw.v_bias, kv_rows);
     }
+    if (config_.o_bias) out.o_bias = vector(raw.o_bias, hidden);
+    if (config_.sinks) out.sinks = vector(raw.sinks, config_.num_heads);
     if (config_.qk_norm != QkNorm::kNone) {
       out.q_norm = vector(raw.q_norm, config_.qk_norm_width(q_rows));
       out.k_norm = vector(raw.k_norm, config_.qk_norm_width(kv_rows));
@@ -130,8 +143,7 @@ class Packer {
       return out;
     }
     out.router = router(raw.router);
-    if (config_.router_score == RouterScore::kSigmoid)
-      out.router_bias = vector(raw.router_bias, config_.num_experts);
+    if (config_.has_router_bias()) out.router_bias = vector(raw.router_bias, config_.num_experts);
     static const RawFfn kNone;
     for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
       if (expert > 0 && expert >= static_cast<int64_t>(raw.experts.size()) && !raw.experts.empty()) {
@@ -139,7 +151,7 @@ class Packer {
         continue;
       }
       const RawFfn& source = raw.experts.empty() ? kNone : raw.experts[static_cast<size_t>(expert)];
-      out.experts.push_back(ffn(source, config_.expert_intermediate_size));
+      out.experts.push_back(routed_expert(source));
     }
     if (config_.shared_intermediate_size > 0) {
       out.shared = ffn(raw.shared, config_.shared_intermediate_size);

@@ -26,6 +26,8 @@ struct LayerWeights {
   const float* q_bias = nullptr;      // [heads * head_dim] or null
   const float* k_bias = nullptr;      // [kv_heads * head_dim] or null
   const float* v_bias = nullptr;      // [kv_heads * head_dim] or null
+  const float* o_bias = nullptr;      // [hidden] or null
+  const float* sinks = nullptr;       // [heads] or null
   const float* q_norm = nullptr;      // [head_dim], [heads * head_dim] or null, as qk_norm says
   const float* k_norm = nullptr;      // [head_dim], [kv_heads * head_dim] or null
   const float* post_norm = nullptr;   // [hidden]

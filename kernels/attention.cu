@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(32 * kFewWarps, kDim > 128 ? 1 : 3)
   for (int h = 0; h < 2; ++h) {
     const int vector = lane / 4 + 8 * h;
     row[h] = min(vector, tile.vectors - 1) / tile.group;
-    state[h] = {-INFINITY, 0.0f};
+    state[h] = start_of(args, tile, vector);
     const float* const from = args.q + tile.offset_of(args, min(vector, tile.vectors - 1));
 #pragma unroll
     for (int i = 0; i < kDim / 8; ++i) {
@@ -383,6 +383,7 @@ void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
   kernel_args.kv_heads = static_cast<int32_t>(args.kv_heads);
   kernel_args.head_dim = static_cast<int32_t>(args.head_dim);
   kernel_args.window = args.window;
+  kernel_args.sinks = args.sinks;
   kernel_args.scale = args.scale;
   kernel_args.vectors = vectors;
   kernel_args.out_pairs = gpu::rows_aligned(args.out, args.head_dim, 8);

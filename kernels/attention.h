@@ -1,5 +1,6 @@
 // attention: causal grouped-query attention of runs of query rows over keys and values that lie in spans.
 //   out[q] = sum_p softmax_p(q . k_p * scale) v_p  over positions p in (position(q) - window, position(q)].
+// A head's sink is one more logit of its softmax, with no value behind it.
 //
 // A run is a stretch of consecutive tokens of one sequence. Its spans cover the positions 0 .. last query
 // position in order: ancestors in the prompt trie, a KV cache, and the run's own rows are all just spans, so
@@ -37,9 +38,10 @@ struct AttentionArgs {
   int64_t heads = 0;
   int64_t kv_heads = 0;  // divides heads
   int64_t head_dim = 0;
-  int64_t window = 0;    // 0: none; else a query sees the last `window` positions, itself included
-  float scale = 0;       // head_dim^-0.5
-  float* out = nullptr;  // [rows, heads, head_dim]
+  int64_t window = 0;            // 0: none; else a query sees the last `window` positions, itself included
+  const float* sinks = nullptr;  // [heads] finite, or null: none
+  float scale = 0;               // head_dim^-0.5
+  float* out = nullptr;          // [rows, heads, head_dim]
 };
 
 // Where asserts are on: what no caller of ours passes.
@@ -56,7 +58,7 @@ inline void check([[maybe_unused]] const AttentionArgs& args) {
 
 void attention_cpu(const AttentionArgs& args, const Device& device);
 
-// On a GPU q, out and what the spans point to are device memory; runs and spans are host memory.
+// On a GPU q, sinks, out and what the spans point to are device memory; runs and spans are host memory.
 void attention_simt(const AttentionArgs& args, const Device& device);
 void attention_cuda(const AttentionArgs& args, const Device& device);
 

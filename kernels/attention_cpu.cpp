@@ -213,6 +213,11 @@ struct Tile {
   int64_t offset_of(int64_t vector) const {
     return ((query + vector / group) * args.heads + kv_head * group + vector % group) * args.head_dim;
   }
+  // Before the first key: a sink is a key of no value that every vector has seen.
+  VectorState start(int64_t vector) const {
+    if (args.sinks == nullptr) return {-kInfinity, 0.0f, 0.0f};
+    return {args.sinks[kv_head * group + vector % group], 1.0f, 0.0f};
+  }
   // First position that the vector sees.
   int64_t first_of(int64_t vector) const {
     return args.window > 0 ? std::max<int64_t>(0, position_of(vector) - args.window + 1) : 0;
@@ -266,7 +271,7 @@ void attention_unit(const AttentionArgs& args, const AttentionRun& run, int64_t 
   VectorState states[kTileVectors];
   const float* queries[kTileVectors];
   for (int64_t v = 0; v < vectors; ++v) {
-    states[v] = {-kInfinity, 0.0f, 0.0f};
+    states[v] = tile.start(v);
     queries[v] = args.q + tile.offset_of(v);
   }
 

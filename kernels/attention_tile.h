@@ -24,6 +24,7 @@ struct Args {
   const float* q;       // [rows, heads, head_dim]
   const Run* runs;      // [run_count]
   const KvSpan* spans;  // [...]
+  const float* sinks;   // [heads] or null
   float* out;           // [rows, heads, head_dim]
   int32_t run_count, heads, kv_heads, head_dim;
   int32_t tile_rows;  // query rows of a tile
@@ -148,6 +149,11 @@ __device__ inline bool sees_bad(uint64_t bad, int low, int high) {
 struct RowState {
   float maximum, sum;
 };
+// Before the first key: a sink is a key of no value that every vector has seen.
+__device__ inline RowState start_of(const Args& args, const Tile& tile, int vector) {
+  if (args.sinks == nullptr) return {-INFINITY, 0.0f};
+  return {args.sinks[tile.kv_head * tile.group + vector % tile.group], 1.0f};
+}
 struct Seen {  // of a lane's two rows
   int low[2], high[2];
   __device__ bool any(int h) const { return low[h] < high[h]; }

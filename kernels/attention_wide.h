@@ -260,8 +260,11 @@ __global__ void __launch_bounds__(32 * kWarps, 1) attend_wide(const __grid_const
   keys_and_values.copy(shared.rows[0].v);
 
   WideWarp<kDim> warp;
-  for (auto& states : warp.state) {
-    for (RowState& state : states) state = {-INFINITY, 0.0f};
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      warp.state[m][h] = start_of(args, tile, warp_vector + 16 * m + 8 * h + lane / 4);
   }
 
   const int blocks = static_cast<int>(ceil_div(tile.end - tile.begin, kKeys));

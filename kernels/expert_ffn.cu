@@ -1,5 +1,5 @@
 // expert_ffn.cu - grouped SwiGLU on tensor cores, for the rows of each group:
-//   h = silu(x W_gate^T) * (x W_up^T),   y = h W_down^T.
+//   h = silu(x W_gate^T) * (x W_up^T),   y = h W_down^T;   with biases and a limit as expert_ffn.h says.
 //
 // Two products over the same persistent schedule: a fixed grid walks the tiles of all groups, whose counts
 // only the device knows. gate_up reads rows of x through `order`, holds gate and up of a column in one thread
@@ -43,7 +43,7 @@ struct GateUpSource {
 };
 
 // block: TileSize threads; grid: any number of blocks. Each tile gives kColumns / 2 columns of h.
-template <class Tile, class Half>
+template <class Tile, class Half, bool kOther>
 __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
     gate_up(const __grid_constant__ FfnArgs args) {
   constexpr int kColumns = Tile::kColumns / 2;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
 #pragma unroll
         for (int j = 0; j < product.kColumnBlocks; j += 2) {
           const float *gate = &product.d[i][j][2 * half], *up = &product.d[i][j + 1][2 * half];
-          const uint32_t pair = Half::pack(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
+          const uint32_t pair = unit_pair<Half, kOther>(args, tile.group, column + 4 * j, gate, up);
           store_pair(h, column + 4 * j, args.intermediate, args.pairs, Half::low(pair), Half::high(pair));
         }
       }
@@ -95,7 +95,7 @@ struct DownSource {
 };
 
 // block: TileSize threads; grid: any number of blocks.
-template <class Tile, class Half>
+template <class Tile, class Half, bool kOther>
 __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
     down(const __grid_constant__ FfnArgs args) {
   GroupWalk<Tile> walk{args, static_cast<int>(ceil_div(args.hidden, Tile::kColumns))};
@@ -117,8 +117,9 @@ __global__ void __launch_bounds__(TileSize<Tile>::kThreads, Tile::kBlocks)
         float* const y = args.out + static_cast<int64_t>(slot) * args.hidden;
 #pragma unroll
         for (int j = 0; j < product.kColumnBlocks; ++j) {
-          const float* d = &product.d[i][j][2 * half];
-          store_pair(y, column + 8 * j, args.hidden, args.pairs, d[0], d[1]);
+          const float2 d =
+              out_pair<Half, kOther>(args, tile.group, column + 8 * j, &product.d[i][j][2 * half]);
+          store_pair(y, column + 8 * j, args.hidden, args.pairs, d.x, d.y);
         }
       }
     }
@@ -139,16 +140,16 @@ void launch_persistent(const Device& device, Kernel kernel, const FfnArgs& args)
          kernel, args);
 }
 
-template <class Half>
+template <class Half, bool kOther>
 void expert_ffn(FfnArgs args, const Device& device) {
   args.vectors = rows_aligned(args.x, args.hidden, 16);
   args.pairs = rows_aligned(args.activation, args.intermediate, 8);
-  launch_persistent<WideTile>(device, gate_up<WideTile, Half>, args);
-  launch_persistent<FewTile>(device, gate_up<FewTile, Half>, args);
+  launch_persistent<WideTile>(device, gate_up<WideTile, Half, kOther>, args);
+  launch_persistent<FewTile>(device, gate_up<FewTile, Half, kOther>, args);
   args.vectors = rows_aligned(args.activation, args.intermediate, 16);
   args.pairs = rows_aligned(args.out, args.hidden, 8);
-  launch_persistent<WideTile>(device, down<WideTile, Half>, args);
-  launch_persistent<FewTile>(device, down<FewTile, Half>, args);
+  launch_persistent<WideTile>(device, down<WideTile, Half, kOther>, args);
+  launch_persistent<FewTile>(device, down<FewTile, Half, kOther>, args);
 }
 
 }  // namespace
@@ -159,10 +160,11 @@ void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
   if (args.groups == 0) return;
   gpu::Staging staging(device);
   const gpu::FfnArgs ffn = gpu::stage_groups(args, staging);
-  if (args.experts[0].gate.dtype == DType::kBF16) {
-    gpu::expert_ffn<gpu::Bf16>(ffn, device);
+  const bool bf16 = args.experts[0].gate.dtype == DType::kBF16;
+  if (gpu::is_plain(args)) {
+    (bf16 ? gpu::expert_ffn<gpu::Bf16, false> : gpu::expert_ffn<gpu::F16, false>)(ffn, device);
   } else {
-    gpu::expert_ffn<gpu::F16>(ffn, device);
+    (bf16 ? gpu::expert_ffn<gpu::Bf16, true> : gpu::expert_ffn<gpu::F16, true>)(ffn, device);
   }
 }
 

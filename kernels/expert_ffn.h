@@ -1,6 +1,8 @@
 // expert_ffn: out[slot] = down(silu(gate(x)) * up(x)) for the row of each slot, grouped by expert:
 //   h = silu(x W_gate^T) * (x W_up^T)   [rows of the group, intermediate]
 //   y = h W_down^T                      [rows of the group, hidden]
+// With biases they are added to the three products; with a limit (gpt-oss)
+//   h = (u + 1) * g * sigmoid(alpha g),  g = min(gate, limit), u = up held within +-limit
 // GEMM chains as in gemm.h. A dense FFN or a shared expert is one group with every row.
 #pragma once
 
@@ -18,6 +20,9 @@ struct ExpertMatrices {
   PackedMatrix gate;  // [intermediate, hidden]
   PackedMatrix up;    // [intermediate, hidden]
   PackedMatrix down;  // [hidden, intermediate]
+  // All three or none, of the same dtype: merged as the matrices are.
+  PackedMatrix gate_bias = {}, up_bias = {};  // [intermediate, 1]
+  PackedMatrix down_bias = {};                // [hidden, 1]
 };
 
 struct ExpertFfnArgs {
@@ -30,6 +35,8 @@ struct ExpertFfnArgs {
   const ExpertMatrices* experts = nullptr;  // [groups]
   int64_t hidden = 0;
   int64_t intermediate = 0;
+  float limit = 0;              // 0: none
+  float alpha = 1;              // with a limit
   float* activation = nullptr;  // scratch, expert_ffn_scratch_bytes; begins with h [total, intermediate]
   float* out = nullptr;         // [rows * slots, hidden], row s is the output of slot s
 };

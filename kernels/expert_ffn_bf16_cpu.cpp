@@ -15,6 +15,11 @@ HWY_BEFORE_NAMESPACE();
 namespace eep {
 namespace HWY_NAMESPACE {
 
+// 16 rows of a matrix of one column: the first of a tile's pairs of k.
+HWY_INLINE Lanes bf16_bias_panel(const PackedMatrix& bias, int64_t panel) {
+  return load_low(static_cast<const Bf16*>(bias.data) + panel * kBf16Step * kLanes);
+}
+
 // h of the chunk's columns, [positions, row_stride_16bit(intermediate)].
 template <typename Row>
 HWY_INLINE void bf16_activate(const ExpertFfnArgs& args, const Row* x, int64_t x_stride, int64_t begin,
@@ -36,7 +41,12 @@ HWY_INLINE void bf16_activate(const ExpertFfnArgs& args, const Row* x, int64_t x
       const int64_t at = (p - first) * kBf16Columns;
       for (int64_t c = 0; c < panels * kPanel; c += kPanel) {
         const int64_t column = first_panel * kPanel + c;
-        store_first(silu(load(gate + at + c)) * load(up + at + c), activation + p * stride + column,
+        Lanes g = load(gate + at + c), u = load(up + at + c);
+        if (expert.gate_bias) {
+          g = g + bf16_bias_panel(expert.gate_bias, column / kPanel);
+          u = u + bf16_bias_panel(expert.up_bias, column / kPanel);
+        }
+        store_first(gated_unit(g, u, args.limit, args.alpha), activation + p * stride + column,
                     args.intermediate - column);
       }
     }
@@ -61,13 +71,16 @@ void bf16_project_unit(const ExpertFfnArgs& args, int64_t begin, int64_t end, in
   for_each_block(args, begin, end, [&](int64_t group, int64_t first, int64_t last) HWY_ATTR {
     const uint16_t* rows[kBlockRows];
     for (int64_t p = first; p < last; ++p) rows[p - first] = activation + p * stride;
-    const PanelSums part{bf16_panel(args.experts[group].down, first_panel), product};
+    const ExpertMatrices& expert = args.experts[group];
+    const PanelSums part{bf16_panel(expert.down, first_panel), product};
     bf16_products(&part, 1, panels, args.intermediate, rows, last - first, kBf16Columns);
     for (int64_t p = first; p < last; ++p) {
       float* out = args.out + slot_at(args, p) * args.hidden;
       for (int64_t c = 0; c < panels * kPanel; c += kPanel) {
         const int64_t column = first_panel * kPanel + c;
-        store_first(load(product + (p - first) * kBf16Columns + c), out + column, args.hidden - column);
+        Lanes y = load(product + (p - first) * kBf16Columns + c);
+        if (expert.down_bias) y = y + bf16_bias_panel(expert.down_bias, column / kPanel);
+        store_first(y, out + column, args.hidden - column);
       }
     }
   });

@@ -16,7 +16,20 @@ HWY_BEFORE_NAMESPACE();
 namespace eep {
 namespace HWY_NAMESPACE {
 
-// activation[position, columns of the chunk] = silu(gate) * up
+// A panel of a matrix of one column: 16 of its rows.
+HWY_INLINE Lanes bias_panel(const PackedMatrix& bias, int64_t panel) {
+  const int64_t at = panel * kLanes;
+  switch (bias.dtype) {
+    case DType::kBF16:
+      return load_paired(static_cast<const Bf16*>(bias.data) + at);
+    case DType::kF16:
+      return load(static_cast<const F16*>(bias.data) + at);
+    default:
+      return load(static_cast<const float*>(bias.data) + at);
+  }
+}
+
+// activation[position, columns of the chunk] = silu(gate) * up, or what expert_ffn.h says
 void activate_unit(const ExpertFfnArgs& args, int64_t begin, int64_t end, int64_t chunk) {
   const int64_t first_panel = chunk * kChunkPanels;
   const int panels = chunk_panels(args.intermediate, chunk);
@@ -27,13 +40,19 @@ void activate_unit(const ExpertFfnArgs& args, int64_t begin, int64_t end, int64_
     for (int64_t p = first; p < last; ++p) {
       rows[p - first] = args.x + slot_at(args, p) / args.slots * args.hidden;
     }
-    matrix_product(args.experts[group].gate, first_panel, panels, rows, last - first, gate);
-    matrix_product(args.experts[group].up, first_panel, panels, rows, last - first, up);
+    const ExpertMatrices& expert = args.experts[group];
+    matrix_product(expert.gate, first_panel, panels, rows, last - first, gate);
+    matrix_product(expert.up, first_panel, panels, rows, last - first, up);
     for (int64_t p = first; p < last; ++p) {
       const int64_t at = (p - first) * kChunkColumns;
       for (int64_t c = 0; c < panels * kPanel; c += kPanel) {
         const int64_t column = first_panel * kPanel + c;
-        store_first(silu(load(gate + at + c)) * load(up + at + c),
+        Lanes g = load(gate + at + c), u = load(up + at + c);
+        if (expert.gate_bias) {
+          g = g + bias_panel(expert.gate_bias, column / kPanel);
+          u = u + bias_panel(expert.up_bias, column / kPanel);
+        }
+        store_first(gated_unit(g, u, args.limit, args.alpha),
                     args.activation + p * args.intermediate + column, args.intermediate - column);
       }
     }
@@ -48,12 +67,15 @@ void project_unit(const ExpertFfnArgs& args, int64_t begin, int64_t end, int64_t
   for_each_block(args, begin, end, [&](int64_t group, int64_t first, int64_t last) HWY_ATTR {
     const float* rows[kBlockRows];
     for (int64_t p = first; p < last; ++p) rows[p - first] = args.activation + p * args.intermediate;
-    matrix_product(args.experts[group].down, first_panel, panels, rows, last - first, product);
+    const ExpertMatrices& expert = args.experts[group];
+    matrix_product(expert.down, first_panel, panels, rows, last - first, product);
     for (int64_t p = first; p < last; ++p) {
       float* out = args.out + slot_at(args, p) * args.hidden;
       for (int64_t c = 0; c < panels * kPanel; c += kPanel) {
         const int64_t column = first_panel * kPanel + c;
-        store_first(load(product + (p - first) * kChunkColumns + c), out + column, args.hidden - column);
+        Lanes y = load(product + (p - first) * kChunkColumns + c);
+        if (expert.down_bias) y = y + bias_panel(expert.down_bias, column / kPanel);
+        store_first(y, out + column, args.hidden - column);
       }
     }
   });

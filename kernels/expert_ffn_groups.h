@@ -15,9 +15,12 @@
 namespace eep::EEP_GPU_NS {
 
 struct GroupMatrices {
-  const uint16_t* gate;  // [intermediate, row_stride_16bit(hidden)]
-  const uint16_t* up;    // [intermediate, row_stride_16bit(hidden)]
-  const uint16_t* down;  // [hidden, row_stride_16bit(intermediate)]
+  const uint16_t* gate;       // [intermediate, row_stride_16bit(hidden)]
+  const uint16_t* up;         // [intermediate, row_stride_16bit(hidden)]
+  const uint16_t* down;       // [hidden, row_stride_16bit(intermediate)]
+  const uint16_t* gate_bias;  // [intermediate, row_stride_16bit(1)] or null, as the other two
+  const uint16_t* up_bias;    // [intermediate, row_stride_16bit(1)]
+  const uint16_t* down_bias;  // [hidden, row_stride_16bit(1)]
 };
 
 struct FfnArgs {
@@ -28,6 +31,7 @@ struct FfnArgs {
   float* activation;            // [total, intermediate]
   float* out;                   // [rows * slots, hidden]
   int32_t slots, group_count, hidden, intermediate;
+  float limit, alpha;
   bool vectors;  // rows that this product reads start at 16 bytes
   bool pairs;    // rows that it writes start at 8 bytes
 };
@@ -35,6 +39,49 @@ struct FfnArgs {
 // Within 9 u of itself: 2 ulp of the exponential, one rounding of the sum, 2 ulp of the quotient; below about
 // -87, where the divisor leaves the range of __fdividef, 0.
 __device__ inline float silu(float g) { return __fdividef(g, 1.0f + expf(-g)); }
+
+// An element of a bias, 0 where there is none.
+template <class Half>
+__device__ float bias_at(const uint16_t* bias, int at) {
+  return bias == nullptr ? 0.0f : Half::low(bias[at * row_stride_16bit(1)]);
+}
+
+__device__ inline float clamped_unit(float gate, float up, float limit, float alpha) {
+  gate = gate > limit ? limit : gate;  // NaN stays
+  up = up > limit ? limit : up < -limit ? -limit : up;
+  return (up + 1.0f) * __fdividef(gate, 1.0f + expf(-alpha * gate));
+}
+
+// Columns `column` and the next of h, in 16 bits. kOther: with biases or a limit; a kernel of its own, so that
+// the plain one keeps its registers.
+template <class Half, bool kOther>
+__device__ uint32_t unit_pair(const FfnArgs& args, int group, int column, const float* gate,
+                              const float* up) {
+  if constexpr (!kOther) return Half::pack(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
+  const GroupMatrices& matrices = args.groups[group];
+  float h[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int at = min(column + i, args.intermediate - 1);
+    const float g = gate[i] + bias_at<Half>(matrices.gate_bias, at);
+    const float u = up[i] + bias_at<Half>(matrices.up_bias, at);
+    h[i] = args.limit > 0.0f ? clamped_unit(g, u, args.limit, args.alpha) : silu(g) * u;
+  }
+  return Half::pack(h[0], h[1]);
+}
+
+// The same columns of y.
+template <class Half, bool kOther>
+__device__ float2 out_pair(const FfnArgs& args, int group, int column, const float* d) {
+  if constexpr (!kOther) return {d[0], d[1]};
+  const uint16_t* const bias = args.groups[group].down_bias;
+  return {d[0] + bias_at<Half>(bias, min(column, args.hidden - 1)),
+          d[1] + bias_at<Half>(bias, min(column + 1, args.hidden - 1))};
+}
+
+inline bool is_plain(const ExpertFfnArgs& args) {
+  return args.limit == 0.0f && args.experts[0].gate_bias.data == nullptr;
+}
 
 struct GroupTile {
   int group;       // -1: no tile is left
@@ -88,16 +135,19 @@ inline FfnArgs stage_groups(const ExpertFfnArgs& args, Staging& staging) {
   const DType dtype = args.experts[0].gate.dtype;
   for (int32_t group = 0; group < args.groups; ++group) {
     const ExpertMatrices& expert = args.experts[group];
-    for (const PackedMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) {
-      if (matrix->dtype != dtype || dtype_size(dtype) != 2) {
+    for (const PackedMatrix* matrix :
+         {&expert.gate, &expert.up, &expert.down, &expert.gate_bias, &expert.up_bias, &expert.down_bias}) {
+      if (*matrix && (matrix->dtype != dtype || dtype_size(dtype) != 2)) {
         throw Error(ExitCode::kData, "expert_ffn",
                     "weights of group " + std::to_string(group) + " are " + dtype_name(matrix->dtype) +
                         " (expected one 16-bit dtype for all groups)");
       }
     }
-    groups.push_back({static_cast<const uint16_t*>(expert.gate.data),
-                      static_cast<const uint16_t*>(expert.up.data),
-                      static_cast<const uint16_t*>(expert.down.data)});
+    groups.push_back(
+        {static_cast<const uint16_t*>(expert.gate.data), static_cast<const uint16_t*>(expert.up.data),
+         static_cast<const uint16_t*>(expert.down.data), static_cast<const uint16_t*>(expert.gate_bias.data),
+         static_cast<const uint16_t*>(expert.up_bias.data),
+         static_cast<const uint16_t*>(expert.down_bias.data)});
   }
   FfnArgs ffn{};
   ffn.x = args.x;
@@ -110,6 +160,8 @@ inline FfnArgs stage_groups(const ExpertFfnArgs& args, Staging& staging) {
   ffn.group_count = args.groups;
   ffn.hidden = static_cast<int32_t>(args.hidden);
   ffn.intermediate = static_cast<int32_t>(args.intermediate);
+  ffn.limit = args.limit;
+  ffn.alpha = args.alpha;
   return ffn;
 }
 

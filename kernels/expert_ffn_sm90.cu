@@ -72,7 +72,7 @@ struct FfnSource {
 #ifdef EEP_SM90A
 
 // Eight columns of h a lane: the lanes of a quad exchange their pairs of four blocks of columns.
-template <class Half>
+template <class Half, bool kOther>
 __device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile,
                         const WgmmaConsumer<WgmmaTile, Half>& product) {
   const int first_column = tile.column * Product<true>::kColumns;
@@ -86,7 +86,8 @@ __device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile,
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const float *gate = &product.d[j + c][2 * half], *up = &product.d[j + c + 16][2 * half];
-        word[c] = Half::pack(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
+        const int pair = first_column + 8 * (j + c) + threadIdx.x % 4 * 2;
+        word[c] = unit_pair<Half, kOther>(args.ffn, tile.group, pair, gate, up);
       }
       const uint4 eight = transpose_quad(word[0], word[1], word[2], word[3]);
       const int column = first_column + 8 * (j + threadIdx.x % 4);
@@ -95,7 +96,7 @@ __device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile,
   }
 }
 
-template <class Half>
+template <class Half, bool kOther>
 __device__ void store_y(const FfnArgs& args, const GroupTile& tile,
                         const WgmmaConsumer<WgmmaTile, Half>& product) {
 #pragma unroll
@@ -107,8 +108,8 @@ __device__ void store_y(const FfnArgs& args, const GroupTile& tile,
     float* const y = args.out + static_cast<int64_t>(slot) * args.hidden;
 #pragma unroll
     for (int j = 0; j < 32; ++j) {
-      store_pair(y, column + 8 * j, args.hidden, args.pairs, product.d[j][2 * half],
-                 product.d[j][2 * half + 1]);
+      const float2 d = out_pair<Half, kOther>(args, tile.group, column + 8 * j, &product.d[j][2 * half]);
+      store_pair(y, column + 8 * j, args.hidden, args.pairs, d.x, d.y);
     }
   }
 }
@@ -126,7 +127,7 @@ __device__ void produce(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& 
   producer.finish();
 }
 
-template <bool kGateUp, class Half>
+template <bool kGateUp, class Half, bool kOther>
 __device__ void consume(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& stages) {
   using P = Product<kGateUp>;
   GroupWalk<WgmmaTile> walk{args.ffn, static_cast<int>(ceil_div(P::columns(args.ffn), P::kColumns))};
@@ -136,9 +137,9 @@ __device__ void consume(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& 
     if (tile.group < 0) break;
     product.multiply(P::depth(args.ffn));
     if constexpr (kGateUp) {
-      store_h(args, tile, product);
+      store_h<Half, kOther>(args, tile, product);
     } else {
-      store_y(args.ffn, tile, product);
+      store_y<Half, kOther>(args.ffn, tile, product);
     }
   }
 }
@@ -146,7 +147,7 @@ __device__ void consume(const WgmmaFfnArgs& args, const WgmmaStages<WgmmaTile>& 
 #endif
 
 // block: WgmmaTile::kThreads; grid: any number of blocks, one a multiprocessor at a time.
-template <bool kGateUp, class Half>
+template <bool kGateUp, class Half, bool kOther>
 __global__ void __launch_bounds__(WgmmaTile::kThreads, 1)
     ffn_wgmma(const __grid_constant__ WgmmaFfnArgs args) {
 #ifdef EEP_SM90A
@@ -154,14 +155,14 @@ __global__ void __launch_bounds__(WgmmaTile::kThreads, 1)
   if (threadIdx.x < WgmmaTile::kProducers) {
     produce<kGateUp, Half>(args, stages);
   } else {
-    consume<kGateUp, Half>(args, stages);
+    consume<kGateUp, Half, kOther>(args, stages);
   }
 #else
   __trap();
 #endif
 }
 
-template <bool kGateUp, class Half>
+template <bool kGateUp, class Half, bool kOther>
 void launch_ffn(const Device& device, const WgmmaFfnArgs& args) {
   const FfnArgs& ffn = args.ffn;
   launch(device,
@@ -170,10 +171,10 @@ void launch_ffn(const Device& device, const WgmmaFfnArgs& args) {
           WgmmaTile::kThreads,
           WgmmaTile::kSharedBytes,
           {{"groups", ffn.group_count}, {"hidden", ffn.hidden}, {"intermediate", ffn.intermediate}}},
-         ffn_wgmma<kGateUp, Half>, args);
+         ffn_wgmma<kGateUp, Half, kOther>, args);
 }
 
-template <class Half>
+template <class Half, bool kOther>
 void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
   std::vector<const uint16_t*> gates_and_ups, downs;
   for (int32_t group = 0; group < args.groups; ++group) {
@@ -200,12 +201,12 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
   wgmma.x = args.x16;
   for (int half : {0, 1})
     wgmma.weights[half] = tensor_map(into_h.half[half], args.intermediate, args.hidden, WgmmaTile::kBoxRows);
-  launch_ffn<true, Half>(device, wgmma);
+  launch_ffn<true, Half, kOther>(device, wgmma);
   for (int half : {0, 1})
     wgmma.weights[half] =
         tensor_map(out_of_h.half[half], args.hidden, args.intermediate, WgmmaTile::kBoxRows);
   wgmma.ffn.pairs = rows_aligned(args.out, args.hidden, 8);
-  launch_ffn<false, Half>(device, wgmma);
+  launch_ffn<false, Half, kOther>(device, wgmma);
 }
 
 }  // namespace
@@ -214,10 +215,11 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
 void GPU_OP(expert_ffn_sm90)(const ExpertFfnArgs& args, const Device& device) {
   check(args);
   if (args.groups == 0) return;
-  if (args.experts[0].gate.dtype == DType::kBF16) {
-    gpu::expert_ffn_wgmma<gpu::Bf16>(args, device);
+  const bool bf16 = args.experts[0].gate.dtype == DType::kBF16;
+  if (gpu::is_plain(args)) {
+    (bf16 ? gpu::expert_ffn_wgmma<gpu::Bf16, false> : gpu::expert_ffn_wgmma<gpu::F16, false>)(args, device);
   } else {
-    gpu::expert_ffn_wgmma<gpu::F16>(args, device);
+    (bf16 ? gpu::expert_ffn_wgmma<gpu::Bf16, true> : gpu::expert_ffn_wgmma<gpu::F16, true>)(args, device);
   }
 }
 

@@ -1,5 +1,6 @@
 // gate_logits.h - the router's product z = x W_gate^T on CUDA cores, in f32:
-//   logits[row, expert] = sum_k x[row, k] gate[expert, k],   x f32, not rounded; gate 16-bit, widened.
+//   logits[row, expert] = sum_k x[row, k] gate[expert, k] (+ bias[expert]),   x f32, not rounded; gate 16-bit,
+//   widened.
 //
 // Every logit is one chain of fused multiply-adds in ascending k from 0, whatever the tile: a tensor core
 // would round x, and near-ties decide which experts run. So all tiles give the same bits, the CPU's, and the
@@ -21,6 +22,7 @@ namespace eep::EEP_GPU_NS {
 struct LogitArgs {
   const float* x;        // [rows, hidden]
   const uint16_t* gate;  // [experts, row_stride_16bit(hidden)]
+  const float* bias;     // [experts] or null
   float* logits;         // [rows, experts]
   int64_t rows;
   int32_t hidden, experts;
@@ -232,8 +234,10 @@ struct GateTile {
 #pragma unroll
       for (int j = 0; j < Tile::kColumnShare; ++j) {
         const int column = across + Size::kAcross * j;
-        if (first_expert + column < args.experts)
-          to[column] = args.hf_rounding ? rounded_to<kDType>(sum[i][j]) : sum[i][j];
+        if (first_expert + column < args.experts) {
+          const float z = args.bias != nullptr ? sum[i][j] + args.bias[first_expert + column] : sum[i][j];
+          to[column] = args.hf_rounding ? rounded_to<kDType>(z) : z;
+        }
       }
     }
   }

@@ -322,6 +322,7 @@ void route(const RouterArgs& args, const Device& device) {
   LogitArgs logits;
   logits.x = args.x;
   logits.gate = static_cast<const uint16_t*>(args.gate.data);
+  logits.bias = args.bias;
   logits.logits = args.logits;
   logits.rows = args.rows;
   logits.hidden = static_cast<int32_t>(args.gate.k);

@@ -1,7 +1,7 @@
 // router: gate logits, softmax, per-candidate mapping W_RM, top-k, renormalisation, fused (EEP, sections 3.1
 // and 3.2).
 //
-//   z = W_gate x                          logits, kept in f32
+//   z = W_gate x (+ bias)                 logits, kept in f32
 //   kLogits:         g = softmax(W_RM z)  what an exported checkpoint computes: the map folds into the gate
 //   kProbabilities:  g = W_RM softmax(z)  the paper's map
 //   (weight, expert) = top-k of g         ties to the lower index (compared on W_RM z in kLogits)
@@ -56,6 +56,7 @@ struct RouterArgs {
   const float* x = nullptr;  // [rows, hidden]
   int64_t rows = 0;
   PackedMatrix gate;                    // [experts, hidden]
+  const float* bias = nullptr;          // [experts] of the logits, or null
   const RouterMap* maps = nullptr;      // [map_count]
   const int32_t* map_of_row = nullptr;  // [rows] index into maps, or null: all rows use maps[0]
   int32_t slots = 0;                    // largest top_k of the maps

@@ -255,6 +255,7 @@ void router_cpu(const RouterArgs& args, const Device& device) {
   gemm.x = args.x;
   gemm.rows = args.rows;
   gemm.w = args.gate;
+  gemm.bias = args.bias;
   gemm.out = args.logits;
   gemm.out_stride = args.gate.n;
   gemm_cpu(gemm, device);

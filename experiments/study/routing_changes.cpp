@@ -67,7 +67,10 @@ std::vector<double> choice_of(const ModelConfig& config, const std::vector<doubl
 // Of one router: the rows that it chooses.
 std::vector<size_t> routed(const ModelConfig& config, const std::vector<double>& logits,
                            const std::vector<double>& bias, int32_t top_k) {
-  return chosen(bias.empty() ? logits : choice_of(config, logits, bias), top_k);
+  if (config.router_score == RouterScore::kSigmoid) return chosen(choice_of(config, logits, bias), top_k);
+  std::vector<double> biased = logits;
+  for (size_t row = 0; row < bias.size(); ++row) biased[row] += bias[row];
+  return chosen(biased, top_k);
 }
 
 std::vector<double> values_of(const Tensor& bias) {

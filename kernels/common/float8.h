@@ -1,6 +1,7 @@
-// The two 8-bit formats of quantised checkpoints, to f32, exactly. E4M3 (the finite kind): 4 bits of exponent
+// The 8- and 4-bit formats of quantised checkpoints, to f32, exactly. E4M3 (the finite kind): 4 bits of exponent
 // with bias 7, 3 of mantissa, no infinity, NaN where all seven bits are set. E8M0: a power of two, 2^(bits -
-// 127), NaN for 255.
+// 127), NaN for 255. E2M1: 2 bits of exponent with bias 1, 1 of mantissa, all finite; files hold two in a byte
+// of dtype U8 (MXFP4), and E8M0 scales in U8 as well.
 #pragma once
 
 #include <bit>
@@ -10,14 +11,17 @@
 namespace eep {
 
 // What files hold in 8 bits and no op computes on, beside the dtypes of tensor.h.
-enum class Code : uint8_t { kNone, kE4M3, kE8M0 };
+enum class Code : uint8_t { kNone, kE4M3, kE8M0, kE2M1, kByte };
 
 constexpr const char* code_name(Code code) {
-  return code == Code::kE4M3 ? "F8_E4M3" : code == Code::kE8M0 ? "F8_E8M0" : "?";
+  return code == Code::kE4M3 ? "F8_E4M3" : code == Code::kE8M0 ? "F8_E8M0" : code == Code::kByte ? "U8" : "?";
 }
 
 constexpr Code code_named(std::string_view name) {
-  return name == "F8_E4M3" ? Code::kE4M3 : name == "F8_E8M0" ? Code::kE8M0 : Code::kNone;
+  return name == "F8_E4M3"   ? Code::kE4M3
+         : name == "F8_E8M0" ? Code::kE8M0
+         : name == "U8"      ? Code::kByte
+                             : Code::kNone;
 }
 
 constexpr float e4m3_to_f32(uint8_t bits) {
@@ -29,6 +33,11 @@ constexpr float e4m3_to_f32(uint8_t bits) {
     return sign != 0 ? -magnitude : magnitude;
   }
   return std::bit_cast<float>(sign | (exponent + 120u) << 23 | mantissa << 20);
+}
+
+constexpr float e2m1_to_f32(uint8_t bits) {  // of the low four
+  constexpr float kMagnitude[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  return (bits & 8u) != 0 ? -kMagnitude[bits & 7u] : kMagnitude[bits & 7u];
 }
 
 constexpr float e8m0_to_f32(uint8_t bits) {

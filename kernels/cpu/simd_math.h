@@ -70,6 +70,16 @@ HWY_INLINE Value silu(const Value& x) {
   return x / (one + exponential(constant<Value>(0.0f) - x));
 }
 
+// What an expert makes of gate and up (expert_ffn.h). NaN stays NaN.
+HWY_INLINE Lanes gated_unit(Lanes gate, Lanes up, float limit, float alpha) {
+  if (limit == 0.0f) return silu(gate) * up;
+  const Lanes high = broadcast(limit), low = broadcast(-limit);
+  gate = select_less(high, gate, high, gate);
+  up = select_less(high, up, high, up);
+  up = select_less(up, low, low, up);
+  return (up + broadcast(1.0f)) * (gate * sigmoid(gate * broadcast(alpha)));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace eep
 HWY_AFTER_NAMESPACE();

@@ -102,7 +102,7 @@ class Loader {
     return {padded, gate.dtype, config.num_experts, gate.k, gate.k, 1};
   }
 
-  // The same of what a sigmoid router adds.
+  // The same of what a router adds.
   Tensor gate_bias(const std::string& name, int64_t stored) {
     const int64_t experts = model_.config.num_experts;
     if (native_ || stored == experts) return vector(name, experts);
@@ -145,24 +145,26 @@ class Loader {
       layer.k_bias = vector(attention + "k_proj.bias", kv_rows);
       layer.v_bias = vector(attention + "v_proj.bias", kv_rows);
     }
+    if (config.o_bias) layer.o_bias = vector(attention + "o_proj.bias", hidden);
+    if (config.sinks) layer.sinks = vector(attention + "sinks", config.num_heads);
     if (config.qk_norm != QkNorm::kNone) {
       layer.q_norm = vector(attention + "q_norm.weight", config.qk_norm_width(q_rows));
       layer.k_norm = vector(attention + "k_norm.weight", config.qk_norm_width(kv_rows));
     }
     layer.post_norm = vector(prefix + "post_attention_layernorm.weight", hidden);
 
-    const std::string own = prefix + family_row(config.family).mlp;
-    const std::string mlp = table_.has(own + "gate.weight") ? own : prefix + FamilyRow{}.mlp;
+    const FamilyRow& row = family_row(config.family);
+    const std::string own = prefix + row.mlp;
+    const std::string mlp = table_.has(own + row.router) ? own : prefix + FamilyRow{}.mlp;
     if (!sparse) {
       layer.dense = ffn(mlp, config.dense_intermediate_size);
       return layer;
     }
-    layer.router = gate_rows(mlp + "gate.weight", stored);
-    if (config.router_score == RouterScore::kSigmoid)
-      layer.router_bias = gate_bias(mlp + "gate.e_score_correction_bias", stored);
+    layer.router = gate_rows(mlp + row.router, stored);
+    if (row.router_bias != nullptr) layer.router_bias = gate_bias(mlp + row.router_bias, stored);
     load_experts(mlp + "experts.", stored, layer.experts);
     if (config.shared_intermediate_size > 0) {
-      layer.shared = ffn(mlp + family_row(config.family).shared, config.shared_intermediate_size);
+      layer.shared = ffn(mlp + row.shared, config.shared_intermediate_size);
       if (config.shared_gated) layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
     }
     return layer;
@@ -182,6 +184,7 @@ class Loader {
 
   void load_experts(const std::string& prefix, int64_t stored, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
+    if (family_row(config.family).gpt_oss_experts) return load_gpt_oss_experts(prefix, stored, experts);
     if (!native_ && table_.has(prefix + "gate_up_proj")) return load_fused_experts(prefix, stored, experts);
     for (int64_t expert = 0; expert < stored; ++expert) {
       experts.push_back(ffn(prefix + std::to_string(expert) + ".", config.expert_intermediate_size));
@@ -206,10 +209,59 @@ class Loader {
     }
   }
 
+  // gate_up_proj [experts, hidden, 2 * inner] and down_proj [experts, inner, hidden] with biases, in the export of
+  // a plan too; rows of gate and up alternate.
+  void load_gpt_oss_experts(const std::string& prefix, int64_t count, std::vector<RawFfn>& experts) {
+    const ModelConfig& config = model_.config;
+    const int64_t inner = config.expert_intermediate_size, hidden = config.hidden_size;
+    const Fused gate_up = gpt_oss_tensor(prefix + "gate_up_proj", count, 2 * inner, hidden);
+    const Fused down = gpt_oss_tensor(prefix + "down_proj", count, hidden, inner);
+    const Tensor gate_up_bias = matrix_tensor(prefix + "gate_up_proj_bias", {count, 2 * inner});
+    const Tensor down_bias = matrix_tensor(prefix + "down_proj_bias", {count, hidden});
+    const auto bias_of = [&](const Tensor& tensor, int64_t expert, int64_t first, int64_t n, int64_t step) {
+      const auto at = static_cast<size_t>(expert * tensor.dim(1) + first);
+      return RawMatrix{tensor.as<uint8_t>() + at * dtype_size(config.dtype), config.dtype, n, 1, step, 1};
+    };
+    for (int64_t expert = 0; expert < count; ++expert) {
+      RawFfn ffn;
+      ffn.gate = every_second_row(gate_up.whole(expert), 0);
+      ffn.up = every_second_row(gate_up.whole(expert), 1);
+      ffn.down = down.whole(expert);
+      ffn.gate_bias = bias_of(gate_up_bias, expert, 0, inner, 2);
+      ffn.up_bias = bias_of(gate_up_bias, expert, 1, inner, 2);
+      ffn.down_bias = bias_of(down_bias, expert, 0, hidden, 1);
+      experts.push_back(ffn);
+    }
+  }
+
+  static RawMatrix every_second_row(RawMatrix matrix, int64_t first) {
+    const bool halves = matrix.coded();
+    const int64_t offset = first * matrix.row_stride;
+    matrix.data =
+        static_cast<const uint8_t*>(matrix.data) +
+        (halves ? static_cast<size_t>(offset / 2) : static_cast<size_t>(offset) * dtype_size(matrix.dtype));
+    if (halves) {
+      matrix.scales.data = static_cast<const uint8_t*>(matrix.scales.data) + first * matrix.scales.row_stride;
+    }
+    matrix.n /= 2;
+    matrix.row_stride *= 2;
+    matrix.scales.row_stride *= 2;
+    return matrix;
+  }
+
   // Matrices [n, k] of all experts in one tensor, as the first one's view.
   struct Fused {
     RawMatrix first;
     int64_t scales = 0;  // of an expert
+
+    // Of numbers that lie alone, or two in a byte with byte scales.
+    RawMatrix whole(int64_t expert) const {
+      if (!first.coded()) return rows(expert, 0, first.n);
+      RawMatrix matrix = first;
+      matrix.data = static_cast<const uint8_t*>(first.data) + expert * first.n * first.k / 2;
+      matrix.scales.data = static_cast<const uint8_t*>(first.scales.data) + expert * scales;
+      return matrix;
+    }
 
     RawMatrix rows(int64_t expert, int64_t begin, int64_t count) const {
       RawMatrix matrix = first;
@@ -239,6 +291,37 @@ class Loader {
       std::swap(stored.row_stride, stored.column_stride);
     }
     fused.first.scales = stored;
+    return fused;
+  }
+
+  // Matrices [n, k]: `name` [count, k, n], or with MXFP4 `name`_blocks [count, n, k / 32, 16] and `name`_scales.
+  Fused gpt_oss_tensor(const std::string& name, int64_t count, int64_t n, int64_t k) {
+    Fused fused;
+    if (!model_.config.mxfp4 && !table_.has(name + "_blocks")) {
+      const Tensor tensor = matrix_tensor(name, {count, k, n});
+      fused.first = {tensor.data, model_.config.dtype, n, k, 1, n};
+      return fused;
+    }
+    if (!model_.config.mxfp4) {
+      throw Error(ExitCode::kData, name + "_blocks",
+                  "4-bit weights that config.json does not describe (expected a quantization_config with "
+                  "quant_method mxfp4)");
+    }
+    const int64_t blocks = k / kMxfp4Block;
+    const Tensor codes = table_.get(name + "_blocks", {count, n, blocks, kMxfp4Block / 2}, Code::kByte);
+    const Tensor scales = table_.get(name + "_scales", {count, n, blocks}, Code::kByte);
+    for (const char* part : {"_blocks", "_scales"}) {
+      if (!table_.is_coded(name + part, Code::kByte))
+        throw Error(ExitCode::kData, name + part, "wrong dtype (expected U8: MXFP4)");
+    }
+    fused.first = {codes.data, model_.config.dtype, n, k, k, 1};
+    BlockScales& stored = fused.first.scales;
+    stored.data = scales.data;
+    stored.code = Code::kE8M0;
+    stored.block_columns = kMxfp4Block;
+    stored.row_stride = blocks;
+    stored.numbers = Code::kE2M1;
+    fused.scales = n * blocks;
     return fused;
   }
 

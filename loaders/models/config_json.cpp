@@ -51,11 +51,15 @@ void read_quantisation(const JsonView& root, ModelConfig& config) {
   if (!root.has_value("quantization_config")) return;
   const JsonView quantisation = root.at("quantization_config").as_object();
   const std::string method = quantisation.string_or("quant_method", "?");
-  if (method != "fp8") {
+  const bool halves = family_row(config.family).gpt_oss_experts;
+  if (method != (halves ? "mxfp4" : "fp8")) {
     quantisation.fail(
-        "weights quantised by " + printable(method) +
-        " not supported (expected fp8: E4M3 with weight_scale_inv; or the model's 16-bit release)");
+        "weights quantised by " + printable(method) + " not supported (expected " +
+        (halves ? "mxfp4: blocks and scales of the experts" : "fp8: E4M3 with weight_scale_inv") +
+        "; or the model's 16-bit release)");
   }
+  config.mxfp4 = halves;
+  if (halves) return;
   if (quantisation.string_or("fmt", "e4m3") != "e4m3") quantisation.at("fmt").fail_expected("e4m3");
   if (quantisation.string_or("activation_scheme", "dynamic") != "dynamic") {
     quantisation.at("activation_scheme").fail_expected("dynamic");
@@ -103,6 +107,8 @@ void read_rope(const JsonView& root, ModelConfig& config) {
   if (part == 1 && factor != 1) root.at(partial).fail_expected("1");
 
   std::string type = "default";
+  if (family_row(config.family).rope_said && !root.has_value(key))
+    root.fail("rope_parameters and rope_scaling are missing: nothing says how positions turn");
   if (root.has_value(key)) {
     const JsonView rope = root.at(key).as_object();
     if (v5) config.rope_theta = rope.number_or("rope_theta", config.rope_theta);
@@ -127,6 +133,33 @@ void read_rope(const JsonView& root, ModelConfig& config) {
   if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
 }
 
+// Which layers have a window, where the family says it layer by layer: every second one from the first on where
+// the file does not.
+void read_layer_windows(const JsonView& root, ModelConfig& config) {
+  const auto layers = static_cast<size_t>(config.num_layers);
+  config.windowed.resize(layers);
+  for (size_t layer = 0; layer < layers; ++layer) config.windowed[layer] = layer % 2 == 0 ? 1 : 0;
+  if (root.has_value("layer_types")) {
+    const JsonView types = root.at("layer_types").as_array();
+    if (types.size() != layers) {
+      types.fail("wrong length (expected " + std::to_string(layers) + ", one a layer, got " +
+                 std::to_string(types.size()) + ")");
+    }
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const std::string type = types.at(layer).as_string();
+      if (type != "sliding_attention" && type != "full_attention")
+        types.at(layer).fail_expected("sliding_attention or full_attention");
+      config.windowed[layer] = type == "sliding_attention" ? 1 : 0;
+    }
+  }
+  if (std::find(config.windowed.begin(), config.windowed.end(), 1) == config.windowed.end()) return;
+  if (root.value().contains("sliding_window")) {
+    config.sliding_window = root.at("sliding_window").as_int(1, kMaxPositions);
+  } else {
+    config.sliding_window = 128;
+  }
+}
+
 void read_attention(const JsonView& root, ModelConfig& config) {
   config.num_heads = root.at("num_attention_heads").as_int(1, kMaxHeads);
   const JsonView kv_heads = root.at("num_key_value_heads");
@@ -136,6 +169,8 @@ void read_attention(const JsonView& root, ModelConfig& config) {
   }
   if (root.has_value("head_dim")) {
     config.head_dim = root.at("head_dim").as_int(1, kMaxHeadDim);
+  } else if (family_row(config.family).head_dim > 0 && !root.value().contains("head_dim")) {
+    config.head_dim = family_row(config.family).head_dim;
   } else if (config.hidden_size % config.num_heads != 0) {
     root.at("num_attention_heads")
         .fail_expected("a divisor of hidden_size " + std::to_string(config.hidden_size));
@@ -159,6 +194,9 @@ void read_attention(const JsonView& root, ModelConfig& config) {
   if (row.bias_key == nullptr && root.bool_or("attention_bias", false)) {
     root.at("attention_bias").fail("attention biases not supported (expected false)");
   }
+  config.o_bias = row.o_bias && config.qkv_bias;
+  config.sinks = row.sinks;
+  if (row.layer_windows) return read_layer_windows(root, config);
   if (row.sliding_window) {
     config.sliding_window = root.int_or("sliding_window", 0, 1, kMaxPositions);
     return;
@@ -199,6 +237,23 @@ void read_sigmoid_router(const JsonView& root, ModelConfig& config) {
       root.int_or("topk_group", 1, 1, std::min<int64_t>(config.router_groups, kMaxTopK));
   if (config.num_experts / config.router_groups * config.router_top_groups < config.top_k) {
     root.at("num_experts_per_tok").fail("more than the chosen groups have (n_group, topk_group)");
+  }
+}
+
+void read_gpt_oss_experts(const JsonView& root, ModelConfig& config) {
+  config.expert_bias = true;
+  config.router_bias = true;
+  config.expert_limit = static_cast<float>(root.number_or("swiglu_limit", 7));
+  config.expert_alpha = static_cast<float>(root.number_or("swiglu_alpha", 1.702));
+  if (!(config.expert_limit > 0)) root.at("swiglu_limit").fail_expected("a number above 0");
+  if (!(config.expert_alpha > 0)) root.at("swiglu_alpha").fail_expected("a number above 0");
+  if (root.has_value("experts_per_token") && root.at("experts_per_token").as_int(1, kMaxTopK) != config.top_k)
+    root.at("experts_per_token").fail_expected("the same as num_experts_per_tok");
+  if (config.mxfp4 &&
+      (config.hidden_size % kMxfp4Block != 0 || config.expert_intermediate_size % kMxfp4Block != 0)) {
+    root.at("quantization_config")
+        .fail(fmt::format("blocks of {} numbers do not divide a row (hidden_size {}, intermediate_size {})",
+                          kMxfp4Block, config.hidden_size, config.expert_intermediate_size));
   }
 }
 
@@ -251,6 +306,7 @@ void read_experts(const JsonView& root, ModelConfig& config) {
         root.int_or(row.shared_count_key, 1, 0, kMaxExperts) * config.expert_intermediate_size;
   }
   if (row.score == RouterScore::kSigmoid) read_sigmoid_router(root, config);
+  if (row.gpt_oss_experts) read_gpt_oss_experts(root, config);
   if (!row.dense_layers) {
     config.sparse.assign(static_cast<size_t>(config.num_layers), 1);
     if (!row.first_dense) return read_layer_counts(root, config);

@@ -13,6 +13,7 @@
 #include "loaders/models/export_card.h"
 #include "loaders/models/export_config.h"
 #include "loaders/models/export_directory.h"
+#include "loaders/models/families.h"
 
 namespace eep {
 
@@ -53,8 +54,6 @@ std::vector<float> map_row(const PlanGroup& group, int32_t row) {
   const auto begin = group.router_mapping.begin() + int64_t{row} * group.experts;
   return {begin, begin + group.experts};
 }
-
-constexpr std::string_view kGate = ".gate.weight", kSelectionBias = ".gate.e_score_correction_bias";
 
 std::string bytes_of(const StreamedTensor& tensor) {
   std::string bytes;
@@ -156,7 +155,7 @@ std::string exported_config(const std::string& text, const RawModel& model, cons
     for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"})
       edited = with_config_number(edited, key, 0);
   }
-  if (model.config.fp8.there && !stays_coded(model, plan))
+  if (model.config.stored_in_codes() && !stays_coded(model, plan))
     edited = without_config_key(edited, "quantization_config");
   if (format == ExportFormat::kNative) return edited;
   const ModelConfig& config = model.config;
@@ -185,16 +184,19 @@ ExpertPlan native_plan(const ExpertPlan& plan) {
 std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
   std::vector<RouterTie> ties;
   const std::vector<StreamedTensor> tensors = export_tensors(model, plan, ExportFormat::kHf, device);
-  std::map<std::string, std::string> biases;  // of sigmoid routers: they tell rows apart
+  const FamilyRow& names = family_row(model.config.family);
+  const std::string gate = std::string(".") + names.router;
+  const std::string gate_bias = names.router_bias == nullptr ? "." : std::string(".") + names.router_bias;
+  std::map<std::string, std::string> biases;  // they tell rows apart
   for (const StreamedTensor& tensor : tensors) {
     const std::string& name = tensor.spec.name;
-    if (name.ends_with(kSelectionBias)) biases[name] = bytes_of(tensor);
+    if (name.ends_with(gate_bias)) biases[name] = bytes_of(tensor);
   }
   for (const StreamedTensor& tensor : tensors) {
     const std::string& name = tensor.spec.name;
-    if (!name.ends_with(kGate)) continue;
+    if (!name.ends_with(gate)) continue;
     const std::string bytes = bytes_of(tensor);
-    const std::string bias = biases[name.substr(0, name.size() - kGate.size()) + std::string(kSelectionBias)];
+    const std::string bias = biases[name.substr(0, name.size() - gate.size()) + gate_bias];
     const int32_t layer = std::stoi(name.substr(std::string_view("model.layers.").size()));
     const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
       return std::find(each.layers.begin(), each.layers.end(), layer) != each.layers.end();

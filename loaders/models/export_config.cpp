@@ -108,6 +108,12 @@ std::string without_config_key(const std::string& text, const std::string& key) 
 
 namespace {
 
+// gpt-oss has both keys.
+std::string with_active_count(const std::string& text, int64_t top_k) {
+  return with_config_number(with_config_number(text, "experts_per_token", top_k), "num_experts_per_tok",
+                            top_k);
+}
+
 // A member of the top level, replaced where it is there, else added at the end in the text's own indentation.
 std::string with_config_value(const std::string& text, const std::string& key, const std::string& value) {
   const size_t open = skip_blanks(text, 0), close = text.rfind('}');
@@ -133,8 +139,7 @@ std::string with_layer_counts(const std::string& text, const std::vector<uint8_t
     differ = differ || (same >= 0 && counts[layer] != same);
     same = counts[layer];
   }
-  std::string edited =
-      differ ? with_config_number(text, "num_experts_per_tok", top_k) : with_expert_counts(text, same, top_k);
+  std::string edited = differ ? with_active_count(text, top_k) : with_expert_counts(text, same, top_k);
   for (const char* key : {"per_layer_num_experts", "num_experts_per_layer"})
     edited = with_config_value(edited, key, list + "]");
   return with_config_value(edited, "original_num_experts", std::to_string(original));
@@ -144,7 +149,7 @@ std::string with_expert_counts(const std::string& text, int64_t experts, int64_t
   std::string edited = text;
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"})
     edited = with_config_number(edited, key, experts);
-  return with_config_number(edited, "num_experts_per_tok", top_k);
+  return with_active_count(edited, top_k);
 }
 
 }  // namespace eep

@@ -3,9 +3,11 @@
 #include "loaders/models/export_tensors.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -111,8 +113,28 @@ RawMatrix row_of(const RawMatrix& matrix, int64_t row) {
       static_cast<const uint8_t*>(matrix.data) +
       static_cast<size_t>(row * matrix.row_stride) * (matrix.coded() ? 1 : dtype_size(matrix.dtype));
   single.scales.first_row += row;
+  assert(matrix.scales.numbers != Code::kE2M1);
   single.n = 1;
   return single;
+}
+
+RawMatrix transposed(const RawMatrix& matrix) {
+  RawMatrix out = matrix;
+  std::swap(out.n, out.k);
+  std::swap(out.row_stride, out.column_stride);
+  std::swap(out.scales.block_rows, out.scales.block_columns);
+  std::swap(out.scales.row_stride, out.scales.column_stride);
+  std::swap(out.scales.first_row, out.scales.first_column);
+  return out;
+}
+
+// Rows of gate and up, which alternate in a file of gpt-oss, from gate's.
+RawMatrix with_up(const RawMatrix& gate) {
+  RawMatrix both = gate;
+  both.n *= 2;
+  both.row_stride /= 2;
+  both.scales.row_stride /= 2;
+  return both;
 }
 
 class Lister {
@@ -183,18 +205,22 @@ class Lister {
       vector(attention + letter + "_proj.bias", *bias);
     }
     matrix(attention + "o_proj.weight", layer.o);
+    vector(attention + "o_proj.bias", layer.o_bias);
+    vector(attention + "sinks", layer.sinks);
     vector(attention + "q_norm.weight", layer.q_norm);
     vector(attention + "k_norm.weight", layer.k_norm);
     vector(prefix + "post_attention_layernorm.weight", layer.post_norm);
-    const std::string mlp = prefix + family_row(model_.config.family).mlp;
+    const FamilyRow& row = family_row(model_.config.family);
+    const std::string mlp = prefix + row.mlp;
     if (model_.config.sparse[static_cast<size_t>(index)] == 0) return ffn(mlp, layer.dense);
     const PlanGroup& group = group_of(index);
-    router(mlp + "gate.weight", layer.router, group);
-    router_bias(mlp + "gate.e_score_correction_bias", layer.router_bias, group);
-    for (int32_t row = 0; row < group.kept; ++row) {
-      expert(mlp + "experts." + std::to_string(row) + ".", layer.experts, group, row);
+    router(mlp + row.router, layer.router, group);
+    if (row.router_bias != nullptr) router_bias(mlp + row.router_bias, layer.router_bias, group);
+    if (row.gpt_oss_experts) return gpt_oss_experts(mlp + "experts.", layer.experts, group);
+    for (int32_t kept = 0; kept < group.kept; ++kept) {
+      expert(mlp + "experts." + std::to_string(kept) + ".", layer.experts, group, kept);
     }
-    ffn(mlp + family_row(model_.config.family).shared, layer.shared);
+    ffn(mlp + row.shared, layer.shared);
     matrix(mlp + "shared_expert_gate.weight", layer.shared_gate);
   }
 
@@ -261,6 +287,74 @@ class Lister {
     }
   }
 
+  // All kept experts in one tensor a projection (checkpoint.cpp, load_gpt_oss_experts).
+  void gpt_oss_experts(const std::string& prefix, const std::vector<RawFfn>& experts,
+                       const PlanGroup& group) {
+    std::vector<RawMatrix> gate_up, down, gate_up_bias, down_bias;
+    for (const RawFfn& expert : experts) {
+      gate_up.push_back(with_up(expert.gate));
+      down.push_back(expert.down);
+      gate_up_bias.push_back(with_up(expert.gate_bias));
+      down_bias.push_back(expert.down_bias);
+    }
+    gpt_oss_projection(prefix + "gate_up_proj", std::move(gate_up), group);
+    fused(prefix + "gate_up_proj_bias", std::move(gate_up_bias), {}, group);
+    gpt_oss_projection(prefix + "down_proj", std::move(down), group);
+    fused(prefix + "down_proj_bias", std::move(down_bias), {}, group);
+  }
+
+  void gpt_oss_projection(const std::string& name, std::vector<RawMatrix> experts, const PlanGroup& group) {
+    const RawMatrix& first = experts[0];
+    if (first.coded() && keeps_codes_) {
+      const int64_t blocks = first.k / kMxfp4Block;
+      std::vector<StoredMatrix> codes, scales;
+      for (const RawMatrix& expert : experts) {
+        codes.push_back(stored_codes(expert));
+        scales.push_back(stored_scales(expert));
+      }
+      selected(name + "_blocks", {group.kept, first.n, blocks, kMxfp4Block / 2}, std::move(codes), group);
+      selected(name + "_scales", {group.kept, first.n, blocks}, std::move(scales), group);
+      return;
+    }
+    for (RawMatrix& expert : experts) expert = transposed(expert);
+    const int64_t columns = experts[0].k;
+    fused(name, std::move(experts), columns, group);
+  }
+
+  // Bytes of the experts that a plan selects.
+  void selected(const std::string& name, std::vector<int64_t> shape, std::vector<StoredMatrix> experts,
+                const PlanGroup& group) {
+    const std::vector<int32_t> rows = one_hot_rows(group.expert_merging, group.kept, group.experts);
+    add(
+        name, model_.config.dtype, std::move(shape),
+        [rows, experts = std::move(experts)](const ByteSink& sink) {
+          for (const int32_t row : rows) copy_matrix(experts[static_cast<size_t>(row)], 1, sink);
+        },
+        Code::kByte);
+  }
+
+  // Values of the kept experts, selected or merged: [kept, n] or, with columns, [kept, n, columns].
+  void fused(const std::string& name, std::vector<RawMatrix> experts, std::optional<int64_t> columns,
+             const PlanGroup& group) {
+    const RawMatrix first = experts[0];
+    std::vector<int64_t> shape{group.kept, first.n};
+    if (columns) shape.push_back(*columns);
+    add(name, first.dtype, std::move(shape),
+        [rounding = model_.config.parity == Parity::kEep, device = device_, experts = std::move(experts),
+         &group](const ByteSink& sink) {
+          for (int32_t row = 0; row < group.kept; ++row) {
+            const float* coefficient = group.expert_merging.data() + int64_t{row} * group.experts;
+            const int32_t hot = one_hot_row(coefficient, group.experts);
+            if (hot >= 0) {
+              const RawMatrix& expert = experts[static_cast<size_t>(hot)];
+              copy_matrix(expert, dtype_size(expert.dtype), sink);
+            } else {
+              merge_matrix(experts, coefficient, rounding, device, sink);
+            }
+          }
+        });
+  }
+
   const RawModel& model_;
   const ExpertPlan& plan_;
   ExportFormat format_;
@@ -284,8 +378,9 @@ bool selects_experts(const PlanGroup& group) {
 }  // namespace
 
 bool stays_coded(const RawModel& model, const ExpertPlan& plan) {
-  if (!model.config.fp8.there || model.config.fp8.names_experts) return false;
+  if (!model.config.stored_in_codes() || model.config.fp8.names_experts) return false;
   if (!std::all_of(plan.groups.begin(), plan.groups.end(), selects_experts)) return false;
+  if (model.config.mxfp4) return true;  // each expert has blocks of its own, and nothing else is in 4 bits
   for (const RawLayer& layer : model.layers) {
     if (layer.router.coded()) return false;  // its rows are selected or mixed one by one
     for (const RawFfn& expert : layer.experts) {

@@ -25,6 +25,11 @@ struct FamilyRow {
   double rms_norm_eps = 1e-6;
   int64_t unsaid_eos = -1;  // what transformers writes where nobody chose one: nothing beyond the vocabulary
   bool sliding_window = false;  // read; else refused
+  bool layer_windows = false;   // layer_types says which layers have it, 128 positions where nothing is said
+  bool rope_said = false;       // there is no default for the kind of rotary scaling
+  int64_t head_dim = 0;         // where the file has none; 0: hidden_size over heads
+  bool sinks = false;
+  bool o_bias = false;          // of attention's output where those of q, k, v are
   bool renormalises = false;    // always; else norm_topk_prob
   bool norm_topk_prob = false;  // where the file has none
   RouterScore score =
@@ -36,8 +41,14 @@ struct FamilyRow {
   QkNorm qk_norm = QkNorm::kNone;
   bool clips_qkv = false;  // clip_qkv is read
 
+  // Experts: biases of all three products, (up + 1) * gate * sigmoid(swiglu_alpha * gate) within swiglu_limit; and
+  // fused tensors [experts, in, out] (of MXFP4 [experts, out, in / 32, 16]) of which every second column is up's.
+  bool gpt_oss_experts = false;
+
   // Tensors below model.layers.N. Experts are also read under the default names.
   const char* mlp = "mlp.";
+  const char* router = "gate.weight";
+  const char* router_bias = nullptr;  // of the scores in the choice with sigmoid scores, else of the logits
   const char* gate = "gate_proj.weight";
   const char* up = "up_proj.weight";
   const char* down = "down_proj.weight";

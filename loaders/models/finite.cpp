@@ -36,6 +36,7 @@ bool block_finite(const uint8_t* data, size_t count, Bits exponent) {
 
 bool block_finite(const uint8_t* data, size_t count, DType dtype, Code code) {
   if (code == Code::kE4M3) return block_finite<uint8_t>(data, count, 0x7f);
+  if (code == Code::kByte) return true;
   if (code == Code::kE8M0) return block_finite<uint8_t>(data, count, 0xff);
   if (dtype == DType::kF32) return block_finite<uint32_t>(data, count, 0x7f800000u);
   return block_finite<uint16_t>(data, count, dtype == DType::kBF16 ? 0x7f80 : 0x7c00);
@@ -118,7 +119,8 @@ void require_finite(const RawModel& model) {
       const DType dtype = entry.dtype == "F32"   ? DType::kF32
                           : entry.dtype == "F16" ? DType::kF16
                                                  : DType::kBF16;
-      const Code code = code_named(entry.dtype);
+      Code code = code_named(entry.dtype);
+      if (code == Code::kByte && entry.name.ends_with("_scales")) code = Code::kE8M0;  // MXFP4
       const size_t size = code == Code::kNone ? dtype_size(dtype) : 1;
       tensors.push_back({file.data() + entry.offset, entry.bytes / size, dtype, code});
       entries.push_back(std::move(entry));

@@ -76,6 +76,9 @@ class Hasher {
     matrix(ffn.gate);
     matrix(ffn.up);
     matrix(ffn.down);
+    for (const RawMatrix* bias : {&ffn.gate_bias, &ffn.up_bias, &ffn.down_bias}) {
+      if (*bias) matrix(*bias);
+    }
   }
 
   std::string digest() const {
@@ -116,6 +119,11 @@ void hash_config(Hasher& hasher, const ModelConfig& config) {
     hasher.number(config.router_top_groups);
   }
   if (config.clip_qkv > 0) hasher.number(double{config.clip_qkv});
+  if (config.expert_limit > 0) {
+    hasher.number(double{config.expert_limit});
+    hasher.number(double{config.expert_alpha});
+  }
+  if (!config.windowed.empty()) hasher.bytes(config.windowed.data(), config.windowed.size());
   hasher.bytes(config.sparse.data(), config.sparse.size());
 }
 
@@ -132,6 +140,9 @@ std::string model_hash(const RawModel& model,
     for (const Tensor* vector :
          {&layer.q_bias, &layer.k_bias, &layer.v_bias, &layer.q_norm, &layer.k_norm, &layer.post_norm}) {
       hasher.vector(*vector);
+    }
+    for (const Tensor* vector : {&layer.o_bias, &layer.sinks}) {
+      if (*vector) hasher.vector(*vector);
     }
     hasher.matrix(layer.router);
     if (layer.router_bias) hasher.vector(layer.router_bias);

@@ -23,9 +23,6 @@ struct Unsaid {
 
 // What the config of a family does not say.
 constexpr std::array kUnsaid{
-    Unsaid{"gpt_oss", "attention: sinks"},
-    Unsaid{"gpt_oss", "router: biases, softmax after the choice"},
-    Unsaid{"gpt_oss", "experts: clamped SwiGLU with biases"},
     Unsaid{"phimoe", "router: sparsemixer"},
     Unsaid{"phimoe", "norms: LayerNorm with biases"},
     Unsaid{"glm4_moe_lite", "router: sigmoid scores with a selection bias"},
@@ -72,7 +69,10 @@ class Survey {
     const Json* text = find(config, "text_config");
     text_ = text != nullptr && find(config, "hidden_size") == nullptr ? text : &config;
     support_.model_type = text_of(config, "model_type").empty() ? "?" : text_of(config, "model_type");
-    for (const FamilyRow& row : families()) support_.known |= support_.model_type == family_name(row.family);
+    for (const FamilyRow& row : families()) {
+      if (support_.model_type == family_name(row.family)) row_ = &row;
+    }
+    support_.known = row_ != nullptr;
   }
 
   ModelSupport take() {
@@ -120,7 +120,8 @@ class Survey {
     if (has("attention_chunk_size")) add("attention: chunks");
     if (is_true(*text_, "attn_output_gate")) add("attention: output gate");
     const bool window = number_of(*text_, "sliding_window", 0) > 0 && is_true(*text_, "use_sliding_window");
-    if (layers_have("sliding_attention") || window) add("attention: sliding windows in some layers");
+    const bool by_layer = layers_have("sliding_attention") && (row_ == nullptr || !row_->layer_windows);
+    if (by_layer || window) add("attention: sliding windows in some layers");
     if (!support_.known && is_true(*text_, "attention_bias")) add("attention: biases");
   }
 
@@ -173,11 +174,13 @@ class Survey {
     if (quantised == nullptr) quantised = find(*text_, "quantization_config");
     if (quantised == nullptr) return;
     const std::string method = text_of(*quantised, "quant_method");
-    if (method != "fp8") add("weights: quantised by " + (method.empty() ? "?" : printable(method)));
+    const char* known = row_ != nullptr && row_->gpt_oss_experts ? "mxfp4" : "fp8";
+    if (method != known) add("weights: quantised by " + (method.empty() ? "?" : printable(method)));
   }
 
   const Json& whole_;
-  const Json* text_;  // the text model's part
+  const Json* text_;                // the text model's part
+  const FamilyRow* row_ = nullptr;  // of a known family
   ModelSupport support_;
 };
 

@@ -23,11 +23,12 @@ bool is_zero(const uint8_t* at, DType dtype) {  // of either sign
 
 bool rows_zero(const RawMatrix& matrix, int64_t begin, int64_t end) {
   const StoredMatrix stored = matrix.coded() ? stored_codes(matrix) : stored_values(matrix);
+  const uint8_t magnitude = matrix.scales.numbers == Code::kE2M1 ? 0x77 : 0x7f;
   for (int64_t row = begin; row < end; ++row) {
-    for (int64_t column = 0; column < matrix.k; ++column) {
+    for (int64_t column = 0; column < stored.k; ++column) {
       const auto offset = static_cast<size_t>(row * stored.row_stride + column * stored.column_stride);
       const uint8_t* const at = stored.data + offset * stored.element;
-      if (matrix.coded() ? (*at & 0x7f) != 0 : !is_zero(at, matrix.dtype)) return false;
+      if (matrix.coded() ? (*at & magnitude) != 0 : !is_zero(at, matrix.dtype)) return false;
     }
   }
   return true;
@@ -45,7 +46,8 @@ std::vector<ZeroExperts> zero_experts(const RawModel& model) {
     zero.layer = static_cast<int32_t>(index);
     for (size_t expert = 0; expert < layer.experts.size(); ++expert) {
       const RawFfn& ffn = layer.experts[expert];
-      if (all_zero(ffn.down) || all_zero(ffn.gate) || all_zero(ffn.up))
+      const bool biased = ffn.down_bias && !all_zero(ffn.down_bias);
+      if (!biased && (all_zero(ffn.down) || all_zero(ffn.gate) || all_zero(ffn.up)))
         zero.experts.push_back(static_cast<int32_t>(expert));
       const auto row = static_cast<int64_t>(expert);
       if (layer.router && row < layer.router.n && rows_zero(layer.router, row, row + 1))

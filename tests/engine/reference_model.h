@@ -75,11 +75,27 @@ inline Vec norm(const Vec& x, const Tensor& weight, double eps) {
 
 struct ReferenceFfn {
   MergedMatrix gate, up, down;
+  MergedMatrix gate_bias = {}, up_bias = {}, down_bias = {};  // a column, or nothing
+  double limit = 0, alpha = 1;
+
+  static void shift(Vec& y, const MergedMatrix& bias) {
+    for (size_t i = 0; i < bias.values.size(); ++i) y[i] += bias.values[i];
+  }
   Vec operator()(const Vec& x) const {
     Vec g = multiply(gate, x);
-    const Vec u = multiply(up, x);
-    for (size_t i = 0; i < g.size(); ++i) g[i] = g[i] / (1.0 + std::exp(-g[i])) * u[i];
-    return multiply(down, g);
+    Vec u = multiply(up, x);
+    shift(g, gate_bias);
+    shift(u, up_bias);
+    for (size_t i = 0; i < g.size(); ++i) {
+      if (limit > 0) {
+        g[i] = std::min(g[i], limit);
+        u[i] = std::clamp(u[i], -limit, limit) + 1.0;
+      }
+      g[i] = g[i] / (1.0 + std::exp(-alpha * g[i])) * u[i];
+    }
+    Vec y = multiply(down, g);
+    shift(y, down_bias);
+    return y;
   }
 };
 
@@ -103,7 +119,7 @@ class ReferenceModel {
       h.push_back(row);
     }
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-      attention(raw_.layers[static_cast<size_t>(layer)], h);
+      attention(raw_.layers[static_cast<size_t>(layer)], config_.window_of(layer), h);
       feed_forward(layer, h);
     }
     std::vector<Vec> out;
@@ -148,7 +164,7 @@ class ReferenceModel {
     }
   }
 
-  void attention(const RawLayer& layer, std::vector<Vec>& h) const {
+  void attention(const RawLayer& layer, int64_t window, std::vector<Vec>& h) const {
     const int64_t d = config_.head_dim, heads = config_.num_heads, share = heads / config_.num_kv_heads;
     std::vector<Vec> q, k, v;
     for (size_t t = 0; t < h.size(); ++t) {
@@ -163,9 +179,8 @@ class ReferenceModel {
     const MergedMatrix o = plain(layer.o);
     for (size_t t = 0; t < h.size(); ++t) {
       Vec out(static_cast<size_t>(heads * d), 0.0);
-      const size_t first = config_.sliding_window > 0 && t + 1 > static_cast<size_t>(config_.sliding_window)
-                               ? t + 1 - static_cast<size_t>(config_.sliding_window)
-                               : 0;
+      const size_t seen = static_cast<size_t>(window);
+      const size_t first = window > 0 && t + 1 > seen ? t + 1 - seen : 0;
       for (int64_t head = 0; head < heads; ++head) {
         Vec p;
         double largest = -INFINITY, sum = 0;
@@ -177,6 +192,11 @@ class ReferenceModel {
           p.push_back(dot / std::sqrt(static_cast<double>(d)));
           largest = std::max(largest, p.back());
         }
+        if (layer.sinks) {
+          const double sink = element(layer.sinks.data, layer.sinks.dtype, head);
+          largest = std::max(largest, sink);
+          sum = std::exp(sink - largest);
+        }
         for (double& value : p) sum += value = std::exp(value - largest);
         for (size_t s = first; s <= t; ++s) {
           for (int64_t i = 0; i < d; ++i) {
@@ -185,7 +205,11 @@ class ReferenceModel {
           }
         }
       }
-      const Vec added = multiply(o, out);
+      Vec added = multiply(o, out);
+      if (layer.o_bias) {
+        for (size_t i = 0; i < added.size(); ++i)
+          added[i] += element(layer.o_bias.data, layer.o_bias.dtype, static_cast<int64_t>(i));
+      }
       for (size_t i = 0; i < h[t].size(); ++i) h[t][i] += added[i];
     }
   }
@@ -207,16 +231,23 @@ class ReferenceModel {
       return;
     }
     const PlanGroup& group = group_of(index);
-    std::vector<const RawMatrix*> gates, ups, downs;
-    for (const RawFfn& expert : layer.experts) {
-      gates.push_back(&expert.gate);
-      ups.push_back(&expert.up);
-      downs.push_back(&expert.down);
-    }
+    const auto each = [&](RawMatrix RawFfn::*member) {
+      std::vector<const RawMatrix*> all;
+      for (const RawFfn& expert : layer.experts) all.push_back(&(expert.*member));
+      return all;
+    };
     std::vector<ReferenceFfn> experts;
     for (int32_t row = 0; row < group.kept; ++row) {
       const float* w = group.expert_merging.data() + row * group.experts;
-      experts.push_back({merge(gates, w), merge(ups, w), merge(downs, w)});
+      experts.push_back(
+          {merge(each(&RawFfn::gate), w), merge(each(&RawFfn::up), w), merge(each(&RawFfn::down), w)});
+      if (!config_.expert_bias) continue;
+      ReferenceFfn& expert = experts.back();
+      expert.gate_bias = merge(each(&RawFfn::gate_bias), w);
+      expert.up_bias = merge(each(&RawFfn::up_bias), w);
+      expert.down_bias = merge(each(&RawFfn::down_bias), w);
+      expert.limit = static_cast<double>(config_.expert_limit);
+      expert.alpha = static_cast<double>(config_.expert_alpha);
     }
     const MergedMatrix gate = plain(layer.router);
     for (Vec& row : h) {
@@ -235,9 +266,13 @@ class ReferenceModel {
     }
   }
 
-  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, const Vec& logits,
+  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, const Vec& gate_logits,
                                                 const Tensor& bias) {
-    const bool in_logits = plan_.router_space == RouterSpace::kLogits, sigmoids = static_cast<bool>(bias);
+    const bool in_logits = plan_.router_space == RouterSpace::kLogits;
+    const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
+    Vec logits = gate_logits;
+    for (size_t e = 0; e < logits.size() && bias && !sigmoids; ++e)
+      logits[e] += element(bias.data, bias.dtype, static_cast<int64_t>(e));
     const Vec source = in_logits ? logits : sigmoids ? each_sigmoid(logits) : softmax(logits);
     Vec values, mapped;  // what weights come from, and what is compared
     for (int32_t row = 0; row < group.kept; ++row) {

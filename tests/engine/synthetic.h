@@ -56,6 +56,14 @@ inline ModelConfig tiny_config(Family family) {
     config.dense_intermediate_size = 33;
     config.sparse = {0, 1, 1};
     config.num_experts = 6;
+  } else if (family == Family::kGptOss) {
+    config.sliding_window = 5;
+    config.windowed = {1, 0, 1};
+    config.qkv_bias = config.o_bias = config.sinks = true;
+    config.router_bias = config.expert_bias = true;
+    config.expert_limit = 1.5f;  // reached by many values
+    config.expert_alpha = 1.702f;
+    config.num_experts = 6;
   } else if (family == Family::kOlmoe) {
     config.qk_norm = QkNorm::kWhole;
     config.clip_qkv = 1.5f;
@@ -91,16 +99,22 @@ class SyntheticModel {
         layer.k_bias = vector(kv, 0.5f, 0.0f);
         layer.v_bias = vector(kv, 0.5f, 0.0f);
       }
+      if (config.o_bias) layer.o_bias = vector(hidden, 0.5f, 0.0f);
+      if (config.sinks) layer.sinks = vector(config.num_heads, 1.0f, 0.5f);
       if (config.qk_norm != QkNorm::kNone) {
         layer.q_norm = norm(config.qk_norm_width(q));
         layer.k_norm = norm(config.qk_norm_width(kv));
       }
       if (config.sparse[static_cast<size_t>(index)] != 0) {
         layer.router = matrix(config.num_experts, hidden, 0.4f);
-        if (config.router_score == RouterScore::kSigmoid)
-          layer.router_bias = vector(config.num_experts, 0.2f, 0.0f);
+        if (config.has_router_bias()) layer.router_bias = vector(config.num_experts, 0.2f, 0.0f);
         for (int64_t expert = 0; expert < config.num_experts; ++expert) {
           layer.experts.push_back(ffn(config.expert_intermediate_size));
+          if (!config.expert_bias) continue;
+          RawFfn& last = layer.experts.back();
+          last.gate_bias = matrix(config.expert_intermediate_size, 1, 0.5f);
+          last.up_bias = matrix(config.expert_intermediate_size, 1, 0.5f);
+          last.down_bias = matrix(hidden, 1, 0.5f);
         }
         if (config.shared_intermediate_size > 0) {
           layer.shared = ffn(config.shared_intermediate_size);

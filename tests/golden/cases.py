@@ -1,6 +1,6 @@
 """The golden checkpoints: every variant of the families in some odd size. `layout`: per_expert, fused
 ([experts, 2 * inner, hidden]) or fused_transposed. `spelling`: the transformers generation whose config keys are used.
-`fp8`: rows and columns of the blocks in which projections are stored as E4M3 numbers.
+`fp8`: rows and columns of the blocks in which projections are stored as E4M3 numbers. `mxfp4`: experts are stored so.
 `prompts`: lengths of prompts to continue greedily. `drop`, `extra`: config keys removed and added after writing."""
 
 
@@ -151,5 +151,28 @@ CASES = [
                        moe_intermediate_size=10, n_shared_experts=1, first_k_dense_replace=1, attention_bias=True,
                        use_qk_norm=True, num_mtp_layers=0, max_position_embeddings=512,
                        rope_parameters={**default_rope(1e6), "partial_rotary_factor": 0.5}),
+    },
+    {   # f32, windows by default in the even layers, yarn, a limit and a slope of its own, plans
+        "name": "gptoss_f32", "family": "gpt_oss", "dtype": "f32", "spelling": "v4", "plans": True, "prompts": [3, 12],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=11, num_hidden_layers=3, num_attention_heads=4,
+                       num_key_value_heads=2, head_dim=8, num_local_experts=6, num_experts_per_tok=2, sliding_window=5,
+                       swiglu_limit=1.5, swiglu_alpha=1.4, max_position_embeddings=512,
+                       rope_parameters=yarn(150000.0, 4.0, 128, truncate=False)),
+        "drop": ["layer_types"],
+    },
+    {   # MXFP4, released keys, one head of keys, plans
+        "name": "gptoss_mxfp4", "family": "gpt_oss", "dtype": "bf16", "spelling": "v4", "mxfp4": True, "plans": True,
+        "prompts": [5],
+        "config": dict(vocab_size=67, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=3,
+                       num_key_value_heads=1, head_dim=10, num_local_experts=8, num_experts_per_tok=4, sliding_window=7,
+                       max_position_embeddings=512, rope_parameters=yarn(150000.0, 32.0, 64, truncate=False)),
+        "drop": ["swiglu_alpha"], "extra": {"experts_per_token": 4, "initial_context_length": 64},
+    },
+    {   # bf16, no biases of attention, windows in the odd layers, top-1, tied, sharded, no scaling of positions
+        "name": "gptoss_plain", "family": "gpt_oss", "dtype": "bf16", "spelling": "v5", "shard_size": "25KB", "prompts": [6],
+        "config": dict(vocab_size=71, hidden_size=28, intermediate_size=13, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=4, head_dim=14, num_local_experts=5, num_experts_per_tok=1, sliding_window=3,
+                       layer_types=["full_attention", "sliding_attention"], attention_bias=False,
+                       tie_word_embeddings=True, max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
     },
 ]

@@ -21,15 +21,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Glm4MoeConfig, MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig
+from transformers import (AutoModelForCausalLM, Glm4MoeConfig, GptOssConfig, MixtralConfig, OlmoeConfig, Qwen2MoeConfig,
+                          Qwen3MoeConfig)
+from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
 from transformers.utils import logging
 
 from cases import CASES
-from plan_model import AppliedPlan, grouped, is_sparse, keep_rows, make_plans, write_plan
+from plan_model import AppliedPlan, gate_of, grouped, is_sparse, keep_rows, make_plans, write_plan
 
 HERE = Path(__file__).parent
 CONFIGS = {"mixtral": MixtralConfig, "qwen2_moe": Qwen2MoeConfig, "qwen3_moe": Qwen3MoeConfig,
-           "olmoe": OlmoeConfig, "glm4_moe": Glm4MoeConfig}
+           "olmoe": OlmoeConfig, "glm4_moe": Glm4MoeConfig, "gpt_oss": GptOssConfig}
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LENGTHS = [1, 2, 7, 18, 41]
 PLAN_LENGTHS = [5, 19]
@@ -51,14 +53,16 @@ def initialise(model, seed):
         parameter.data = mean + scale * torch.randn(parameter.shape, generator=random)
 
     for name, parameter in model.named_parameters():
-        fan_in = parameter.shape[-1]
+        fan_in = parameter.shape[-2 if model.config.model_type == "gpt_oss" and name.endswith("proj") else -1]
         if name.endswith("norm.weight") or "layernorm" in name:
             normal(parameter, 0.2, 1.0)
         elif name.endswith("bias"):
             normal(parameter, 0.3)
         elif "embed_tokens" in name:
             normal(parameter, 1.0)
-        elif "mlp.gate.weight" in name:
+        elif name.endswith("sinks"):
+            normal(parameter, 1.0, 0.5)
+        elif "mlp.gate.weight" in name or "mlp.router.weight" in name:
             normal(parameter, 2.0 / fan_in**0.5)
         elif "lm_head" in name:
             normal(parameter, 2.0 / fan_in**0.5)
@@ -100,7 +104,8 @@ def respell(config, case):
         config["rope_scaling"] = None if kind == "default" else {case.get("rope_key", "rope_type"): kind, **rope}
         if case["family"] == "qwen3_moe" and "num_local_experts" in config:
             config["num_experts"] = config.pop("num_local_experts")
-        config.pop("layer_types", None)
+        if case["family"] != "gpt_oss":
+            config.pop("layer_types", None)
     for key in case.get("drop", []):
         config.pop(key, None)
     config.update(case.get("extra", {}))
@@ -143,6 +148,31 @@ def encode_fp8(directory, block, plain):
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def encode_mxfp4(directory, plain):
+    """Experts become E2M1 numbers, two in a byte, with an E8M0 scale for 32 inputs; `plain` gets the checkpoint of the
+    values that transformers makes of them."""
+    shutil.copytree(directory, plain)
+    path = directory / "model.safetensors"
+    stored, values = load_file(path), load_file(path)
+    numbers = torch.tensor(FP4_VALUES[:8])
+    for name in [name for name in values if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        weight = stored.pop(name).transpose(1, 2).float()  # [experts, out, in]
+        parts = weight.reshape(*weight.shape[:2], -1, 32)
+        power = torch.floor(torch.log2(parts.abs().amax(-1))) - 2
+        size = (parts / torch.exp2(power)[..., None]).abs()
+        codes = (size[..., None] - numbers).abs().argmin(-1) + 8 * (parts < 0)
+        stored[name + "_blocks"] = (codes[..., 0::2] + 16 * codes[..., 1::2]).to(torch.uint8).contiguous()
+        stored[name + "_scales"] = (power + 127).to(torch.uint8)
+        values[name] = convert_moe_packed_tensors(stored[name + "_blocks"], stored[name + "_scales"])
+    save_file(stored, path, metadata={"format": "pt"})
+    save_file(values, plain / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((directory / "config.json").read_text())
+    config["quantization_config"] = {
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+        "quant_method": "mxfp4"}
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 class Margins:
     """Collects the routing margins of the model's own routers."""
 
@@ -150,7 +180,8 @@ class Margins:
         self.values, self.handles = [], []
         for layer in model.model.layers:
             if is_sparse(layer):
-                self.handles.append(layer.mlp.gate.register_forward_hook(self.hook(layer.mlp.gate.top_k)))
+                gate = gate_of(layer.mlp)
+                self.handles.append(gate.register_forward_hook(self.hook(gate.top_k)))
 
     def hook(self, top_k):
         def record(gate, __, output):
@@ -231,6 +262,9 @@ def make_case(case, seed):
     if "fp8" in case:
         plain = Path(scratch.name) / "plain"
         encode_fp8(directory, case["fp8"], plain)
+    if "mxfp4" in case:
+        plain = Path(scratch.name) / "plain"
+        encode_mxfp4(directory, plain)
     model = load(plain, torch.float32)
     random = torch.Generator().manual_seed(seed + 1)
     ids = random_ids(random, LENGTHS, model.config.vocab_size)

@@ -46,6 +46,10 @@ def grouped(choice, groups, top_groups):
     return parts.masked_fill(~open_groups[..., None], float("-inf")).reshape(choice.shape), margins
 
 
+def gate_of(block):
+    return block.gate if hasattr(block, "gate") else block.router
+
+
 class PlannedBlock(nn.Module):
     """Takes the place of a sparse block: mapped router, merged experts, shared expert as it was."""
 
@@ -53,12 +57,19 @@ class PlannedBlock(nn.Module):
         super().__init__()
         self.w_rm = torch.tensor(group["router_mapping"], dtype=torch.float32)  # [kept, experts]
         w_em = torch.tensor(group["expert_merging"], dtype=torch.float32)  # [kept, experts]
-        self.gate = block.gate.weight.data  # [experts, hidden]
-        self.bias = getattr(block.gate, "e_score_correction_bias", None)  # [experts]: sigmoid scores
-        self.scale = getattr(block.gate, "routed_scaling_factor", 1)
-        self.groups = getattr(block.gate, "num_group", 1), getattr(block.gate, "topk_group", 1)
+        gate = gate_of(block)
+        self.gate = gate.weight.data  # [experts, hidden]
+        self.gate_bias = getattr(gate, "bias", None)  # [experts]: of the logits
+        self.bias = getattr(gate, "e_score_correction_bias", None)  # [experts]: sigmoid scores
+        self.scale = getattr(gate, "routed_scaling_factor", 1)
+        self.groups = getattr(gate, "num_group", 1), getattr(gate, "topk_group", 1)
         self.gate_up = fused_merge(w_em, block.experts.gate_up_proj.data, dtype)  # [kept, 2 * inner, hidden]
         self.down = fused_merge(w_em, block.experts.down_proj.data, dtype)  # [kept, hidden, inner]
+        self.gpt_oss = hasattr(block.experts, "gate_up_proj_bias")  # those two with their last axes exchanged
+        if self.gpt_oss:
+            self.gate_up_bias = fused_merge(w_em, block.experts.gate_up_proj_bias.data, dtype)
+            self.down_bias = fused_merge(w_em, block.experts.down_proj_bias.data, dtype)
+            self.limit, self.alpha = block.experts.limit, block.experts.alpha
         self.shared_expert = getattr(block, "shared_expert", None)
         self.shared_expert_gate = getattr(block, "shared_expert_gate", None)
         self.shared_experts = getattr(block, "shared_experts", None)
@@ -68,7 +79,7 @@ class PlannedBlock(nn.Module):
 
     def route(self, x):
         """[tokens, hidden] -> rows [tokens, k], weights [tokens, k]."""
-        z = nn.functional.linear(x, self.gate)
+        z = nn.functional.linear(x, self.gate, self.gate_bias)
         if self.bias is not None:
             return self.route_sigmoid(z)
         source = z if self.space == "logits" else torch.softmax(z, -1)
@@ -118,6 +129,8 @@ class PlannedBlock(nn.Module):
         x = hidden_states.reshape(-1, hidden_states.shape[-1])
         rows, weights = self.route(x)
         out = torch.zeros_like(x)
+        if self.gpt_oss:
+            return self.forward_gpt_oss(x, rows, weights, out).reshape(hidden_states.shape), weights
         for slot in range(self.top_k):
             gate, up = torch.einsum("th,tnh->tn", x, self.gate_up[rows[:, slot]]).chunk(2, -1)
             y = torch.einsum("tn,thn->th", nn.functional.silu(gate) * up, self.down[rows[:, slot]])
@@ -127,6 +140,15 @@ class PlannedBlock(nn.Module):
         if self.shared_experts is not None:
             out = out + self.shared_experts(x)
         return out.reshape(hidden_states.shape)
+
+    def forward_gpt_oss(self, x, rows, weights, out):
+        for slot in range(self.top_k):
+            row = rows[:, slot]
+            both = torch.einsum("th,thn->tn", x, self.gate_up[row]) + self.gate_up_bias[row]
+            gate, up = both[:, 0::2].clamp(max=self.limit), both[:, 1::2].clamp(-self.limit, self.limit)
+            inner = (up + 1) * gate * torch.sigmoid(self.alpha * gate)
+            out += weights[:, slot, None] * (torch.einsum("tn,tnh->th", inner, self.down[row]) + self.down_bias[row])
+        return out
 
 
 def is_sparse(layer):
@@ -143,7 +165,7 @@ class AppliedPlan:
 
     def __enter__(self):
         config = self.model.config
-        renormalise = config.model_type == "mixtral" or bool(config.norm_topk_prob)
+        renormalise = config.model_type in ("mixtral", "gpt_oss") or bool(config.norm_topk_prob)
         self.saved, margins, cancellation = {}, [], []
         for group in self.plan["groups"]:
             for index in group["layers"]:
@@ -165,12 +187,12 @@ def keep_rows(model, plan):
         rows = torch.tensor(group["router_mapping"]).argmax(-1)
         for index in group["layers"]:
             block = pruned.model.layers[index].mlp
-            block.gate.weight.data = block.gate.weight.data[rows]
-            block.experts.gate_up_proj.data = block.experts.gate_up_proj.data[rows]
-            block.experts.down_proj.data = block.experts.down_proj.data[rows]
-            if hasattr(block.gate, "e_score_correction_bias"):
-                block.gate.e_score_correction_bias = block.gate.e_score_correction_bias[rows]
-            block.gate.num_experts = block.experts.num_experts = len(rows)
+            gate = gate_of(block)
+            for _, parameter in [*gate.named_parameters(), *block.experts.named_parameters()]:
+                parameter.data = parameter.data[rows]
+            if hasattr(gate, "e_score_correction_bias"):
+                gate.e_score_correction_bias = gate.e_score_correction_bias[rows]
+            gate.num_experts = block.experts.num_experts = len(rows)
     return pruned
 
 

@@ -21,12 +21,14 @@ struct AttentionError {
 
 // One query against keys [first, last]: out = sum_p softmax_p(q . k_p scale) v_p. A score is off by e; its
 // exponential by a factor within 2 e + 8 u + u |s - m| (difference, polynomial), in numerator and
-// denominator; the chains over the keys and the rescalings bring 2 gamma_n(keys).
+// denominator; the chains over the keys and the rescalings bring 2 gamma_n(keys). A sink is an exact score of
+// no value.
 inline std::vector<Bounded> attend(const float* q, const float* k, const float* v, int64_t head_dim,
                                    int64_t stride, int64_t first, int64_t last, double scale,
-                                   const AttentionError& error) {
+                                   const AttentionError& error, const float* sink = nullptr) {
   std::vector<double> score;
   double worst = 0, highest = -1e300, lowest = 1e300;
+  if (sink != nullptr) highest = lowest = static_cast<double>(*sink);
   for (int64_t p = first; p <= last; ++p) {
     double sum = 0, magnitude = 0;
     for (int64_t i = 0; i < head_dim; ++i) {
@@ -40,7 +42,7 @@ inline std::vector<Bounded> attend(const float* q, const float* k, const float* 
     highest = std::max(highest, score.back());
     lowest = std::min(lowest, score.back());
   }
-  double total = 0;
+  double total = sink != nullptr ? std::exp(static_cast<double>(*sink) - highest) : 0;
   for (double& s : score) total += s = std::exp(s - highest);
   const double keys = static_cast<double>(last - first + 1);
   const double factor = std::expm1(2 * worst) + 8 * kUnit + kUnit * (highest - lowest);
@@ -62,6 +64,7 @@ inline std::vector<Bounded> attend(const float* q, const float* k, const float* 
 struct AttentionSequence {
   AttentionCase c;
   Floats q, k, v;
+  Floats sinks;  // [heads], or nothing
 
   explicit AttentionSequence(const AttentionCase& case_, float scale = 1.0f) : c(case_) {
     Data data(c.seed);
@@ -84,6 +87,7 @@ struct AttentionSequence {
     a.kv_heads = c.kv_heads;
     a.head_dim = c.head_dim;
     a.window = c.window;
+    a.sinks = sinks.empty() ? nullptr : sinks.data();
     a.scale = scale();
     a.out = out;
     return a;
@@ -99,7 +103,8 @@ struct AttentionSequence {
         const int64_t kv = head / (c.heads / c.kv_heads) * c.head_dim;
         const auto values =
             attend(q.data() + row * width() + head * c.head_dim, k.data() + kv, v.data() + kv, c.head_dim,
-                   kv_width(), first, row, static_cast<double>(scale()), error(row - first + 1));
+                   kv_width(), first, row, static_cast<double>(scale()), error(row - first + 1),
+                   sinks.empty() ? nullptr : &sinks[static_cast<size_t>(head)]);
         out.insert(out.end(), values.begin(), values.end());
       }
     }

@@ -27,6 +27,8 @@ struct Experts {
   DType dtype;
   Floats x;
   std::vector<std::unique_ptr<DeviceWeights>> gate, up, down;
+  std::vector<std::unique_ptr<DeviceWeights>> gate_bias, up_bias, down_bias;  // or nothing
+  float limit = 0, alpha = 1;
   std::vector<ExpertMatrices> matrices;
   std::vector<int32_t> expert;  // [rows, slots]
   FfnOp op = GPU_ROW(expert_ffn);
@@ -45,6 +47,21 @@ struct Experts {
       expert.push_back(c.skew == 1   ? 1 % c.experts
                        : c.skew == 2 ? half + static_cast<int32_t>(data.below(c.experts - half))
                                      : static_cast<int32_t>(data.below(c.experts)));
+    }
+  }
+  // What gpt-oss has: biases, and a limit that many values reach.
+  void add_biases(float limit_, float alpha_) {
+    Data data(c.seed + 100);
+    limit = limit_;
+    alpha = alpha_;
+    for (int32_t e = 0; e < c.experts; ++e) {
+      gate_bias.push_back(weights(data, c.intermediate, 1));
+      up_bias.push_back(weights(data, c.intermediate, 1));
+      down_bias.push_back(weights(data, c.hidden, 1));
+      ExpertMatrices& one = matrices[static_cast<size_t>(e)];
+      one.gate_bias = gate_bias.back()->packed;
+      one.up_bias = up_bias.back()->packed;
+      one.down_bias = down_bias.back()->packed;
     }
   }
   std::unique_ptr<DeviceWeights> weights(Data& data, int64_t n, int64_t k) const {
@@ -89,6 +106,8 @@ struct Experts {
     args.experts = matrices.data();
     args.hidden = c.hidden;
     args.intermediate = c.intermediate;
+    args.limit = limit;
+    args.alpha = alpha;
     args.activation = activation.data();
     args.out = out.data();
     op(args, gpu_device());
@@ -120,6 +139,27 @@ struct Experts {
   }
 };
 
+// The same with a bias, or without where there is none.
+inline Bounded biased(const Bounded& sum, const std::vector<std::unique_ptr<DeviceWeights>>& bias,
+                      size_t expert, int64_t at) {
+  if (bias.empty()) return sum;
+  const double value = sum.expected + static_cast<double>(bias[expert]->values[static_cast<size_t>(at)]);
+  return {value, sum.bound + kUnit * (std::fabs(value) + sum.bound)};
+}
+
+// (u + 1) g sigmoid(alpha g) of held g and u, which keeps their bounds; the slope of g sigmoid(alpha g) is at
+// most 1.1 as silu's is.
+inline Bounded limited_value(Bounded g, Bounded u, double limit, double alpha, DType dtype) {
+  g.expected = std::min(g.expected, limit);
+  u.expected = std::clamp(u.expected, -limit, limit) + 1;
+  u.bound += kUnit * (std::fabs(u.expected) + u.bound);
+  const double s = g.expected / (1 + std::exp(-alpha * g.expected)), h = s * u.expected;
+  const double s_bound = 1.1 * g.bound + 12 * kUnit * std::fabs(s) + 88 * std::exp(-87.0);
+  const double bound =
+      s_bound * std::fabs(u.expected) + (std::fabs(s) + s_bound) * u.bound + kUnit * std::fabs(h);
+  return {h, bound + unit_16bit(dtype) * (std::fabs(h) + bound) + tiny_16bit(dtype)};
+}
+
 // silu(g) * u rounded to 16 bits, from chains off by g.bound and u.bound; silu' <= 1.1, silu's own error 9 u
 // (expert_ffn_groups.h), and 88 e^-87 where it ends.
 inline Bounded hidden_value(const Bounded& g, const Bounded& u, DType dtype) {
@@ -146,18 +186,38 @@ inline void check_products(const Experts& experts) {
     const size_t slot = static_cast<size_t>(order[p]), e = static_cast<size_t>(experts.expert[slot]);
     const float* row = &x[slot / static_cast<size_t>(c.slots) * static_cast<size_t>(c.hidden)];
     for (int64_t j = 0; j < c.intermediate; ++j) {
-      h.push_back(hidden_value(
-          mma_dot(row, &experts.gate[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden),
-          mma_dot(row, &experts.up[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden), experts.dtype));
+      const auto product = [&](const auto& matrices, const auto& bias) {
+        return biased(mma_dot(row, &matrices[e]->values[static_cast<size_t>(j * c.hidden)], c.hidden), bias,
+                      e, j);
+      };
+      const Bounded g = product(experts.gate, experts.gate_bias), u = product(experts.up, experts.up_bias);
+      h.push_back(experts.limit > 0 ? limited_value(g, u, static_cast<double>(experts.limit),
+                                                    static_cast<double>(experts.alpha), experts.dtype)
+                                    : hidden_value(g, u, experts.dtype));
     }
     for (int64_t i = 0; i < c.hidden; ++i) {
       out[slot * static_cast<size_t>(c.hidden) + static_cast<size_t>(i)] =
-          mma_dot(&result.h[p * static_cast<size_t>(c.intermediate)],
-                  &experts.down[e]->values[static_cast<size_t>(i * c.intermediate)], c.intermediate);
+          biased(mma_dot(&result.h[p * static_cast<size_t>(c.intermediate)],
+                         &experts.down[e]->values[static_cast<size_t>(i * c.intermediate)], c.intermediate),
+                 experts.down_bias, e, i);
     }
   }
   check_bounded(result.h, h);
   check_bounded(result.out, out);
+}
+
+// Biases and a limit, in small and in large groups, with widths that no tile divides.
+inline void check_biases(FfnOp op) {
+  for (const ExpertCase& c : {kExpertCases[2], kExpertCases[3], kExpertCases[4], kExpertCases[7]}) {
+    for (float limit : {0.0f, 0.75f}) {
+      CAPTURE(c.seed);
+      CAPTURE(limit);
+      Experts experts(c);
+      experts.op = op;
+      experts.add_biases(limit, 1.702f);
+      check_products(experts);
+    }
+  }
 }
 
 // The kernel of `experts`: rows in batches against the whole.

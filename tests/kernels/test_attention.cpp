@@ -60,6 +60,20 @@ TEST_CASE("attention: within the bound, same bits on every target, in any cut of
   }
 }
 
+TEST_CASE("attention: a head's sink is one more logit of its softmax, in any cut of queries and keys") {
+  for (const AttentionCase& c : kAttentionCases) {
+    CAPTURE(c.seed);
+    Sequence s(c);
+    s.sinks = Data(c.seed + 100).floats(c.heads, 6.0f);
+    const Floats out =
+        same_bits_everywhere([&](const Device& device) { return s.run(0, c.length, {}, device); });
+    check_bounded(out, s.expected());
+    same_bits_in_batches(out, c.length, s.width(), [&](int64_t first, int64_t rows) {
+      return s.run(first, first + rows, {first, first + rows / 2}, cpu(1));
+    });
+  }
+}
+
 TEST_CASE("attention: many runs in one call, decode rows among prefill") {
   for (const AttentionCase& c : kAttentionCases) {
     CAPTURE(c.seed);

@@ -16,6 +16,8 @@ struct Experts {
   ExpertCase c;
   Floats x;
   std::vector<Weights> gate, up, down;
+  std::vector<Weights> gate_bias, up_bias, down_bias;  // or nothing
+  float limit = 0, alpha = 1;
   std::vector<ExpertMatrices> matrices;
   std::vector<int32_t> expert;  // [rows, slots]
 
@@ -33,6 +35,21 @@ struct Experts {
       expert.push_back(c.skew == 1   ? 1 % c.experts
                        : c.skew == 2 ? half + static_cast<int32_t>(data.below(c.experts - half))
                                      : static_cast<int32_t>(data.below(c.experts)));
+    }
+  }
+
+  // What gpt-oss has: biases, and a limit that many values reach.
+  void add_biases(float limit_, float alpha_) {
+    Data data(c.seed + 100);
+    limit = limit_;
+    alpha = alpha_;
+    for (ExpertMatrices& one : matrices) {
+      gate_bias.emplace_back(data.floats(c.intermediate), c.intermediate, 1, c.dtype);
+      up_bias.emplace_back(data.floats(c.intermediate), c.intermediate, 1, c.dtype);
+      down_bias.emplace_back(data.floats(c.hidden), c.hidden, 1, c.dtype);
+      one.gate_bias = gate_bias.back().packed;
+      one.up_bias = up_bias.back().packed;
+      one.down_bias = down_bias.back().packed;
     }
   }
 
@@ -62,6 +79,8 @@ struct Experts {
     args.hidden = c.hidden;
     args.intermediate = c.intermediate;
     args.activation = activation.data();
+    args.limit = limit;
+    args.alpha = alpha;
     args.out = out.data();
     expert_ffn_cpu(args, device);
     return out;
@@ -86,6 +105,31 @@ TEST_CASE("expert_ffn: within the bound, same bits everywhere and in every batch
     check_bounded(out, expected);
     same_bits_in_batches(out, c.rows, c.slots * c.hidden,
                          [&](int64_t first, int64_t rows) { return experts.run(first, rows, cpu(1)); });
+  }
+}
+
+TEST_CASE("expert_ffn: biases and a limit, same bits everywhere and in every batch") {
+  for (const ExpertCase& c : {kExpertCases[0], kExpertCases[2], kExpertCases[3], kExpertCases[5]}) {
+    for (float limit : {0.0f, 0.75f}) {
+      CAPTURE(c.seed);
+      CAPTURE(limit);
+      Experts experts(c);
+      experts.add_biases(limit, 1.702f);
+      const Floats out =
+          same_bits_everywhere([&](const Device& device) { return experts.run(0, c.rows, device); });
+      std::vector<Bounded> expected;
+      for (int64_t slot = 0; slot < c.rows * c.slots; ++slot) {
+        const size_t e = static_cast<size_t>(experts.expert[static_cast<size_t>(slot)]);
+        const auto y = swiglu(experts.x.data() + slot / c.slots * c.hidden, experts.gate[e].values,
+                              experts.up[e].values, experts.down[e].values, c.hidden, c.intermediate,
+                              {experts.gate_bias[e].values.data(), experts.up_bias[e].values.data(),
+                               experts.down_bias[e].values.data(), static_cast<double>(limit), 1.702f});
+        expected.insert(expected.end(), y.begin(), y.end());
+      }
+      check_bounded(out, expected);
+      same_bits_in_batches(out, c.rows, c.slots * c.hidden,
+                           [&](int64_t first, int64_t rows) { return experts.run(first, rows, cpu(1)); });
+    }
   }
 }
 

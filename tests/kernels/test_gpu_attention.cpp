@@ -19,6 +19,11 @@ struct Sequence : AttentionSequence {
     return Floats(all.begin() + begin * row_width, all.begin() + end * row_width);
   }
 
+  static AttentionArgs with_sinks(AttentionArgs args, const float* sinks) {
+    args.sinks = sinks;
+    return args;
+  }
+
   // Queries of rows [begin, end), keys cut into spans at `cuts` (ascending); shift: floats by which every
   // pointer is moved.
   Floats run(int64_t begin, int64_t end, const std::vector<int64_t>& cuts, int64_t shift = 0) const {
@@ -43,7 +48,9 @@ struct Sequence : AttentionSequence {
     only.span_count = static_cast<int64_t>(spans.size());
     const OnDevice<float> out((end - begin) * width(), NAN);
     GPU_ROW(attention)
-    (args({only}, spans, place(rows(q, width(), begin, end)), out.data()), gpu_device());
+    (with_sinks(args({only}, spans, place(rows(q, width(), begin, end)), out.data()),
+                sinks.empty() ? nullptr : place(sinks)),
+     gpu_device());
     return out.values();
   }
 
@@ -60,6 +67,21 @@ struct Sequence : AttentionSequence {
 };
 
 }  // namespace
+
+TEST_CASE("gpu attention: a head's sink is one more logit of its softmax, in few and in wide tiles") {
+  for (const AttentionCase& c :
+       {kAttentionCases[1], kAttentionCases[5], kAttentionCases[7], kAttentionCases[10]}) {
+    CAPTURE(c.seed);
+    Sequence s(c);
+    s.sinks = Data(c.seed + 100).floats(c.heads, 6.0f);
+    const Floats out = s.run(0, c.length, {});
+    check_bounded(out, s.expected());
+    for (int64_t row : {int64_t{0}, c.length / 2, c.length - 1}) {
+      const Floats one = s.run(row, row + 1, {row / 2});
+      CHECK(same_bits(one.data(), out.data() + row * s.width(), s.width()));
+    }
+  }
+}
 
 TEST_CASE("gpu attention: within the bound, same bits in every schedule and any cut of queries and keys") {
   for (const AttentionCase& c : kAttentionCases) {

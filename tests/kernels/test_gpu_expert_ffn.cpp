@@ -9,6 +9,8 @@ TEST_CASE("gpu expert_ffn: both products within their bounds under every schedul
   check_all_products(GPU_ROW(expert_ffn));
 }
 
+TEST_CASE("gpu expert_ffn: biases and a limit") { check_biases(GPU_ROW(expert_ffn)); }
+
 TEST_CASE("gpu expert_ffn: a row has the same bits in every batch, in small and in large groups") {
   check_all_batches(GPU_ROW(expert_ffn));
 }

@@ -17,6 +17,10 @@ TEST_CASE("gpu expert_ffn wgmma: both products within their bounds under every s
   if (wgmma_here()) check_all_products(GPU_ROW(expert_ffn_sm90));
 }
 
+TEST_CASE("gpu expert_ffn wgmma: biases and a limit") {
+  if (wgmma_here()) check_biases(GPU_ROW(expert_ffn_sm90));
+}
+
 TEST_CASE("gpu expert_ffn wgmma: a row has the same bits in every batch, in small and in large groups") {
   if (wgmma_here()) check_all_batches(GPU_ROW(expert_ffn_sm90));
 }

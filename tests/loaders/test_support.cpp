@@ -37,10 +37,16 @@ TEST_CASE("support: what a family asks for is named, from the config and from wh
                  {"num_experts_per_tok", 4},
                  {"layer_types", {"sliding_attention", "full_attention"}},
                  {"attention_bias", true},
-                 {"quantization_config", {{"quant_method", "mxfp4"}}}}) ==
-        Parts{"attention: sinks", "router: biases, softmax after the choice",
-              "experts: clamped SwiGLU with biases", "attention: sliding windows in some layers",
-              "attention: biases", "weights: quantised by mxfp4"});
+                 {"quantization_config", {{"quant_method", "mxfp4"}}}})
+            .empty());
+  CHECK(
+      missing({{"model_type", "afmoe"},
+               {"num_local_experts", 32},
+               {"num_experts_per_tok", 4},
+               {"layer_types", {"sliding_attention", "full_attention"}},
+               {"attention_bias", true},
+               {"quantization_config", {{"quant_method", "mxfp4"}}}}) ==
+      Parts{"attention: sliding windows in some layers", "attention: biases", "weights: quantised by mxfp4"});
   CHECK(missing({{"model_type", "qwen3_vl_moe"},
                  {"vision_config", Json::object()},
                  {"text_config",
@@ -64,7 +70,7 @@ TEST_CASE("support: what a family asks for is named, from the config and from wh
 }
 
 TEST_CASE("support: a family that is known lacks nothing, and inspect's refusal says what another lacks") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "gpt_oss"}) {
     const Scratch scratch;
     TinyCheckpoint(family).write(scratch);
     const ModelSupport support = model_support(scratch.path());

@@ -50,6 +50,12 @@ class TinyCheckpoint {
       config["num_experts"] = 3;
       config["intermediate_size"] = inner;
       config["clip_qkv"] = 0.5;
+    } else if (family == "gpt_oss") {
+      config.update({{"num_local_experts", 3},
+                     {"intermediate_size", inner},
+                     {"sliding_window", 3},
+                     {"experts_per_token", 2},
+                     {"rope_scaling", {{"rope_type", "default"}}}});
     } else if (family == "glm4_moe") {  // a dense layer, then one with experts
       config.update({{"n_routed_experts", 3},
                      {"moe_intermediate_size", inner},
@@ -134,6 +140,7 @@ class TinyCheckpoint {
       add(prefix + "self_attn.q_norm.weight", {8});
       add(prefix + "self_attn.k_norm.weight", {4});
     }
+    if (family_ == "gpt_oss") return add_gpt_oss(prefix);
     const bool old_mixtral = family_ == "mixtral" && layout_ == TinyLayout::kPerExpert;
     const std::string mlp = prefix + (old_mixtral ? "block_sparse_moe." : "mlp.");
     if (family_ == "glm4_moe" && prefix == "model.layers.0.") return add_ffn(mlp, prefix + "dense", 8, false);
@@ -176,6 +183,18 @@ class TinyCheckpoint {
     }
     tensors[mlp + "experts.gate_up_proj"] = std::move(gate_up);
     tensors[mlp + "experts.down_proj"] = std::move(down);
+  }
+
+  void add_gpt_oss(const std::string& prefix) {
+    for (const auto& [name, rows] : {std::pair{"q", 8}, {"k", 4}, {"v", 4}, {"o", 6}})
+      add(prefix + "self_attn." + name + "_proj.bias", {rows});
+    add(prefix + "self_attn.sinks", {2});
+    add(prefix + "mlp.router.weight", {3, 6});
+    add(prefix + "mlp.router.bias", {3});
+    add(prefix + "mlp.experts.gate_up_proj", {3, 6, 2 * inner_});
+    add(prefix + "mlp.experts.gate_up_proj_bias", {3, 2 * inner_});
+    add(prefix + "mlp.experts.down_proj", {3, inner_, 6});
+    add(prefix + "mlp.experts.down_proj_bias", {3, 6});
   }
 
   void add_ffn(const std::string& prefix, const std::string& seed, int64_t inner, bool numbered) {

@@ -1,0 +1,230 @@
+// gpt-oss: experts in MXFP4 and in plain numbers, what an export makes of them, and what is refused.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "engine/coded_matrix.h"
+#include "engine/forward.h"
+#include "engine/ops.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/config_json.h"
+#include "loaders/models/export.h"
+#include "loaders/models/finite.h"
+#include "loaders/models/model_hash.h"
+#include "loaders/models/verify.h"
+#include "tests/loaders/tiny_checkpoint.h"
+
+namespace eep {
+namespace {
+
+const std::string kMxfp4 = std::string(EEP_SOURCE_DIR) + "/tests/golden/gptoss_mxfp4";
+
+// From the definition: a sign, two bits of exponent (bias 1), one of mantissa.
+double e2m1_value(int code) {
+  const int exponent = code >> 1 & 3, mantissa = code & 1;
+  const double magnitude = exponent == 0 ? mantissa * 0.5 : std::ldexp(2 + mantissa, exponent - 2);
+  return (code & 8) != 0 ? -magnitude : magnitude;
+}
+
+bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+std::vector<float> logits_of(const RawModel& raw, const ExpertPlan& plan) {
+  const Weights weights(raw, cpu_ops());
+  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  return forward.logits(plan, std::vector<int32_t>{1, 4, 2, 0, 6, 3, 5, 5, 2, 1, 1, 3});
+}
+
+ExpertPlan whole(const RawModel& raw) {
+  ExpertPlan plan = identity_plan(raw.config.sparse, static_cast<int32_t>(raw.config.num_experts),
+                                  static_cast<int32_t>(raw.config.top_k));
+  plan.router_space = RouterSpace::kLogits;
+  return plan;
+}
+
+// The last experts, as many as are active and one more; each takes a share of the first one where it merges.
+ExpertPlan last_experts(const RawModel& raw, bool merges) {
+  ExpertPlan plan = whole(raw);
+  for (PlanGroup& group : plan.groups) {
+    group.kept = plan.top_k + 1;
+    const auto size = static_cast<size_t>(group.kept) * static_cast<size_t>(group.experts);
+    group.router_mapping.assign(size, 0.0f);
+    for (int32_t row = 0; row < group.kept; ++row)
+      group.router_mapping[static_cast<size_t>(row * group.experts + group.experts - group.kept + row)] = 1;
+    group.expert_merging = group.router_mapping;
+    for (int32_t row = 0; merges && row < group.kept; ++row)
+      group.expert_merging[static_cast<size_t>(row * group.experts)] = 0.25f;
+  }
+  return plan;
+}
+
+void export_to(const RawModel& raw, const std::string& source, const ExpertPlan& plan, const std::string& out,
+               ExportFormat format = ExportFormat::kHf) {
+  ExportOptions options;
+  options.format = format;
+  options.source_hash = model_hash(raw);
+  options.program = "eep test";
+  export_checkpoint(raw, source, plan, plan_info(raw.config), options, out);
+}
+
+std::string bytes_of(const SafetensorsFile& file, const std::string& name) {
+  const SafetensorsEntry* entry = file.find(name);
+  REQUIRE(entry != nullptr);
+  return {reinterpret_cast<const char*>(file.data(*entry)), entry->bytes};
+}
+
+void check_verified(const std::string& out, const std::string& source, const RawModel& raw,
+                    const ExpertPlan& plan) {
+  std::optional<RawModel> model;
+  for (const Check& check : verify_directory(out, model)) {
+    CAPTURE(check.detail);
+    CHECK(check.passed);
+  }
+  REQUIRE(model);
+  for (const Check& check : verify_against(out, *model, source, raw, plan, Device{}, {})) {
+    CAPTURE(check.detail);
+    CHECK(check.passed);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gpt-oss: MXFP4 numbers are those of their definition, element by element and in rows") {
+  const RawModel raw = load_checkpoint(kMxfp4);
+  const SafetensorsFile file(kMxfp4 + "/model.safetensors");
+  CHECK(raw.config.mxfp4);
+  const int64_t hidden = raw.config.hidden_size, inner = raw.config.expert_intermediate_size;
+  int64_t wrong = 0;
+  Buffer values;
+  for (size_t layer = 0; layer < raw.layers.size(); ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".mlp.experts.";
+    for (const char* projection : {"gate_up_proj", "down_proj"}) {
+      const std::string codes = bytes_of(file, prefix + projection + "_blocks");
+      const std::string scales = bytes_of(file, prefix + projection + "_scales");
+      const bool both = std::string(projection) == "gate_up_proj";
+      const int64_t n = both ? 2 * inner : hidden, k = both ? hidden : inner;
+      for (size_t expert = 0; expert < raw.layers[layer].experts.size(); ++expert) {
+        const RawFfn& ffn = raw.layers[layer].experts[expert];
+        for (int64_t row = 0; row < n; ++row) {
+          const RawMatrix& matrix = !both ? ffn.down : row % 2 == 0 ? ffn.gate : ffn.up;
+          const int64_t own = both ? row / 2 : row;
+          const RawMatrix rows = decoded(matrix, values);
+          for (int64_t column = 0; column < k; ++column) {
+            const auto at = static_cast<size_t>((static_cast<int64_t>(expert) * n + row) * k + column);
+            const int byte = static_cast<unsigned char>(codes[at / 2]);
+            const int power = static_cast<unsigned char>(scales[at / 32]) - 127;
+            const auto value =
+                static_cast<float>(std::ldexp(e2m1_value(at % 2 == 0 ? byte & 15 : byte >> 4), power));
+            wrong += !same_bits(element_of(matrix, own, column), value);
+            wrong += !same_bits(element_of(rows, own, column), value);
+          }
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("gpt-oss: rows of gate and up and of their biases alternate in plain numbers") {
+  const Scratch scratch;
+  TinyCheckpoint("gpt_oss").write(scratch);
+  const RawModel raw = load_checkpoint(scratch.path());
+  const SafetensorsFile file(scratch.path("model.safetensors"));
+  const auto value = [&](const std::string& name, int64_t at) {
+    float out;
+    std::memcpy(&out, bytes_of(file, "model.layers.1.mlp.experts." + name).data() + at * 4, 4);
+    return out;
+  };
+  const RawFfn& ffn = raw.layers[1].experts[2];
+  for (int64_t i = 0; i < 5; ++i) {
+    CHECK(element_of(ffn.gate_bias, i, 0) == value("gate_up_proj_bias", 2 * 10 + 2 * i));
+    CHECK(element_of(ffn.up_bias, i, 0) == value("gate_up_proj_bias", 2 * 10 + 2 * i + 1));
+    for (int64_t j = 0; j < 6; ++j) {
+      CHECK(element_of(ffn.gate, i, j) == value("gate_up_proj", (2 * 6 + j) * 10 + 2 * i));
+      CHECK(element_of(ffn.up, i, j) == value("gate_up_proj", (2 * 6 + j) * 10 + 2 * i + 1));
+      CHECK(element_of(ffn.down, j, i) == value("down_proj", (2 * 5 + i) * 6 + j));
+    }
+  }
+  CHECK(element_of(ffn.down_bias, 4, 0) == value("down_proj_bias", 2 * 6 + 4));
+  CHECK(raw.config.sliding_window == 3);
+  CHECK(raw.config.windowed == std::vector<uint8_t>{1, 0});
+}
+
+TEST_CASE("gpt-oss: an export of a selection slices blocks and scales, one that merges holds values") {
+  const RawModel raw = load_checkpoint(kMxfp4);
+  const SafetensorsFile source(kMxfp4 + "/model.safetensors");
+  for (bool merges : {false, true}) {
+    CAPTURE(merges);
+    const Scratch target;
+    const std::string out = target.path("out");
+    const ExpertPlan plan = last_experts(raw, merges);
+    CHECK(stays_coded(raw, plan) == !merges);
+    export_to(raw, kMxfp4, plan, out);
+    check_verified(out, kMxfp4, raw, plan);
+    const RawModel again = load_checkpoint(out);
+    CHECK(again.config.mxfp4 == !merges);
+    CHECK(again.config.num_experts == plan.top_k + 1);
+    CHECK(logits_of(again, whole(again)) == logits_of(raw, plan));
+    const Json config = parse_json(read_file(out + "/config.json"), "config.json");
+    CHECK(config.contains("quantization_config") == !merges);
+    CHECK(config["experts_per_token"] == plan.top_k);
+    if (merges) continue;
+    const SafetensorsFile file(out + "/model.safetensors");
+    for (const char* name : {"gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales",
+                             "gate_up_proj_bias", "down_proj_bias"}) {
+      const std::string tensor = std::string("model.layers.1.mlp.experts.") + name;
+      const std::string all = bytes_of(source, tensor), kept = bytes_of(file, tensor);
+      CHECK(all.substr(all.size() - kept.size()) == kept);
+      CHECK(kept.size() * 8 == all.size() * 5);
+    }
+  }
+}
+
+TEST_CASE("gpt-oss: exports of plain numbers compute what the plan in memory computes, to the bit") {
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const Scratch source;
+    TinyCheckpoint("gpt_oss", TinyLayout::kPerExpert, dtype).write(source);
+    const RawModel raw = load_checkpoint(source.path());
+    ExpertPlan plan = whole(raw);
+    for (PlanGroup& group : plan.groups) {
+      group.kept = 2;
+      group.router_mapping = {0, 0, 1, 1, 0, 0};
+      group.expert_merging = {0, 0.5f, 1, 1, 0, 0};
+    }
+    for (ExportFormat format : {ExportFormat::kHf, ExportFormat::kNative}) {
+      CAPTURE(dtype_name(dtype));
+      const Scratch target;
+      export_to(raw, source.path(), plan, target.path("out"), format);
+      const RawModel again = load_checkpoint(target.path("out"));
+      CHECK(logits_of(again, again.plan ? *again.plan : whole(again)) == logits_of(raw, plan));
+      if (format == ExportFormat::kHf) check_verified(target.path("out"), source.path(), raw, plan);
+    }
+  }
+}
+
+TEST_CASE("gpt-oss: what its config cannot say is refused in one line") {
+  const auto refused = [](const char* key, const Json& value, const char* what) {
+    const Scratch scratch;
+    TinyCheckpoint tiny("gpt_oss");
+    if (value.is_null())
+      tiny.config.erase(key);
+    else
+      tiny.config[key] = value;
+    tiny.write(scratch);
+    check_error(ExitCode::kData, what, [&] { load_checkpoint(scratch.path()); });
+  };
+  refused("layer_types", Json::array({"full_attention"}), "wrong length (expected 2, one a layer, got 1)");
+  refused("layer_types", Json::array({"full_attention", "linear_attention"}), "sliding_attention or full_attention");
+  refused("swiglu_limit", 0, "a number above 0");
+  refused("experts_per_token", 1, "the same as num_experts_per_tok");
+  refused("rope_scaling", nullptr, "nothing says how positions turn");
+  refused("quantization_config", Json{{"quant_method", "fp8"}}, "expected mxfp4");
+  refused("quantization_config", Json{{"quant_method", "mxfp4"}}, "blocks of 32 numbers do not divide a row");
+  const Scratch scratch;
+  TinyCheckpoint other("mixtral");
+  other.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  other.write(scratch);
+  check_error(ExitCode::kData, "expected fp8", [&] { load_checkpoint(scratch.path()); });
+}
+
+}  // namespace eep
