@@ -5,6 +5,7 @@
 // A lane's next token may bring a draft of those to come (DraftFunction): the step computes all of them, and
 // each stands iff the arg-max before it agrees. Keys and values of the others are overwritten.
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "engine/forward.h"
@@ -15,6 +16,8 @@
 
 namespace eep {
 namespace {
+
+constexpr int32_t kLost = -1;  // predicted by logits that are no numbers
 
 struct Lane {
   int32_t candidate = 0;
@@ -47,7 +50,7 @@ struct Piece {
 class Decoder {
  public:
   Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          const LayerLimits& limits, int64_t merged_slots, WorkCounts& work)
+          const LayerLimits& limits, int64_t merged_slots, bool ends_lost, WorkCounts& work)
       : weights_(weights),
         config_(weights.config()),
         ops_(ops),
@@ -57,6 +60,7 @@ class Decoder {
         block_rows_(limits.block_rows),
         layers_(weights, ops, device, limits),
         merged_(weights, ops, device, merged_slots),
+        ends_lost_(ends_lost),
         work_(work) {
     const auto floats = [&](int64_t count) {
       return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
@@ -230,7 +234,7 @@ class Decoder {
 
   void predict(std::vector<Piece>& pieces, const float* compact) {
     const size_t count = wanted_.size();
-    std::vector<int32_t> index(count), target(count, -1);
+    std::vector<int32_t> index(count), target(count, 0);  // of any token: its score tells of all logits
     for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
     scores_.resize(count);
     layers_.score(compact, index, target, scores_.data());
@@ -239,7 +243,8 @@ class Decoder {
       Lane& lane = *piece.lane;
       const size_t predictions = piece.predictions();
       for (size_t i = 0; i < predictions; ++i) {
-        const int32_t token = scores_[next + i].argmax;
+        const TokenScore& score = scores_[next + i];
+        const int32_t token = ends_lost_ && !std::isfinite(score.log_probability) ? kLost : score.argmax;
         lane.predicted.push_back(token);
         if (i < lane.draft.size() && token != lane.draft[i]) break;
       }
@@ -267,6 +272,7 @@ class Decoder {
   int64_t block_rows_;
   LayerPass layers_;
   MergeBuffer merged_;
+  bool ends_lost_;
   WorkCounts& work_;
   DeviceBuffer residual_, wanted_residual_, k_, v_;
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
@@ -276,12 +282,16 @@ class Decoder {
   std::vector<TokenScore> scores_;
 };
 
-// Predicted tokens join the others until the lane is finished; whether it is.
-template <typename Finished>
-bool take_predicted(Lane& lane, const Finished& finished) {
+// Predicted tokens join the others until the lane is finished, or one is lost; whether it is.
+template <typename Finished, typename Lost>
+bool take_predicted(Lane& lane, const Finished& finished, const Lost& lost) {
   if (lane.predicted.empty()) return false;  // a piece of its prompt went by
   bool done = false;
   for (size_t i = 0; i < lane.predicted.size() && !done; ++i) {
+    if (lane.predicted[i] == kLost) {
+      lost(lane.candidate, lane.sequence);
+      return true;
+    }
     lane.tokens.push_back(lane.predicted[i]);
     lane.cached = lane.tokens.size() - 1;
     done = finished(lane);
@@ -375,7 +385,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
                                           static_cast<int32_t>(plans.size()), lanes, row_cache);
   const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
-                  state.work);
+                  options.lost != nullptr, state.work);
 
   const auto finished = [&](const Lane& lane) {
     const size_t made = lane.tokens.size() - lane.prompt_size;
@@ -401,7 +411,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       decoder.advance(live, draft);
       ++state.work.decode_steps;
       std::erase_if(live, [&](Lane* lane) {
-        if (!take_predicted(*lane, finished)) return false;
+        if (!take_predicted(*lane, finished, options.lost)) return false;
         lane->cache = DeviceBuffer();
         std::vector<int32_t>& made =
             result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)];
