@@ -164,15 +164,21 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
   if (!probabilities) sum = exponentials(mapped, map.kept);
   __syncwarp();
   float weight = lane < map.top_k ? mapped[chosen] : 0.0f;
+  int active = map.top_k;
+  if (map.skip_below > 0) {  // all lanes alike
+    const float least = map.skip_below * __shfl_sync(~0u, weight, 0);
+    const unsigned stays = __ballot_sync(~0u, lane == 0 || (lane < map.top_k && !(weight < least)));
+    active = 32 - __clz(static_cast<int>(stays));
+  }
   if (probabilities || args.renormalise) {
     sum = 0;
-    for (int slot = 0; slot < map.top_k; ++slot) sum += __shfl_sync(~0u, weight, slot);
+    for (int slot = 0; slot < active; ++slot) sum += __shfl_sync(~0u, weight, slot);
   }
   if (!probabilities) {
     weight /= sum;
   } else if (args.renormalise) {
     const bool tiny = fabsf(sum) < kRouterTinySum;
-    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(map.top_k) : sum);
+    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(active) : sum);
     if (lane == 0 && args.counts != nullptr) {  // integers: their order does not show
       if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
       if (!tiny && sum < 0)
@@ -181,8 +187,8 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
   }
   if (args.hf_rounding) weight = rounded_to<kDType>(weight);
   if (lane < args.slots) {
-    args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;
-    args.weight[row * args.slots + lane] = lane < map.top_k ? weight : 0.0f;
+    args.expert[row * args.slots + lane] = lane < active ? chosen : -1;
+    args.weight[row * args.slots + lane] = lane < active ? weight : 0.0f;
   }
 }
 

@@ -5,6 +5,8 @@
 //   kLogits:         g = softmax(W_RM z)  what an exported checkpoint computes: the map folds into the gate
 //   kProbabilities:  g = W_RM softmax(z)  the paper's map
 //   (weight, expert) = top-k of g         ties to the lower index (compared on W_RM z in kLogits)
+//   skip_below:                           experts behind the last one whose g is not below skip_below times the
+//                                         first's are left out (NAEE's dynamic skipping)
 //   weight /= sum(weight)                 if renormalise
 //   hf_rounding:                          z and the weights are rounded to the gate's dtype, as transformers
 //                                         does for a 16-bit checkpoint (Mixtral: up to version 4, later ones
@@ -12,7 +14,8 @@
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights
-// become 1/k each; a negative sum is divided by as it is (the paper has no guard). Both are counted.
+// become 1/k each, k without what is skipped; a negative sum is divided by as it is (the paper has no guard).
+// Both are counted.
 #pragma once
 
 #include "kernels/common/device.h"
@@ -34,6 +37,7 @@ struct RouterMap {
   int32_t kept = 0;                       // <= kMaxExperts
   int32_t top_k = 0;                      // <= min(kept, kMaxTopK)
   RouterSpace space = RouterSpace::kLogits;
+  float skip_below = 0;  // in [0, 1]; 0: nothing is skipped
 };
 
 struct RouterCounts {
@@ -50,8 +54,8 @@ struct RouterArgs {
   int32_t slots = 0;                    // largest top_k of the maps
   bool renormalise = true;
   bool hf_rounding = false;
-  int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond the map's top_k
-  float* weight = nullptr;         // [rows, slots] 0 beyond the map's top_k
+  int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond top_k or skipped
+  float* weight = nullptr;         // [rows, slots] 0 there
   float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards
   RouterCounts* counts = nullptr;  // added to, or null
 };

@@ -11,6 +11,7 @@
 #include "es/criteria.h"
 #include "experiments/program/program.h"
 #include "experiments/study/experiment.h"
+#include "experiments/study/skipping.h"
 #include "loaders/tasks/metric.h"
 
 namespace eep {
@@ -35,8 +36,11 @@ std::vector<Entry> entries_of(const Rows& rows) {
 std::vector<Table> tables() {
   std::vector<Entry> methods;
   for (const CriterionRow& row : criteria()) methods.push_back({row.name, row.formula});
+  std::vector<Entry> skipping;
+  for (const SkippingRow& row : skipping_methods()) skipping.push_back({row.name, row.words});
   return {{"algorithms", entries_of(algorithms())},
           {"criteria", methods},
+          {"skipping", skipping},
           {"allocations", entries_of(allocations())},
           {"metrics", entries_of(metrics())},
           {"extraction", entries_of(extract_rules())}};
@@ -71,9 +75,11 @@ int run_list(const std::string& wanted, CommandContext& context) {
 
 void register_list(CommandLine& line) {
   auto wanted = std::make_shared<std::string>();
-  const Command command = line.command(
-      "list", "What files may name: algorithms, criteria, allocations, metrics, extraction rules; the schema",
-      "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
+  const Command command =
+      line.command("list",
+                   "What files may name: algorithms, criteria, skipping, allocations, metrics, extraction "
+                   "rules; the schema",
+                   "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
   command
       .option("TABLE", *wanted, "one table, or the JSON Schema of the experiment file (default: all tables)")
       .one_of(table_names());

@@ -47,7 +47,9 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
   for (const std::string& name : experiment_.baselines) {
-    if (name == "full" || find_criterion(name).merge == nullptr || groups == layers) continue;
+    if (name == "full" || find_skipping(name) != nullptr || find_criterion(name).merge == nullptr ||
+        groups == layers)
+      continue;
     throw Error(
         ExitCode::kConfig, "baselines",
         fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
@@ -98,25 +100,54 @@ int64_t CombinationRun::planned_evaluations() const {
   return (prunes() ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
+CombinationRun::Method& CombinationRun::add_method(const std::string& name, ExpertPlan plan) {
+  Method method;
+  method.result.name = name;
+  method.plan = std::move(plan);
+  methods_.push_back(std::move(method));
+  return methods_.back();
+}
+
+void CombinationRun::add_skipping(const SkippingRow& row) {
+  const ModelConfig& config = model_.config();
+  const auto active = static_cast<int32_t>(config.top_k);
+  ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts), active);
+  if (!row.criterion.empty()) {
+    if (!prunes()) return;  // nothing is pruned: the same as without the criterion
+    Criterion criterion;
+    criterion.row = &find_criterion(row.criterion);
+    criterion.seed = experiment_.search.seed;
+    double seconds = 0;
+    const ExpertStatistics& statistics = task_.statistics(
+        subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
+    plan = select_plan(statistics, criterion, kept_, groups_, active, space_);
+  }
+  hooks_.say(fmt::format("thresholds of {}", row.name));
+  double seconds = 0;
+  const SkipThresholds thresholds = task_.skip_thresholds(plan, &seconds);
+  Method& method = add_method(std::string(row.name), skipping_plan(std::move(plan), thresholds));
+  method.result.active = thresholds.active;
+  method.result.seconds = seconds;
+}
+
 void CombinationRun::make_baselines() {
   const ModelConfig& config = model_.config();
   const int32_t experts = static_cast<int32_t>(config.num_experts);
   const auto add = [&](const std::string& name, ExpertPlan plan) -> Method& {
-    Method method;
-    method.result.name = name;
-    method.plan = std::move(plan);
-    methods_.push_back(std::move(method));
-    return methods_.back();
+    return add_method(name, std::move(plan));
   };
   // The full model is always there: every comparison needs it.
   add("full", identity_plan(config.sparse, experts, static_cast<int32_t>(config.top_k)));
   if (top_k_ < config.top_k) {
     add(fmt::format("full_top{}", top_k_), identity_plan(config.sparse, experts, top_k_));
   }
-  if (!prunes()) return;
   for (const std::string& name : experiment_.baselines) {
     check_interrupted();
-    if (name == "full") continue;
+    if (const SkippingRow* row = find_skipping(name)) {
+      add_skipping(*row);
+      continue;
+    }
+    if (name == "full" || !prunes()) continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;

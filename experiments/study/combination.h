@@ -11,6 +11,7 @@
 #include "experiments/study/evaluation_journal.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
+#include "experiments/study/skipping.h"
 #include "experiments/study/task_context.h"
 #include "experiments/study/task_mix.h"
 
@@ -52,6 +53,8 @@ class CombinationRun {
   std::vector<WarmStart> warm_starts(const GenomeSpace& space) const;
   SearchConfig search_config() const;
   void make_baselines();
+  Method& add_method(const std::string& name, ExpertPlan plan);
+  void add_skipping(const SkippingRow& row);
   struct Searched;  // a finished search and what it took
   void search();
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);

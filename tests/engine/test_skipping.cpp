@@ -1,0 +1,106 @@
+// Experts skipped token by token: thresholds are the medians of what the router gives, and the passes heed them.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "engine/forward.h"
+#include "engine/skip_thresholds.h"
+#include "kernels/common/error.h"
+#include "tests/engine/reference_model.h"
+#include "tests/engine/synthetic.h"
+
+using namespace eep;
+using namespace eep::test;
+
+namespace {
+
+ExpertPlan identity_of(const ModelConfig& config, int32_t top_k) {
+  return identity_plan(config.sparse, static_cast<int32_t>(config.num_experts), top_k);
+}
+
+ExpertPlan with_thresholds(ExpertPlan plan, float value) {
+  for (PlanGroup& group : plan.groups) group.skip_below.assign(group.layers.size(), value);
+  return plan;
+}
+
+std::vector<float> logits_of(const SyntheticModel& model, const Ops& ops, const ExpertPlan& plan,
+                             Taps* taps = nullptr) {
+  const Weights weights(model.raw, ops);
+  PopulationForward forward(weights, ops, Device{}, 0);
+  return forward.logits(plan, random_tokens(model.raw.config, 40, 3), taps);
+}
+
+}  // namespace
+
+TEST_CASE("skipping: never is the plan itself, always is one active expert, to the bit, on both backends") {
+  ModelConfig config = tiny_config(Family::kMixtral);
+  config.dtype = DType::kBF16;
+  const SyntheticModel model(config, 21);
+  for (const Ops* ops : {&cpu_ops(), &simt_ops()}) {
+    for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+      for (bool dense : {false, true}) {
+        ExpertPlan two = random_plan(config, 4, 2, space, dense, 7), one = two;
+        two.top_k = 2;
+        one.top_k = 1;
+        CHECK(logits_of(model, *ops, with_thresholds(two, 0)) == logits_of(model, *ops, two));
+        CHECK(logits_of(model, *ops, with_thresholds(two, 1)) == logits_of(model, *ops, one));
+        CHECK(logits_of(model, *ops, with_thresholds(two, 0.5f)) != logits_of(model, *ops, two));
+      }
+    }
+  }
+}
+
+TEST_CASE("skipping: a population of plans that skip differently scores as each alone") {
+  const ModelConfig config = tiny_config(Family::kMixtral);
+  const SyntheticModel model(config, 22);
+  const Weights weights(model.raw, cpu_ops());
+  std::vector<ExpertPlan> plans;
+  for (float value : {0.0f, 0.3f, 0.6f, 1.0f}) plans.push_back(with_thresholds(identity_of(config, 2), value));
+  plans.push_back(plans[2]);
+  plans.back().groups[0].skip_below[0] = 0;  // parts from the others in one layer
+  PromptBuilder builder;
+  for (uint32_t i = 0; i < 5; ++i) builder.add(random_tokens(config, 9 + 3 * i, 60 + i), 2, true);
+  const Prompts prompts = builder.build(nullptr);
+  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  const auto together = forward.score(plans, prompts);
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const auto alone = forward.score(std::span(&plans[i], 1), prompts)[0];
+    for (size_t at = 0; at < alone.size(); ++at) {
+      CHECK(alone[at].log_probability == together[i][at].log_probability);
+      CHECK(alone[at].argmax == together[i][at].argmax);
+    }
+  }
+}
+
+TEST_CASE("skipping: thresholds are the lower medians of second over first weight, half of the tokens stay above") {
+  const ModelConfig config = tiny_config(Family::kMixtral);
+  const SyntheticModel model(config, 23);
+  const Weights weights(model.raw, cpu_ops());
+  const ExpertPlan plan = identity_of(config, 2);
+  Taps taps(cpu_ops(), Device{});
+  logits_of(model, cpu_ops(), plan, &taps);
+  PromptBuilder builder;
+  builder.add(random_tokens(config, 40, 3), 1, true);
+  const SkipThresholds found =
+      skip_thresholds(weights, cpu_ops(), Device{}, 0, plan, builder.build(nullptr));
+  REQUIRE(found.of_layer.size() == 3);
+  int64_t skipped = 0;
+  for (int32_t layer = 0; layer < 3; ++layer) {
+    std::vector<float> ratios;
+    for (const Tap& tap : taps.list()) {
+      if (tap.name != "layer." + std::to_string(layer) + ".router.weight") continue;
+      for (size_t at = 0; at < tap.values.size(); at += 2) ratios.push_back(tap.values[at + 1] / tap.values[at]);
+    }
+    REQUIRE(ratios.size() == 40);
+    std::sort(ratios.begin(), ratios.end());
+    CHECK(found.of_layer[static_cast<size_t>(layer)] == ratios[19]);
+    skipped += std::lower_bound(ratios.begin(), ratios.end(), ratios[19]) - ratios.begin();
+  }
+  CHECK(found.active == doctest::Approx(2 - static_cast<double>(skipped) / 120));
+  const ExpertPlan skipping = skipping_plan(plan, found);
+  CHECK(skipping.groups[0].skip_below == found.of_layer);
+  // It is for two active experts.
+  for (const ExpertPlan& wrong : {identity_of(config, 3), identity_of(config, 1), skipping}) {
+    CHECK_THROWS_AS(skip_thresholds(weights, cpu_ops(), Device{}, 0, wrong, builder.build(nullptr)), Error);
+  }
+}
