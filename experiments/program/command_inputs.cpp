@@ -94,7 +94,7 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
 
 void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
                        CommandContext& context) {
-  if (path.empty() || plan.top_k != config.top_k) return;
+  if (path.empty() || plan.top_k != config.top_k || skips_experts(plan)) return;
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> own(static_cast<size_t>(group.experts));
     std::iota(own.begin(), own.end(), 0);
