@@ -7,7 +7,7 @@ fuzz_seconds ?= 60
 since ?= HEAD~1
 
 .DEFAULT_GOAL := build
-.PHONY: demo-smollm2 run test build bench asan tsan fuzz coverage format schema lint tidy hooks install clean help
+.PHONY: demo-smollm2 run test build bench asan tsan fuzz coverage format schema lint tidy hooks install package clean help
 
 run:  ## build, run the demo experiment, print its table and the run directory
 	$(packages)
@@ -80,6 +80,12 @@ install:  ## install program, headers, libraries, CMake package, man page under 
 	$(packages)
 	@cmake/build.sh release build
 	@cmake --install build --prefix $(PREFIX)
+
+package:  ## Debian packages and a tarball that needs no other package, in build/packages
+	$(packages) build package
+	@cmake/build.sh release build eep
+	@cd build && cpack -G 'DEB;TGZ' -B packages >package.log || { cat package.log; exit 1; }
+	@ls build/packages/*.deb build/packages/*.tar.gz
 
 clean:  ## remove every build directory
 	rm -rf build build-*

@@ -102,20 +102,21 @@ RawLayer SyntheticModel::layer(bool sparse) {
     out.k_bias = vector(kv, 0);
     out.v_bias = vector(kv, 0);
   }
-  if (config.qk_norm) {
-    out.q_norm = vector(config.head_dim, 1);
-    out.k_norm = vector(config.head_dim, 1);
+  if (config.qk_norm != QkNorm::kNone) {
+    out.q_norm = vector(config.qk_norm_width(q), 1);
+    out.k_norm = vector(config.qk_norm_width(kv), 1);
   }
   if (!sparse) {
     out.dense = ffn(config.dense_intermediate_size);
     return out;
   }
   out.router = matrix(config.num_experts, hidden);
+  if (config.router_score == RouterScore::kSigmoid) out.router_bias = vector(config.num_experts, 0);
   for (int64_t expert = 0; expert < config.num_experts; ++expert)
     out.experts.push_back(ffn(config.expert_intermediate_size));
   if (config.shared_intermediate_size > 0) {
     out.shared = ffn(config.shared_intermediate_size);
-    out.shared_gate = matrix(1, hidden);
+    if (config.shared_gated) out.shared_gate = matrix(1, hidden);
   }
   return out;
 }

@@ -14,7 +14,7 @@ endif()
 add_library(eep_flags INTERFACE)
 target_compile_features(eep_flags INTERFACE cxx_std_20)
 target_include_directories(eep_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
-                                               $<INSTALL_INTERFACE:include/eep>)
+                                               $<INSTALL_INTERFACE:include>)
 # -ffp-contract=off: a multiply and an add become one rounding only where the source says std::fma, so results do not depend on the compiler.
 # -Wno-restrict: a false positive of g++ 12 in std::string (GCC bug 105651).
 set(flags -Wall -Wextra -Werror -ffp-contract=off)

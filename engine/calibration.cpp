@@ -46,6 +46,26 @@ void route(const float* logits, const std::vector<int32_t>& experts, int32_t top
   for (Choice& choice : *chosen) choice.weight /= sum;
 }
 
+// The same with sigmoid scores, which know no other expert; groups play no part among a few of them.
+void route_sigmoid(const float* logits, const std::vector<float>& bias, const std::vector<int32_t>& experts,
+                   const ModelConfig& config, std::vector<Choice>* chosen) {
+  chosen->clear();
+  for (int32_t expert : experts)
+    chosen->push_back({expert, sigmoid_double(static_cast<double>(logits[expert]))});
+  const auto rank = [&](const Choice& choice) {
+    return choice.weight + static_cast<double>(bias[static_cast<size_t>(choice.expert)]);
+  };
+  std::stable_sort(chosen->begin(), chosen->end(),
+                   [&](const Choice& a, const Choice& b) { return rank(a) > rank(b); });
+  chosen->resize(std::min(chosen->size(), static_cast<size_t>(config.top_k)));
+  double sum = 0;
+  for (const Choice& choice : *chosen) sum += choice.weight;
+  for (Choice& choice : *chosen) {
+    if (config.norm_topk_prob) choice.weight /= sum;
+    choice.weight *= static_cast<double>(config.router_scale);
+  }
+}
+
 class Calibrator : public MixtureObserver {
  public:
   Calibrator(const Weights& weights, const Ops& ops, const Device& device, const CalibrationOptions& options)
@@ -64,9 +84,9 @@ class Calibrator : public MixtureObserver {
     sums_ = DeviceBuffer(ops_, device_, bytes);
     ops_.clear(sums_.data(), bytes, device_);
     if (options_.details || options_.every_expert) {
-      details_ =
-          std::make_unique<CalibrationDetails>(statistics_.layers.size(), statistics_.experts,
-                                               config_.hidden_size, options_.every_expert, device_.threads);
+      details_ = std::make_unique<CalibrationDetails>(
+          statistics_.layers.size(), statistics_.experts, config_.hidden_size,
+          config_.router_score == RouterScore::kSigmoid, options_.every_expert, device_.threads);
     }
     if (!runs_every_expert()) return;
     const int64_t batch = options_.subset_batch, slots = batch * config_.num_experts;
@@ -103,6 +123,7 @@ class Calibrator : public MixtureObserver {
     args.slots = view.slots;
     args.experts = statistics_.experts;
     args.hidden = config_.hidden_size;
+    args.sigmoids = config_.router_score == RouterScore::kSigmoid;
     double* const sums = sums_.as<double>() + slot * kFields * experts;
     const auto field = [&](int64_t index) { return sums + index * experts; };
     args.sums = {field(0), field(1), field(2), field(3), field(4),
@@ -111,6 +132,8 @@ class Calibrator : public MixtureObserver {
     if (slot == 0) statistics_.tokens += view.rows;
     if (details_) add_details(slot, view);
     if (runs_every_expert()) collect(slot, view);
+    observed_ += view.rows;
+    if (options_.progress) options_.progress(observed_ / static_cast<int64_t>(statistics_.layers.size()));
   }
 
   ExpertStatistics finish() {
@@ -131,6 +154,7 @@ class Calibrator : public MixtureObserver {
   }
 
   void go_on_from(CalibrationState state) {
+    observed_ = state.rows * static_cast<int64_t>(state.statistics.layers.size());
     statistics_ = std::move(state.statistics);
     pending_ = std::move(state.pending);
     double* sums = sums_.as<double>();
@@ -273,12 +297,27 @@ class Calibrator : public MixtureObserver {
     }
     std::vector<int32_t> all(static_cast<size_t>(experts));
     std::iota(all.begin(), all.end(), 0);
+    const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
+    const std::vector<float> bias =
+        sigmoids ? downloaded(weights_.layer(layer.layer).router_bias, experts) : std::vector<float>{};
+    const auto route_among = [&](const float* logits, const std::vector<int32_t>& some,
+                                 std::vector<Choice>* to) {
+      if (sigmoids) return route_sigmoid(logits, bias, some, config_, to);
+      route(logits, some, statistics_.top_k, config_.norm_topk_prob, to);
+    };
     std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
+    for (int64_t row = 0; row < rows; ++row)
+      route_among(logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
+    double all_squares = 0;
+    std::vector<double> whole(static_cast<size_t>(experts));
     for (int64_t row = 0; row < rows; ++row) {
-      route(logits.data() + row * experts, all, statistics_.top_k, config_.norm_topk_prob,
-            &full[static_cast<size_t>(row)]);
+      std::fill(whole.begin(), whole.end(), 0.0);
+      for (const Choice& choice : full[static_cast<size_t>(row)])
+        whole[static_cast<size_t>(choice.expert)] = choice.weight;
+      all_squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, whole);
     }
     for (SubsetErrors& errors : layer.subset_errors) {
+      errors.norm += std::sqrt(std::max(all_squares, 0.0));
       const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
 #pragma omp parallel for num_threads(device_.threads) schedule(static)
       for (int64_t subset = 0; subset < subsets; ++subset) {
@@ -286,8 +325,7 @@ class Calibrator : public MixtureObserver {
         std::vector<double> difference(static_cast<size_t>(experts));
         double squares = 0;
         for (int64_t row = 0; row < rows; ++row) {
-          route(logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)], statistics_.top_k,
-                config_.norm_topk_prob, &chosen);
+          route_among(logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)], &chosen);
           std::fill(difference.begin(), difference.end(), 0.0);
           for (const Choice& choice : full[static_cast<size_t>(row)])
             difference[static_cast<size_t>(choice.expert)] += choice.weight;
@@ -330,7 +368,35 @@ class Calibrator : public MixtureObserver {
   ExpertStatistics statistics_;
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;
+  int64_t observed_ = 0;  // rows, once a layer
 };
+
+// Values beyond what floats hold become infinities and no numbers in the sums, which no criterion can use.
+void require_finite(const ExpertStatistics& statistics) {
+  const auto all = [](const std::vector<double>& values) {
+    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+  };
+  for (const LayerStatistics& layer : statistics.layers) {
+    const auto refuse = [&](const std::string& what) {
+      throw Error(ExitCode::kData, "calibration: layer " + std::to_string(layer.layer),
+                  what + " is no number: values inside the model exceed what floats hold",
+                  "the weights are damaged or badly scaled: eep verify MODEL");
+    };
+    for (size_t sum = 0; sum < kExpertSums; ++sum) {
+      const std::vector<double>& values = layer.sums[sum];
+      for (size_t expert = 0; expert < values.size(); ++expert) {
+        if (!std::isfinite(values[expert]))
+          refuse("expert " + std::to_string(expert) + ": " + std::string(kExpertSumNames[sum]));
+      }
+    }
+    for (size_t matrix = 0; matrix < kExpertMatrices; ++matrix) {
+      if (!all(layer.matrices[matrix])) refuse(std::string(kExpertMatrixNames[matrix]));
+    }
+    for (const SubsetErrors& errors : layer.subset_errors) {
+      if (!all(errors.error)) refuse("the error of " + std::to_string(errors.kept) + " kept experts");
+    }
+  }
+}
 
 }  // namespace
 
@@ -349,7 +415,9 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
       if (options.keep) options.keep([&] { return calibrator.state(rows); });
     });
   }
-  return calibrator.finish();
+  ExpertStatistics statistics = calibrator.finish();
+  require_finite(statistics);
+  return statistics;
 }
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,

@@ -45,6 +45,9 @@ struct CalibrationOptions {
   // empty; `keep` is called after every chunk. May be empty.
   std::function<void(CalibrationState* state)> begin{};
   std::function<void(const std::function<CalibrationState()>& state)> keep{};
+  // Told after every mixture layer how many tokens are done: those times the share of the layers they have passed.
+  // May be empty.
+  std::function<void(int64_t tokens)> progress{};
 };
 
 // The next prompts of a text; false: no more.

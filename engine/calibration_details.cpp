@@ -64,9 +64,9 @@ double change_of(double hh, double hy, double yy) {
 
 }  // namespace
 
-CalibrationDetails::CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool every_expert,
-                                       int threads)
-    : experts_(experts), hidden_(hidden), layers_(layers) {
+CalibrationDetails::CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool sigmoids,
+                                       bool every_expert, int threads)
+    : experts_(experts), hidden_(hidden), sigmoids_(sigmoids), layers_(layers) {
   workers_.threads = threads;
   const auto count = static_cast<size_t>(experts), width = count * static_cast<size_t>(hidden);
   for (Layer& layer : layers_) {
@@ -153,9 +153,13 @@ void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>
   std::vector<double> probability(static_cast<size_t>(rows * experts_));
   for (int64_t row = 0; row < rows; ++row) {
     const float* z = logits + row * experts_;
+    double* p = probability.data() + row * experts_;
+    if (sigmoids_) {
+      for (int32_t e = 0; e < experts_; ++e) p[e] = sigmoid_double(static_cast<double>(z[e]));
+      continue;
+    }
     const double most = static_cast<double>(*std::max_element(z, z + experts_));
     double sum = 0;
-    double* p = probability.data() + row * experts_;
     for (int32_t e = 0; e < experts_; ++e) {
       const double below = static_cast<double>(z[e]) - most;
       sum += p[e] = below > -700 ? exponential_double(below) : 0.0;

@@ -25,8 +25,9 @@ struct DetailRows {
 
 class CalibrationDetails {
  public:
-  // every_expert: add_every_expert will be called.
-  CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool every_expert, int threads);
+  // every_expert: add_every_expert will be called. sigmoids: an expert's probability is that of its own logit.
+  CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool sigmoids, bool every_expert,
+                     int threads);
 
   size_t bytes() const;
 
@@ -49,6 +50,7 @@ class CalibrationDetails {
 
   int32_t experts_;
   int64_t hidden_;
+  bool sigmoids_;
   Device workers_;  // the host's threads
   std::vector<Layer> layers_;
 };

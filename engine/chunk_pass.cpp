@@ -98,16 +98,75 @@ void ChunkPass::for_blocks(int64_t rows, const Body& body) {
 }
 
 void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer) {
-  streams_.assign(1, Stream{{candidates.begin(), candidates.end()}});
-  ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
-  layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
+  streams_.clear();
+  std::vector<size_t> fresh = find_starts(chunk, candidates);
+  if (!fresh.empty()) {
+    streams_.push_back({std::move(fresh)});
+    ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
+    layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
+  }
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     check_interrupted();
-    in_layer(layer, [&] { run_layer(layer, chunk, observer); });
+    begin_streams(layer, chunk.rows);
+    if (!streams_.empty()) in_layer(layer, [&] { run_layer(layer, chunk, observer); });
+    if (after_layer_) after_layer_(layer + 1);
+    if (kept_ == nullptr || layer + 1 == config_.num_layers) continue;
+    keep_streams(layer, chunk);
+    kept_row_layers_ +=
+        chunk.rows * (prefixes_->distinct(layer, candidates) - static_cast<int64_t>(streams_.size()));
   }
   const RouterCounts counts = layers_.take_counts();
   work_.router.tiny_sums += counts.tiny_sums;
   work_.router.negative_sums += counts.negative_sums;
+}
+
+std::vector<size_t> ChunkPass::find_starts(const PromptChunk& chunk, std::span<const size_t> candidates) {
+  starts_.clear();
+  if (kept_ == nullptr) return {candidates.begin(), candidates.end()};
+  chunk_hash_ = hash_of(chunk);
+  std::vector<size_t> fresh;
+  for (const size_t candidate : candidates) {
+    KeptLayers::Rows rows;
+    int64_t layer = config_.num_layers - 1;  // the last layer's rows are the candidate's own
+    while (rows == nullptr && --layer >= 0) {
+      if (prefixes_->parts(layer, candidate))
+        rows = kept_->find({chunk_hash_, prefixes_->hash(layer, candidate)});
+    }
+    if (rows == nullptr) {
+      fresh.push_back(candidate);
+      continue;
+    }
+    const auto same =
+        std::find_if(starts_.begin(), starts_.end(), [&](const Start& start) { return start.rows == rows; });
+    if (same != starts_.end()) {
+      same->candidates.push_back(candidate);
+    } else {
+      starts_.push_back({layer + 1, std::move(rows), {candidate}});
+    }
+  }
+  return fresh;
+}
+
+void ChunkPass::begin_streams(int64_t layer, int64_t rows) {
+  const int64_t size = rows * config_.hidden_size;
+  for (Start& start : starts_) {
+    if (start.layer != layer) continue;
+    ops_.copy(residuals_.current() + static_cast<int64_t>(streams_.size()) * size, start.rows->data(),
+              static_cast<size_t>(size) * sizeof(float), device_);
+    streams_.push_back({std::move(start.candidates)});
+  }
+}
+
+// A stream's candidates agree on all layers so far; those that begin later are not among the streams yet.
+void ChunkPass::keep_streams(int64_t layer, const PromptChunk& chunk) {
+  const int64_t size = chunk.rows * config_.hidden_size;
+  for (size_t stream = 0; stream < streams_.size(); ++stream) {
+    const size_t candidate = streams_[stream].candidates.front();
+    if (!prefixes_->parts(layer, candidate)) continue;
+    kept_->keep({chunk_hash_, prefixes_->hash(layer, candidate)}, layer,
+                residuals_.current() + static_cast<int64_t>(stream) * size,
+                static_cast<size_t>(size) * sizeof(float));
+  }
 }
 
 void ChunkPass::run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer) {

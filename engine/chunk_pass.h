@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "engine/forward.h"
+#include "engine/kept_layers.h"
 #include "engine/layer_pass.h"
 #include "engine/layer_variants.h"
 #include "engine/merge_buffer.h"
@@ -43,14 +45,34 @@ class ChunkPass {
   ChunkPass(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
             const MemoryPlan& plan, LayerPass& layers, MergeBuffer& merged, WorkCounts& work);
 
+  // Candidates begin behind what is kept of them, and leave behind what later ones may begin at. Both outlive
+  // this object; prefixes are those of the plans that the variants were made of.
+  void keep_in(KeptLayers* kept, const PlanPrefixes* prefixes) {
+    kept_ = kept;
+    prefixes_ = prefixes;
+  }
   // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual().
   void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer);
+
+  // Called after every layer with the number of layers that are done; may be empty.
+  void set_after_layer(std::function<void(int64_t layers)> after) { after_layer_ = std::move(after); }
 
   const std::vector<Stream>& streams() const { return streams_; }
   float* residual() { return residuals_.current(); }
   int64_t computed_row_layers() const { return computed_row_layers_; }
+  int64_t kept_row_layers() const { return kept_row_layers_; }  // not computed: rows of earlier passes
 
  private:
+  // Candidates that begin at a layer, with the rows that are kept of the layers before it.
+  struct Start {
+    int64_t layer;
+    KeptLayers::Rows rows;
+    std::vector<size_t> candidates;
+  };
+  // Those of `candidates` of which nothing is kept are returned.
+  std::vector<size_t> find_starts(const PromptChunk& chunk, std::span<const size_t> candidates);
+  void begin_streams(int64_t layer, int64_t rows);
+  void keep_streams(int64_t layer, const PromptChunk& chunk);
   // Where the streams of a layer's second half come from.
   struct Split {
     std::vector<int32_t> variant;  // [streams]
@@ -84,7 +106,12 @@ class ChunkPass {
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
   std::vector<int32_t> variant_of_row_, source_row_;
-  int64_t computed_row_layers_ = 0;
+  KeptLayers* kept_ = nullptr;
+  const PlanPrefixes* prefixes_ = nullptr;
+  RowsHash chunk_hash_;
+  std::vector<Start> starts_;
+  int64_t computed_row_layers_ = 0, kept_row_layers_ = 0;
+  std::function<void(int64_t layers)> after_layer_;
 };
 
 }  // namespace eep

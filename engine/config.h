@@ -8,18 +8,29 @@
 
 #include "kernels/common/tensor.h"
 #include "kernels/rope.h"
+#include "kernels/router.h"
 
 namespace eep {
 
-enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe };
+enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe, kOlmoe, kGlm4Moe };
 
-const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe"
+const char* family_name(Family family);  // "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"
+
+// What the RMS norm of q and of k goes over: nothing, each head, or the whole projection of a row.
+enum class QkNorm : uint8_t { kNone, kHead, kWhole };
 
 // Where other code rounds and this one does not, by default. kHf: router logits and weights to the gate's
 // dtype (router.h), as transformers does for a 16-bit checkpoint. kEep: that, a W_RM on probabilities to the
 // gate's dtype, and merged experts rounded after each product and sum (expert_merge.h), as the code released
 // with the paper does.
 enum class Parity { kNone, kHf, kEep };
+
+// Matrices of E4M3 numbers with a scale a block; quantization_config of config.json.
+struct Fp8Blocks {
+  bool there = false;
+  int64_t rows = 0, columns = 0;  // of a block; 0: one scale a matrix
+  bool names_experts = false;     // single experts are listed as not in 8 bits
+};
 
 struct ModelConfig {
   Family family = Family::kMixtral;
@@ -33,10 +44,12 @@ struct ModelConfig {
   int64_t sliding_window = 0;  // 0: none
   float rms_norm_eps = 0;
   double rope_theta = 0;
+  int64_t rotary_dim = 0;  // leading elements of a head that turn; 0: all
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
-  bool qk_norm = false;
+  QkNorm qk_norm = QkNorm::kNone;
+  float clip_qkv = 0;  // q, k and v are held within +-clip_qkv, after the norm; 0: they are not
 
   int64_t num_experts = 0;
   int64_t top_k = 0;
@@ -44,14 +57,28 @@ struct ModelConfig {
   int64_t shared_intermediate_size = 0;  // 0: no shared expert
   int64_t dense_intermediate_size = 0;   // layers without experts
   bool norm_topk_prob = true;
+  RouterScore router_score = RouterScore::kSoftmax;
+  float router_scale = 1;     // of the weights; with sigmoid scores
+  int64_t router_groups = 1;  // of experts, of which router_top_groups are chosen from; with sigmoid scores
+  int64_t router_top_groups = 1;
+  bool shared_gated = true;     // the shared expert counts by a sigmoid of its own gate, else whole
   std::vector<uint8_t> sparse;  // [num_layers] 1: mixture of experts, 0: dense FFN
   // [num_layers] where layers hold different numbers of experts, num_experts being the largest; else empty.
   std::vector<int64_t> experts_per_layer;
 
-  DType dtype = DType::kBF16;     // of the checkpoint's matrices
+  DType dtype = DType::kBF16;     // of the checkpoint's matrices, of the values of those in 8 bits too
+  Fp8Blocks fp8;                  // how matrices in 8 bits are stored, where there are any
   Parity parity = Parity::kNone;  // not in config.json
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;
+
+  int64_t rotary() const { return rotary_dim > 0 ? rotary_dim : head_dim; }
+  int64_t q_rows() const { return num_heads * head_dim; }      // of the projection
+  int64_t kv_rows() const { return num_kv_heads * head_dim; }  // of each of the two
+  // Weights of the norm of a projection with so many rows.
+  int64_t qk_norm_width(int64_t rows) const {
+    return qk_norm == QkNorm::kNone ? 0 : qk_norm == QkNorm::kHead ? head_dim : rows;
+  }
 
   int64_t sparse_layers() const {
     int64_t count = 0;

@@ -34,6 +34,11 @@ struct ExpertPlan {
 // The expert of each row if every row is one-hot with the entry 1, else empty.
 std::vector<int32_t> one_hot_rows(const std::vector<float>& matrix, int32_t kept, int32_t experts);
 
+// The threshold of the n-th of its layers; 0: nothing is left out.
+inline float skip_below_of(const PlanGroup& group, size_t n) {
+  return group.skip_below.empty() ? 0.0f : group.skip_below[n];
+}
+
 // Whether any layer leaves out experts token by token.
 bool skips_experts(const ExpertPlan& plan);
 

@@ -15,6 +15,7 @@ struct SubsetErrors {
   bool exhaustive = true;                     // all C(experts, kept) subsets, else sampled
   std::vector<std::vector<int32_t>> subsets;  // ascending experts
   std::vector<double> error;                  // [subsets]
+  double norm = 0;                            // sum over the batches of |Z|_F, to compare with; 0: not known
 };
 
 // The sums of one pass over an expert's tokens. X_j: tokens routed to expert j; g: selected weight (renormalised

@@ -40,6 +40,7 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   merged_experts += other.merged_experts;
   merge_bytes += other.merge_bytes;
   expert_bytes += other.expert_bytes;
+  tokens_kept += other.tokens_kept;
   decode_steps += other.decode_steps;
   drafted += other.drafted;
   accepted += other.accepted;
@@ -61,6 +62,18 @@ PopulationForward::~PopulationForward() = default;
 
 const WorkCounts& PopulationForward::work() const { return state_->work; }
 void PopulationForward::reset_work() { state_->work = {}; }
+void PopulationForward::set_progress(std::function<void(double share)> progress) {
+  state_->progress = std::move(progress);
+}
+
+void PopulationForward::keep_layers(size_t bytes) {
+  state_->most_kept = bytes;
+  if (bytes == 0) {
+    state_->kept.reset();
+  } else if (!state_->kept) {
+    state_->kept.emplace(state_->ops, state_->device);
+  }
+}
 
 void PopulationForward::State::check_tokens(std::span<const int32_t> tokens, int64_t longest) const {
   for (int32_t token : tokens) {
@@ -94,11 +107,28 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
   LayerPass layers(state.weights, state.ops, state.device, plan.limits);
   MergeBuffer merged(state.weights, state.ops, state.device, plan.merged_experts);
   ChunkPass pass(state.weights, state.ops, state.device, variants, plan, layers, merged, state.work);
+  std::optional<PlanPrefixes> prefixes;
+  if (state.kept) {
+    const size_t left = plan.budget == 0 ? state.most_kept : plan.budget - plan.total();
+    state.kept->begin_pass(std::min(state.most_kept, left));
+    prefixes.emplace(state.config.sparse, plans);
+    pass.keep_in(&*state.kept, &*prefixes);
+  }
 
+  // Rows times candidates; the layers of a chunk and its scores are steps of equal size.
+  const double all = static_cast<double>(prompts.rows()) * static_cast<double>(plans.size());
+  double before = 0, chunk_size = 0;
+  const auto tell = [&](int64_t layers) {
+    const double share = static_cast<double>(layers) / static_cast<double>(state.config.num_layers + 1);
+    if (state.progress) state.progress((before + chunk_size * share) / all);
+  };
+  if (state.progress) pass.set_after_layer(tell);
   std::vector<TokenScore> scores;
   for (size_t begin = 0; begin < plans.size(); begin += static_cast<size_t>(plan.candidates)) {
     const size_t end = std::min(plans.size(), begin + static_cast<size_t>(plan.candidates));
     for (const PromptChunk& chunk : cut_prompts(prompts, plan.chunk_rows)) {
+      before += chunk_size;
+      chunk_size = static_cast<double>(chunk.rows) * static_cast<double>(end - begin);
       if (chunk.scores == 0) continue;
       std::vector<size_t> candidates;
       for (size_t i = begin; i < end; ++i) {
@@ -129,7 +159,9 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
       if (keeper != nullptr) keeper->chunk_done();
     }
   }
+  if (state.progress) state.progress(1);
   state.work.tokens_computed += pass.computed_row_layers() / state.config.num_layers;
+  state.work.tokens_kept += pass.kept_row_layers() / state.config.num_layers;
   state.work.tokens_asked += static_cast<int64_t>(plans.size()) * prompts.tokens_without_sharing;
   state.count_weights(layers, merged);
   return result;

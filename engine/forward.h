@@ -26,6 +26,7 @@ struct WorkCounts {
   int64_t merge_bytes = 0;      // that merging read (all base experts of a layer, once for what is merged
                                 // together) and wrote
   int64_t expert_bytes = 0;     // weights of experts that a block's rows may choose, once a block
+  int64_t tokens_kept = 0;      // token-layers / layers that an earlier call of score() had computed
   int64_t decode_steps = 0;
   int64_t drafted = 0;   // tokens that were guessed and computed beside the last known one
   int64_t accepted = 0;  // of these, the right ones: steps of a sequence that were not taken
@@ -83,11 +84,17 @@ class PopulationForward {
   // null.
   std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens, Taps* taps = nullptr);
 
+  // From now on score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
+  // of what the memory plan leaves. 0: no longer, and what is kept is given up.
+  void keep_layers(size_t bytes);
+
   // The memory plan that score() would follow for this work.
   MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const;
 
   const WorkCounts& work() const;
   void reset_work();
+  // Told during score(), after every layer, which share of the work is done, 0..1; the last time it is 1.
+  void set_progress(std::function<void(double share)> progress);
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "engine/forward.h"
+#include "engine/kept_layers.h"
 #include "engine/layer_pass.h"
 
 namespace eep {
@@ -18,6 +19,9 @@ struct PopulationForward::State {
   Device device;
   size_t memory_budget;
   WorkCounts work;
+  std::function<void(double share)> progress;  // of score(); may be empty
+  size_t most_kept = 0;                        // bytes
+  std::optional<KeptLayers> kept;              // where most_kept is not 0
 
   // Throws Error(kData) on a token outside the vocabulary and Error(kRuntime) on a sequence longer than the
   // model's positions.

@@ -1,5 +1,4 @@
-// One layer over a block of rows (formats: Mixtral, Qwen2-MoE and Qwen3-MoE differ by the flags of
-// ModelConfig alone).
+// One layer over a block of rows; families differ by the flags of ModelConfig alone.
 #include "engine/layer_pass.h"
 
 #include <algorithm>
@@ -49,8 +48,8 @@ size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t
   at->slot_out = cutter.cut<float>(rows * slots * hidden);
   at->shared_out = cutter.cut<float>(rows * hidden);
   at->shared_gate = cutter.cut<float>(rows);
-  at->cosine = cutter.cut<float>(limits.positions * (config.head_dim / 2));
-  at->sine = cutter.cut<float>(limits.positions * (config.head_dim / 2));
+  at->cosine = cutter.cut<float>(limits.positions * (config.rotary() / 2));
+  at->sine = cutter.cut<float>(limits.positions * (config.rotary() / 2));
   at->offset = cutter.cut<int32_t>(limits.groups + 1);
   at->first_slot = cutter.cut<int32_t>(limits.first_slots);
   at->all_rows = cutter.cut<int32_t>(2);
@@ -75,7 +74,7 @@ LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& devic
   storage_ = DeviceBuffer(ops_, device_, layer_scratch_bytes(config_, limits_));
   cut_scratch(config_, limits_, storage_.as<uint8_t>(), &at_);
   const RopeTable table =
-      rope_table(limits.positions, config_.head_dim, config_.rope_theta, config_.rope_scaling);
+      rope_table(limits.positions, config_.rotary(), config_.rope_theta, config_.rope_scaling);
   ops_.upload(at_.cosine, table.cosine.data(), table.cosine.size() * sizeof(float), device_);
   ops_.upload(at_.sine, table.sine.data(), table.sine.size() * sizeof(float), device_);
   ops_.clear(at_.counts, sizeof(RouterCounts), device_);
@@ -135,6 +134,22 @@ void LayerPass::gemm(const PackedMatrix& w, const float* bias, const float* x, c
   ops_.gemm(args, device_);
 }
 
+void LayerPass::rotate(float* x, int64_t rows, int64_t heads, const int32_t* position, const float* norm) {
+  const int64_t width = heads * config_.head_dim;
+  if (config_.qk_norm == QkNorm::kWhole) {
+    ops_.rmsnorm({x, rows, width, norm, config_.rms_norm_eps, x}, device_);
+    norm = nullptr;
+  }
+  clip(x, rows * width);
+  ops_.rope({x, rows, heads, config_.head_dim, position, at_.cosine, at_.sine, norm, config_.rms_norm_eps,
+             config_.rotary()},
+            device_);
+}
+
+void LayerPass::clip(float* x, int64_t count) {
+  if (config_.clip_qkv > 0) ops_.clamp({x, count, config_.clip_qkv}, device_);
+}
+
 void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, const int32_t* position,
                             float* k, float* v) {
   const LayerWeights& weights = weights_.layer(layer);
@@ -143,8 +158,8 @@ void LayerPass::keys_values(int64_t layer, const float* residual, int64_t rows, 
   normalise(layer, residual, rows, weights.input_norm, /*in_f32=*/taps_ != nullptr || !one_dtype);
   gemm(weights.k, weights.k_bias, at_.normed, nullptr, rows, k);
   gemm(weights.v, weights.v_bias, at_.normed, nullptr, rows, v);
-  ops_.rope({k, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.k_norm, config_.rms_norm_eps},
-            device_);
+  rotate(k, rows, heads, position, weights.k_norm);
+  clip(v, rows * heads * head_dim);
   tap("attention.input", layer, at_.normed, rows, config_.hidden_size);
   tap("attention.keys", layer, k, rows, heads * head_dim);
   tap("attention.values", layer, v, rows, heads * head_dim);
@@ -155,9 +170,7 @@ void LayerPass::attend(int64_t layer, const int32_t* wanted, int64_t rows, const
   const LayerWeights& weights = weights_.layer(layer);
   const int64_t heads = config_.num_heads, head_dim = config_.head_dim;
   gemm(weights.q, weights.q_bias, at_.normed, wanted, rows, at_.q);
-  ops_.rope(
-      {at_.q, rows, heads, head_dim, position, at_.cosine, at_.sine, weights.q_norm, config_.rms_norm_eps},
-      device_);
+  rotate(at_.q, rows, heads, position, weights.q_norm);
   AttentionArgs args;
   args.q = at_.q;
   args.runs = runs.data();
@@ -189,7 +202,7 @@ void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   args.activation = at_.activation;
   args.out = at_.shared_out;
   ops_.expert_ffn(args, device_);
-  gemm(weights.shared_gate, nullptr, at_.normed, nullptr, rows, at_.shared_gate);
+  if (config_.shared_gated) gemm(weights.shared_gate, nullptr, at_.normed, nullptr, rows, at_.shared_gate);
 }
 
 void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
@@ -248,6 +261,11 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   router.slots = slots;
   router.renormalise = config_.norm_topk_prob;
   router.hf_rounding = config_.parity != Parity::kNone;
+  router.score = config_.router_score;
+  router.selection_bias = weights.router_bias;
+  router.scale = config_.router_scale;
+  router.groups = static_cast<int32_t>(config_.router_groups);
+  router.top_groups = static_cast<int32_t>(config_.router_top_groups);
   router.expert = at_.expert;
   router.weight = at_.weight;
   router.logits = at_.router_logits;
@@ -306,7 +324,7 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   if (weights.shared.gate) {
     shared_expert(weights, block.rows);
     combine.shared_out = at_.shared_out;
-    combine.shared_gate = at_.shared_gate;
+    if (config_.shared_gated) combine.shared_gate = at_.shared_gate;
   }
   combine.residual = block.residual;
   ops_.combine(combine, device_);

@@ -74,8 +74,8 @@ struct LayerScratch {
   float* slot_out = nullptr;       // [block_rows * slots, hidden]
   float* shared_out = nullptr;     // [block_rows, hidden]
   float* shared_gate = nullptr;    // [block_rows]
-  float* cosine = nullptr;         // [positions, head_dim / 2]
-  float* sine = nullptr;           // [positions, head_dim / 2]
+  float* cosine = nullptr;         // [positions, rotary / 2]
+  float* sine = nullptr;           // [positions, rotary / 2]
   int32_t* offset = nullptr;       // [groups + 1]
   int32_t* first_slot = nullptr;   // [first_slots] as [sources, groups]
   int32_t* all_rows = nullptr;     // [2]
@@ -134,6 +134,9 @@ class LayerPass {
   void logits(const float* residual, int64_t rows, float* out);
 
  private:
+  // Norm of heads or of whole rows, clip and rotation of a projection, in place.
+  void rotate(float* x, int64_t rows, int64_t heads, const int32_t* position, const float* norm);
+  void clip(float* x, int64_t count);
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
   void shared_expert(const LayerWeights& weights, int64_t rows);
   // The norm of rows into at_.normed, and in 16 bits where products want it so; in_f32: others read it too.

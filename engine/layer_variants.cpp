@@ -4,6 +4,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "kernels/common/error.h"
 #include "kernels/common/float16.h"
 
 namespace eep {
@@ -21,6 +22,16 @@ struct Setting {
            group->expert_merging == other.group->expert_merging;
   }
 };
+
+// A sigmoid router's groups are runs of the kept rows.
+void check_groups(const ModelConfig& config, const Setting& setting) {
+  const int64_t kept = setting.group->kept, groups = config.router_groups;
+  if (kept % groups == 0 && kept / groups * config.router_top_groups >= setting.top_k) return;
+  throw Error(ExitCode::kData, "plan",
+              "the router takes experts from " + std::to_string(config.router_top_groups) + " of " +
+                  std::to_string(groups) + " groups (expected a multiple of that many kept, enough for " +
+                  std::to_string(setting.top_k) + " active, got " + std::to_string(kept) + ")");
+}
 
 LayerVariant make_variant(const Setting& setting) {
   const PlanGroup& group = *setting.group;
@@ -75,8 +86,7 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
         const auto at = std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer));
         if (at == group.layers.end()) continue;
         owner = &group;
-        if (!group.skip_below.empty())
-          skip_below = group.skip_below[static_cast<size_t>(at - group.layers.begin())];
+        skip_below = skip_below_of(group, static_cast<size_t>(at - group.layers.begin()));
       }
       const Setting setting{owner, std::min(plan.top_k, owner->kept), plan.router_space, skip_below};
       const auto found = std::find(settings.begin(), settings.end(), setting);
@@ -84,6 +94,7 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
       if (found == settings.end()) settings.push_back(setting);
     }
     for (const Setting& setting : settings) {
+      check_groups(config, setting);
       LayerVariant variant = make_variant(setting);
       slots_ = std::max(slots_, variant.map.top_k);
       most_merged_rows_ = std::max(most_merged_rows_, variant.merged_rows());

@@ -68,6 +68,7 @@ const Ops& cpu_f32_ops() {
       .rmsnorm = rmsnorm_cpu,
       .gemm = gemm_cpu,
       .rope = rope_cpu,
+      .clamp = clamp_cpu,
       .kv_scatter = kv_scatter_cpu,
       .attention = attention_cpu,
       .router = router_cpu,
@@ -122,10 +123,10 @@ const Ops& cpu_ops(Precision precision) {
     .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,                 \
     .router_bytes = nullptr, .pack_router = nullptr, .pack_host = gpu_pack_host, .round_rows = nullptr,     \
     .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row,                 \
-    .kv_scatter = kv_scatter_##row, .attention = attention_##row, .router = router_##row,                   \
-    .dispatch = dispatch_##row, .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row,         \
-    .combine = combine_##row, .score = score_##row, .expert_stats = expert_stats_##row,                     \
-    .noise = noise_##row, .seconds = seconds_##row,                                                         \
+    .clamp = clamp_##row, .kv_scatter = kv_scatter_##row, .attention = attention_##row,                     \
+    .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
+    .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
+    .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
   }
 
 const Ops& simt_ops() {

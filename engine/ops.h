@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/attention.h"
+#include "kernels/clamp.h"
 #include "kernels/combine.h"
 #include "kernels/common/device.h"
 #include "kernels/common/timer.h"
@@ -79,6 +80,7 @@ struct Ops {
   void (*rmsnorm)(const RmsNormArgs&, const Device&);
   void (*gemm)(const GemmArgs&, const Device&);
   void (*rope)(const RopeArgs&, const Device&);
+  void (*clamp)(const ClampArgs&, const Device&);
   void (*kv_scatter)(const KvScatterArgs&, const Device&);
   void (*attention)(const AttentionArgs&, const Device&);
   void (*router)(const RouterArgs&, const Device&);

@@ -12,19 +12,34 @@
 
 #include "engine/config.h"
 #include "engine/expert_plan.h"
+#include "kernels/common/float8.h"
 #include "kernels/common/mapped_file.h"
 #include "kernels/common/tensor.h"
 
 namespace eep {
 
+// Scales of a matrix that is stored as E4M3 numbers, one a block. The grid of blocks begins first_row rows
+// above and first_column columns before the matrix; scale (a, b) lies at a * row_stride + b * column_stride.
+struct BlockScales {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // where they are not E8M0 numbers
+  Code code = Code::kNone;    // or kE8M0
+  int64_t block_rows = 1, block_columns = 1;
+  int64_t row_stride = 0, column_stride = 1;
+  int64_t first_row = 0, first_column = 0;
+  int rank = 2;  // of the stored tensor of scales; below 2 it holds one
+};
+
 // Matrix [n, k]; element (i, j) lies at i * row_stride + j * column_stride. Fused and transposed layouts are
 // views too.
 struct RawMatrix {
   const void* data = nullptr;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // of the values; what is stored when it is not coded
   int64_t n = 0, k = 0;
   int64_t row_stride = 0, column_stride = 1;
+  BlockScales scales = {};
 
+  bool coded() const { return scales.data != nullptr; }  // read by coded_matrix.h
   explicit operator bool() const { return data != nullptr; }
 };
 
@@ -38,12 +53,13 @@ struct RawLayer {
   Tensor input_norm;              // [hidden]
   RawMatrix q, k, v, o;           // [heads * head_dim, hidden], ..., [hidden, heads * head_dim]
   Tensor q_bias, k_bias, v_bias;  // [rows of the projection], when qkv_bias
-  Tensor q_norm, k_norm;          // [head_dim], when qk_norm
+  Tensor q_norm, k_norm;          // [head_dim] or [rows of the projection], as qk_norm says
   Tensor post_norm;               // [hidden]
   RawMatrix router;               // [experts, hidden], sparse layers
+  Tensor router_bias;             // [experts], with sigmoid scores
   std::vector<RawFfn> experts;    // [experts], sparse layers; fewer when a plan of its own says so
   RawFfn shared;                  // shared expert, when there is one
-  RawMatrix shared_gate;          // [1, hidden]
+  RawMatrix shared_gate;          // [1, hidden], when shared_gated
   RawFfn dense;                   // dense layers
 };
 

@@ -1,6 +1,7 @@
 #include "engine/skip_thresholds.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "engine/observe.h"
@@ -18,8 +19,10 @@ class RatioObserver final : public MixtureObserver {
     std::vector<float> weight(static_cast<size_t>(view.rows * view.slots));
     ops_.download(weight.data(), view.weight, weight.size() * sizeof(float), device_);
     std::vector<float>& ratios = ratios_[static_cast<size_t>(view.layer)];
-    for (size_t row = 0; row < weight.size(); row += static_cast<size_t>(view.slots))
-      ratios.push_back(weight[row + 1] / weight[row]);
+    for (size_t row = 0; row < weight.size(); row += static_cast<size_t>(view.slots)) {
+      const float ratio = weight[row + 1] / weight[row];
+      ratios.push_back(std::isfinite(ratio) ? ratio : 1.0f);  // a first weight of 0: nothing is below it
+    }
   }
 
   SkipThresholds finish() {
@@ -48,19 +51,23 @@ class RatioObserver final : public MixtureObserver {
 
 }  // namespace
 
+void check_skippable(int64_t top_k, int64_t kept) {
+  if (top_k == 2 && kept >= 2) return;
+  throw Error(ExitCode::kConfig, "dynamic skipping",
+              "it leaves out the second of two experts (expected two active ones of two or more kept, got " +
+                  std::to_string(top_k) + " of " + std::to_string(kept) + ")");
+}
+
 SkipThresholds skip_thresholds(const Weights& weights, const Ops& ops, const Device& device,
-                               size_t memory_budget, const ExpertPlan& plan, const Prompts& prompts) {
-  int32_t active = plan.top_k;
-  for (const PlanGroup& group : plan.groups) active = std::min(active, group.kept);
-  if (active != 2 || plan.top_k != 2 || skips_experts(plan)) {
-    throw Error(
-        ExitCode::kConfig, "dynamic skipping",
-        "it leaves out the second of two experts (expected a model and a plan with two active experts, "
-        "got " +
-            std::to_string(active) + " of " + std::to_string(plan.top_k) + ")");
-  }
+                               size_t memory_budget, const ExpertPlan& plan, const Prompts& prompts,
+                               const std::function<void(int64_t)>& progress) {
+  int32_t kept = plan.groups.at(0).kept;
+  for (const PlanGroup& group : plan.groups) kept = std::min(kept, group.kept);
+  check_skippable(plan.top_k, kept);
+  if (skips_experts(plan))
+    throw Error(ExitCode::kConfig, "dynamic skipping", "the plan skips experts already");
   RatioObserver observer(weights.config(), ops, device);
-  observe_mixtures(weights, ops, device, memory_budget, prompts, observer, 0, {}, &plan);
+  observe_mixtures(weights, ops, device, memory_budget, prompts, observer, 0, progress, &plan);
   return observer.finish();
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/coded_matrix.h"
 #include "engine/raw_values.h"
 #include "kernels/cpu/parallel.h"
 
@@ -13,7 +14,9 @@ struct Sums {
 };
 
 // The elements in row-major order whatever the layout is: fused and transposed experts give the same sums.
-void add(const RawMatrix& matrix, Sums& sums) {
+void add(const RawMatrix& stored, Sums& sums) {
+  Buffer values;
+  const RawMatrix matrix = decoded(stored, values);
   for (int64_t i = 0; i < matrix.n; ++i) {
     double magnitude = 0, squares = 0;
     for (int64_t j = 0; j < matrix.k; ++j) {

@@ -4,8 +4,9 @@
 
 #include <cstring>
 
-#include "kernels/common/float16.h"
+#include "engine/coded_matrix.h"
 #include "kernels/common/interrupt.h"
+#include "kernels/common/stored_value.h"
 
 namespace eep {
 namespace {
@@ -32,17 +33,6 @@ class Arena {
   size_t used_ = 0;
 };
 
-float element(const uint8_t* source, DType dtype) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, source, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, source, sizeof bits);
-  return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-
 // What a walk over the model does with each piece.
 enum class Walk : uint8_t {
   kSizes,   // adds up
@@ -63,7 +53,7 @@ class Packer {
     const uint8_t* bytes = source.as<uint8_t>();
     std::vector<float> values(static_cast<size_t>(size));
     for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = element(bytes + i * dtype_size(source.dtype), source.dtype);
+      values[i] = stored_value(bytes + i * dtype_size(source.dtype), source.dtype);
     }
     if (walk_ == Walk::kHost) {
       std::memcpy(out, values.data(), values.size() * sizeof(float));
@@ -80,12 +70,15 @@ class Packer {
         return {};
       case Walk::kViews:
         return {out, ops_.weight_dtype(source.dtype), n, k};
-      case Walk::kHost:
-        return ops_.pack_host(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out);
+      case Walk::kHost: {
+        const RawMatrix plain = decoded(source, decoded_);
+        return ops_.pack_host(plain.data, n, k, plain.row_stride, plain.column_stride, plain.dtype, out);
+      }
       case Walk::kDevice:
         break;
     }
-    return ops_.pack(source.data, n, k, source.row_stride, source.column_stride, source.dtype, out, device_);
+    const RawMatrix plain = decoded(source, decoded_);
+    return ops_.pack(plain.data, n, k, plain.row_stride, plain.column_stride, plain.dtype, out, device_);
   }
 
   PackedMatrix router(const RawMatrix& source) {
@@ -114,8 +107,7 @@ class Packer {
   }
 
   LayerWeights layer(const RawLayer& raw, bool sparse) {
-    const int64_t hidden = config_.hidden_size, head_dim = config_.head_dim;
-    const int64_t q_rows = config_.num_heads * head_dim, kv_rows = config_.num_kv_heads * head_dim;
+    const int64_t hidden = config_.hidden_size, q_rows = config_.q_rows(), kv_rows = config_.kv_rows();
     LayerWeights out;
     out.sparse = sparse;
     out.input_norm = vector(raw.input_norm, hidden);
@@ -129,15 +121,17 @@ class Packer {
       out.k_bias = vector(raw.k_bias, kv_rows);
       out.v_bias = vector(raw.v_bias, kv_rows);
     }
-    if (config_.qk_norm) {
-      out.q_norm = vector(raw.q_norm, head_dim);
-      out.k_norm = vector(raw.k_norm, head_dim);
+    if (config_.qk_norm != QkNorm::kNone) {
+      out.q_norm = vector(raw.q_norm, config_.qk_norm_width(q_rows));
+      out.k_norm = vector(raw.k_norm, config_.qk_norm_width(kv_rows));
     }
     if (!sparse) {
       out.dense = ffn(raw.dense, config_.dense_intermediate_size);
       return out;
     }
     out.router = router(raw.router);
+    if (config_.router_score == RouterScore::kSigmoid)
+      out.router_bias = vector(raw.router_bias, config_.num_experts);
     static const RawFfn kNone;
     for (int64_t expert = 0; expert < config_.num_experts; ++expert) {
       if (expert > 0 && expert >= static_cast<int64_t>(raw.experts.size()) && !raw.experts.empty()) {
@@ -149,7 +143,7 @@ class Packer {
     }
     if (config_.shared_intermediate_size > 0) {
       out.shared = ffn(raw.shared, config_.shared_intermediate_size);
-      out.shared_gate = matrix(raw.shared_gate, 1, hidden);
+      if (config_.shared_gated) out.shared_gate = matrix(raw.shared_gate, 1, hidden);
     }
     return out;
   }
@@ -162,6 +156,7 @@ class Packer {
   const Device& device_;
   Walk walk_;
   Arena arena_;
+  Buffer decoded_;  // of one matrix that the checkpoint stores in 8 bits
 };
 
 }  // namespace

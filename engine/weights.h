@@ -26,14 +26,15 @@ struct LayerWeights {
   const float* q_bias = nullptr;      // [heads * head_dim] or null
   const float* k_bias = nullptr;      // [kv_heads * head_dim] or null
   const float* v_bias = nullptr;      // [kv_heads * head_dim] or null
-  const float* q_norm = nullptr;      // [head_dim] or null
-  const float* k_norm = nullptr;      // [head_dim] or null
+  const float* q_norm = nullptr;      // [head_dim], [heads * head_dim] or null, as qk_norm says
+  const float* k_norm = nullptr;      // [head_dim], [kv_heads * head_dim] or null
   const float* post_norm = nullptr;   // [hidden]
   bool sparse = true;
   PackedMatrix router;                  // [experts, hidden]
+  const float* router_bias = nullptr;   // [experts] or null
   std::vector<ExpertMatrices> experts;  // [experts]; gate, up and down of one expert lie one after the other
   ExpertMatrices shared;                // intermediate = shared_intermediate_size
-  PackedMatrix shared_gate;             // [1, hidden]
+  PackedMatrix shared_gate;             // [1, hidden], or none
   ExpertMatrices dense;                 // dense layers
 };
 

@@ -53,6 +53,15 @@ class Coordinate final : public Algorithm {
     for (int64_t i = begin; i < end; ++i) improve(&place_, archive, i);
   }
 
+  // While the first descent lasts its best is the bar; a kicked one, which the next generation may begin, starts
+  // below the best.
+  std::optional<int64_t> last_parent(const Archive& archive) const override {
+    if (place_.best < 0 || place_.kicks > 0) return std::nullopt;
+    Place next = place_;
+    walk(&next, archive, archive.size(), 1);
+    return next.kicks > 0 ? std::nullopt : std::optional(place_.best);
+  }
+
  private:
   // Where the descent stands.
   struct Place {
@@ -68,6 +77,7 @@ class Coordinate final : public Algorithm {
   int32_t experts() const { return setting_.space.experts; }
 
   static void improve(Place* place, const Archive& archive, int64_t evaluation) {
+    if (archive[evaluation].dropped) return;
     if (place->best < 0 || archive.compare(archive[evaluation].result, archive[place->best].result) > 0)
       place->best = evaluation;
   }
@@ -150,7 +160,8 @@ class Coordinate final : public Algorithm {
         changed[place->group] = sets[place->next];
         Genome genome = one_hot_genome(setting_.space, changed);
         const int64_t known = archive.find(canonical_hash(genome, experts()));
-        if (known >= 0 && known < limit) {
+        // What was dropped was below the best of the first descent, not of a kicked one.
+        if (known >= 0 && known < limit && !(archive[known].dropped && place->kicks > 0)) {
           improve(place, archive, known);
         } else {
           candidates.push_back({std::move(genome), exhaustive(*place) ? "subset" : "swap"});

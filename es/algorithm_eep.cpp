@@ -12,6 +12,12 @@ class Eep final : public Algorithm {
  public:
   explicit Eep(const OperatorParameters& parameters) : parameters_(parameters) {}
 
+  void begin(PhaseSetting setting) override { phase_ = setting.phase; }
+
+  std::optional<int64_t> last_parent(const Archive& archive) const override {
+    return eep::last_parent(archive, phase_, parameters_);
+  }
+
   std::vector<Candidate> ask(const AskContext& context) const override {
     const int64_t initial = context.phase == Phase::kPrune ? parameters_.initial : 0;
     std::vector<Candidate> candidates = initial_candidates(context, initial, /*distinct=*/true);
@@ -34,6 +40,7 @@ class Eep final : public Algorithm {
 
  private:
   OperatorParameters parameters_;
+  Phase phase_ = Phase::kPrune;
 };
 
 }  // namespace

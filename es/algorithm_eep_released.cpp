@@ -22,6 +22,12 @@ class EepReleased final : public Algorithm {
  public:
   explicit EepReleased(const OperatorParameters& parameters) : parameters_(parameters) {}
 
+  void begin(PhaseSetting setting) override { phase_ = setting.phase; }
+
+  std::optional<int64_t> last_parent(const Archive& archive) const override {
+    return eep::last_parent(archive, phase_, parameters_);
+  }
+
   std::vector<Candidate> ask(const AskContext& context) const override {
     const GenomeSpace& space = context.space;
     if (space.counts_vary() || space.top_k_varies() ||
@@ -70,6 +76,7 @@ class EepReleased final : public Algorithm {
   }
 
   OperatorParameters parameters_;
+  Phase phase_ = Phase::kPrune;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "es/algorithms.h"
 #include "es/kept_sets.h"
 #include "es/pareto.h"
+#include "es/racing.h"
 #include "es/random.h"
 
 namespace eep {
@@ -40,13 +41,17 @@ void visit(ParameterVisitor& v, GeneticParameters& p) {
 
 class Genetic final : public Algorithm {
  public:
-  explicit Genetic(const GeneticParameters& parameters) : parameters_(parameters) {}
+  explicit Genetic(const GeneticParameters& parameters)
+      : parameters_(parameters), leaders_(parameters.survivors) {}
 
   void begin(PhaseSetting setting) override { setting_ = std::move(setting); }
 
   // With several objectives the survivors are those of the last generation's survivors and its children.
   void tell(const Archive& archive, int64_t begin, int64_t end) override {
-    if (!setting_.objectives.several()) return;
+    if (!setting_.objectives.several()) {
+      for (int64_t i = begin; i < end; ++i) leaders_.add(archive, i);
+      return;
+    }
     for (int64_t i = begin; i < end; ++i) {
       if (archive[i].shard < 0) survivors_.push_back(i);
     }
@@ -58,10 +63,7 @@ class Genetic final : public Algorithm {
     std::vector<Candidate> candidates = initial_candidates(context, initial, /*distinct=*/true);
     for (size_t i = 0; i < candidates.size(); ++i) spread(context, static_cast<uint32_t>(i), &candidates[i]);
     if (!candidates.empty()) return candidates;
-    const std::vector<int64_t> survivors =
-        setting_.objectives.several()
-            ? survivors_
-            : context.archive.best_unique(0, context.archive.size(), parameters_.survivors);
+    const std::vector<int64_t>& survivors = setting_.objectives.several() ? survivors_ : leaders_.best();
     for (int32_t i = 0; i < context.count; ++i) {
       const Child child{context.seed, context.generation, static_cast<uint32_t>(i)};
       const Genome& first = context.archive[survivors[parent(survivors.size(), child, 0)]].genome;
@@ -75,6 +77,10 @@ class Genetic final : public Algorithm {
                                                           : merged(context.space, first, second, child));
     }
     return candidates;
+  }
+
+  std::optional<int64_t> last_parent(const Archive& /*archive*/) const override {
+    return leaders_.full() ? std::optional(leaders_.best().back()) : std::nullopt;
   }
 
  private:
@@ -154,7 +160,8 @@ class Genetic final : public Algorithm {
 
   GeneticParameters parameters_;
   PhaseSetting setting_;
-  std::vector<int64_t> survivors_;  // with several objectives, best first
+  Leaders leaders_;                 // with one objective, the survivors
+  std::vector<int64_t> survivors_;  // with several, best first
 };
 
 }  // namespace

@@ -27,9 +27,14 @@ class HillClimb final : public Algorithm {
 
   void tell(const Archive& archive, int64_t begin, int64_t end) override {
     const int64_t best = archive.best(begin, end);
+    if (best < 0) return;  // all of them dropped
     if (incumbent_ < 0 || archive.compare(archive[best].result, archive[incumbent_].result) >= 0) {
       incumbent_ = best;
     }
+  }
+
+  std::optional<int64_t> last_parent(const Archive& /*archive*/) const override {
+    return incumbent_ < 0 ? std::nullopt : std::optional(incumbent_);
   }
 
  private:

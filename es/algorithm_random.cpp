@@ -29,6 +29,8 @@ class RandomSearch final : public Algorithm {
     return candidates;
   }
 
+  std::optional<int64_t> last_parent(const Archive& archive) const override { return archive.best(); }
+
  private:
   OperatorParameters parameters_;
 };

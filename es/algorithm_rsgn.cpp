@@ -1,6 +1,7 @@
 // rsgn. Two generations make a step: theta and P probes; theta and the steps of three ridges, on other items.
-// The best of the latter is the new theta, and its ridge the new one. State: which evaluation is theta, the
-// ridge, and how far the random basis is used up, all of them functions of the archive.
+// The best of the latter is the new theta, and its ridge the new one. With memory three more steps stand for
+// choice, of a quadratic that all probes have measured. State: which evaluation is theta, the ridges, how far
+// the random basis is used up, and the quadratic, all of them functions of the archive.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "es/algorithms.h"
 #include "es/coordinates.h"
+#include "es/curvature_memory.h"
 #include "es/gauss_newton.h"
 #include "es/rsgn.h"
 #include "kernels/common/error.h"
@@ -20,22 +22,25 @@ namespace {
 
 constexpr std::array<double, 3> kRidgeFactors = {0.5, 1.0, 2.0};
 constexpr double kRejected = 4.0;  // ridge times this where theta itself is the best
-constexpr int64_t kSteps = 1 + static_cast<int64_t>(kRidgeFactors.size());
+constexpr std::array<double, 3> kMemoryFactors = {0.3, 1.0, 3.3};
+constexpr int64_t kMostRemembered = 8192;  // coefficients: 0.5 GB
 
 class Rsgn final : public Algorithm {
  public:
-  explicit Rsgn(const RsgnParameters& parameters) : parameters_(parameters), ridge_(parameters.ridge) {}
+  explicit Rsgn(const RsgnParameters& parameters)
+      : parameters_(parameters), ridge_(parameters.ridge), memory_ridge_(parameters.ridge) {}
 
-  AlgorithmNeeds needs() const override { return {true, true, true}; }
+  AlgorithmNeeds needs() const override { return {true, true, true, parameters_.memory}; }
 
   void begin(PhaseSetting setting) override {
     setting_ = std::move(setting);
-    constexpr int64_t kLeast = 2 + kSteps;
-    if (setting_.evaluations < kLeast) {
+    const int64_t least = 2 + trials();
+    if (setting_.evaluations < least) {
       throw Error(ExitCode::kConfig, "search.merge.evaluations",
-                  fmt::format("too few for one step of rsgn (expected {} or more, got {})", kLeast,
+                  fmt::format("too few for one step of rsgn (expected {} or more, got {})", least,
                               setting_.evaluations));
     }
+    if (parameters_.memory) check_remembered();
     if (!setting_.starts.empty()) start_at(setting_.starts.back().genome);
   }
 
@@ -63,6 +68,8 @@ class Rsgn final : public Algorithm {
       const auto [basis, row] = directions_of(end - begin - 1);
       basis_number_ = basis;
       basis_row_ = row;
+      if (memory_)
+        memory_->learn(basis_->rows(basis, row, end - begin - 1), quadratic_at_zero(rivals(archive, end)));
       return;
     }
     int64_t best = begin;
@@ -70,8 +77,19 @@ class Rsgn final : public Algorithm {
       const double value = archive[i].result.tiebreak;
       if (value > archive[best].result.tiebreak || std::isnan(archive[best].result.tiebreak)) best = i;
     }
-    const double factor = best == begin ? kRejected : kRidgeFactors[static_cast<size_t>(best - begin - 1)];
-    ridge_ = std::min(std::max(ridge_ * factor, parameters_.ridge_least), parameters_.ridge_most);
+    const auto place = static_cast<size_t>(best - begin);  // 0: theta; the steps of ridges; those of memory
+    const auto scale = [&](double* ridge, double factor) {
+      *ridge = std::min(std::max(*ridge * factor, parameters_.ridge_least), parameters_.ridge_most);
+    };
+    if (place <= kRidgeFactors.size()) scale(&ridge_, place == 0 ? kRejected : kRidgeFactors[place - 1]);
+    if (place == 0) scale(&memory_ridge_, kRejected);
+    if (place > kRidgeFactors.size()) scale(&memory_ridge_, kMemoryFactors[place - 1 - kRidgeFactors.size()]);
+    if (memory_) {
+      std::vector<double> moved = to_coordinates(archive[best].genome);
+      const std::vector<double> from = to_coordinates(archive[begin].genome);
+      for (size_t i = 0; i < moved.size(); ++i) moved[i] -= from[i];
+      memory_->move(moved);
+    }
     basis_row_ += begin - probes_ - 1;
     theta_ = best;
     probes_ = -1;
@@ -80,9 +98,32 @@ class Rsgn final : public Algorithm {
   int64_t result() const override { return theta_; }
 
  private:
+  void check_remembered() const {
+    int64_t coefficients = 0;
+    for (const int32_t kept : setting_.space.kept) coefficients += 2 * int64_t{kept} * setting_.space.experts;
+    if (coefficients <= kMostRemembered) return;
+    throw Error(ExitCode::kConfig, "search.merge.rsgn.memory",
+                fmt::format("too many coefficients to remember (expected {} or fewer, got {})",
+                            kMostRemembered, coefficients));
+  }
+
   void start_at(const Genome& genome) {
     start_ = genome;
-    basis_.emplace(setting_.seed, static_cast<int64_t>(to_coordinates(genome).size()));
+    const size_t d = to_coordinates(genome).size();
+    basis_.emplace(setting_.seed, static_cast<int64_t>(d));
+    if (parameters_.memory) memory_.emplace(d);
+  }
+
+  // Evaluations that judge a step: theta, and a step of each ridge.
+  int64_t trials() const {
+    return 1 + static_cast<int64_t>(kRidgeFactors.size() + (parameters_.memory ? kMemoryFactors.size() : 0));
+  }
+
+  // What the probes of evaluations [probes_, end) measured.
+  Rivals rivals(const Archive& archive, int64_t end) const {
+    std::vector<const Decisions*> probes;
+    for (int64_t i = probes_ + 1; i < end; ++i) probes.push_back(&archive[i].result.decisions);
+    return make_rivals(archive[probes_].result.decisions, probes, parameters_.length);
   }
 
   int64_t rows() const { return basis_->rows(); }
@@ -91,9 +132,9 @@ class Rsgn final : public Algorithm {
   // each, or on one more where that would be more directions than there are.
   int64_t count_directions(int64_t left) const {
     const int64_t most = std::min<int64_t>(parameters_.directions, rows());
-    int64_t generations = std::max<int64_t>(1, left / (most + 1 + kSteps));
-    if (left / generations - 1 - kSteps > rows()) ++generations;
-    return std::clamp<int64_t>(left / generations - 1 - kSteps, 1, rows());
+    int64_t generations = std::max<int64_t>(1, left / (most + 1 + trials()));
+    if (left / generations - 1 - trials() > rows()) ++generations;
+    return std::clamp<int64_t>(left / generations - 1 - trials(), 1, rows());
   }
 
   // Which rows of which basis `count` directions are: the next ones, or where too few are left, the first of
@@ -125,19 +166,22 @@ class Rsgn final : public Algorithm {
     const Archive& archive = context.archive;
     const Genome& center = archive[theta_].genome;
     const int64_t count = archive.size() - probes_ - 1;
-    std::vector<const Decisions*> probes;
-    for (int64_t i = 0; i < count; ++i) probes.push_back(&archive[probes_ + 1 + i].result.decisions);
-    const Rivals rivals = make_rivals(archive[probes_].result.decisions, probes, parameters_.length);
+    const Rivals measured = rivals(archive, archive.size());
     const std::vector<double> rows = basis_->rows(basis_number_, basis_row_, count);
     const std::vector<double> at = to_coordinates(center);
     std::vector<Candidate> candidates{{center, "mean"}};
     for (const double factor : kRidgeFactors) {
-      const std::vector<double> step = ridge_step(rivals, ridge_ * factor);
+      const std::vector<double> step = ridge_step(measured, ridge_ * factor);
       std::vector<double> moved = at;
       for (size_t row = 0; row < step.size(); ++row) {
         for (size_t i = 0; i < at.size(); ++i) moved[i] += step[row] * rows[row * at.size() + i];
       }
       candidates.push_back({from_coordinates(center, moved), "step"});
+    }
+    for (size_t i = 0; memory_ && i < kMemoryFactors.size(); ++i) {
+      std::vector<double> moved = memory_->step(memory_ridge_ * kMemoryFactors[i]);
+      for (size_t k = 0; k < at.size(); ++k) moved[k] += at[k];
+      candidates.push_back({from_coordinates(center, moved), "remembered"});
     }
     if (static_cast<int64_t>(candidates.size()) > context.count)
       candidates.resize(static_cast<size_t>(context.count));
@@ -170,7 +214,8 @@ class Rsgn final : public Algorithm {
   PhaseSetting setting_;
   Genome start_;
   mutable std::optional<RandomBasis> basis_;  // a cache: its rows depend on their address alone
-  double ridge_;
+  double ridge_, memory_ridge_;
+  std::optional<CurvatureMemory> memory_;
   int64_t theta_ = -1;   // evaluation
   int64_t probes_ = -1;  // first evaluation of the probes whose steps are next, or -1
   uint32_t basis_number_ = 0;
@@ -187,6 +232,7 @@ void visit(ParameterVisitor& v, RsgnParameters& p) {
   v.number("ridge_most", p.ridge_most, 1e-6, 1e6);
   v.number("growth_errors", p.growth_errors, 0, 100);
   v.integer("growth_most", p.growth_most, 1, 1024);
+  v.flag("memory", p.memory);
 }
 
 AlgorithmRow rsgn_algorithm() {

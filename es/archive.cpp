@@ -47,11 +47,13 @@ void Archive::append(ArchiveEntry entry) {
   entry.evaluation = size();
   entry.result.fitness = finite_or_nan(entry.result.fitness);
   entry.result.tiebreak = finite_or_nan(entry.result.tiebreak);
-  for (; with_decisions_ < entries_.size(); ++with_decisions_) {
+  for (; !keeps_decisions_ && with_decisions_ < entries_.size(); ++with_decisions_) {
     if (entries_[with_decisions_].generation == entry.generation) break;
     entries_[with_decisions_].result.decisions = {};
   }
-  first_.try_emplace({entry.hash, entry.shard}, entry.evaluation);
+  entry.result.items = {};
+  const auto [known, fresh] = first_.try_emplace({entry.hash, entry.shard}, entry.evaluation);
+  if (!fresh && !entry.dropped && (*this)[known->second].dropped) known->second = entry.evaluation;
   entries_.push_back(std::move(entry));
 }
 
@@ -87,7 +89,7 @@ int64_t Archive::best(int64_t begin, int64_t end) const {
   const int64_t shard = compared_shard(begin, end);
   int64_t best = -1;
   for (int64_t i = begin; i < end; ++i) {
-    if ((*this)[i].shard != shard) continue;
+    if ((*this)[i].shard != shard || (*this)[i].dropped) continue;
     if (best < 0 || compare((*this)[i].result, (*this)[best].result) > 0) best = i;
   }
   return best;
@@ -97,7 +99,7 @@ std::vector<int64_t> Archive::best_unique(int64_t begin, int64_t end, int64_t co
   const int64_t shard = compared_shard(begin, end);
   std::vector<int64_t> order;
   for (int64_t i = begin; i < end; ++i) {
-    if ((*this)[i].shard == shard) order.push_back(i);
+    if ((*this)[i].shard == shard && !(*this)[i].dropped) order.push_back(i);
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return compare((*this)[a].result, (*this)[b].result) > 0; });
@@ -122,6 +124,7 @@ std::string archive_line(const ArchiveEntry& entry, FitnessKind kind) {
   if (kind == FitnessKind::kMetricThenLoglik) line += ", \"tiebreak\": " + decimal(entry.result.tiebreak);
   line += ", \"n\": " + std::to_string(entry.result.n);
   if (entry.shard >= 0) line += ", \"shard\": " + std::to_string(entry.shard);
+  if (entry.dropped) line += ", \"dropped\": true";
   line += std::string(", \"cached\": ") + (entry.cached ? "true" : "false") + "}";
   return line;
 }

@@ -33,13 +33,22 @@ struct Decisions {
   bool operator==(const Decisions&) const = default;
 };
 
+// One item of a candidate's result.
+struct ItemValue {
+  double score = 0.0;  // of the metric
+  double loglik = 0.0;
+
+  bool operator==(const ItemValue&) const = default;
+};
+
 // One candidate's result. A value that is not finite counts as NaN, which ranks last.
 struct Evaluation {
   double fitness = 0.0;  // a fraction for metrics, not percent
   // Mean log-likelihood of the right answers: read by kMetricThenLoglik, and by algorithms that rank by it.
   double tiebreak = 0.0;
-  int32_t n = 0;          // items
-  Decisions decisions{};  // where the algorithm asks for them
+  int32_t n = 0;                   // items
+  Decisions decisions{};           // where the algorithm asks for them
+  std::vector<ItemValue> items{};  // [n] where racing asks for them; the archive keeps none
 
   bool operator==(const Evaluation&) const = default;
 };
@@ -51,9 +60,13 @@ struct ArchiveEntry {
   std::string origin;  // random, a baseline's name, mutation, crossover
   Genome genome;
   GenomeHash hash;
-  Evaluation result;    // decisions: of the last generation alone
-  bool cached = false;  // answered from an equal genome on the same items
-  int64_t shard = -1;   // first item in the stream of fresh items (es/shards.h); -1: the fixed items
+  Evaluation result;     // decisions: of the last generation alone, unless they are kept
+  bool cached = false;   // answered from an equal genome on the same items
+  int64_t shard = -1;    // first item in the stream of fresh items (es/shards.h); -1: the fixed items
+  bool dropped = false;  // by racing (es/racing.h): the result is that of the fixed items' first result.n
+
+  // Comparable with others that were.
+  bool on_all_items() const { return shard < 0 && !dropped; }
 };
 
 class Archive {
@@ -72,18 +85,24 @@ class Archive {
   // an evaluation.
   size_t bytes() const;
 
-  // Earliest evaluation of an equal genome on the same items, or -1.
+  // Earliest evaluation of an equal genome on the same items, or -1; a dropped one where it was never seen
+  // whole.
   int64_t find(const GenomeHash& hash, int64_t shard = -1) const;
 
-  // entry.evaluation is set to the next number; a value that is not finite becomes NaN. Decisions of earlier
-  // generations are let go: what an algorithm made of them is in the next generation's genomes.
+  // Decisions of all generations stay, where an algorithm's state is made of them.
+  void keep_decisions() { keeps_decisions_ = true; }
+
+  // entry.evaluation is set to the next number; a value that is not finite becomes NaN. Unless they are kept,
+  // decisions of earlier generations are let go: what an algorithm made of them is in the next generation's
+  // genomes.
   void append(ArchiveEntry entry);
 
   // Is a better than b: fitness, then the tie-break where the kind has one; NaN below everything. 1, 0, -1.
   int compare(const Evaluation& a, const Evaluation& b) const;
 
   // Scores on different items do not compare. The best of evaluations [begin, end) on the fixed items, or
-  // where there are none, on the last shard; the earliest of equal ones; -1 if the range is empty.
+  // where there are none, on the last shard; the earliest of equal ones; -1 if there is none that saw all its
+  // items.
   int64_t best(int64_t begin, int64_t end) const;
   int64_t best() const { return best(0, size()); }
 
@@ -110,6 +129,7 @@ class Archive {
   std::vector<ArchiveEntry> entries_;
   std::unordered_map<Key, int64_t, Hasher> first_;
   size_t with_decisions_ = 0;  // entries from here on may have decisions
+  bool keeps_decisions_ = false;
 };
 
 // One line of archive.jsonl without the line feed. Numbers are the shortest decimal that reads back as the

@@ -48,6 +48,7 @@ SubsetErrors common(const SubsetErrors& total, const SubsetErrors& other, double
   SubsetErrors both;
   both.kept = total.kept;
   both.exhaustive = total.exhaustive && other.exhaustive;
+  if (total.norm > 0 && other.norm > 0) both.norm = total.norm + weight * other.norm;
   for (size_t i = 0; i < total.subsets.size(); ++i) {
     const auto found = known.find(total.subsets[i]);
     if (found == known.end()) continue;
@@ -63,7 +64,10 @@ LayerStatistics scaled_layer(const LayerStatistics& layer, double weight) {
     if (sum_rule(static_cast<ExpertSum>(sum)) == SumRule::kAdds)
       result.sums[sum] = scaled(layer.sums[sum], weight);
   }
-  for (SubsetErrors& errors : result.subset_errors) errors.error = scaled(errors.error, weight);
+  for (SubsetErrors& errors : result.subset_errors) {
+    errors.error = scaled(errors.error, weight);
+    errors.norm *= weight;
+  }
   for (size_t matrix = 0; matrix < kExpertMatrices; ++matrix) {
     if (matrix_adds(static_cast<ExpertMatrix>(matrix)))
       result.matrices[matrix] = scaled(layer.matrices[matrix], weight);

@@ -1,6 +1,8 @@
 // One child of EEP's released search.
 #include "es/breed.h"
 
+#include <algorithm>
+
 #include "es/random.h"
 
 namespace eep {
@@ -30,6 +32,15 @@ Parents select_parents(const Ranking& ranking, Phase phase, const OperatorParame
   }
   const int64_t window = mutation_window(ranking.fitness(), parameters);
   return {ranking.at(draw(Purpose::kMutationParent, 0, window), child), -1};
+}
+
+std::optional<int64_t> last_parent(const Archive& archive, Phase phase,
+                                   const OperatorParameters& parameters) {
+  const Ranking ranking(archive);
+  int64_t window = mutation_window(ranking.fitness(), parameters);
+  if (phase == Phase::kMerge) window = std::max(window, crossover_window(ranking.fitness(), parameters));
+  if (window >= ranking.size()) return std::nullopt;
+  return ranking.evaluation(window - 1);
 }
 
 Genome vary(const Genome& first, const Genome* second, int32_t experts, Phase phase,

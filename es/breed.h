@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "es/algorithm.h"
@@ -18,6 +19,9 @@ struct Parents {
 // the mutation window.
 Parents select_parents(const Ranking& ranking, Phase phase, const OperatorParameters& parameters,
                        const Child& child);
+
+// The worst evaluation that select_parents() may draw; none while it may draw every one.
+std::optional<int64_t> last_parent(const Archive& archive, Phase phase, const OperatorParameters& parameters);
 
 // Crossover if there is a second parent, then the phase's mutation with the same flags, then row
 // normalisation with normalise_probability.

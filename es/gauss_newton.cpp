@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/common/error.h"
 #include "kernels/common/scalar_math.h"
@@ -198,6 +199,15 @@ std::vector<double> ridge_step(const Rivals& rivals, double ridge, int32_t itera
     if (settled) break;
   }
   return step;
+}
+
+Quadratic quadratic_at_zero(const Rivals& rivals) {
+  const auto width = static_cast<size_t>(rivals.directions);
+  Derivatives d = differentiate(rivals, std::vector<double>(width, 0.0), 0.0);
+  for (size_t i = 0; i < width; ++i) {
+    for (size_t j = i + 1; j < width; ++j) d.curvature[i * width + j] = d.curvature[j * width + i];
+  }
+  return {std::move(d.gradient), std::move(d.curvature)};
 }
 
 std::vector<double> item_means(const Decisions& decisions) {

@@ -34,6 +34,13 @@ double expected_loglik(const Rivals& rivals, std::span<const double> step /* [di
 // argmax f, at most `iterations` Newton steps from 0, each halved until f does not fall. ridge > 0.
 std::vector<double> ridge_step(const Rivals& rivals, double ridge, int32_t iterations = 6);
 
+// The model at a = 0: what f rises by along a direction, and how it curves.
+struct Quadratic {
+  std::vector<double> gradient;   // [P]
+  std::vector<double> curvature;  // [P, P], symmetric, minus the Hessian
+};
+Quadratic quadratic_at_zero(const Rivals& rivals);
+
 // Mean log-likelihood of each item: over its tokens, or of the right choice among all.
 std::vector<double> item_means(const Decisions& decisions);
 

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+
+#include "kernels/common/error.h"
 
 namespace eep {
 namespace {
@@ -89,6 +92,20 @@ std::vector<std::string> choices_without_signal(const ExpertStatistics& statisti
   }
   for (std::string& line : never_routed(statistics)) lines.push_back(std::move(line));
   return lines;
+}
+
+void require_finite_statistics(const ExpertStatistics& statistics) {
+  for (const LayerStatistics& layer : statistics.layers) {
+    for (size_t sum = 0; sum < kExpertSums; ++sum) {
+      const std::vector<double>& values = layer.sums[sum];
+      const auto bad = std::find_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); });
+      if (bad == values.end()) continue;
+      throw Error(ExitCode::kData, fmt::format("layer {}, expert {}", layer.layer, bad - values.begin()),
+                  fmt::format("its statistic {} is not a finite number (got {})", kExpertSumNames[sum], *bad),
+                  "values inside the model exceed what floats hold: calibrate on other text, or look at the "
+                  "expert's weights (eep inspect, eep verify)");
+    }
+  }
 }
 
 }  // namespace eep

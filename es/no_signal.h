@@ -16,4 +16,8 @@ namespace eep {
 std::vector<std::string> choices_without_signal(const ExpertStatistics& statistics,
                                                 const Criterion& criterion, const ExpertPlan& plan);
 
+// Throws Error(kData) with the layer, the expert and the sum that is no number: values inside the model were none,
+// or exceeded what floats hold.
+void require_finite_statistics(const ExpertStatistics& statistics);
+
 }  // namespace eep

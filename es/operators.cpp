@@ -204,7 +204,9 @@ Genome normalised_rows(const Genome& genome, int32_t experts) {
 }
 
 Ranking::Ranking(const Archive& archive) {
-  for (int64_t i = 0; i < archive.size(); ++i) order_.push_back(i);
+  for (int64_t i = 0; i < archive.size(); ++i) {
+    if (!archive[i].dropped) order_.push_back(i);
+  }
   const auto compare = [&](int64_t a, int64_t b) {
     return archive.compare(archive[a].result, archive[b].result);
   };

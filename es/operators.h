@@ -87,7 +87,7 @@ Genome crossover(const Genome& parent1, const Genome& parent2, int32_t experts,
 // Divides every row of every W_EM (never W_RM) by its sum; a row whose |sum| is below 1e-6 stays as it is.
 Genome normalised_rows(const Genome& genome, int32_t experts);
 
-// The evaluations of an archive from best to worst, made once for all children of a generation. Equal ones
+// The evaluations of an archive that saw all items from best to worst, made once for all children of a generation. Equal ones
 // stand in an order drawn for each child.
 class Ranking {
  public:
@@ -95,6 +95,7 @@ class Ranking {
 
   int64_t size() const { return static_cast<int64_t>(order_.size()); }
   std::span<const double> fitness() const { return fitness_; }  // [N] from best to worst
+  int64_t evaluation(int64_t position) const { return order_[static_cast<size_t>(position)]; }
   // The evaluation at a position, and at two different positions, of this child's order.
   int64_t at(int64_t position, const Child& child) const;
   std::pair<int64_t, int64_t> at(int64_t first, int64_t second, const Child& child) const;

@@ -6,6 +6,8 @@
 #include <map>
 #include <numeric>
 
+#include "es/racing.h"
+
 namespace eep {
 namespace {
 
@@ -101,6 +103,20 @@ std::vector<int64_t> pareto_best(const Archive& archive, const GenomeSpace& spac
     left = std::move(rest);
   }
   return chosen;
+}
+
+std::vector<std::vector<int64_t>> best_of_sizes(const Archive& archive, const GenomeSpace& space,
+                                                Objectives objectives, int64_t count) {
+  std::map<GenomeSize, Leaders> sizes;
+  for (const ArchiveEntry& entry : archive.entries()) {
+    GenomeSize size = genome_size(space, entry.genome);
+    if (!objectives.parameters) size.kept = 0;
+    if (!objectives.active) size.active = 0;
+    if (entry.on_all_items()) sizes.try_emplace(size, count).first->second.add(archive, entry.evaluation);
+  }
+  std::vector<std::vector<int64_t>> best;
+  for (const auto& [size, leaders] : sizes) best.push_back(leaders.best());
+  return best;
 }
 
 std::vector<int64_t> pareto_front(const Archive& archive, const GenomeSpace& space, Objectives objectives) {

@@ -32,4 +32,8 @@ std::vector<int64_t> pareto_best(const Archive& archive, const GenomeSpace& spac
 // Of all evaluations on the fixed items the best of each size that no other one dominates, smallest first.
 std::vector<int64_t> pareto_front(const Archive& archive, const GenomeSpace& space, Objectives objectives);
 
+// Of each size the best `count` different genomes on the fixed items, best first; sizes from the smallest.
+std::vector<std::vector<int64_t>> best_of_sizes(const Archive& archive, const GenomeSpace& space,
+                                                Objectives objectives, int64_t count);
+
 }  // namespace eep

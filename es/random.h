@@ -44,6 +44,7 @@ enum class Purpose : uint8_t {
   kResize = 27,          // row: which resize
   kShrink = 28,          // row: step
   kTopK = 29,            // row: which change
+  kRace = 30,            // row: place in the permutation
 };
 
 struct Address {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -72,6 +74,7 @@ struct Generation {
   Generation(std::span<const Candidate> candidates, int32_t count) : experts(count) {
     for (const Candidate& candidate : candidates) hashes.push_back(canonical_hash(candidate.genome, experts));
     results.resize(hashes.size());
+    dropped.assign(hashes.size(), false);
     place.assign(hashes.size(), -1);
     fresh.assign(hashes.size(), false);
   }
@@ -94,6 +97,7 @@ struct Generation {
   int32_t experts;
   std::vector<GenomeHash> hashes;   // [candidates]
   std::vector<Evaluation> results;  // [candidates] of those that the archive answers
+  std::vector<bool> dropped;        // [candidates] likewise
   std::vector<int64_t> place;       // [candidates] in genomes; -1: the archive answers
   std::vector<bool> fresh;          // [candidates] the first one with its genome
   std::vector<Genome> genomes;      // canonical
@@ -101,10 +105,37 @@ struct Generation {
   std::unordered_map<uint64_t, std::vector<size_t>> places;  // low half of a hash -> indices into genomes
 };
 
+// What candidates are ranked by first, of each item.
+std::vector<double> compared_values(const Evaluation& result, FitnessKind kind) {
+  std::vector<double> values;
+  for (const ItemValue& item : result.items)
+    values.push_back(kind == FitnessKind::kLoglik ? item.loglik : item.score);
+  return values;
+}
+
+// The means of those items whose places are given, ascending, as an evaluation of them all would sum them.
+Evaluation mean_of(std::span<const ItemValue> values, std::span<const int32_t> places, FitnessKind kind) {
+  Evaluation result;
+  result.n = static_cast<int32_t>(places.size());
+  double score = 0.0;
+  for (const int32_t place : places) {
+    const ItemValue& value = values[static_cast<size_t>(place)];
+    score += value.score;
+    result.tiebreak += value.loglik;
+    result.items.push_back(value);
+  }
+  result.tiebreak /= result.n;
+  result.fitness = kind == FitnessKind::kLoglik ? result.tiebreak : score / result.n;
+  return result;
+}
+
 }  // namespace
 
 Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> warm_starts)
-    : space_(std::move(space)), config_(resolved(config)), archive_(config_.fitness) {
+    : space_(std::move(space)),
+      config_(resolved(config)),
+      archive_(config_.fitness),
+      leaders_(config_.racing.keep) {
   check_space(space_);
   check_search_config(config_);
   check_counts(space_, config_);
@@ -134,6 +165,7 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
   }
   int64_t begin = 0;
   for (PhaseRun& phase : phases_) {
+    if (phase.algorithm->needs().all_decisions) archive_.keep_decisions();
     phase.algorithm->begin({space_, phase.phase, begin, phase.evaluations, phase.starts, config_.seed,
                             config_.shards.shard, config_.shards.items, config_.objectives});
     begin += phase.evaluations;
@@ -185,6 +217,8 @@ bool Search::done() const { return archive_.size() >= total_evaluations(); }
 
 void Search::told(int64_t begin, int64_t end) {
   for (PhaseRun& phase : phases_) phase.algorithm->tell(archive_, begin, end);
+  if (!config_.racing.on) return;
+  for (int64_t i = begin; i < end; ++i) leaders_.add(archive_, i);
 }
 
 std::pair<int64_t, int64_t> Search::next_shard(const Algorithm& algorithm) const {
@@ -198,10 +232,71 @@ std::pair<int64_t, int64_t> Search::next_shard(const Algorithm& algorithm) const
   return {shard_begin(config_.shards, at, count), count};
 }
 
+int64_t Search::bar(const Algorithm& algorithm) const {
+  const std::optional<int64_t> parent = algorithm.last_parent(archive_);
+  if (!parent || !leaders_.full()) return -1;
+  const int64_t kept = leaders_.best().back();
+  return archive_.compare(archive_[kept].result, archive_[*parent].result) < 0 ? kept : *parent;
+}
+
+std::vector<Evaluation> Search::race(std::span<const Genome> genomes, int64_t bar,
+                                     const EvaluateItems& evaluate, std::vector<bool>* dropped) {
+  const auto asked = [&](std::span<const Genome> of, std::span<const int32_t> items) {
+    std::vector<Evaluation> results = evaluate({of, items, false, true, true});
+    const size_t wanted = items.empty() ? static_cast<size_t>(archive_[bar].result.n) : items.size();
+    const auto whole = [&](const Evaluation& result) { return result.items.size() == wanted; };
+    if (results.size() != of.size() || !std::all_of(results.begin(), results.end(), whole))
+      throw Error(ExitCode::kRuntime, "search", "wrong number of results or items");
+    return results;
+  };
+  if (values_.count(bar) == 0) {
+    const Genome genome = canonical(archive_[bar].genome, space_.experts);
+    values_[bar] = compared_values(asked(std::span(&genome, 1), {})[0], config_.fitness);
+  }
+  const std::vector<double>& held_against = values_[bar];
+  const int64_t all = archive_[bar].result.n;
+  const std::vector<int32_t> order = race_order(config_.seed, all);
+  std::vector<std::vector<ItemValue>> values(genomes.size(), std::vector<ItemValue>(order.size()));
+  std::vector<Evaluation> results(genomes.size());
+  std::vector<size_t> racing(genomes.size());
+  std::iota(racing.begin(), racing.end(), size_t{0});
+  std::vector<int32_t> seen;  // ascending
+  for (const int64_t size : race_sizes(config_.racing, all)) {
+    std::vector<int32_t> fresh(order.begin() + static_cast<ptrdiff_t>(seen.size()), order.begin() + size);
+    std::sort(fresh.begin(), fresh.end());
+    std::vector<Genome> left;
+    for (const size_t i : racing) left.push_back(genomes[i]);
+    const std::vector<Evaluation> made = asked(left, fresh);
+    seen.insert(seen.end(), fresh.begin(), fresh.end());
+    std::sort(seen.begin(), seen.end());
+    std::vector<size_t> next;
+    for (size_t at = 0; at < racing.size(); ++at) {
+      const size_t i = racing[at];
+      for (size_t item = 0; item < fresh.size(); ++item)
+        values[i][static_cast<size_t>(fresh[item])] = made[at].items[item];
+      results[i] = mean_of(values[i], seen, config_.fitness);
+      std::vector<double> differences = compared_values(results[i], config_.fitness);
+      for (size_t item = 0; item < seen.size(); ++item)
+        differences[item] -= held_against[static_cast<size_t>(seen[item])];
+      (*dropped)[i] = size < all && surely_below(differences, all, config_.racing.errors);
+      if (!(*dropped)[i]) next.push_back(i);
+    }
+    racing = std::move(next);
+    if (racing.empty()) break;
+  }
+  return results;
+}
+
+void Search::forget_values(int64_t bar) {
+  std::erase_if(values_, [&](const auto& known) {
+    return archive_.compare(archive_[known.first].result, archive_[bar].result) < 0;
+  });
+}
+
 SearchProgress Search::step(const Evaluate& evaluate) {
   return step(EvaluateItems([&](const EvaluationRequest& request) {
-    if (!request.items.empty() || request.decisions) {
-      throw Error(ExitCode::kConfig, "search", "the evaluator has neither fresh items nor decisions");
+    if (!request.items.empty() || request.decisions || request.values) {
+      throw Error(ExitCode::kConfig, "search", "the evaluator has no single items and no decisions");
     }
     return evaluate(request.genomes);
   }));
@@ -217,6 +312,8 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
 
   const AlgorithmNeeds needs = phase.algorithm->needs();
   const auto [shard, shard_size] = next_shard(*phase.algorithm);
+  const bool races = config_.racing.on && shard < 0 && !needs.decisions;
+  const int64_t held_against = races ? bar(*phase.algorithm) : -1;
   const int64_t most = needs.own_generations ? kMostIndividuals : config_.population;
   std::vector<Candidate> candidates =
       phase.algorithm->ask({space_, archive_, phase.phase, phase_begin, phase.starts, config_.seed,
@@ -227,9 +324,11 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
   Generation asked(candidates, space_.experts);
   for (size_t i = 0; i < candidates.size(); ++i) {
     const int64_t known = archive_.find(asked.hashes[i], shard);
-    const bool lacks = known >= 0 && needs.decisions && archive_[known].result.decisions.empty();
+    const bool lacks = known >= 0 && ((needs.decisions && archive_[known].result.decisions.empty()) ||
+                                      (archive_[known].dropped && held_against < 0));
     if (known >= 0 && !lacks) {
       asked.results[i] = archive_[known].result;
+      asked.dropped[i] = archive_[known].dropped;
     } else {
       asked.evaluate(i, candidates[i].genome);
     }
@@ -237,13 +336,18 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
   std::vector<Evaluation> results;
   std::vector<int32_t> items;
   if (shard >= 0) items = shard_items(config_.shards, config_.seed, shard, shard_size);
-  if (!asked.genomes.empty()) results = evaluate({asked.genomes, items, needs.decisions});
+  std::vector<bool> dropped(asked.genomes.size(), false);
+  if (!asked.genomes.empty()) {
+    results = held_against >= 0 ? race(asked.genomes, held_against, evaluate, &dropped)
+                                : evaluate({asked.genomes, items, needs.decisions, false, races});
+  }
   if (results.size() != asked.genomes.size()) {
     throw Error(ExitCode::kRuntime, "search",
                 "wrong number of results (expected " + std::to_string(asked.genomes.size()) + ", got " +
                     std::to_string(results.size()) + ")");
   }
   for (size_t i = 0; i < candidates.size(); ++i) {
+    const auto place = static_cast<size_t>(std::max<int64_t>(asked.place[i], 0));
     ArchiveEntry entry;
     entry.shard = shard;
     entry.phase = phase.phase;
@@ -251,12 +355,15 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
     entry.origin = std::move(candidates[i].origin);
     entry.genome = std::move(candidates[i].genome);
     entry.hash = asked.hashes[i];
-    entry.result =
-        asked.place[i] < 0 ? std::move(asked.results[i]) : results[static_cast<size_t>(asked.place[i])];
+    entry.result = asked.place[i] < 0 ? std::move(asked.results[i]) : results[place];
+    entry.dropped = asked.place[i] < 0 ? asked.dropped[i] : dropped[place];
     entry.cached = !asked.fresh[i];
+    if (races && asked.fresh[i] && !entry.dropped)
+      values_[archive_.size()] = compared_values(entry.result, config_.fitness);
     archive_.append(std::move(entry));
   }
   told(begin, archive_.size());
+  if (held_against >= 0) forget_values(held_against);
 
   SearchProgress progress;
   progress.phase = phase.phase;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,8 +34,10 @@ using Evaluate = std::function<std::vector<Evaluation>(std::span<const Genome> g
 // The same on the items that a generation is scored on.
 struct EvaluationRequest {
   std::span<const Genome> genomes;
-  std::span<const int32_t> items;  // empty: the fixed ones
+  std::span<const int32_t> items;  // empty: all the fixed ones
   bool decisions = false;          // Evaluation::decisions are read
+  bool fixed = false;              // items: places among the fixed ones, not in the stream
+  bool values = false;             // Evaluation::items are read
 };
 using EvaluateItems = std::function<std::vector<Evaluation>(const EvaluationRequest& request)>;
 
@@ -72,9 +75,11 @@ class Search {
          const char* where);
 
   bool done() const;
+  // Of the next generation; not when done.
+  Phase phase() const { return phases_.at(phase_index()).phase; }
   // One generation.
   SearchProgress step(const EvaluateItems& evaluate);
-  // Throws Error(kConfig) where a phase's algorithm reads decisions or there are fresh items.
+  // Throws Error(kConfig) where a phase's algorithm reads decisions, or there are fresh items, or races.
   SearchProgress step(const Evaluate& evaluate);
   // Generations until done or *stop, which is looked at between generations.
   SearchResult run(const EvaluateItems& evaluate,
@@ -116,11 +121,20 @@ class Search {
   int64_t handed_over() const;  // by the last phase's algorithm, or -1
   // Where the next generation's items begin in the stream, and how many they are; {-1, 0}: the fixed ones.
   std::pair<int64_t, int64_t> next_shard(const Algorithm& algorithm) const;
+  // The evaluation that racing candidates are held against; -1: they see all items.
+  int64_t bar(const Algorithm& algorithm) const;
+  // One result a genome, with its items' values, and whether it was dropped; leaves the archive as it is.
+  std::vector<Evaluation> race(std::span<const Genome> genomes, int64_t bar, const EvaluateItems& evaluate,
+                               std::vector<bool>* dropped);
+  void forget_values(int64_t bar);
 
   GenomeSpace space_;
   SearchConfig config_;
   Archive archive_;
   std::vector<PhaseRun> phases_;  // those that the search has, in order
+  Leaders leaders_;               // of racing
+  // Of evaluations that may be the bar, what racing compares, item by item: a cache, made again where it lacks.
+  std::map<int64_t, std::vector<double>> values_;
 };
 
 }  // namespace eep

@@ -35,6 +35,11 @@ void check_search_config(const SearchConfig& config) {
   check_count("search.population", config.population, 1, kMaxPopulation);
   check_phase(config.prune, Phase::kPrune);
   check_phase(config.merge, Phase::kMerge);
+  check_racing(config.racing);
+  if (config.racing.on && config.objectives.several()) {
+    throw Error(ExitCode::kConfig, "search.racing",
+                "a race has one objective (expected search.objectives: [score], got several)");
+  }
 }
 
 SearchConfig resolved(const SearchConfig& config) {

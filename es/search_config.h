@@ -11,6 +11,7 @@
 #include "es/archive.h"
 #include "es/operators.h"
 #include "es/parameters.h"
+#include "es/racing.h"
 #include "es/shards.h"
 
 namespace eep {
@@ -47,6 +48,7 @@ struct SearchConfig {
   PhaseConfig merge{.evaluations = 301};
   ShardConfig shards{};
   Objectives objectives{};
+  RacingConfig racing{};
 
   bool operator==(const SearchConfig&) const = default;
 };

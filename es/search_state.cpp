@@ -18,6 +18,7 @@ constexpr size_t kSum = sizeof(uint64_t);
 constexpr size_t kHead = kMagic.size() + sizeof(uint32_t) + sizeof(uint64_t) + kSum;
 constexpr size_t kBlockHead = 2 * sizeof(uint64_t);
 constexpr size_t kMaxOrigin = 0xffff;
+constexpr uint8_t kCached = 1, kDropped = 2;
 
 void put_text(std::string_view text, std::string& out) {
   const size_t length = std::min(text.size(), kMaxOrigin);
@@ -30,7 +31,10 @@ class Fingerprint final : public ParameterVisitor {
  public:
   void number(const char*, double& value, double, double) override { put(value, numbers_); }
   void integer(const char*, int32_t& value, int32_t, int32_t) override { put(value, integers_); }
-  void flag(const char*, bool& value) override { put(static_cast<uint8_t>(value), choices_); }
+  // One that is off is as one that there was not yet: checkpoints from before go on.
+  void flag(const char* name, bool& value) override {
+    if (value) put_text(name, choices_);
+  }
   void choice(const char*, uint8_t& value, std::span<const std::string_view>) override {
     put(value, choices_);
   }
@@ -102,7 +106,7 @@ void put_entry(const GenomeSpace& space, const ArchiveEntry& entry, std::string&
   put(entry.result.fitness, out);
   put(entry.result.tiebreak, out);
   put(entry.result.n, out);
-  put(static_cast<uint8_t>(entry.cached), out);
+  put(static_cast<uint8_t>((entry.cached ? kCached : 0) | (entry.dropped ? kDropped : 0)), out);
   put(entry.shard, out);
   put_decisions(entry.result.decisions, out);
 }
@@ -120,7 +124,9 @@ ArchiveEntry take_entry(const GenomeSpace& space, bool shards, std::string_view&
   entry.result.fitness = take<double>(bytes, where);
   entry.result.tiebreak = take<double>(bytes, where);
   entry.result.n = take<int32_t>(bytes, where);
-  entry.cached = take<uint8_t>(bytes, where) != 0;
+  const auto flags = take<uint8_t>(bytes, where);
+  entry.cached = (flags & kCached) != 0;
+  entry.dropped = (flags & kDropped) != 0;
   if (!shards) return entry;
   entry.shard = take<int64_t>(bytes, where);
   entry.result.decisions = take_decisions(bytes, where);
@@ -159,6 +165,11 @@ uint64_t search_fingerprint(const GenomeSpace& space, const SearchConfig& config
   if (config.objectives.several()) {
     put(static_cast<uint8_t>(config.objectives.parameters), bytes);
     put(static_cast<uint8_t>(config.objectives.active), bytes);
+  }
+  if (config.racing.on) {
+    put(config.racing.first, bytes);
+    put(config.racing.errors, bytes);
+    put(config.racing.keep, bytes);
   }
   for (const WarmStart& start : starts) {
     put_text(start.name, bytes);

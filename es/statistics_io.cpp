@@ -134,7 +134,7 @@ json parse_json(std::string_view text, const std::string& where) {
 }
 
 SubsetErrors read_subset_errors(const Value& value, int32_t experts) {
-  value.keys({"kept", "exhaustive", "subsets", "error"});
+  value.keys({"kept", "exhaustive", "subsets", "error"}, {"norm"});
   SubsetErrors errors;
   errors.kept = static_cast<int32_t>(value["kept"].integer(1, experts));
   errors.exhaustive = value["exhaustive"].boolean();
@@ -152,6 +152,7 @@ SubsetErrors read_subset_errors(const Value& value, int32_t experts) {
     errors.subsets.push_back(std::move(subset));
   }
   errors.error = value["error"].numbers(errors.subsets.size());
+  if (value.has("norm")) errors.norm = value["norm"].number();
   return errors;
 }
 
@@ -207,6 +208,7 @@ std::string statistics_json(const StatisticsFile& file) {
                                        {"exhaustive", errors.exhaustive},
                                        {"subsets", errors.subsets},
                                        {"error", errors.error}});
+      if (errors.norm > 0) item["subset_errors"].back()["norm"] = errors.norm;
     }
     root["layers"].push_back(std::move(item));
   }

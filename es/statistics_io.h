@@ -3,7 +3,8 @@
 //   {"format": "eep-statistics", "version": 1, "model": "xxh3:...", "data": "xxh3:...", "task": ...,
 //    "experts": E, "top_k": k, "tokens": T,
 //    "layers": [{"layer": l, "count": [E], "gate": [E], ...,
-//                "subset_errors": [{"kept": K, "exhaustive": true, "subsets": [[K], ...], "error": [...]},
+//                "subset_errors": [{"kept": K, "exhaustive": true, "subsets": [[K], ...], "error": [...],
+//                                   "norm": n},
 //                                  ...]},
 //               ...]}
 //

@@ -351,6 +351,7 @@ void launch_wide(const Device& device, Staging& staging, RunList& runs, Args arg
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
+  check(args);
   const int64_t group = args.kv_heads > 0 ? args.heads / args.kv_heads : 0;
   const int64_t most = args.head_dim <= gpu::kMaxWideHeadDim ? gpu::kMaxGroup : gpu::kFewVectors;
   if (args.head_dim > gpu::kMaxHeadDimGpu || group > most || args.kv_heads > 65535) {

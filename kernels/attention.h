@@ -8,6 +8,8 @@
 // runs and spans.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -39,6 +41,18 @@ struct AttentionArgs {
   float scale = 0;       // head_dim^-0.5
   float* out = nullptr;  // [rows, heads, head_dim]
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const AttentionArgs& args) {
+  assert(args.run_count == 0 ||
+         (args.q != nullptr && args.runs != nullptr && args.spans != nullptr && args.out != nullptr));
+  assert(args.kv_heads > 0 && args.heads % args.kv_heads == 0 && args.head_dim > 0 && args.window >= 0);
+  for (int64_t i = 0; i < args.run_count; ++i) {
+    [[maybe_unused]] const AttentionRun& run = args.runs[i];
+    assert(run.query_begin >= 0 && run.query_rows >= 0 && run.first_position >= 0 && run.span_begin >= 0 &&
+           run.span_count >= 0);
+  }
+}
 
 void attention_cpu(const AttentionArgs& args, const Device& device);
 

@@ -322,6 +322,7 @@ namespace eep {
 HWY_EXPORT(attention_unit);
 
 void attention_cpu(const AttentionArgs& args, const Device& device) {
+  check(args);
   const int64_t group = args.heads / args.kv_heads;
   if (args.head_dim > kMaxHeadDim || group > kTileVectors) {
     throw Error(ExitCode::kData, "attention",

@@ -73,6 +73,7 @@ bool vectors(const CombineArgs& args) {  // rows start at 16 bytes
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(combine)(const CombineArgs& args, const Device& device) {
+  check(args);
   if (args.rows == 0) return;
   const bool vectors = gpu::vectors(args);
   const int64_t warps = (args.hidden / (vectors ? 4 : 1) + 31) / 32;

@@ -3,6 +3,8 @@
 // residual.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -14,12 +16,21 @@ struct CombineArgs {
   const int32_t* expert = nullptr;    // [rows, slots], -1: the slot is skipped
   const int32_t* slot_row = nullptr;  // [rows * slots] row of slot_out (dispatch.h), or null: the slot's own
   int64_t rows = 0;
-  int32_t slots = 0;
+  int32_t slots = 0;  // 0: the shared term alone
   int64_t hidden = 0;
   const float* shared_out = nullptr;   // [rows, hidden] or null
   const float* shared_gate = nullptr;  // [rows] logits of the gate, or null: the shared term counts whole
   float* residual = nullptr;           // [rows, hidden], added to
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const CombineArgs& args) {
+  assert(args.rows >= 0 && args.slots >= 0 && args.hidden > 0);
+  assert(args.rows == 0 || args.residual != nullptr);
+  assert(args.rows == 0 || args.slots == 0 ||
+         (args.slot_out != nullptr && args.weight != nullptr && args.expert != nullptr));
+  assert(args.shared_gate == nullptr || args.shared_out != nullptr);
+}
 
 void combine_cpu(const CombineArgs& args, const Device& device);
 

@@ -46,6 +46,7 @@ namespace eep {
 HWY_EXPORT(combine_rows);
 
 void combine_cpu(const CombineArgs& args, const Device& device) {
+  check(args);
   const int64_t grain = 1 + 16384 / ((args.slots + 1) * args.hidden + 1);
   parallel_rows(device, args.rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(combine_rows)(args, begin, end);

@@ -265,6 +265,9 @@ void sort(const DispatchArgs& args, const Device& device) {
 }  // namespace
 }  // namespace EEP_GPU_NS
 
-void GPU_OP(dispatch)(const DispatchArgs& args, const Device& device) { gpu::sort(args, device); }
+void GPU_OP(dispatch)(const DispatchArgs& args, const Device& device) {
+  check(args);
+  gpu::sort(args, device);
+}
 
 }  // namespace eep

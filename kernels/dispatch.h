@@ -8,6 +8,8 @@
 // same source row and group, which alone is listed in order.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -29,6 +31,14 @@ struct DispatchArgs {
   int32_t* slot_row = nullptr;    // [rows * slots], written if source_row is given
   int32_t* first_slot = nullptr;  // [sources * groups] scratch of the caller, if source_row is given
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const DispatchArgs& args) {
+  assert(args.rows == 0 || (args.expert != nullptr && args.group_of != nullptr && args.order != nullptr));
+  assert(args.rows >= 0 && args.slots > 0 && args.groups >= 0 && args.offset != nullptr);
+  assert(args.source_row == nullptr ||
+         (args.sources > 0 && args.slot_row != nullptr && args.first_slot != nullptr));
+}
 
 void dispatch_cpu(const DispatchArgs& args, const Device& device);
 

@@ -32,6 +32,7 @@ void find_equal_slots(const DispatchArgs& args) {
 }  // namespace
 
 void dispatch_cpu(const DispatchArgs& args, const Device&) {
+  check(args);
   // offset[g + 1] counts group g, then becomes the next free position of group g, which ends as the first
   // position of group g + 1.
   std::fill(args.offset, args.offset + args.groups + 1, 0);

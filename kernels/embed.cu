@@ -39,6 +39,7 @@ void embed_as(const EmbedArgs& args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(embed)(const EmbedArgs& args, const Device& device) {
+  check(args);
   if (args.rows == 0) return;
   switch (args.table.dtype) {
     case DType::kBF16:

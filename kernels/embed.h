@@ -1,6 +1,8 @@
 // embed: out[row, :] = table[token[row], :], widened to f32.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -12,6 +14,12 @@ struct EmbedArgs {
   int64_t rows = 0;
   float* out = nullptr;  // [rows, hidden]
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const EmbedArgs& args) {
+  assert(args.rows == 0 || (args.table.data != nullptr && args.token != nullptr && args.out != nullptr));
+  assert(args.rows >= 0 && args.table.dim(1) > 0);
+}
 
 void embed_cpu(const EmbedArgs& args, const Device& device);
 

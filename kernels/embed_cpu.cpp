@@ -60,6 +60,7 @@ namespace eep {
 HWY_EXPORT(embed_rows);
 
 void embed_cpu(const EmbedArgs& args, const Device& device) {
+  check(args);
   parallel_rows(device, args.rows, 64, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(embed_rows)(args, begin, end);
   });

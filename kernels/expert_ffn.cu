@@ -155,6 +155,7 @@ void expert_ffn(FfnArgs args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(expert_ffn)(const ExpertFfnArgs& args, const Device& device) {
+  check(args);
   if (args.groups == 0) return;
   gpu::Staging staging(device);
   const gpu::FfnArgs ffn = gpu::stage_groups(args, staging);

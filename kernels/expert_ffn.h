@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
@@ -32,6 +33,12 @@ struct ExpertFfnArgs {
   float* activation = nullptr;  // scratch, expert_ffn_scratch_bytes; begins with h [total, intermediate]
   float* out = nullptr;         // [rows * slots, hidden], row s is the output of slot s
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ExpertFfnArgs& args) {
+  assert(args.groups == 0 || (args.offset != nullptr && args.experts != nullptr));
+  assert(args.groups >= 0 && args.slots > 0 && args.hidden > 0 && args.intermediate > 0);
+}
 
 // Of `activation` on every backend, for `total` slots: h in f32, or in 16 bits.
 inline size_t expert_ffn_scratch_bytes(int64_t total, int64_t intermediate) {

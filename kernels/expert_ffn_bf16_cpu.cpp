@@ -84,6 +84,7 @@ HWY_EXPORT(bf16_activate_unit);
 HWY_EXPORT(bf16_project_unit);
 
 void expert_ffn_bf16_cpu(const ExpertFfnArgs& args, const Device& device) {
+  check(args);
   for_each_unit(args, bf16_chunk_count(args.intermediate), device,
                 [&](int64_t begin, int64_t end, int64_t chunk) {
                   HWY_DYNAMIC_DISPATCH(bf16_activate_unit)(args, begin, end, chunk);

@@ -70,6 +70,7 @@ HWY_EXPORT(activate_unit);
 HWY_EXPORT(project_unit);
 
 void expert_ffn_cpu(const ExpertFfnArgs& args, const Device& device) {
+  check(args);
   for_each_unit(args, chunk_count(args.intermediate), device, [&](int64_t begin, int64_t end, int64_t chunk) {
     HWY_DYNAMIC_DISPATCH(activate_unit)(args, begin, end, chunk);
   });

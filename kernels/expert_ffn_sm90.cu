@@ -212,6 +212,7 @@ void expert_ffn_wgmma(const ExpertFfnArgs& args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(expert_ffn_sm90)(const ExpertFfnArgs& args, const Device& device) {
+  check(args);
   if (args.groups == 0) return;
   if (args.experts[0].gate.dtype == DType::kBF16) {
     gpu::expert_ffn_wgmma<gpu::Bf16>(args, device);

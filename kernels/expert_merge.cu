@@ -20,6 +20,7 @@
 #include "kernels/gpu/half_pair.h"
 #include "kernels/gpu/ptx.h"
 #include "kernels/gpu/tile_schedule.h"
+#include "kernels/router.h"
 
 namespace eep {
 namespace EEP_GPU_NS {
@@ -497,20 +498,23 @@ void merge(const Device& device, Staging& staging, const ExpertMergeArgs& args, 
   if (resident && steps == 4) return launch_resident<Half, 4>(device, merge_args);
   if (resident) return launch_resident<Half, 8>(device, merge_args);
   if (args.experts <= 192) return launch_many<Half, 256>(device, merge_args);
-  launch_many<Half, 128>(device, merge_args);
+  if (args.experts <= 512) return launch_many<Half, 128>(device, merge_args);
+  launch_many<Half, 64>(device, merge_args);
 }
 
 }  // namespace
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(expert_merge)(const ExpertMergeArgs& args, const Device& device) {
+  check(args);
   if (dtype_size(args.dtype) != 2) {
     throw Error(ExitCode::kData, "expert_merge",
                 std::string("weights are ") + dtype_name(args.dtype) + " (expected BF16 or F16)");
   }
-  if (args.experts > 512) {
+  if (args.experts > kMaxExperts) {
     throw Error(ExitCode::kData, "expert_merge",
-                "too many experts (expected at most 512, got " + std::to_string(args.experts) + ")");
+                "too many experts (expected at most " + std::to_string(kMaxExperts) + ", got " +
+                    std::to_string(args.experts) + ")");
   }
   if (args.rows == 0 || args.elements == 0) return;
   gpu::Staging staging(device);

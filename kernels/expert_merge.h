@@ -5,6 +5,8 @@
 //                  the paper, whose loop multiplies and adds tensors of that dtype; f32 coefficients
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -21,6 +23,12 @@ struct ExpertMergeArgs {
   void* const* merged = nullptr;  // [rows] pointers to `elements` values each
   bool eep_rounding = false;
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ExpertMergeArgs& args) {
+  assert(args.rows == 0 || (args.base != nullptr && args.coefficient != nullptr && args.merged != nullptr));
+  assert(args.rows >= 0 && args.experts > 0 && args.elements >= 0);
+}
 
 void expert_merge_cpu(const ExpertMergeArgs& args, const Device& device);
 

@@ -115,6 +115,7 @@ namespace eep {
 HWY_EXPORT(merge_block);
 
 void expert_merge_cpu(const ExpertMergeArgs& args, const Device& device) {
+  check(args);
   constexpr int64_t kBlock = 1024;
   parallel_for(device, (args.elements + kBlock - 1) / kBlock, [&](int64_t block) {
     const int64_t end = block * kBlock + kBlock;

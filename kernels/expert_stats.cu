@@ -39,6 +39,12 @@ __global__ void __launch_bounds__(kThreads) softmax_rows(const __grid_constant__
   for (int e = lane; e < experts; e += kVirtualLanes) probability[e] /= sum;
 }
 
+// An element a thread.
+__global__ void __launch_bounds__(kThreads) sigmoid_rows(const __grid_constant__ StatsArgs args) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < args.stats.rows * args.stats.experts) args.probability[i] = sigmoid(args.stats.logits[i]);
+}
+
 // Half a warp a slot.
 __global__ void __launch_bounds__(kThreads) output_norms(const __grid_constant__ StatsArgs args) {
   const int lane = threadIdx.x % kVirtualLanes;
@@ -145,7 +151,11 @@ void add_block(const ExpertStatsArgs& args, const Device& device) {
                        {"hidden", args.hidden}}},
            kernel, block);
   };
-  start(softmax_rows, blocks_for(args.rows, kHalves), kThreads);
+  if (args.sigmoids) {
+    start(sigmoid_rows, blocks_for(args.rows * args.experts, kThreads), kThreads);
+  } else {
+    start(softmax_rows, blocks_for(args.rows, kHalves), kThreads);
+  }
   start(output_norms, blocks_for(args.rows * args.slots, kHalves), kThreads);
   start(add_probabilities, blocks_for(args.experts, kThreads), kThreads);
   start(add_slots, args.experts, 32);

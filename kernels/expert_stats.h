@@ -9,7 +9,7 @@
 namespace eep {
 
 // One layer's sums; X_j are the tokens routed to expert j, g the selected weight, p the softmax over all
-// experts, f_j the expert's output.
+// experts (or the sigmoid of j's own logit), f_j the expert's output.
 struct ExpertSums {
   double* count = nullptr;                 // [experts] |X_j|
   double* gate = nullptr;                  // [experts] sum over X_j of g_j
@@ -32,7 +32,8 @@ struct ExpertStatsArgs {
   int32_t slots = 0;
   int32_t experts = 0;
   int64_t hidden = 0;
-  ExpertSums sums;  // added to
+  bool sigmoids = false;  // what p is
+  ExpertSums sums;        // added to
 };
 
 void expert_stats_cpu(const ExpertStatsArgs& args, const Device& device);

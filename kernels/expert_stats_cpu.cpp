@@ -35,9 +35,19 @@ HWY_INLINE void softmax_row(const float* logits, int64_t count, float* probabili
   }
 }
 
+HWY_INLINE void sigmoid_row(const float* logits, int64_t count, float* probability) {
+  for (int64_t i = 0; i < count; i += kLanes)
+    store_first(sigmoid(load_first(logits + i, count - i)), probability + i, count - i);
+}
+
 // Row `row` of the pass into row `at` of the block.
 void stats_row(const ExpertStatsArgs& args, int64_t row, int64_t at, StatsBlock& block) {
-  softmax_row(args.logits + row * args.experts, args.experts, block.probability + at * args.experts);
+  float* const probability = block.probability + at * args.experts;
+  if (args.sigmoids) {
+    sigmoid_row(args.logits + row * args.experts, args.experts, probability);
+  } else {
+    softmax_row(args.logits + row * args.experts, args.experts, probability);
+  }
   for (int32_t slot = 0; slot < args.slots; ++slot) {
     if (args.expert[row * args.slots + slot] < 0) continue;
     const float* out = args.slot_out + (row * args.slots + slot) * args.hidden;

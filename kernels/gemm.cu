@@ -94,6 +94,7 @@ void launch_dense(const Device& device, const DenseArgs& args, DType dtype) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(gemm)(const GemmArgs& args, const Device& device) {
+  check(args);
   if (dtype_size(args.w.dtype) != 2) {
     throw Error(ExitCode::kData, "gemm",
                 std::string("weights are ") + dtype_name(args.w.dtype) + " (expected BF16 or F16)");

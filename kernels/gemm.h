@@ -8,6 +8,7 @@
 // be done on packed data.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 
@@ -38,6 +39,13 @@ struct GemmArgs {
   int64_t out_stride = 0;       // >= n
   bool accumulate = false;      // add the old output
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const GemmArgs& args) {
+  assert(args.rows == 0 ||
+         ((args.x != nullptr || args.x16 != nullptr) && args.w.data != nullptr && args.out != nullptr));
+  assert(args.rows >= 0 && args.w.n > 0 && args.w.k > 0 && args.out_stride >= args.w.n);
+}
 
 void gemm_cpu(const GemmArgs& args, const Device& device);
 

@@ -60,6 +60,7 @@ namespace eep {
 HWY_EXPORT(bf16_unit);
 
 void gemm_bf16_cpu(const GemmArgs& args, const Device& device) {
+  check(args);
   const RowBlocks blocks(args.rows);
   const int64_t chunks = bf16_chunk_count(args.w.n);
   parallel_for(device, blocks.count * chunks, [&](int64_t unit) {

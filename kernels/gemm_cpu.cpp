@@ -50,6 +50,7 @@ namespace eep {
 HWY_EXPORT(gemm_unit);
 
 void gemm_cpu(const GemmArgs& args, const Device& device) {
+  check(args);
   const RowBlocks blocks(args.rows);
   const int64_t chunks = chunk_count(args.w.n);
   parallel_for(device, blocks.count * chunks, [&](int64_t unit) {

@@ -131,6 +131,7 @@ void launch_wgmma(const Device& device, WgmmaDenseArgs args, const PackedMatrix&
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(gemm_sm90)(const GemmArgs& args, const Device& device) {
+  check(args);
   if (dtype_size(args.w.dtype) != 2) {
     throw Error(ExitCode::kData, "gemm",
                 std::string("weights are ") + dtype_name(args.w.dtype) + " (expected BF16 or F16)");

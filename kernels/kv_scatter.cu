@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(kThreads) scatter_rows(const __grid_constant__
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(kv_scatter)(const KvScatterArgs& args, const Device& device) {
+  check(args);
   if (args.rows == 0) return;
   gpu::Staging staging(device);
   KvScatterArgs staged = args;

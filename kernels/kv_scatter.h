@@ -2,6 +2,8 @@
 //   to[row].k[:] = k[row, :], to[row].v[:] = v[row, :].
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -19,6 +21,12 @@ struct KvScatterArgs {
   int64_t rows = 0;
   int64_t width = 0;  // kv_heads * head_dim
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const KvScatterArgs& args) {
+  assert(args.rows == 0 || (args.k != nullptr && args.v != nullptr && args.to != nullptr));
+  assert(args.rows >= 0 && args.width > 0);
+}
 
 void kv_scatter_cpu(const KvScatterArgs& args, const Device& device);
 

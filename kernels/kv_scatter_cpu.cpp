@@ -7,6 +7,7 @@
 namespace eep {
 
 void kv_scatter_cpu(const KvScatterArgs& args, const Device& device) {
+  check(args);
   const size_t bytes = static_cast<size_t>(args.width) * sizeof(float);
   parallel_rows(device, args.rows, 1 + 16384 / (args.width + 1), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

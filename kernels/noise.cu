@@ -54,6 +54,7 @@ __global__ void __launch_bounds__(kThreads) fill(const __grid_constant__ NoiseAr
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(noise)(const NoiseArgs& args, const Device& device) {
+  check(args);
   if (args.count == 0) return;
   gpu::launch(device,
               {.op = "noise",

@@ -1,6 +1,7 @@
 // noise: synthetic weights from addressed random numbers (common/philox.h).
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "kernels/common/device.h"
@@ -20,6 +21,12 @@ struct NoiseArgs {
   float scale = 1;
   int64_t first = 0;  // out holds elements first .. first + count - 1; a multiple of 4
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const NoiseArgs& args) {
+  assert(args.count == 0 || args.out != nullptr);
+  assert(args.count >= 0 && args.first >= 0 && args.first % 4 == 0);
+}
 
 void noise_cpu(const NoiseArgs& args, const Device& device);
 void noise_simt(const NoiseArgs& args, const Device& device);

@@ -8,6 +8,7 @@
 namespace eep {
 
 void noise_cpu(const NoiseArgs& args, const Device& device) {
+  check(args);
   parallel_rows(device, (args.count + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const uint64_t at = static_cast<uint64_t>(block + args.first / 4);

@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(rmsnorm)(const RmsNormArgs& args, const Device& device) {
+  check(args);
   if (args.rows == 0) return;
   bool vectors = args.dim % 4 == 0;
   for (const float* rows : {args.x, args.weight, static_cast<const float*>(args.out)})

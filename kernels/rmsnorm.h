@@ -3,6 +3,8 @@
 // lanes and one fixed tree.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -18,6 +20,13 @@ struct RmsNormArgs {
   uint16_t* out16 = nullptr;     // or null: out as round_rows makes it, [rows, row_stride_16bit(dim)]
   DType dtype16 = DType::kBF16;  // on the CPU bf16 alone
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const RmsNormArgs& args) {
+  assert(args.rows == 0 ||
+         (args.x != nullptr && args.weight != nullptr && (args.out != nullptr || args.out16 != nullptr)));
+  assert(args.rows >= 0 && args.dim > 0 && args.eps >= 0);
+}
 
 void rmsnorm_cpu(const RmsNormArgs& args, const Device& device);
 

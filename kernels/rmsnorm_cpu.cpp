@@ -47,6 +47,7 @@ namespace eep {
 HWY_EXPORT(rmsnorm_rows);
 
 void rmsnorm_cpu(const RmsNormArgs& args, const Device& device) {
+  check(args);
   const int64_t grain = 1 + 16384 / (args.dim + 1);
   parallel_rows(device, args.rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(rmsnorm_rows)(args, begin, end);

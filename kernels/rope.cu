@@ -26,7 +26,8 @@ __device__ float scale_of_head(const RopeArgs& args, const float* x, int count) 
 // block: half a warp for each head of the row, at most kThreads; grid: rows. kNorm: heads are normalised.
 template <bool kNorm>
 __global__ void __launch_bounds__(kThreads) rotate_rows(const __grid_constant__ RopeArgs args) {
-  const int pairs = static_cast<int>(args.head_dim / 2), heads = static_cast<int>(args.heads);
+  const int dim = static_cast<int>(args.head_dim), pairs = static_cast<int>(args.rotary_dim / 2),
+            heads = static_cast<int>(args.heads);
   const int lane = threadIdx.x % kVirtualLanes, half = threadIdx.x / kVirtualLanes;
   const int64_t row = blockIdx.x;
   const float* const cosine = args.cosine + args.position[row] * int64_t{pairs};
@@ -37,7 +38,10 @@ __global__ void __launch_bounds__(kThreads) rotate_rows(const __grid_constant__ 
     float* const low = args.x + (row * heads + first + half) * args.head_dim;
     float* const high = low + pairs;
     float scale = 1.0f;
-    if (kNorm) scale = scale_of_head(args, low, inside ? 2 * pairs : 0);
+    if (kNorm) {
+      scale = scale_of_head(args, low, inside ? dim : 0);
+      __syncwarp();  // a shuffle orders no memory: every lane has read its part before one writes
+    }
 #pragma unroll 4
     for (int i = lane; i < (inside ? pairs : 0); i += kVirtualLanes) {
       float a = low[i], b = high[i];
@@ -48,6 +52,10 @@ __global__ void __launch_bounds__(kThreads) rotate_rows(const __grid_constant__ 
       const float c = cosine[i], s = sine[i];
       low[i] = fmaf(-b, s, a * c);
       high[i] = fmaf(a, s, b * c);
+    }
+    if (kNorm) {
+      for (int i = 2 * pairs + lane; i < (inside ? dim : 0); i += kVirtualLanes)
+        low[i] = low[i] * scale * args.norm[i];
     }
   }
 }
@@ -60,6 +68,7 @@ void GPU_OP(rope)(const RopeArgs& args, const Device& device) {
   gpu::Staging staging(device);
   RopeArgs staged = args;
   staged.position = staging.put(args.position, args.rows);
+  if (staged.rotary_dim == 0) staged.rotary_dim = args.head_dim;
   gpu::launch(device,
               {.op = "rope",
                .blocks = gpu::blocks_for(args.rows, 1),

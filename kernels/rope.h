@@ -1,6 +1,7 @@
 // rope: rotary position embedding in the half-split pairing, in place:
 //   (x[i], x[i + d/2]) -> (x[i] cos - x[i + d/2] sin, x[i + d/2] cos + x[i] sin)
 //   angle = position * inv_freq[i]
+// With rotary_dim only that many leading elements of a head turn (d above is then rotary_dim).
 // With a norm every head is normalised first, as rmsnorm does it over rows of head_dim (Qwen3's q and k): the
 // bits are those of rmsnorm in place and rope after it.
 #pragma once
@@ -38,10 +39,11 @@ struct RopeArgs {
   int64_t heads = 0;
   int64_t head_dim = 0;
   const int32_t* position = nullptr;  // [rows], each < positions
-  const float* cosine = nullptr;      // [positions, head_dim / 2]
-  const float* sine = nullptr;        // [positions, head_dim / 2]
+  const float* cosine = nullptr;      // [positions, rotary_dim / 2]
+  const float* sine = nullptr;        // [positions, rotary_dim / 2]
   const float* norm = nullptr;        // [head_dim] weight of the heads' norm, or null: none
   float eps = 0;                      // of the norm
+  int64_t rotary_dim = 0;             // 0: head_dim; the tables have half as many columns
 };
 
 void rope_cpu(const RopeArgs& args, const Device& device);

@@ -14,7 +14,7 @@ namespace eep {
 namespace HWY_NAMESPACE {
 
 void rope_rows(const RopeArgs& args, int64_t begin, int64_t end) {
-  const int64_t pairs = args.head_dim / 2;
+  const int64_t pairs = (args.rotary_dim > 0 ? args.rotary_dim : args.head_dim) / 2;
   for (int64_t row = begin; row < end; ++row) {
     const float* cosine = args.cosine + args.position[row] * pairs;
     const float* sine = args.sine + args.position[row] * pairs;

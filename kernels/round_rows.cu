@@ -28,6 +28,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(round_rows)(const RoundRowsArgs& args, const Device& device) {
+  check(args);
   const int64_t pieces = args.rows * row_stride_16bit(args.width) / 8;
   if (pieces == 0) return;
   const bool vectors = reinterpret_cast<uintptr_t>(args.x) % 16 == 0 && args.width % 4 == 0;

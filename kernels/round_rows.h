@@ -2,6 +2,8 @@
 // 16-bit dtype. One pass for all products of the rows: the rounding is the one that each of them would make.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -14,6 +16,12 @@ struct RoundRowsArgs {
   DType dtype = DType::kBF16;  // or kF16
   uint16_t* out = nullptr;     // [rows, row_stride_16bit(width)], zeros beyond width
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const RoundRowsArgs& args) {
+  assert(args.rows == 0 || (args.x != nullptr && args.out != nullptr));
+  assert(args.rows >= 0 && args.width > 0 && args.dtype != DType::kF32);
+}
 
 // For the CPU's products of precision bf16 (gemm_bf16.h); those of f32 need none of this.
 void round_rows_cpu(const RoundRowsArgs& args, const Device& device);

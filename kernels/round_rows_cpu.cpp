@@ -44,6 +44,7 @@ namespace eep {
 HWY_EXPORT(round_rows_of);
 
 void round_rows_cpu(const RoundRowsArgs& args, const Device& device) {
+  check(args);
   const int64_t grain = 1 + 32768 / (args.width + 1);
   parallel_rows(device, args.rows, grain, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(round_rows_of)(args, begin, end);

@@ -1,6 +1,6 @@
 // router.cu - logits z = W_gate x, softmax, per-candidate map W_RM, top-k and weights:
 //   kLogits: g = softmax(W_RM z),  kProbabilities: g = W_RM softmax(z);  (expert, weight) = top-k of g
-//   (router.h).
+//   without those below skip_below times the first (router.h).
 //
 // Two kernels: the product (gate_logits.h), then a warp a row, which finishes it in shared memory with the
 // reductions of the CPU (gpu_math.h). The tables of dense maps lie transposed, so that lanes, which have a
@@ -74,6 +74,9 @@ struct RouteArgs {
   int32_t experts, slots;
   int32_t width;  // floats of a row's scratch: the largest of experts and kept
   bool renormalise, hf_rounding;
+  const float* selection_bias;  // [experts] or null; this and what follows for sigmoid scores
+  float scale;
+  int32_t groups, top_groups;
 };
 
 // values[i] = exp(values[i] - their maximum); the sum over 16 virtual lanes, in every lane.
@@ -138,13 +141,35 @@ __device__ int select_top_of(const float* values, int count, int k) {
   return chosen;
 }
 
+// kPerLane: enough for the launch's largest count.
+template <int kPerLane>
 __device__ int select_top(const float* values, int count, int k) {
   if (count <= 32) return select_top_of<1>(values, count, k);
   if (count <= 128) return select_top_of<4>(values, count, k);
-  return select_top_of<kMaxExperts / 32>(values, count, k);
+  return select_top_of<kPerLane>(values, count, k);
 }
 
-template <DType kDType>
+// How many of the chosen stay (router.h), in every lane; weight: of the slot of each lane below top_k.
+__device__ int unskipped(const RouterMap& map, float weight) {
+  if (!(map.skip_below > 0)) return map.top_k;  // all lanes alike
+  const int lane = threadIdx.x % 32;
+  const float least = map.skip_below * __shfl_sync(~0u, weight, 0);
+  const unsigned stays = __ballot_sync(~0u, lane == 0 || (lane < map.top_k && !(weight < least)));
+  return 32 - __clz(static_cast<int>(stays));
+}
+
+// A slot's weight over the sum of its row's; what a sum cannot do is counted (router.h).
+__device__ float over_sum(const RouteArgs& args, float weight, float sum, int32_t active) {
+  const bool tiny = fabsf(sum) < kRouterTinySum;
+  const float share = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(active) : sum);
+  if (threadIdx.x % 32 == 0 && args.counts != nullptr) {  // integers: their order does not show
+    if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
+    if (!tiny && sum < 0) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
+  }
+  return share;
+}
+
+template <DType kDType, int kPerLane>
 __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, float* mapped) {
   const int lane = threadIdx.x % 32;
   const RouterMap& map = args.maps[args.map_of_row != nullptr ? args.map_of_row[row] : 0];
@@ -158,18 +183,13 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
     __syncwarp();
   }
   apply_map(map, args.experts, values, mapped);
-  const int chosen = select_top(mapped, map.kept, map.top_k);
+  const int chosen = select_top<kPerLane>(mapped, map.kept, map.top_k);
   __syncwarp();  // mapped is read to the end before it becomes exponentials
   float sum = 0;
   if (!probabilities) sum = exponentials(mapped, map.kept);
   __syncwarp();
   float weight = lane < map.top_k ? mapped[chosen] : 0.0f;
-  int active = map.top_k;
-  if (map.skip_below > 0) {  // all lanes alike
-    const float least = map.skip_below * __shfl_sync(~0u, weight, 0);
-    const unsigned stays = __ballot_sync(~0u, lane == 0 || (lane < map.top_k && !(weight < least)));
-    active = 32 - __clz(static_cast<int>(stays));
-  }
+  const int active = unskipped(map, weight);
   if (probabilities || args.renormalise) {
     sum = 0;
     for (int slot = 0; slot < active; ++slot) sum += __shfl_sync(~0u, weight, slot);
@@ -177,13 +197,7 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
   if (!probabilities) {
     weight /= sum;
   } else if (args.renormalise) {
-    const bool tiny = fabsf(sum) < kRouterTinySum;
-    weight = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(active) : sum);
-    if (lane == 0 && args.counts != nullptr) {  // integers: their order does not show
-      if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
-      if (!tiny && sum < 0)
-        atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
-    }
+    weight = over_sum(args, weight, sum, active);
   }
   if (args.hf_rounding) weight = rounded_to<kDType>(weight);
   if (lane < args.slots) {
@@ -193,12 +207,79 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
 }
 
 // block: kThreads, a row a warp; grid: rows / kWarps, rounded up; shared: two rows of scratch a warp.
-template <DType kDType>
-__global__ void __launch_bounds__(kThreads) finish_rows(const __grid_constant__ RouteArgs args) {
+// The bound of blocks is for the largest models alone: without it ptxas spills them on sm_80.
+template <DType kDType, int kPerLane>
+__global__ void __launch_bounds__(kThreads, kPerLane > 16 ? 2 : 0)
+    finish_rows(const __grid_constant__ RouteArgs args) {
   const int warp = threadIdx.x / 32;
   const int64_t row = int64_t{blockIdx.x} * kWarps + warp;
   float* const values = gpu::dynamic_shared<float>() + 2 * warp * args.width;
-  if (row < args.rows) finish_row<kDType>(args, row, values, values + args.width);
+  if (row < args.rows) finish_row<kDType, kPerLane>(args, row, values, values + args.width);
+}
+
+// Minus infinity for every row outside the top groups; `sums` is scratch of at least `groups` floats.
+template <int kPerLane>
+__device__ void mask_groups(const RouteArgs& args, float* choice, int kept, float* sums) {
+  const int lane = threadIdx.x % 32, size = kept / args.groups;
+  for (int group = lane; group < args.groups; group += 32) {
+    float best = -kInfinity, second = -kInfinity;
+    for (int i = group * size; i < (group + 1) * size; ++i) {
+      const bool first = choice[i] > best;
+      second = first ? best : choice[i] > second ? choice[i] : second;
+      best = first ? choice[i] : best;
+    }
+    sums[group] = size > 1 ? best + second : best;
+  }
+  __syncwarp();
+  const int top = select_top<kPerLane>(sums, args.groups, args.top_groups);
+  for (int group = 0; group < args.groups; ++group) {
+    if (__any_sync(~0u, lane < args.top_groups && top == group)) continue;
+    for (int i = lane; i < size; i += 32) choice[group * size + i] = -kInfinity;
+  }
+  __syncwarp();
+}
+
+template <int kPerLane>
+__device__ void finish_sigmoid_row(const RouteArgs& args, int64_t row, float* values, float* mapped,
+                                   float* choice) {
+  const int lane = threadIdx.x % 32;
+  const RouterMap& map = args.maps[args.map_of_row != nullptr ? args.map_of_row[row] : 0];
+  const bool probabilities = map.space == RouterSpace::kProbabilities;
+  for (int e = lane; e < args.experts; e += 32) {
+    const float z = args.logits[row * args.experts + e];
+    values[e] = probabilities ? sigmoid(z) : z;
+  }
+  __syncwarp();
+  apply_map(map, args.experts, values, mapped);
+  if (args.selection_bias != nullptr) apply_map(map, args.experts, args.selection_bias, choice);
+  for (int r = lane; r < map.kept; r += 32) {
+    if (!probabilities) mapped[r] = sigmoid(mapped[r]);
+    choice[r] = args.selection_bias != nullptr ? choice[r] + mapped[r] : mapped[r];
+  }
+  __syncwarp();
+  if (args.groups > 1) mask_groups<kPerLane>(args, choice, map.kept, values);
+  const int chosen = select_top<kPerLane>(choice, map.kept, map.top_k);
+  float weight = lane < map.top_k ? mapped[chosen] : 0.0f;
+  const int active = unskipped(map, weight);
+  if (args.renormalise) {
+    float sum = 0;
+    for (int slot = 0; slot < active; ++slot) sum += __shfl_sync(~0u, weight, slot);
+    weight = over_sum(args, weight, sum, active);
+  }
+  if (lane < args.slots) {
+    args.expert[row * args.slots + lane] = lane < active ? chosen : -1;
+    args.weight[row * args.slots + lane] = lane < active ? weight * args.scale : 0.0f;
+  }
+}
+
+// block: kThreads, a row a warp; grid: rows / kWarps, rounded up; shared: three rows of scratch a warp.
+template <int kPerLane>
+__global__ void __launch_bounds__(kThreads) finish_sigmoid_rows(const __grid_constant__ RouteArgs args) {
+  const int warp = threadIdx.x / 32;
+  const int64_t row = int64_t{blockIdx.x} * kWarps + warp;
+  float* const values = gpu::dynamic_shared<float>() + 3 * warp * args.width;
+  if (row < args.rows)
+    finish_sigmoid_row<kPerLane>(args, row, values, values + args.width, values + 2 * args.width);
 }
 
 // The transposed of matrix [kept, experts], a square of 16 at a time: both sides stay in the first cache.
@@ -257,7 +338,8 @@ void route(const RouterArgs& args, const Device& device) {
   logits.hidden = static_cast<int32_t>(args.gate.k);
   logits.experts = static_cast<int32_t>(args.gate.n);
   logits.vectors = rows_aligned(args.x, args.gate.k, 16);
-  logits.hf_rounding = args.hf_rounding;
+  const bool sigmoids = args.score == RouterScore::kSigmoid;
+  logits.hf_rounding = args.hf_rounding && !sigmoids;
   compute_gate_logits(device, logits, args.gate.dtype);
 
   Staging staging(device);
@@ -273,14 +355,25 @@ void route(const RouterArgs& args, const Device& device) {
   staged.slots = args.slots;
   staged.width = static_cast<int32_t>(width);
   staged.renormalise = args.renormalise;
-  staged.hf_rounding = args.hf_rounding;
+  staged.hf_rounding = logits.hf_rounding;
+  staged.selection_bias = args.selection_bias;
+  staged.scale = args.scale;
+  staged.groups = args.groups;
+  staged.top_groups = args.top_groups;
+  // Few registers, unless the largest models ask for more.
+  const auto finish = [&]<int kPerLane>() {
+    if (sigmoids) return finish_sigmoid_rows<kPerLane>;
+    return args.gate.dtype == DType::kBF16 ? finish_rows<DType::kBF16, kPerLane>
+                                           : finish_rows<DType::kF16, kPerLane>;
+  };
+  const size_t scratch_rows = sigmoids ? 3 : 2;  // of each warp
   launch(device,
          {.op = "router",
           .blocks = blocks_for(args.rows, kWarps),
           .threads = kThreads,
-          .shared_bytes = sizeof(float) * 2 * kWarps * static_cast<size_t>(width),
+          .shared_bytes = sizeof(float) * scratch_rows * kWarps * static_cast<size_t>(width),
           .shapes = {{"rows", args.rows}, {"experts", args.gate.n}, {"hidden", args.gate.k}}},
-         args.gate.dtype == DType::kBF16 ? finish_rows<DType::kBF16> : finish_rows<DType::kF16>, staged);
+         width <= 512 ? finish.operator()<16>() : finish.operator()<kMaxExperts / 32>(), staged);
 }
 
 }  // namespace

@@ -5,12 +5,21 @@
 //   kLogits:         g = softmax(W_RM z)  what an exported checkpoint computes: the map folds into the gate
 //   kProbabilities:  g = W_RM softmax(z)  the paper's map
 //   (weight, expert) = top-k of g         ties to the lower index (compared on W_RM z in kLogits)
-//   skip_below:                           experts behind the last one whose g is not below skip_below times the
-//                                         first's are left out (NAEE's dynamic skipping)
+//   skip_below:                           of these, experts behind the last one whose g is not below skip_below
+//                                         times the first's are left out (NAEE's dynamic skipping)
 //   weight /= sum(weight)                 if renormalise
 //   hf_rounding:                          z and the weights are rounded to the gate's dtype, as transformers
 //                                         does for a 16-bit checkpoint (Mixtral: up to version 4, later ones
 //                                         keep the weights in f32); then exact ties are common
+//
+// With sigmoid scores (GLM-4.5) an expert's score does not depend on the others':
+//
+//   s = sigmoid(W_RM z)  or  W_RM sigmoid(z)
+//   expert = top-k of s + W_RM b          b: the selection bias, which is in no weight
+//   weight = scale * s / sum(s)           divided if renormalise; skip_below compares s
+//
+// With groups the kept rows are so many runs of one length; experts are taken from the top_groups of them whose
+// two largest s + b have the largest sums.
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights
@@ -27,8 +36,8 @@ namespace eep {
 enum class RouterSpace : uint8_t { kProbabilities, kLogits };
 
 inline constexpr float kRouterTinySum = 1e-6f;
-inline constexpr int kMaxTopK = 16;
-inline constexpr int kMaxExperts = 512;
+inline constexpr int kMaxTopK = 32;
+inline constexpr int kMaxExperts = 1024;
 
 // One candidate's routing in one layer.
 struct RouterMap {
@@ -45,6 +54,8 @@ struct RouterCounts {
   int64_t negative_sums = 0;
 };
 
+enum class RouterScore : uint8_t { kSoftmax, kSigmoid };
+
 struct RouterArgs {
   const float* x = nullptr;  // [rows, hidden]
   int64_t rows = 0;
@@ -53,7 +64,11 @@ struct RouterArgs {
   const int32_t* map_of_row = nullptr;  // [rows] index into maps, or null: all rows use maps[0]
   int32_t slots = 0;                    // largest top_k of the maps
   bool renormalise = true;
-  bool hf_rounding = false;
+  bool hf_rounding = false;  // of softmax alone
+  RouterScore score = RouterScore::kSoftmax;
+  const float* selection_bias = nullptr;  // [experts] or null; this and what follows for sigmoid scores
+  float scale = 1;
+  int32_t groups = 1, top_groups = 1;  // the first divides the kept of every map
   int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond top_k or skipped
   float* weight = nullptr;         // [rows, slots] 0 there
   float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards

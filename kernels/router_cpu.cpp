@@ -1,4 +1,5 @@
 // router on the CPU: z = W_gate x for all rows, then row by row softmax, map, top-k and weights (router.h).
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -86,7 +87,7 @@ HWY_INLINE void select_top(const float* values, int32_t count, int32_t k, int32_
   }
 }
 
-// How many of the chosen stay: values[chosen[0..k)] descend.
+// How many of the chosen stay: those up to the last one whose value is not below the threshold.
 HWY_INLINE int32_t unskipped(const RouterMap& map, const float* values, const int32_t* chosen) {
   int32_t active = map.top_k;
   if (!(map.skip_below > 0)) return active;
@@ -142,6 +143,72 @@ int32_t route_probabilities(const RouterArgs& args, const RouterMap& map, const 
   return active;
 }
 
+HWY_INLINE void sigmoids_of(const float* values, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes)
+    store_first(sigmoid(load_first(values + i, count - i, 0.0f)), out + i, count - i);
+}
+
+// Minus infinity for every row outside the top groups.
+void mask_groups(float* choice, int32_t kept, int32_t groups, int32_t top_groups) {
+  const int32_t size = kept / groups;
+  float sums[kMaxExperts];
+  for (int32_t group = 0; group < groups; ++group) {
+    float best = -kInfinity, second = -kInfinity;
+    for (int32_t i = group * size; i < (group + 1) * size; ++i) {
+      const bool first = choice[i] > best;
+      second = first ? best : choice[i] > second ? choice[i] : second;
+      best = first ? choice[i] : best;
+    }
+    sums[group] = size > 1 ? best + second : best;
+  }
+  int32_t top[kMaxTopK];
+  select_top(sums, groups, top_groups, top);
+  for (int32_t group = 0; group < groups; ++group) {
+    if (std::find(top, top + top_groups, group) != top + top_groups) continue;
+    std::fill(choice + group * size, choice + (group + 1) * size, -kInfinity);
+  }
+}
+
+// Sigmoid scores; returns the slots in use.
+int32_t route_sigmoid(const RouterArgs& args, const RouterMap& map, const float* logits, const RowOutput& out,
+                      RouterCounts& counts) {
+  const int64_t experts = args.gate.n;
+  float scores[kMaxExperts], mapped[kMaxExperts], choice[kMaxExperts];
+  const bool probabilities = map.space == RouterSpace::kProbabilities;
+  if (probabilities) {
+    sigmoids_of(logits, experts, scores);
+    apply_map(map, experts, scores, mapped);
+  } else {
+    apply_map(map, experts, logits, mapped);
+    sigmoids_of(mapped, map.kept, mapped);
+  }
+  if (args.selection_bias != nullptr) {
+    apply_map(map, experts, args.selection_bias, choice);
+    for (int32_t r = 0; r < map.kept; ++r) choice[r] += mapped[r];
+  } else {
+    std::copy_n(mapped, map.kept, choice);
+  }
+  if (args.groups > 1) mask_groups(choice, map.kept, args.groups, args.top_groups);
+  select_top(choice, map.kept, map.top_k, out.expert);
+  const int32_t active = unskipped(map, mapped, out.expert);
+  float sum = 0;
+  for (int32_t slot = 0; slot < active; ++slot) {
+    out.weight[slot] = mapped[out.expert[slot]];
+    sum += out.weight[slot];
+  }
+  const bool tiny = std::fabs(sum) < kRouterTinySum;
+  if (args.renormalise) {
+    counts.tiny_sums += tiny;
+    counts.negative_sums += !tiny && sum < 0;
+  }
+  for (int32_t slot = 0; slot < active; ++slot) {
+    float& weight = out.weight[slot];
+    if (args.renormalise) weight = tiny ? 1.0f / static_cast<float>(active) : weight / sum;
+    weight *= args.scale;
+  }
+  return active;
+}
+
 // To the gate's dtype and back (hf_rounding).
 template <typename T>
 HWY_INLINE void round_values(float* values, int64_t count) {
@@ -157,20 +224,29 @@ HWY_INLINE void round_to(DType dtype, float* values, int64_t count) {
   if (dtype == DType::kF16) round_values<F16>(values, count);
 }
 
+// Slots that are not in use.
+void fill_rest(const RouterArgs& args, int32_t active, const RowOutput& out) {
+  for (int32_t slot = active; slot < args.slots; ++slot) {
+    out.expert[slot] = -1;
+    out.weight[slot] = 0;
+  }
+}
+
 void route_rows(const RouterArgs& args, int64_t begin, int64_t end, RouterCounts& counts) {
   for (int64_t row = begin; row < end; ++row) {
     const RouterMap& map = args.maps[args.map_of_row ? args.map_of_row[row] : 0];
     float* const logits = args.logits + row * args.gate.n;
     const RowOutput out{args.expert + row * args.slots, args.weight + row * args.slots};
+    if (args.score == RouterScore::kSigmoid) {
+      fill_rest(args, route_sigmoid(args, map, logits, out, counts), out);
+      continue;
+    }
     if (args.hf_rounding) round_to(args.gate.dtype, logits, args.gate.n);
     const int32_t active = map.space == RouterSpace::kLogits
                                ? route_logits(args, map, logits, out)
                                : route_probabilities(args, map, logits, out, counts);
     if (args.hf_rounding) round_to(args.gate.dtype, out.weight, active);
-    for (int32_t slot = active; slot < args.slots; ++slot) {
-      out.expert[slot] = -1;
-      out.weight[slot] = 0;
-    }
+    fill_rest(args, active, out);
   }
 }
 

@@ -238,6 +238,7 @@ void score_rows(const ScoreArgs& args, int64_t begin, const WantedRows& wanted, 
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(score)(const ScoreArgs& args, const Device& device) {
+  check(args);
   if (dtype_size(args.vocabulary.dtype) != 2) {
     throw Error(
         ExitCode::kData, "score",

@@ -5,6 +5,8 @@
 // positions of one row share its logits.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
@@ -20,11 +22,17 @@ struct ScoreArgs {
   const float* x = nullptr;          // [x_rows, hidden] after the final norm
   const uint16_t* x16 = nullptr;     // of score_bf16_cpu: x by round_rows in bf16, or null
   const int32_t* x_index = nullptr;  // [count] row of x for each wanted position, or null
-  const int32_t* target = nullptr;   // [count] token, or -1: only the arg-max is wanted
+  const int32_t* target = nullptr;   // [count] token, or -1: only the arg-max is wanted; null: all -1
   int64_t count = 0;
   PackedMatrix vocabulary;    // [vocab, hidden]
   TokenScore* out = nullptr;  // [count]
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ScoreArgs& args) {
+  assert(args.count == 0 || ((args.x != nullptr || args.x16 != nullptr) && args.out != nullptr));
+  assert(args.count >= 0 && args.vocabulary.n > 0 && args.vocabulary.k > 0);
+}
 
 void score_cpu(const ScoreArgs& args, const Device& device);
 

@@ -185,8 +185,14 @@ void score_all(const ScoreArgs& args, const Device& device, bool bf16) {
 
 }  // namespace
 
-void score_cpu(const ScoreArgs& args, const Device& device) { score_all(args, device, false); }
-void score_bf16_cpu(const ScoreArgs& args, const Device& device) { score_all(args, device, true); }
+void score_cpu(const ScoreArgs& args, const Device& device) {
+  check(args);
+  score_all(args, device, false);
+}
+void score_bf16_cpu(const ScoreArgs& args, const Device& device) {
+  check(args);
+  score_all(args, device, true);
+}
 
 }  // namespace eep
 #endif

@@ -1,4 +1,6 @@
 # bash completion for eep
+# The first column of a table of the program.
+_eep_rows() { "${COMP_WORDS[0]}" list "$1" 2>/dev/null | awk '{print $1}'; }
 _eep() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} options
   local common="--device --threads --memory --seed --parity --precision --log-level --cpu-target --help"
@@ -17,9 +19,13 @@ _eep() {
     --protocol) mapfile -t COMPREPLY < <(compgen -W "harness eep" -- "$word") && return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W "hf native hf-per-layer" -- "$word") && return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 bf16" -- "$word") && return ;;
+    --task) mapfile -t COMPREPLY < <(compgen -W "$(_eep_rows tasks)" -- "$word"; compgen -f -- "$word") && return ;;
+    --cpu-target) mapfile -t COMPREPLY < <(compgen -W "$(_eep_rows targets)" -- "$word") && return ;;
+    --set) mapfile -t COMPREPLY < <(compgen -W "$(_eep_rows fields)" -S = -- "$word"); compopt -o nospace 2>/dev/null; return ;;
     --template) mapfile -t COMPREPLY < <(compgen -W "auto on off mistral-v1 chatml none" -- "$word") && return ;;
     --precision) mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return ;;
     --parity) mapfile -t COMPREPLY < <(compgen -W "none hf eep" -- "$word") && return ;;
+    --mtp) mapfile -t COMPREPLY < <(compgen -W "refuse keep prune drop" -- "$word") && return ;;
     --split) mapfile -t COMPREPLY < <(compgen -W "train dev test" -- "$word") && return ;;
     --matrices) mapfile -t COMPREPLY < <(compgen -W "auto on off" -- "$word") && return ;;
     --merged-router) mapfile -t COMPREPLY < <(compgen -W "representative average sum" -- "$word") && return ;;
@@ -43,7 +49,7 @@ _eep() {
       --sampled-subsets --matrices --out" ;;
     select) options="--method --experts --groups --maxmin --balanced --allocation --least --merged-router --top-k \
       --router-space --draw --export-keep-list --out" ;;
-    export) options="--plan --out --format --shard-size --allow-ties" ;;
+    export) options="--plan --out --format --mtp --shard-size --allow-ties --task --ids-file" ;;
     verify) options="--against --plan --no-logits --json" ;;
     import-keep-list) options="--model --experts --top-k --out" ;;
     import-coefficients) options="--layers --top-k --out" ;;
@@ -56,7 +62,7 @@ _eep() {
     return
   fi
   if [ "$command $COMP_CWORD" = "list 2" ]; then
-    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria skipping allocations metrics extraction schema" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria skipping allocations metrics extraction fields tasks targets schema" -- "$word")
     return
   fi
   case $word in

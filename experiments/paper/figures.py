@@ -1,4 +1,5 @@
 """Figures as SVG: lines, bars, heat maps, and cells beside published ones."""
+import math
 import pathlib
 
 COLOURS = ["#1b6ca8", "#c8553d", "#3a7d44", "#7a4f9e", "#8c6d31", "#555555"]
@@ -7,6 +8,15 @@ COLOURS = ["#1b6ca8", "#c8553d", "#3a7d44", "#7a4f9e", "#8c6d31", "#555555"]
 def write(path, width, height, parts):
     pathlib.Path(path).write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
                                   'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+def ticks(low, high):
+    """About five round numbers between two."""
+    rough = (high - low) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = math.ceil(low / step)
+    return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def plot(path, title, series, x_label, y_label):
@@ -20,11 +30,12 @@ def plot(path, title, series, x_label, y_label):
     at = lambda p: (left + width * (p[0] - x0) / (x1 - x0), top + height * (1 - (p[1] - y0) / (y1 - y0)))
     parts = [f'<text x="{left}" y="20" font-size="14">{title}</text>',
              f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#999"/>']
-    for i in range(5):
-        value = y0 + (y1 - y0) * i / 4
-        parts.append(f'<text x="{left - 6}" y="{top + height * (1 - i / 4) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        value = x0 + (x1 - x0) * i / 4
-        parts.append(f'<text x="{left + width * i / 4:.1f}" y="{top + height + 16}" text-anchor="middle">{value:.4g}</text>')
+    for value in ticks(y0, y1):
+        y = at((x0, value))[1]
+        parts.append(f'<line x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for value in ticks(x0, x1):
+        parts.append(f'<text x="{at((value, y0))[0]:.1f}" y="{top + height + 16}" text-anchor="middle">{value:g}</text>')
     parts.append(f'<text x="{left + width / 2}" y="{top + height + 36}" text-anchor="middle">{x_label}</text>')
     parts.append(f'<text x="14" y="{top + height / 2}" transform="rotate(-90 14 {top + height / 2})" '
                  f'text-anchor="middle">{y_label}</text>')
@@ -33,7 +44,7 @@ def plot(path, title, series, x_label, y_label):
         path_text = " ".join("%.1f,%.1f" % at(point) for point in line)
         parts.append(f'<polyline points="{path_text}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         parts.append(f'<text x="{left + width + 10}" y="{top + 14 + 16 * i}" fill="{colour}">{name}</text>')
-    write(path, left + width + 160, top + height + 50, parts)
+    write(path, left + width + 30 + 7 * max(len(name) for name in series), top + height + 50, parts)
 
 
 def heat_map(path, title, matrices):
@@ -51,17 +62,24 @@ def heat_map(path, title, matrices):
     write(path, x, 70 + size * max(len(matrix) for _, matrix in matrices), parts)
 
 
-def bars(path, title, panels):
-    """Panels side by side, a bar a value: [(name, [values])]."""
+def bars(path, title, panels, labels=None):
+    """Panels side by side, a bar a value: [(name, [values])]. With labels of the bars all panels have one scale and say
+    their values; else each has its own, and bars are numbered."""
     width, height, left, parts = 22, 180, 20, [f'<text x="20" y="18" font-size="14">{title}</text>']
+    shared = max(value for _, values in panels for value in values) if labels else None
+    if labels:
+        width = 44
     for i, (name, values) in enumerate(panels):
-        most = max([*values, 1e-300])
+        most = shared or max([*values, 1e-300])
         parts.append(f'<text x="{left}" y="40">{name}</text>')
         for j, value in enumerate(values):
             tall = height * value / most
             parts.append(f'<rect x="{left + width * j}" y="{50 + height - tall:.1f}" width="{width - 4}" height="{tall:.1f}" '
                          f'fill="{COLOURS[i % len(COLOURS)]}"><title>{value:.6g}</title></rect>')
-            parts.append(f'<text x="{left + width * j + 9}" y="{64 + height}" text-anchor="middle">{j}</text>')
+            middle = left + width * j + (width - 4) / 2
+            parts.append(f'<text x="{middle}" y="{64 + height}" text-anchor="middle">{labels[j] if labels else j}</text>')
+            if labels:
+                parts.append(f'<text x="{middle}" y="{64 + height - tall:.1f}" text-anchor="middle" fill="#fff">{value:.2f}</text>')
         left += max(width * len(values), 7 * len(name)) + 30
     write(path, left, 80 + height, parts)
 

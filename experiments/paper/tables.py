@@ -177,7 +177,9 @@ class Report:
         series = {}
         for file in files:
             lines = [json.loads(line) for line in (file.parent / "metrics.jsonl").read_text().splitlines()]
-            series[file.parent.name] = [(line["evaluations"], 100 * line["best"]) for line in lines]
+            name = ", ".join(part.split("=")[-1] + (" experts" if part.startswith("plan.experts") else "") if not part.startswith("seed")
+                             else "seed " + part.split("=")[-1] for part in file.parent.name.split(","))
+            series[name] = [(line["evaluations"], 100 * line["best"]) for line in lines]
         rows = [["run", "evaluations", "best, %"]]
         rows += [[name, x, f"{y:.2f}"] for name, line in series.items() for x, y in line]
         with open(self.out / "figure.csv", "w", newline="") as file:
@@ -196,9 +198,11 @@ class Report:
                     line += [f"{speed['median']:.0f}", f"{speed['min']:.0f} to {speed['max']:.0f}",
                              f"{speed['median'] / of_full['median']:.2f}", self.published_speed(row, own["batch"], phase)]
                 cells.append(line + [f"{row['weights_bytes'] / 1e6:.1f}", f"{row['peak_memory_bytes'] / 1e6:.1f}"])
-        figures.bars(self.out / "figure.svg", self.title + ": decode tokens/s at batch " + str(base["batches"][-1]["batch"]),
-                     [(f"{row['experts']} experts, {row['top_k']} active",
-                       [row["batches"][-1]["decode_tokens_per_second"]["median"]]) for row in rows])
+        speeds = [(f"{row['experts']} experts, {row['top_k']} active",
+                   [own["prefill_tokens_per_second"]["median"] / full["prefill_tokens_per_second"]["median"]
+                    for own, full in zip(row["batches"], base["batches"])]) for row in rows]
+        figures.bars(self.out / "figure.svg", "Prefill against the full model, by batch", speeds,
+                     [batch["batch"] for batch in base["batches"]])
         about = f"{base['device']}, {base['threads']} threads, prompts of {base['prompt']} tokens, {base['new']} new ones."
         self.write(cells, about)
 

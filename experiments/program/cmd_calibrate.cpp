@@ -8,6 +8,8 @@
 #include "engine/calibration.h"
 #include "engine/weight_sums.h"
 #include "es/criteria.h"
+#include "es/no_signal.h"
+#include "es/redundancy.h"
 #include "es/statistics_io.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
@@ -86,9 +88,24 @@ ExpertStatistics of_file(const Arguments& arguments, ModelContext& model, Comman
   file.task = std::filesystem::path(options.file).filename().string();
   file.rows_used = prompts.counts().used;
   file.rows_skipped = prompts.counts().skipped;
-  const PromptSource next = [&](Prompts& part) { return prompts.next(part); };
+  CalibrationOptions calibration = calibration_options(arguments, model.config());
+  // The tokens of a file are not known before they are used, but its bytes are.
+  int64_t tokens_before = 0, part_tokens = 0, bytes_before = 0;
+  const PromptSource next = [&](Prompts& part) {
+    tokens_before += part_tokens;
+    bytes_before = prompts.bytes_given();
+    const bool more = prompts.next(part);
+    part_tokens = more ? part.rows() : 0;
+    return more;
+  };
+  calibration.progress = [&](int64_t tokens) {
+    const double share = static_cast<double>(tokens - tokens_before) / static_cast<double>(part_tokens);
+    const double bytes = share * static_cast<double>(prompts.bytes_given() - bytes_before);
+    context.messages.brief_progress("calibration", bytes_before + static_cast<int64_t>(bytes),
+                                    prompts.bytes(), "bytes of text");
+  };
   return calibrate(model.weights(), model.ops(), context.options.device, context.options.memory, next,
-                   calibration_options(arguments, model.config()));
+                   calibration);
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
@@ -117,17 +134,23 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
     const Requests requests(task, std::move(items), model.tokenizer(), model.config());
     if (const std::string cut = requests.truncation_text(arguments.split); !cut.empty())
       context.messages.warn(cut);
-    const CalibrationOptions options = calibration_options(arguments, model.config());
+    CalibrationOptions options = calibration_options(arguments, model.config());
+    const Prompts texts = requests.texts();
+    options.progress = [&](int64_t tokens) {
+      context.messages.brief_progress("calibration", tokens, texts.rows(), "tokens");
+    };
     // What is kept between chunks belongs to this model, text and these subsets.
     const std::string identity = fmt::format(
         "{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity, context.options.precision,
         arguments.subset_tokens, arguments.sampled_subsets, fmt::join(options.subset_kept, ","));
     file.statistics =
         calibrate_resumably(model.weights(), model.ops(), context.options.device, context.options.memory,
-                            requests.texts(), options, arguments.out + ".state", identity);
+                            texts, options, arguments.out + ".state", identity);
   } else {
     file.statistics = of_file(arguments, model, context, file);
   }
+  context.messages.finish_progress();
+  require_finite_statistics(file.statistics);
   add_weight_sums(model.raw(), context.options.device.threads, file.statistics);
   for (const ZeroExperts& zero : zero_experts(model.raw())) {
     context.messages.warn(zero_experts_line(zero, &layer_statistics(file.statistics, zero.layer)));
@@ -136,6 +159,7 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
     for (LayerStatistics& layer : file.statistics.layers) layer.matrices = {};
   }
   write_file_atomic(arguments.out, statistics_json(file));
+  context.out << redundancy_table(file.statistics);
   context.messages.info(fmt::format("{} tokens, {} layers: {}", file.statistics.tokens,
                                     file.statistics.layers.size(), arguments.out));
   return 0;

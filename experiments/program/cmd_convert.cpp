@@ -7,6 +7,7 @@
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
 #include "experiments/study/version.h"
+#include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export_directory.h"
@@ -162,11 +163,11 @@ void register_convert(CommandLine& line) {
       .one_of({"auto", "f32", "f16", "bf16"});
   const Option experts =
       command.option("--moefy", arguments->experts, "split a dense model's FFNs into this many experts")
-          .range(1, 512);
+          .range(1, kMaxExperts);
   command
       .option("--top-k", arguments->top_k,
               "active experts (default: all, which computes what the dense model does)")
-      .range(1, 16)
+      .range(1, kMaxTopK)
       .needs(experts);
   const Option text =
       command.option("--calibration", arguments->calibration, "text that shows which neurons act together")

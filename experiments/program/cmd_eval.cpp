@@ -31,15 +31,6 @@ std::string samples_of(SplitEvaluator& evaluator, const ExpertPlan& plan, const 
   return samples_lines(evaluator.requests(), result, &texts);
 }
 
-// Items with a score that is not a number, or infinite: those count as kLeastLogProbability.
-size_t without_scores(const SplitResult& result) {
-  return static_cast<size_t>(
-      std::count_if(result.items.begin(), result.items.end(), [](const ItemScore& item) {
-        return std::any_of(item.log_probabilities.begin(), item.log_probabilities.end(),
-                           [](float value) { return value <= static_cast<float>(kLeastLogProbability); });
-      }));
-}
-
 // A metric of a task on all items of a split.
 struct Estimate {
   std::string name;
@@ -77,9 +68,12 @@ int eval(const Arguments& arguments, CommandContext& context) {
   if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
     context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));
+  evaluator.set_progress([&](bool decoding, int64_t done, int64_t total) {
+    context.messages.brief_progress(decoding ? "eval, decoding" : "eval", done, total, "answers");
+  });
   const SplitResult result = evaluator.evaluate(std::span(&plan, 1))[0];
   const std::vector<Estimate> all = estimates(task, result);
-  if (const size_t lost = without_scores(result); lost > 0) {
+  if (const size_t lost = items_without_scores(result); lost > 0) {
     context.messages.warn(
         fmt::format("{} of {} items have scores that are no numbers: values inside the model "
                     "exceed what floats hold",
@@ -91,6 +85,7 @@ int eval(const Arguments& arguments, CommandContext& context) {
                                       router.negative_sums));
   }
   if (!arguments.samples.empty()) write_file_atomic(arguments.samples, samples_of(evaluator, plan, result));
+  context.messages.finish_progress();
   if (arguments.json) {
     Json metrics = Json::object();
     for (const Estimate& one : all) {

@@ -1,4 +1,8 @@
 // eep generate: greedy continuation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <ostream>
 
@@ -63,9 +67,15 @@ void add_probe(const Arguments& arguments, const std::string& directory, const s
   const std::vector<std::vector<std::vector<int32_t>>> asked(plans.size(), prompts);
   GenerateOptions options;
   options.max_new = arguments.max_new;
+  int64_t done = 0;
+  options.finished = [&](int32_t, int32_t, std::span<const int32_t>) {
+    context.messages.brief_progress("probe", ++done, static_cast<int64_t>(plans.size() * prompts.size()),
+                                    "continuations");
+  };
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   const auto on_token = [](int32_t, int32_t, std::span<const int32_t>) { return false; };
   const auto made = forward.generate(plans, asked, options, on_token);
+  context.messages.finish_progress();
   for (size_t plan = 0; plan < plans.size(); ++plan) {
     ProbeColumn column{names[plan], {}};
     for (const std::vector<int32_t>& ids : made[plan])
@@ -85,6 +95,26 @@ int probe(const Arguments& arguments, CommandContext& context) {
     context.out << probe_table(columns);
   }
   return 0;
+}
+
+// What a reader of the text alone would not see: an end that is neither asked for nor the model's own, and
+// logits that are no numbers, of which token 0 is the best.
+void warn_of_end(const Arguments& arguments, const std::vector<int32_t>& prompt,
+                 const std::vector<int32_t>& made, ModelContext& model, PopulationForward& forward,
+                 const ExpertPlan& plan, CommandContext& context) {
+  const std::vector<int32_t>& ends = model.config().eos_token_ids;
+  const bool ended = !made.empty() && !arguments.ignore_eos &&
+                     std::find(ends.begin(), ends.end(), made.back()) != ends.end();
+  if (std::ssize(made) < arguments.max_new && !ended &&
+      std::ssize(prompt) + std::ssize(made) >= model.config().max_positions) {
+    context.messages.warn(
+        fmt::format("stopped after {} of {} new tokens: the prompt has {} and the model {} positions",
+                    made.size(), arguments.max_new, prompt.size(), model.config().max_positions));
+  }
+  if (made.empty() || std::any_of(made.begin(), made.end(), [](int32_t id) { return id != 0; })) return;
+  const std::vector<float> logits = forward.logits(plan, prompt);
+  if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); }))
+    context.messages.warn("the logits are no numbers: values inside the model exceed what floats hold");
 }
 
 int generate(const Arguments& arguments, CommandContext& context) {
@@ -128,6 +158,7 @@ int generate(const Arguments& arguments, CommandContext& context) {
     show(made, true);
     context.out << "\n";
   }
+  warn_of_end(arguments, prompt, made, model, forward, plan, context);
   return 0;
 }
 

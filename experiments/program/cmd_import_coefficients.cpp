@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "experiments/program/program.h"
+#include "kernels/router.h"
 #include "loaders/models/coefficients.h"
 #include "loaders/models/plan_io.h"
 
@@ -44,7 +45,7 @@ void register_import_coefficients(CommandLine& line) {
   command.option("FILE", arguments->file, "zip archive of torch.save; nothing in it is executed").required();
   command.option("--layers", arguments->layers, "layers of the model (default: 32, Mixtral-8x7B)")
       .range(1, 4096);
-  command.option("--top-k", arguments->top_k, "active experts (default: 2)").range(1, 16);
+  command.option("--top-k", arguments->top_k, "active experts (default: 2)").range(1, kMaxTopK);
   command.option("--out", arguments->out, "plan file").required();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "experiments/program/program.h"
+#include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/keep_list.h"
@@ -20,6 +21,9 @@ struct Arguments {
 };
 
 int import_keep_list(const Arguments& arguments, CommandContext& context) {
+  require_writable(arguments.out);
+  if (std::error_code none; std::filesystem::equivalent(arguments.file, arguments.out, none))
+    throw Error(ExitCode::kUsage, arguments.out, "is the keep list that is read", "name another output");
   const ModelConfig config = read_config(arguments.model);
   const auto experts = static_cast<int32_t>(config.num_experts);
   if (arguments.experts > experts) {
@@ -60,8 +64,8 @@ void register_import_keep_list(CommandLine& line) {
                    [=](CommandContext& context) { return import_keep_list(*arguments, context); });
   command.option("FILE", arguments->file, "lists of experts by layer, or rankings").required();
   command.option("--model", arguments->model, "model directory").required();
-  command.option("--experts", arguments->experts, "experts kept of each ranking").range(1, 512);
-  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, 16);
+  command.option("--experts", arguments->experts, "experts kept of each ranking").range(1, kMaxExperts);
+  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, kMaxTopK);
   command.option("--out", arguments->out, "plan file").required();
 }
 

@@ -69,6 +69,13 @@ Json plan_json(const MemoryPlan& plan) {
           {"host", plan.layers.host}};
 }
 
+// How matrices in 8 bits are stored; empty where there are none.
+std::string coding_text(const ModelConfig& config) {
+  if (!config.fp8.there) return {};
+  if (config.fp8.rows == 0) return "F8_E4M3 with a scale a matrix";
+  return fmt::format("F8_E4M3 with a scale a block of {} x {}", config.fp8.rows, config.fp8.columns);
+}
+
 int inspect(const Arguments& arguments, CommandContext& context) {
   const RawModel raw = load_checkpoint(arguments.model);
   const ModelConfig& config = raw.config;
@@ -101,6 +108,7 @@ int inspect(const Arguments& arguments, CommandContext& context) {
         {"top_k", config.top_k},
         {"shared_expert", config.shared_intermediate_size > 0},
         {"dtype", dtype_name(config.dtype)},
+        {"quantisation", config.fp8.there ? Json(coding_text(config)) : Json(nullptr)},
         {"max_positions", config.max_positions},
         {"parameters", {{"total", counts.total}, {"active", counts.active}, {"experts", counts.experts}}},
         {"bytes", raw.bytes},
@@ -129,7 +137,7 @@ int inspect(const Arguments& arguments, CommandContext& context) {
                    config.num_experts, config.expert_intermediate_size, config.top_k,
                    config.shared_intermediate_size > 0 ? ", one shared" : ""));
   for (const ZeroExperts& zero : zeros) line("zero", zero_experts_line(zero));
-  line("dtype", dtype_name(config.dtype));
+  line("dtype", dtype_name(config.dtype) + (config.fp8.there ? ", stored: " + coding_text(config) : ""));
   line("parameters",
        fmt::format("{} total, {} active, {} in experts", counts.total, counts.active, counts.experts));
   line("bytes", std::to_string(raw.bytes));

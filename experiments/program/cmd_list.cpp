@@ -12,13 +12,15 @@
 #include "experiments/program/program.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/skipping.h"
+#include "kernels/cpu/cpu_target.h"
+#include "loaders/formats/json.h"
 #include "loaders/tasks/metric.h"
 
 namespace eep {
 namespace {
 
 struct Entry {
-  std::string_view name, words;
+  std::string name, words;
 };
 
 struct Table {
@@ -29,21 +31,62 @@ struct Table {
 template <typename Rows>
 std::vector<Entry> entries_of(const Rows& rows) {
   std::vector<Entry> entries;
-  for (const auto& row : rows) entries.push_back({row.name, row.words});
+  for (const auto& row : rows) entries.push_back({std::string(row.name), std::string(row.words)});
+  return entries;
+}
+
+// Fields of the experiment file by their dotted paths, as --set takes them; words: what they may be.
+void add_fields(const Json& schema, const std::string& path, std::vector<Entry>* entries) {
+  if (schema.contains("properties")) {
+    for (const auto& [name, field] : schema["properties"].items())
+      add_fields(field, path.empty() ? name : path + "." + name, entries);
+  }
+  if (path.empty() || schema.value("type", Json()) == "object") return;
+  std::string words;
+  if (schema.contains("enum")) {
+    for (const Json& value : schema["enum"])
+      words += (words.empty() ? "" : ", ") + (value.is_string() ? value.get<std::string>() : value.dump());
+  } else if (schema.contains("type")) {
+    words = schema["type"].is_string() ? schema["type"].get<std::string>() : schema["type"].dump();
+  }
+  entries->push_back({path, words});
+}
+
+std::vector<Entry> fields() {
+  std::vector<Entry> entries;
+  add_fields(parse_json(experiment_schema(), "schema"), "", &entries);
+  return entries;
+}
+
+std::vector<Entry> tasks() {
+  std::vector<Entry> entries;
+  for (const auto& [name, file] : known_tasks(".")) entries.push_back({name, file});
+  return entries;
+}
+
+std::vector<Entry> targets() {
+  std::vector<Entry> entries{{"auto", "the best of the others"}};
+  for (const std::string& name : cpu_targets())
+    entries.push_back({name, name == cpu_target() ? "in use" : "this machine can run it"});
   return entries;
 }
 
 std::vector<Table> tables() {
   std::vector<Entry> methods;
-  for (const CriterionRow& row : criteria()) methods.push_back({row.name, row.formula});
+  for (const CriterionRow& row : criteria())
+    methods.push_back({std::string(row.name), std::string(row.formula)});
   std::vector<Entry> skipping;
-  for (const SkippingRow& row : skipping_methods()) skipping.push_back({row.name, row.words});
+  for (const SkippingRow& row : skipping_methods())
+    skipping.push_back({std::string(row.name), std::string(row.words)});
   return {{"algorithms", entries_of(algorithms())},
           {"criteria", methods},
           {"skipping", skipping},
           {"allocations", entries_of(allocations())},
           {"metrics", entries_of(metrics())},
-          {"extraction", entries_of(extract_rules())}};
+          {"extraction", entries_of(extract_rules())},
+          {"fields", fields()},
+          {"tasks", tasks()},
+          {"targets", targets()}};
 }
 
 std::vector<std::string> table_names() {
@@ -77,8 +120,9 @@ void register_list(CommandLine& line) {
   auto wanted = std::make_shared<std::string>();
   const Command command =
       line.command("list",
-                   "What files may name: algorithms, criteria, skipping, allocations, metrics, extraction "
-                   "rules; the schema",
+                   "What files and options may name: algorithms, criteria, skipping, allocations, metrics, "
+                   "extraction rules, fields, "
+                   "tasks, CPU targets; the schema",
                    "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
   command
       .option("TABLE", *wanted, "one table, or the JSON Schema of the experiment file (default: all tables)")

@@ -1,6 +1,8 @@
 // eep logits: full logits of token sequences, as safetensors.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <ostream>
@@ -8,6 +10,7 @@
 #include "engine/forward.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "loaders/formats/file.h"
 #include "loaders/formats/safetensors.h"
 
 namespace eep {
@@ -61,12 +64,32 @@ int print_differences(const std::vector<TapDifference>& differences, std::ostrea
   return first == nullptr ? 0 : static_cast<int>(ExitCode::kRuntime);
 }
 
+void warn_of_lost_rows(const std::vector<std::vector<float>>& values, int64_t vocabulary,
+                       CommandContext& context) {
+  size_t rows = 0, lost = 0;
+  for (const std::vector<float>& logits : values) {
+    for (auto row = logits.begin(); row != logits.end(); row += vocabulary, ++rows)
+      lost += std::all_of(row, row + vocabulary, [](float logit) { return std::isfinite(logit); }) ? 0 : 1;
+  }
+  if (lost > 0) {
+    context.messages.warn(
+        fmt::format("{} of {} positions have logits that are no numbers: values inside the model "
+                    "exceed what floats hold",
+                    lost, rows));
+  }
+}
+
 int logits(const Arguments& arguments, CommandContext& context) {
   if (arguments.out.empty() && arguments.taps.empty() && arguments.against.empty())
     throw Error(ExitCode::kUsage, "logits", "nothing to make (expected --out, --taps or --taps-against)");
   const int sources = !arguments.ids.empty() + !arguments.ids_file.empty() + arguments.has_text;
   if (sources != 1)
     throw Error(ExitCode::kUsage, "logits", "exactly one of --ids, --ids-file and --text is needed");
+  for (const std::string& file : {arguments.out, arguments.taps}) {
+    if (!file.empty()) require_writable(file);
+  }
+  if (!arguments.against.empty())
+    SafetensorsFile{arguments.against};  // a missing one is said before the work
   std::vector<std::vector<int32_t>> sequences;
   if (!arguments.ids.empty()) sequences = {parse_ids(arguments.ids)};
   if (!arguments.ids_file.empty()) sequences = read_ids_file(arguments.ids_file);
@@ -87,6 +110,7 @@ int logits(const Arguments& arguments, CommandContext& context) {
     throw Error(ExitCode::kUsage, "--taps", "takes one sequence", "use --ids or --text");
   for (const auto& tokens : sequences)
     values.push_back(forward.logits(plan, tokens, tapped ? &taps : nullptr));
+  warn_of_lost_rows(values, model.config().vocab_size, context);
   for (size_t i = 0; i < sequences.size(); ++i) {
     tensors.push_back({{fmt::format("logits.{}", i),
                         DType::kF32,

@@ -11,6 +11,7 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "kernels/common/philox.h"
+#include "kernels/router.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -219,7 +220,7 @@ void register_profile(CommandLine& line) {
   command.option("MODEL", arguments->model, "model directory").required();
   command.option("--plan", arguments->plan, "plan file to apply; a merged one is merged anew in every pass");
   command.option("--top-k", arguments->top_k, "active experts instead of the model's or the plan's")
-      .range(1, 16);
+      .range(1, kMaxTopK);
   command.option("--batch", arguments->batches, "sequences at once, a list: 1,32,256").comma_separated();
   command.option("--prompt", arguments->prompt, "tokens of each prompt").range(1, 1000000);
   command.option("--new", arguments->made, "tokens to decode behind each").range(1, 1000000);

@@ -23,6 +23,7 @@
 #include "experiments/study/run_report.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
+#include "loaders/models/zero_experts.h"
 
 namespace eep {
 namespace {
@@ -211,6 +212,7 @@ class Runner {
       const Experiment& e = combination.experiment;
       const RunHooks none = hooks();
       CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
+      population_memory(e);                                            // and against --memory
     }
   }
 
@@ -224,7 +226,10 @@ class Runner {
       tasks_.clear();
       models_.clear();
     }
-    return *(models_[key] = open_model(path, context_, e.model_parity, e.model_precision));
+    models_[key] = open_model(path, context_, e.model_parity, e.model_precision);
+    for (const ZeroExperts& zero : zero_experts(models_[key]->raw()))
+      context_.messages.warn(path + ": " + zero_experts_line(zero));
+    return *models_[key];
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -239,6 +244,13 @@ class Runner {
     hooks.say = [this](const std::string& text) { context_.messages.info(text); };
     hooks.progress = [this](const std::string& what, int64_t done, int64_t total, const std::string& best) {
       context_.messages.progress(what, done, total, best);
+    };
+    hooks.warn = [this](const std::string& text) { context_.messages.warn(text); };
+    hooks.work = [this](const std::string& what, int64_t done, int64_t total, const std::string& unit) {
+      context_.messages.brief_progress(what, done, total, unit);
+    };
+    hooks.bytes = [this](const std::string& what, size_t done, size_t total) {
+      context_.messages.byte_progress(what, done, total);
     };
     hooks.ranks = context_.ranks == nullptr ? 1 : group_size();
     return hooks;
@@ -375,9 +387,13 @@ class Runner {
   }
 
   Json manifest(const Experiment& e) {
+    const std::string hash = model_of(e).hash([this](size_t done, size_t total) {
+      context_.messages.byte_progress("hash of the model", done, total);
+    });
     Json manifest = make_manifest(context_.command_line, context_.options.device.threads, e.search.seed,
-                                  model_of(e).path(), model_of(e).hash());
+                                  model_of(e).path(), hash);
     manifest["data"] = task_of(e).hashes();
+    manifest["inputs"] = task_of(e).input_hashes();
     manifest["device"] = context_.options.ops->name;
     manifest["precision"] = model_of(e).precision();
     manifest["kernel_path"] = kernel_path_setting();

@@ -13,6 +13,7 @@
 #include "es/no_signal.h"
 #include "es/statistics_io.h"
 #include "experiments/program/program.h"
+#include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/keep_list.h"
 #include "loaders/models/plan_io.h"
@@ -136,9 +137,31 @@ Json provenance_of(const Arguments& arguments, std::span<const Domain> domains,
   return provenance;
 }
 
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code none;  // of two that are there
+  return std::filesystem::equivalent(a, b, none);
+}
+
+// Outputs that can be written, are two files, and are none of the score files.
+void check_outputs(const Arguments& arguments, std::span<const Domain> domains) {
+  for (const std::string& file : {arguments.out, arguments.keep_list}) {
+    if (file.empty()) continue;
+    require_writable(file);
+    for (const Domain& domain : domains) {
+      if (same_file(file, domain.name))
+        throw Error(ExitCode::kUsage, file, "is a score file that is read", "name another output");
+    }
+  }
+  if (arguments.keep_list.empty()) return;
+  if (arguments.out == arguments.keep_list || same_file(arguments.out, arguments.keep_list))
+    throw Error(ExitCode::kUsage, "--export-keep-list",
+                "names the same file as --out (" + arguments.out + ")");
+}
+
 int run_selection(const Arguments& arguments, CommandContext& context) {
   std::vector<Domain> domains;
   for (const std::string& argument : arguments.scores) domains.push_back(open_domain(argument));
+  check_outputs(arguments, domains);
   check_same_model(domains);
   if (arguments.balanced) balance(domains);
   const ExpertStatistics statistics = blended(domains);
@@ -190,7 +213,7 @@ void register_select(CommandLine& line) {
       .required();
   command.option("--experts", arguments->experts, "experts kept in every layer, or their mean")
       .required()
-      .range(1, 512);
+      .range(1, kMaxExperts);
   command.option("--groups", arguments->groups,
                  "layer groups that share one selection: a number, or per_layer");
   command.flag("--maxmin", arguments->maxmin,
@@ -201,13 +224,13 @@ void register_select(CommandLine& line) {
   command.option("--allocation", arguments->allocation, "how layers share the experts (eep list allocations)")
       .one_of(rules);
   command.option("--least", arguments->least, "fewest experts of a layer (default: the active ones)")
-      .range(1, 512);
+      .range(1, kMaxExperts);
   command
       .option(
           "--merged-router", arguments->merged_router,
           "gate row of merged experts: the one that represents them, their average, or (probabilities) sum")
       .one_of({"representative", "average", "sum"});
-  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, 16);
+  command.option("--top-k", arguments->top_k, "active experts (default: the model's)").range(1, kMaxTopK);
   command.option("--router-space", arguments->router_space, "logits or probabilities")
       .one_of({"logits", "probabilities"});
   command.option("--draw", arguments->draw, "number of the draw (random)");

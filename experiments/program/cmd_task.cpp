@@ -7,6 +7,7 @@
 #include <ostream>
 
 #include "experiments/program/program.h"
+#include "experiments/program/signals.h"
 #include "experiments/study/experiment.h"
 #include "loaders/formats/json.h"
 #include "loaders/tasks/import.h"
@@ -22,6 +23,7 @@ struct Arguments {
 };
 
 int import(const Arguments& arguments, CommandContext& context) {
+  const StopSignal stoppable;  // what is written so far goes
   if (arguments.name.empty())
     throw Error(ExitCode::kUsage, "task import", "a name is needed (eep task list)");
   const KnownTask& task = find_known_task(arguments.name);

@@ -30,7 +30,7 @@ std::string convert(const Tokenizer& tokenizer, const Arguments& arguments, std:
   const JsonView list = document.root().as_array();
   std::vector<int32_t> ids;
   for (size_t i = 0; i < list.size(); ++i)
-    ids.push_back(static_cast<int32_t>(list.at(i).as_int(0, INT32_MAX)));
+    ids.push_back(static_cast<int32_t>(list.at(i).as_int(0, tokenizer.vocab_size() - 1)));
   return tokenizer.decode(ids, arguments.no_special);
 }
 

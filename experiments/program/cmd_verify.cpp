@@ -10,7 +10,7 @@
 #include "engine/forward.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
-#include "experiments/program/routing_changes.h"
+#include "experiments/study/routing_changes.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/models/checkpoint.h"
@@ -133,11 +133,10 @@ void compare_logits(const RawModel& exported, const RawModel& source, const Expe
   const bool folded = !selects_rows(plan) && exported.config.dtype != DType::kF32;
   std::string routed;
   if (plan.router_space == RouterSpace::kLogits) {
-    const RoutingChanges changes =
-        routing_changes(exported, source, plan, probe_sequences(source.config), options);
-    routed = fmt::format(", {:.2f} % of {} tokens times layers choose other experts",
-                         100.0 * static_cast<double>(changes.changed) / static_cast<double>(changes.tokens),
-                         changes.tokens);
+    const Weights weights(source, cpu_ops());
+    routed = ", " + routing_changes(exported, source, plan, probe_sequences(source.config), weights,
+                                    cpu_ops(), options.device, options.memory)
+                        .text();
   }
   const bool enough = folded || 2 * whole.close >= whole.positions;
   checks.push_back(

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 #include <sstream>
 
@@ -92,9 +93,36 @@ ExpertPlan plan_or_identity(const std::string& path, ModelContext& model) {
   return plan;
 }
 
+namespace {
+
+std::string zero_rows(const std::vector<float>& matrix, int32_t columns) {
+  std::string rows;
+  for (size_t begin = 0, row = 0; begin < matrix.size(); begin += static_cast<size_t>(columns), ++row) {
+    const auto first = matrix.begin() + static_cast<std::ptrdiff_t>(begin);
+    if (std::any_of(first, first + columns, [](float value) { return value != 0; })) continue;
+    rows += (rows.empty() ? "" : ", ") + std::to_string(row);
+  }
+  return rows;
+}
+
+}  // namespace
+
 void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const std::string& path,
                        CommandContext& context) {
-  if (path.empty() || plan.top_k != config.top_k || skips_experts(plan)) return;
+  if (path.empty()) return;
+  for (size_t i = 0; i < plan.groups.size(); ++i) {
+    const PlanGroup& group = plan.groups[i];
+    const auto warn = [&](const char* matrix, const std::string& rows, const char* meaning) {
+      if (!rows.empty())
+        context.messages.warn(
+            fmt::format("{}: groups[{}].{}: rows {} are zero: {}", path, i, matrix, rows, meaning));
+    };
+    warn("expert_merging", zero_rows(group.expert_merging, group.experts),
+         "these experts put out nothing whatever comes in");
+    warn("router_mapping", zero_rows(group.router_mapping, group.experts),
+         "these experts get the same router value whatever comes in");
+  }
+  if (plan.top_k != config.top_k || skips_experts(plan)) return;
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> own(static_cast<size_t>(group.experts));
     std::iota(own.begin(), own.end(), 0);

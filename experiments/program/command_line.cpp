@@ -3,11 +3,21 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 
 #include "kernels/common/error.h"
 
 namespace eep {
 namespace {
+
+// 010 and 0x10 are what C takes for 8 and 16.
+std::string check_decimal(const std::string& text) {
+  const size_t sign = text.starts_with('-') ? 1 : 0;
+  const bool digits = text.size() > sign && text.find_first_not_of("0123456789", sign) == std::string::npos;
+  if (digits && (text[sign] != '0' || text.size() == sign + 1)) return {};
+  return "not a whole number as people write it (got " + text + ")";
+}
 
 Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   std::string what = error.what();
@@ -18,6 +28,15 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
     what = fmt::format("unknown command (expected one of {}, got {})", fmt::join(names, ", "), rest[0]);
   }
   return Error(ExitCode::kUsage, "usage", what, "see eep --help, or eep COMMAND --help");
+}
+
+// Options that name a file or a directory: an empty name is mostly a variable of the shell that is not set, and
+// must not mean that the option was left out.
+bool names_file(const std::string& name) {
+  constexpr std::array kNames{"--out",         "--output",       "--resume",           "--plan",  "--samples",
+                              "--task",        "--taps",         "--ids-file",         "--index", "--against",
+                              "--calibration", "--taps-against", "--export-keep-list", "--probe", "--model"};
+  return std::any_of(kNames.begin(), kNames.end(), [&](const char* known) { return name == known; });
 }
 
 }  // namespace
@@ -63,27 +82,31 @@ Option Option::given(bool& given) const {
 }
 
 Option Command::option(const std::string& name, std::string& value, const std::string& help) const {
-  return Option(app_->add_option(name, value, help));
+  CLI::Option* const option = app_->add_option(name, value, help);
+  if (names_file(name)) {
+    option->check([](const std::string& given) { return given.empty() ? "an empty name" : std::string(); });
+  }
+  return Option(option);
 }
 
 Option Command::option(const std::string& name, int& value, const std::string& help) const {
-  return Option(app_->add_option(name, value, help));
+  return Option(app_->add_option(name, value, help)->check(check_decimal));
 }
 
 Option Command::option(const std::string& name, int64_t& value, const std::string& help) const {
-  return Option(app_->add_option(name, value, help));
+  return Option(app_->add_option(name, value, help)->check(check_decimal));
 }
 
 Option Command::option(const std::string& name, uint32_t& value, const std::string& help) const {
-  return Option(app_->add_option(name, value, help));
+  return Option(app_->add_option(name, value, help)->check(check_decimal));
 }
 
 Option Command::option(const std::string& name, uint64_t& value, const std::string& help) const {
-  return Option(app_->add_option(name, value, help));
+  return Option(app_->add_option(name, value, help)->check(check_decimal));
 }
 
 Option Command::option(const std::string& name, std::vector<int>& values, const std::string& help) const {
-  return Option(app_->add_option(name, values, help));
+  return Option(app_->add_option(name, values, help)->check(check_decimal));
 }
 
 Option Command::option(const std::string& name, std::vector<std::string>& values,

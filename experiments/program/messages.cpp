@@ -10,6 +10,7 @@ namespace {
 
 constexpr double kPlainPeriod = 10;  // seconds between lines where there is no terminal
 constexpr double kBarPeriod = 0.1;
+constexpr double kBrief = 1;  // seconds: the end of such work is not worth a line
 
 // Names of files and options may hold anything; an error stays one line.
 std::string one_line(std::string text) {
@@ -55,23 +56,39 @@ void Messages::log_to(const std::string& file) {
 }
 
 void Messages::progress(const std::string& what, int64_t done, int64_t total, const std::string& detail) {
+  tell(what, done, total, detail, 0);
+}
+
+void Messages::brief_progress(const std::string& what, int64_t done, int64_t total, const std::string& unit) {
+  tell(what, done, total, unit, kBrief);
+}
+
+// quiet: seconds within which an end is not told.
+void Messages::tell(const std::string& what, int64_t done, int64_t total, const std::string& detail,
+                    double quiet) {
   const auto now = std::chrono::steady_clock::now();
-  if (what != what_) {
+  const auto since = [&](std::chrono::steady_clock::time_point then) {
+    return std::chrono::duration<double>(now - then).count();
+  };
+  if (what != what_ || done < last_done_) {
     what_ = what;
-    start_ = last_ = now;
+    start_ = last_ = last_logged_ = now;
     first_done_ = done;
   }
-  const double since_last = std::chrono::duration<double>(now - last_).count();
-  const bool over = done >= total;
-  if (!over && since_last < (terminal_ ? kBarPeriod : kPlainPeriod)) return;
+  last_done_ = done;
+  const double seconds = since(start_);
+  const bool over = done >= total && seconds >= quiet;
+  if (!over && since(last_) < (terminal_ ? kBarPeriod : kPlainPeriod)) return;
   last_ = now;
-  const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done - first_done_) / seconds : 0;
   std::string text = fmt::format("{} {}/{}", what, done, total);
   if (rate > 0)
     text += fmt::format(", {:.1f}/s, {} left", rate, duration_text(static_cast<double>(total - done) / rate));
   text += ", " + detail;
-  if (log_.is_open()) log_ << text << std::endl;
+  if (log_.is_open() && (over || since(last_logged_) >= kPlainPeriod)) {
+    last_logged_ = now;
+    log_ << text << std::endl;
+  }
   if (level_ < 2) return;
   if (!terminal_) {
     err_ << text << std::endl;
@@ -85,7 +102,8 @@ void Messages::progress(const std::string& what, int64_t done, int64_t total, co
 
 void Messages::byte_progress(const std::string& what, size_t done, size_t total) {
   const size_t whole = (total >> 20) + ((total & 0xfffff) != 0);  // reached by the last byte alone
-  progress(what, static_cast<int64_t>(done < total ? done >> 20 : whole), static_cast<int64_t>(whole), "MiB");
+  brief_progress(what, static_cast<int64_t>(done < total ? done >> 20 : whole), static_cast<int64_t>(whole),
+                 "MiB");
 }
 
 void Messages::finish_progress() {

@@ -7,6 +7,7 @@
 #include "kernels/common/error.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/config_json.h"
+#include "loaders/models/support.h"
 #include "loaders/text/chat_template.h"
 #include "loaders/text/tokenizer.h"
 
@@ -47,10 +48,20 @@ std::string memory_state(const ModelConfig& config, double physical, const Comma
                             physical / kGiB);
 }
 
+// What the engine would have to compute besides, as far as config.json says.
+std::vector<std::string> missing_parts(const std::string& path) {
+  try {
+    return model_support(path).missing;
+  } catch (const Error&) {
+    return {};  // it cannot be read, which is the reason given
+  }
+}
+
 std::vector<std::string> next_steps(const std::string& path, const RawModel& raw, bool tokenizer) {
   if (raw.plan) return {"eep eval " + path + " --task NAME --split test", "eep verify " + path};
   if (!tokenizer) return {"eep logits " + path + " --ids \"1 2 3\" --out logits.safetensors"};
   return {"eep eval " + path + " --task NAME --split dev",
+          "eep calibrate " + path + " --task NAME --out scores.json",  // says how redundant the experts are
           "eep init " + path + " --task NAME --out search.yaml", "eep run search.yaml --dry-run"};
 }
 
@@ -84,12 +95,11 @@ ModelDiagnosis diagnose_model(const std::string& path, double physical, const Co
   } catch (const Error& error) {
     if (error.code() == ExitCode::kNoInput) throw;
     say("family", std::string("not supported: ") + error.what());
+    const std::vector<std::string> missing = missing_parts(path);
+    for (const std::string& part : missing) say("missing", part);
     diagnosis.next = {"eep list", "eep convert --help"};
-    diagnosis.json = {{"path", path},
-                      {"supported", false},
-                      {"family", nullptr},
-                      {"reason", error.what()},
-                      {"next", diagnosis.next}};
+    diagnosis.json = {{"path", path},           {"supported", false}, {"family", nullptr},
+                      {"reason", error.what()}, {"missing", missing}, {"next", diagnosis.next}};
   }
   for (const std::string& command : diagnosis.next) say("next", command);
   return diagnosis;

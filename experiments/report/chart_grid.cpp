@@ -67,21 +67,24 @@ void draw_names(const Grid& grid, const Layout& layout, Svg* svg) {
                      Anchor::kMiddle);
 }
 
-// The scale of shades: an end, the middle, the other end.
+// The scale of shades: an end, the middle, the other end. Returns where it ends; svg may be null.
 double draw_scale(const Grid& grid, double most, double x, Svg* svg) {
   const int steps = 12;
   double at = x;
   const auto strip = [&](const char* classes, bool falling) {
-    for (int i = 0; i < steps; ++i, at += 7)
+    for (int i = 0; i < steps; ++i, at += 7) {
+      if (svg == nullptr) continue;
       svg->rect(at, 3, 7, 11, classes, {}, (falling ? steps - i : i + 1) / static_cast<double>(steps));
+    }
   };
   const auto number = [&](double value) {
     const std::string text = coordinate(std::abs(value) < 0.01 && value != 0 ? 0 : value);
-    svg->text(at + 4, 13, text == "0" && value != 0 ? (value < 0 ? "\u22120.01" : "0.01") : text,
-              Anchor::kStart, "soft");
+    if (svg != nullptr)
+      svg->text(at + 4, 13, text == "0" && value != 0 ? (value < 0 ? "\u22120.01" : "0.01") : text,
+                Anchor::kStart, "soft");
     at += text_width(text, kFontSize) + 12;
   };
-  svg->text(at, 13, grid.value_label);
+  if (svg != nullptr) svg->text(at, 13, grid.value_label);
   at += text_width(grid.value_label, kFontSize) + 10;
   if (grid.is_signed) {
     number(-most);
@@ -158,7 +161,9 @@ std::string draw(const Grid& grid) {
   }
   const Layout layout = layout_of(grid, 22);
   const double natural =
-      std::max(layout.left + layout.width + 10, 60 + text_width(grid.text.title, kFontSize));
+      std::max({layout.left + layout.width + 10, 60 + text_width(grid.text.title, kFontSize),
+                layout.left + text_width(grid.column_label, kFontSize) + 10,
+                grid.value_label.empty() ? 0 : draw_scale(grid, most, 4, nullptr)});
   Svg svg(grid.text.id, grid.cell > 0 ? natural : kChartWidth, layout.top + layout.height + 10,
           grid.text.title, grid.text.description);
   double at = grid.value_label.empty() ? 0 : draw_scale(grid, most, 4, &svg);

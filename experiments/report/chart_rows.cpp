@@ -84,11 +84,13 @@ std::string draw(const BarChart& chart) {
     most = std::max(most, sum);
     end_width = std::max(end_width, text_width(row.end, kFontSize));
   }
+  const auto colour = [&](size_t series) {
+    return colour_class(chart.colours.empty() ? static_cast<int>(series) : chart.colours[series]) + " bar";
+  };
   std::vector<LegendEntry> legend;
   if (chart.series.size() > 1) {
     for (size_t i = 0; i < chart.series.size(); ++i)
-      legend.push_back(
-          {chart.series[i], colour_class(static_cast<int>(i)) + " bar", 0, LegendEntry::Kind::kBar});
+      legend.push_back({chart.series[i], colour(i), 0, LegendEntry::Kind::kBar});
   }
   const RowFrame frame(names, legend, kRowHeight);
   Axis axis = make_axis(0, most > 0 ? most : 1, 7, true);
@@ -105,8 +107,8 @@ std::string draw(const BarChart& chart) {
     double begin = 0;
     for (size_t s = 0; s < row.parts.size(); ++s) {
       if (row.parts[s] <= 0) continue;
-      svg.rect(axis.at(begin), y, axis.at(begin + row.parts[s]) - axis.at(begin), kBarHeight,
-               colour_class(static_cast<int>(s)) + " bar", s < row.notes.size() ? row.notes[s] : "");
+      svg.rect(axis.at(begin), y, axis.at(begin + row.parts[s]) - axis.at(begin), kBarHeight, colour(s),
+               s < row.notes.size() ? row.notes[s] : "");
       begin += row.parts[s];
     }
     if (!row.end.empty()) svg.text(axis.at(begin) + 6, y + 12, row.end, Anchor::kStart, "soft");

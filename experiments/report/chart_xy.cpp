@@ -98,7 +98,7 @@ std::string draw(const XyChart& chart) {
   if (ys.empty()) ys.add(0);
 
   Axis y = make_axis(ys.low, ys.high, 6, true, false, chart.percent ? 100 : 1);
-  Axis x = make_axis(xs.low, xs.high, 8, false, chart.whole_x);
+  Axis x = make_axis(xs.low, xs.high, 8, false, chart.whole_x, chart.percent_x ? 100 : 1);
   std::vector<std::string> names;
   for (const XyLevel& level : chart.levels) names.push_back(level.name);
   double tick_width = 0;

@@ -52,7 +52,8 @@ struct XyChart {
   std::vector<XyLevel> levels{};
   std::vector<XyPhase> phases{};
   bool whole_x = false;
-  bool percent = false;  // y is a fraction, its labels are percent
+  bool percent = false;    // y is a fraction, its labels are percent
+  bool percent_x = false;  // the same of x
   bool from_zero = false;
   double height = 280;  // of the plot, pixels
 };
@@ -95,6 +96,7 @@ struct BarChart {
     std::string end{};                 // written behind the bar
   };
   std::vector<Row> rows{};
+  std::vector<int> colours{};  // [series]; empty: in their order
 };
 
 std::string draw(const BarChart& chart);

@@ -213,9 +213,9 @@ std::string html_table(const std::vector<std::string>& columns,
 
 std::span<const std::string_view> figure_files() {
   static constexpr std::string_view kFiles[] = {
-      "methods",  "size",    "best",      "seeds",  "agreement", "agreement_runs",
-      "against",  "fitness", "finalists", "scores", "experts",   "coverage",
-      "matrices", "items",   "probes",    "pace",   "work",      "export_check"};
+      "methods", "size",       "best",   "seeds",   "agreement",   "agreement_runs", "against",
+      "fitness", "finalists",  "scores", "experts", "coverage",    "matrices",       "items",
+      "probes",  "generation", "pace",   "work",    "export_check"};
   return kFiles;
 }
 
@@ -231,6 +231,7 @@ std::vector<Figure> run_figures(const RunRecord& run, const std::string& id, boo
   add_agreement(std::span(&run, 1), id, &figures);
   if (items) add_items(run, id, &figures);
   if (items) add_probes(run, id, &figures);
+  add_generation(run, id, &figures);
   add_pace(run, id, &figures);
   add_work(run, id, &figures);
   add_checks(run, &figures);

@@ -39,6 +39,7 @@ void add_splits(const RunRecord& run, const std::string& id, std::vector<Figure>
 void add_size(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures);
 void add_items(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_probes(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
+void add_generation(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_checks(const RunRecord& run, std::vector<Figure>* figures);
 // figures_experts.cpp
 void add_expert_map(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);

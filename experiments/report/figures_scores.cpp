@@ -185,6 +185,7 @@ void add_items(const RunRecord& run, const std::string& id, std::vector<Figure>*
   chart.text = {id + "-items", figure.title, ""};
   chart.x_label = "test items";
   chart.series = {"as good", "won", "lost"};
+  chart.colours = {5, 2, 3};  // pale blue, green, vermilion
   for (const MethodNumbers& method : run.methods) {
     if (&method == full || method.samples.empty()) continue;
     std::vector<double> counts(3, 0.0);
@@ -268,6 +269,39 @@ void add_probes(const RunRecord& run, const std::string& id, std::vector<Figure>
   figures->push_back(std::move(figure));
 }
 
+void add_generation(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
+  if (run.probes.empty()) return;
+  Figure figure;
+  figure.file = "generation";
+  figure.title = "Continuations of probe prompts";
+  figure.words = fmt::format(
+      "{} prompts, continued greedily (<code>eep generate --probe</code>): the share that loops (fewer than "
+      "{:.0f}% of its runs of four tokens differ), and the mean of that share of different runs.",
+      run.probes[0].prompts, 100 * kLoopBelow);
+  figure.table.columns = {"model", "prompts", "looping", "loop_rate", "distinct_4"};
+  RowChart chart;
+  chart.text = {id + "-generation", figure.title,
+                "Loop rate and distinct runs of four tokens of each model."};
+  chart.x_label = "%";
+  chart.percent = true;
+  chart.series = {"loop rate", "distinct-4"};
+  for (const ProbeLine& probe : run.probes) {
+    const double rate = static_cast<double>(probe.loops) / static_cast<double>(probe.prompts);
+    const std::string distinct = probe.distinct4 ? number_text(*probe.distinct4) : "";
+    figure.table.add({probe.model, std::to_string(probe.prompts), std::to_string(probe.loops),
+                      number_text(rate), distinct});
+    std::vector<std::optional<RowMark>> marks{
+        RowMark{rate, std::nullopt, fmt::format("{}: loop rate {}", probe.model, number_text(rate))}};
+    if (probe.distinct4) {
+      marks.emplace_back(
+          RowMark{*probe.distinct4, std::nullopt, fmt::format("{}: distinct-4 {}", probe.model, distinct)});
+    }
+    chart.rows.push_back({probe.model, std::move(marks)});
+  }
+  figure.body = draw(chart);
+  figures->push_back(std::move(figure));
+}
+
 void add_checks(const RunRecord& run, std::vector<Figure>* figures) {
   if (run.checks.empty()) return;
   Figure figure;
@@ -281,8 +315,9 @@ void add_checks(const RunRecord& run, std::vector<Figure>* figures) {
     rows.push_back({check.passed ? "\u2713 passed" : "\u2717 FAILED", check.name, check.detail});
     failed += check.passed ? 0 : 1;
   }
-  figure.words = failed == 0 ? fmt::format("All {} checks of `model/` passed.", run.checks.size())
-                             : fmt::format("{} of {} checks of `model/` failed.", failed, run.checks.size());
+  figure.words =
+      failed == 0 ? fmt::format("All {} checks of <code>model/</code> passed.", run.checks.size())
+                  : fmt::format("{} of {} checks of <code>model/</code> failed.", failed, run.checks.size());
   figure.body = html_table({"", "check", "found"}, rows, 3);
   figures->push_back(std::move(figure));
 }

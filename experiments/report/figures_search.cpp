@@ -72,6 +72,13 @@ XySeries median_series(const RunRecord& run) {
   return series;
 }
 
+// "1,135,572"
+std::string with_commas(double count) {
+  std::string text = fmt::format("{:.0f}", count);
+  for (size_t at = text.size(); at > 3;) text.insert(at -= 3, ",");
+  return text;
+}
+
 }  // namespace
 
 void add_fitness(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
@@ -140,9 +147,9 @@ void add_finalists(const RunRecord& run, const std::string& id, std::vector<Figu
   figure.table.columns = {"method", "evaluation", "train", "dev", "chosen"};
   XyChart chart;
   chart.text = {id + "-finalists", figure.title, ""};
-  chart.x_label = "train score, fraction";
-  chart.y_label = "dev score, %";
-  chart.percent = true;
+  chart.percent = chart.percent_x = !run.fitness_is_loglik;
+  chart.x_label = chart.percent ? "train score, %" : "mean log-likelihood on train items";
+  chart.y_label = chart.percent ? "dev score, %" : "mean log-likelihood on dev items";
   std::map<std::string, size_t> place;
   std::vector<XyMark> chosen;
   for (const FinalistLine& line : run.finalists) {
@@ -217,10 +224,8 @@ void add_work(const RunRecord& run, const std::string& id, std::vector<Figure>* 
   chart.series = {"tokens"};
   for (const auto& [name, value] : {std::pair("asked for", asked), std::pair("computed", computed)}) {
     figure.table.add({std::string("tokens ") + name, number_text(value)});
-    chart.rows.push_back({name,
-                          {value},
-                          {fmt::format("tokens {}: {}", name, number_text(value))},
-                          fmt::format("{:.4g}", value)});
+    chart.rows.push_back(
+        {name, {value}, {fmt::format("tokens {}: {}", name, number_text(value))}, with_commas(value)});
   }
   const double factor = computed > 0 ? asked / computed : 0;
   figure.table.add({"factor", number_text(factor)});

@@ -68,6 +68,7 @@ class RecordReader {
     for (MethodNumbers& method : record_->methods) fill_recovery(&method);
     read_statistics(shared);
     read_checks();
+    read_probes();
   }
 
  private:
@@ -226,7 +227,7 @@ class RecordReader {
       entry.fitness = line.number_if("fitness");
       entry.tiebreak = line.number_if("tiebreak");
       entry.cached = line.flag_or("cached", false);
-      entry.fresh = line.has("shard");
+      entry.fresh = line.has("shard") || line.flag_or("dropped", false);
       lines.push_back(std::move(entry));
     });
     if (cut) note("The last line of " + file + " is cut: it is left out.");
@@ -302,6 +303,21 @@ class RecordReader {
       const JsonFields check = root.element("checks", i);
       record_->checks.push_back(
           {check.text("check"), check.text_or("detail", ""), check.flag_or("passed", false)});
+    }
+  }
+
+  void read_probes() {
+    constexpr int64_t kMost = int64_t{1} << 32;
+    const std::string file = path("probe.json");
+    if (!file_exists(file)) return;
+    const Json json = parse_json(read_file(file), file);
+    const JsonFields root(json, file);
+    const int64_t prompts = root.integer("probes", 1, kMost);
+    const Json& models = root.array("models");
+    for (size_t i = 0; i < models.size(); ++i) {
+      const JsonFields model = root.element("models", i);
+      record_->probes.push_back(
+          {model.text("name"), prompts, model.integer("loops", 0, prompts), model.number_if("distinct4")});
     }
   }
 

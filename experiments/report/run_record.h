@@ -23,7 +23,7 @@ struct EvaluationLine {
   std::string origin;
   std::optional<double> fitness, tiebreak;  // none: not finite
   bool cached = false;
-  bool fresh = false;  // on items of a shard: does not compare with the others
+  bool fresh = false;  // on items of a shard, or dropped by racing: does not compare with the others
 };
 
 // A line of metrics.jsonl.
@@ -64,6 +64,13 @@ struct ExportCheck {
   bool passed = false;
 };
 
+// A model's continuations of probe prompts: probe.json, as eep generate --probe --json prints it.
+struct ProbeLine {
+  std::string model;
+  int64_t prompts = 0, loops = 0;
+  std::optional<double> distinct4;  // mean over the prompts; none: all too short
+};
+
 // A candidate that stood for choice on the dev split.
 struct FinalistLine {
   std::string method;
@@ -91,6 +98,7 @@ struct RunRecord {
   std::vector<FinalistLine> finalists;
   std::optional<ExpertStatistics> statistics;
   std::vector<ExportCheck> checks;
+  std::vector<ProbeLine> probes;
   std::vector<std::string> notes;  // of missing parts, a sentence each
 
   // A text of the manifest, in a section of it ("model", "data") or not (""); "" where it has none.

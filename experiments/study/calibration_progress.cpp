@@ -43,7 +43,10 @@ std::string write_calibration_state(const CalibrationState& state, const std::st
   for (size_t slot = 0; slot < state.pending.size(); ++slot) {
     const LayerStatistics& layer = state.statistics.layers[slot];
     for (const std::vector<double>& sum : layer.sums) put_all(sum, out);
-    for (const SubsetErrors& errors : layer.subset_errors) put_all(errors.error, out);
+    for (const SubsetErrors& errors : layer.subset_errors) {
+      put_all(errors.error, out);
+      put(errors.norm, out);
+    }
     const PendingRows& pending = state.pending[slot];
     put(static_cast<uint64_t>(pending.taken), out);
     put(static_cast<uint64_t>(pending.x.size()), out);
@@ -70,7 +73,10 @@ bool read_calibration_state(std::string_view bytes, const std::string& identity,
     for (size_t slot = 0; slot < read.pending.size(); ++slot) {
       LayerStatistics& layer = read.statistics.layers[slot];
       for (std::vector<double>& sum : layer.sums) take_all(bytes, &sum);
-      for (SubsetErrors& errors : layer.subset_errors) take_all(bytes, &errors.error);
+      for (SubsetErrors& errors : layer.subset_errors) {
+        take_all(bytes, &errors.error);
+        errors.norm = take<double>(bytes, kWhere);
+      }
       PendingRows& pending = read.pending[slot];
       pending.taken = static_cast<int64_t>(take<uint64_t>(bytes, kWhere));
       const auto x = take<uint64_t>(bytes, kWhere), logits = take<uint64_t>(bytes, kWhere);

@@ -1,7 +1,7 @@
 // A calibration pass under way as a file, so that one which was ended goes on from its last chunk.
 //
 //   "eep-calibration-state\n"  u32 length, identity  u64 rows  u64 tokens
-//   a layer each { f64 sums  f64 subset errors  u64 taken  u64 rows  f32 x  f32 logits }  u64 XXH3-64 of all before
+//   a layer each { f64 sums  f64 subset errors, their norm  u64 taken  u64 rows  f32 x  f32 logits }  u64 XXH3-64 of all before
 // The sizes follow from the model and the options, which the identity stands for.
 #pragma once
 

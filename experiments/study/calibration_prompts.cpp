@@ -65,6 +65,7 @@ void CalibrationPrompts::read_through(const CalibrationTextOptions& options) {
     const std::string length = std::to_string(document->text.size()) + ":";
     XXH3_128bits_update(hash.get(), length.data(), length.size());
     XXH3_128bits_update(hash.get(), document->text.data(), document->text.size());
+    bytes_ += static_cast<int64_t>(document->text.size());
     if (tokens >= options_.min_tokens) continue;  // enough: the rest is counted as it is used
     for (const std::vector<int32_t>& window : windows(*document))
       tokens += static_cast<int64_t>(window.size());
@@ -98,6 +99,7 @@ bool CalibrationPrompts::next(Prompts& prompts) {
   while (tokens < kTokensAtOnce) {
     const std::optional<CalibrationDocument> document = text_->next();
     if (!document) break;
+    bytes_given_ += static_cast<int64_t>(document->text.size());
     for (std::vector<int32_t>& window : windows(*document)) {
       tokens += static_cast<int64_t>(window.size());
       sequences.push_back(std::move(window));

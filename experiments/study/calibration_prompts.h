@@ -33,6 +33,8 @@ class CalibrationPrompts {
   const CalibrationTextCounts& counts() const { return counts_; }
   const std::string& hash() const { return hash_; }  // of the texts: "xxh3:..."
   int64_t sequences() const { return sequences_; }   // given so far
+  int64_t bytes() const { return bytes_; }           // of the texts
+  int64_t bytes_given() const { return bytes_given_; }
 
   // The next sequences; false: no more. From the file's beginning.
   bool next(Prompts& prompts);
@@ -46,7 +48,7 @@ class CalibrationPrompts {
   int64_t window_;
   CalibrationTextCounts counts_;
   std::string hash_, note_;
-  int64_t sequences_ = 0;
+  int64_t sequences_ = 0, bytes_ = 0, bytes_given_ = 0;
   std::optional<CalibrationText> text_;
 };
 

@@ -11,6 +11,8 @@
 
 #include "es/criteria.h"
 #include "es/kept_sets.h"
+#include "es/no_signal.h"
+#include "es/redundancy.h"
 #include "es/search.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/samples.h"
@@ -60,6 +62,12 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const auto experts = static_cast<int32_t>(config.num_experts);
   kept_.assign(groups_.size(), static_cast<int32_t>(experiment_.experts));
   if (counts.total > 0) {
+    const int64_t room = layers * (counts.most > 0 ? counts.most : config.num_experts);
+    if (counts.total > room) {
+      throw Error(ExitCode::kConfig, "plan.experts.total",
+                  fmt::format("more than all layers together may keep (expected {} or less, got {})", room,
+                              counts.total));
+    }
     kept_ = even_counts(groups_, counts.total, static_cast<int32_t>(counts.least),
                         counts.most > 0 ? static_cast<int32_t>(counts.most) : experts);
   }
@@ -70,7 +78,14 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
     check_plan_model(
         start_, info, config, [&] { return model_.hash(); }, file);
   }
-  // Refuses now what it would refuse after the baselines.
+  // Refuses now what it would refuse among the baselines and after them.
+  for (const std::string& name : experiment_.baselines) {
+    const SkippingRow* const row = find_skipping(name);
+    if (row == nullptr) continue;
+    const bool pruned = !row->criterion.empty() && prunes();
+    check_skippable(config.top_k,
+                    pruned ? *std::min_element(kept_.begin(), kept_.end()) : config.num_experts);
+  }
   Search(genome_space(), search_config(), warm_starts(genome_space()));
 }
 
@@ -93,6 +108,7 @@ GenomeSpace CombinationRun::genome_space() const {
 SearchConfig CombinationRun::search_config() const {
   SearchConfig config = experiment_.search;
   config.shards = task_.shards();
+  config.racing.keep = experiment_.dev_count;
   return config;
 }
 
@@ -108,23 +124,25 @@ CombinationRun::Method& CombinationRun::add_method(const std::string& name, Expe
   return methods_.back();
 }
 
+const ExpertStatistics& CombinationRun::statistics(double* seconds) {
+  return task_.statistics(
+      subset_kept_, [&] { hooks_.say("calibration"); },
+      [&](int64_t done, int64_t total) { hooks_.work("calibration", done, total, "tokens"); }, seconds);
+}
+
 void CombinationRun::add_skipping(const SkippingRow& row) {
   const ModelConfig& config = model_.config();
   const auto active = static_cast<int32_t>(config.top_k);
   ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts), active);
+  double seconds = 0;
   if (!row.criterion.empty()) {
-    if (!prunes()) return;  // nothing is pruned: the same as without the criterion
     Criterion criterion;
     criterion.row = &find_criterion(row.criterion);
     criterion.seed = experiment_.search.seed;
-    double seconds = 0;
-    const ExpertStatistics& statistics = task_.statistics(
-        subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
-    plan = select_plan(statistics, criterion, kept_, groups_, active, space_);
+    plan = select_plan(statistics(&seconds), criterion, kept_, groups_, active, space_);
   }
-  hooks_.say(fmt::format("thresholds of {}", row.name));
-  double seconds = 0;
-  const SkipThresholds thresholds = task_.skip_thresholds(plan, &seconds);
+  const SkipThresholds thresholds = task_.skip_thresholds(
+      plan, [&](int64_t done, int64_t total) { hooks_.work("thresholds", done, total, "tokens"); }, &seconds);
   Method& method = add_method(std::string(row.name), skipping_plan(std::move(plan), thresholds));
   method.result.active = thresholds.active;
   method.result.seconds = seconds;
@@ -141,21 +159,26 @@ void CombinationRun::make_baselines() {
   if (top_k_ < config.top_k) {
     add(fmt::format("full_top{}", top_k_), identity_plan(config.sparse, experts, top_k_));
   }
+  int64_t made = 0;
   for (const std::string& name : experiment_.baselines) {
     check_interrupted();
-    if (const SkippingRow* row = find_skipping(name)) {
-      add_skipping(*row);
+    if (name == "full") continue;
+    const SkippingRow* const skipping = find_skipping(name);
+    if (!prunes() && (skipping == nullptr || !skipping->criterion.empty())) continue;
+    hooks_.work("baselines", made++, static_cast<int64_t>(experiment_.baselines.size()), name);
+    if (skipping != nullptr) {
+      add_skipping(*skipping);
       continue;
     }
-    if (name == "full" || !prunes()) continue;
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
     if (criterion.row->calibrates()) {
       double seconds = 0;
-      const ExpertStatistics& statistics = task_.statistics(
-          subset_kept_, [&] { hooks_.say("calibration"); }, &seconds);
-      Method& method = add(name, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
+      const ExpertStatistics& measured = statistics(&seconds);
+      Method& method = add(name, select_plan(measured, criterion, kept_, groups_, top_k_, space_));
+      warn_of_no_signal(measured, criterion, method.plan);
+      say_redundancy(measured);
       method.result.seconds = seconds;
       continue;
     }
@@ -168,30 +191,63 @@ void CombinationRun::make_baselines() {
   }
 }
 
+void CombinationRun::warn_of_no_signal(const ExpertStatistics& statistics, const Criterion& criterion,
+                                       const ExpertPlan& plan) {
+  for (const std::string& line : choices_without_signal(statistics, criterion, plan)) {
+    if (said_.insert(line).second) hooks_.warn(fmt::format("{} (baseline {})", line, criterion.row->name));
+  }
+}
+
+// What the calibration foretells of keeping so many, where every layer keeps as many.
+void CombinationRun::say_redundancy(const ExpertStatistics& statistics) {
+  const std::string line = redundancy_line(statistics, *std::max_element(kept_.begin(), kept_.end()));
+  if (!line.empty() && said_.insert(line).second) hooks_.say(line);
+}
+
+CombinationRun::DevKey CombinationRun::dev_key(const MixedScore& score) const {
+  const FitnessKind kind = experiment_.search.fitness;
+  return {-score.short_by, kind == FitnessKind::kLoglik ? score.loglik : score.score,
+          kind == FitnessKind::kMetric ? 0.0 : score.loglik};
+}
+
 int64_t CombinationRun::choose(const std::string& method, const Search& search,
                                const std::vector<int64_t>& leaders) {
   if (leaders.size() < 2 || !task_.has_dev()) return leaders.at(0);
   std::vector<ExpertPlan> plans;
   for (int64_t evaluation : leaders) plans.push_back(search.plan(evaluation));
   const std::vector<MixedScore> results = mix_.scores(Split::kDev, plans);
-  const bool loglik = experiment_.search.fitness == FitnessKind::kLoglik;
   size_t best = 0;  // leaders come best on train first, then earliest: an equal one later never wins
   for (size_t i = 1; i < results.size(); ++i) {
-    const auto key = [&](size_t at) {
-      return std::tuple(-results[at].short_by, loglik ? results[at].loglik : results[at].score,
-                        experiment_.search.fitness == FitnessKind::kMetric ? 0.0 : results[at].loglik);
-    };
-    if (key(i) > key(best)) best = i;
+    if (dev_key(results[i]) > dev_key(results[best])) best = i;
   }
   for (size_t i = 0; i < results.size(); ++i) {
     const Json line{{"method", method},
                     {"evaluation", leaders[i]},
                     {"train", search.archive()[leaders[i]].result.fitness},
-                    {"dev", loglik ? results[i].loglik : results[i].score},
+                    {"dev", std::get<1>(dev_key(results[i]))},
                     {"chosen", i == best}};
     finalists_ += line.dump() + "\n";
   }
   return leaders[best];
+}
+
+// A table of a model that puts out no numbers would compare nothing.
+void CombinationRun::check_scores(const SplitResult& full) const {
+  const size_t lost = items_without_scores(full);
+  if (lost == 0) return;
+  const std::string what = fmt::format(
+      "{} of {} items have scores that are no numbers: values inside the model exceed what floats hold", lost,
+      full.n);
+  if (lost == full.items.size())
+    throw Error(ExitCode::kData, "the full model", what,
+                "the weights are damaged or badly scaled: eep verify MODEL");
+  hooks_.say("warning: the full model: " + what);
+}
+
+void CombinationRun::tell_answers_as(const std::string& what) {
+  task_.set_progress([this, what](bool decoding, int64_t done, int64_t total) {
+    hooks_.work(decoding ? what + ", decoding" : what, done, total, "answers");
+  });
 }
 
 void CombinationRun::final_scores() {
@@ -202,9 +258,11 @@ void CombinationRun::final_scores() {
   splits.push_back(Split::kTest);
   for (Split split : splits) {
     check_interrupted();
-    hooks_.say(split == Split::kTest  ? "final evaluation on the test split"
-               : split == Split::kDev ? "evaluation on the dev split"
-                                      : "evaluation on the train split");
+    const char* const what = split == Split::kTest  ? "final evaluation on the test split"
+                             : split == Split::kDev ? "evaluation on the dev split"
+                                                    : "evaluation on the train split";
+    hooks_.say(what);
+    tell_answers_as(what);
     std::vector<ExpertPlan> plans;
     for (const Method& method : methods_) {
       if (method.draws.empty()) {
@@ -216,6 +274,7 @@ void CombinationRun::final_scores() {
     const std::vector<const SplitResult*> results = task_.evaluate(split, plans);
     size_t next = 0;
     const SplitResult* full = results[0];
+    check_scores(*full);
     const SplitResult* pruned = nullptr;
     for (size_t at = 0; at < plans.size(); ++at) {
       const auto is_pruned = [&](const Method& method) {
@@ -297,6 +356,8 @@ Json CombinationRun::run() {
               {"methods", methods},
               {"search", search_json_}};
   if (mix_.several()) {
+    hooks_.say("final evaluation of the further tasks");
+    tell_answers_as("final evaluation of the further tasks");
     std::vector<MethodPlans> plans;
     for (const Method& method : methods_)
       plans.push_back({method.result.name, method.draws.empty() ? std::vector{method.plan} : method.draws});
@@ -307,6 +368,7 @@ Json CombinationRun::run() {
   if (!task_.overlaps().empty()) result["overlap"] = task_.overlaps();
   if (task_.task().chat_template) result["task"]["chat_template"] = true;
   write_file_atomic(path("result.json"), result.dump(2) + "\n");
+  task_.set_progress({});  // the task outlives this object
   journal_->remove();
   export_model(methods_.back().plan);  // last: a failed export leaves the scores
   return result;
@@ -314,8 +376,8 @@ Json CombinationRun::run() {
 
 void CombinationRun::export_model(const ExpertPlan& plan) {
   if (experiment_.export_format == "none") return;
-  export_run_model(model_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
-                   Device{}, path("model"), hooks_.say);
+  export_run_model(task_, plan, {{"experiment", experiment_.name}, {"seed", experiment_.search.seed}},
+                   path("model"), hooks_);
 }
 
 void CombinationRun::finish_export() {

@@ -23,13 +23,14 @@ constexpr const char* kTimesFile = "checkpoints/search.json";
 struct Spent {
   double prune = 0, merge = 0;
   int64_t computed = 0, asked = 0;
+  int64_t kept = 0;                              // tokens whose layers earlier generations had computed
   int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
 
   Json json() const {
     return {{"prune_seconds", prune}, {"merge_seconds", merge},
             {"tokens", computed},     {"tokens_without_sharing", asked},
-            {"decode_steps", steps},  {"drafted", drafted},
-            {"accepted", accepted}};
+            {"tokens_kept", kept},    {"decode_steps", steps},
+            {"drafted", drafted},     {"accepted", accepted}};
   }
   static Spent read(const std::string& file) {
     const Json json = parse_json(read_file(file), file);
@@ -38,6 +39,7 @@ struct Spent {
             json.value("merge_seconds", 0.0),
             count("tokens"),
             count("tokens_without_sharing"),
+            count("tokens_kept"),
             count("decode_steps"),
             count("drafted"),
             count("accepted")};
@@ -48,6 +50,25 @@ Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
   add_decisions(result, &decisions);
   return decisions;
+}
+
+std::vector<ItemValue> values_of(const SplitResult& result) {
+  std::vector<ItemValue> values;
+  for (const ItemScore& item : result.items) values.push_back({item.metric, item.right_loglik});
+  return values;
+}
+
+// Items that the evaluations saw, and that they would have seen without racing; those on fresh items, and
+// those that the archive answered, left out.
+Json raced_items(const Archive& archive) {
+  int64_t seen = 0, without = 0, dropped = 0;
+  for (const ArchiveEntry& entry : archive.entries()) {
+    if (entry.shard >= 0 || entry.cached) continue;
+    seen += entry.result.n;
+    without += archive[0].result.n;
+    dropped += entry.dropped ? 1 : 0;
+  }
+  return {{"items", seen}, {"items_without_racing", without}, {"dropped", dropped}};
 }
 
 // Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
@@ -67,8 +88,9 @@ void keep_metrics(const std::string& file, int64_t evaluations) {
   if (end != text.size()) write_file_atomic(file, std::string_view(text).substr(0, end));
 }
 
-// What a control's search is told: the same budget, spent in another way.
+// What a control's search is told: the same budget, spent in another way, and every candidate on all items.
 SearchConfig control_config(const std::string& control, SearchConfig config) {
+  config.racing.on = false;
   if (control == "prune_only") {
     config.prune.evaluations += config.merge.evaluations;
     config.merge.evaluations = 0;
@@ -101,6 +123,29 @@ struct CombinationRun::Searched {
   std::unique_ptr<Search> search;
   Spent spent;
 };
+
+// How far the generation under way is, told as evaluations of the search. Tasks are scored one after the other.
+AnswerProgress CombinationRun::generation_progress(const Search& search, const int64_t& asked,
+                                                   const std::string& best) const {
+  int64_t tasks = 1;
+  for (const TaskContext::Further& other : task_.further()) tasks += other.context->final_only() ? 0 : 1;
+  return [this, &search, &asked, &best, tasks, task = int64_t{0}, last = int64_t{0}, known = int64_t{-1}](
+             bool decoding, int64_t done, int64_t total) mutable {
+    if (decoding) return;
+    const int64_t evaluated = search.archive().size();
+    if (evaluated != known) task = last = 0;
+    task += done < last && task + 1 < tasks ? 1 : 0;
+    known = evaluated;
+    last = done;
+    const double share =
+        (static_cast<double>(task) + static_cast<double>(done) / static_cast<double>(total)) /
+        static_cast<double>(tasks);
+    if (share >= 1) return;  // the generation's end has its own line
+    hooks_.progress(to_string(search.phase()),
+                    evaluated + static_cast<int64_t>(share * static_cast<double>(asked)),
+                    search.total_evaluations(), best);
+  };
+}
 
 // folder: of its files, "" or ending in /. known: an earlier search's archive, whose evaluations on the fixed
 // items are not made again; or null.
@@ -143,14 +188,17 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
   const WorkCounts before = work();
   const Spent spent_before = spent;
   auto clock = std::chrono::steady_clock::now();
+  int64_t asked = 0;  // evaluations of the generation under way
+  std::string best_text = "first generation";
   const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
+    asked = static_cast<int64_t>(request.genomes.size());
     std::vector<Evaluation> evaluations(request.genomes.size());
     std::vector<ExpertPlan> plans;
     std::vector<size_t> places;
     for (size_t i = 0; i < request.genomes.size(); ++i) {
-      if (known != nullptr && request.items.empty() && !request.decisions) {
+      if (known != nullptr && request.items.empty() && !request.decisions && !request.values) {
         const int64_t at = known->find(canonical_hash(request.genomes[i], space.experts));
-        if (at >= 0) {
+        if (at >= 0 && !(*known)[at].dropped) {
           evaluations[i] = (*known)[at].result;
           evaluations[i].decisions = {};
           continue;
@@ -165,12 +213,14 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
       for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
       return evaluations;
     }
+    const bool fixed = request.fixed || request.items.empty();
     const std::vector<SplitResult> results =
-        task_.score(request.items.empty() ? Split::kTrain : Split::kFresh, plans, request.items);
+        task_.score(fixed ? Split::kTrain : Split::kFresh, plans, request.items);
     for (size_t i = 0; i < results.size(); ++i) {
       const SplitResult& result = results[i];
       evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
-                                result.n, request.decisions ? decisions_of(result) : Decisions{}};
+                                result.n, request.decisions ? decisions_of(result) : Decisions{},
+                                request.values ? values_of(result) : std::vector<ItemValue>{}};
     }
     return evaluations;
   };
@@ -182,18 +232,22 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     const WorkCounts done = work();
     spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
     spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
+    spent.kept = spent_before.kept + done.tokens_kept - before.tokens_kept;
     spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
     spent.drafted = spent_before.drafted + done.drafted - before.drafted;
     spent.accepted = spent_before.accepted + done.accepted - before.accepted;
     const ArchiveEntry& best = search->archive()[progress.best];
-    const Json metrics{{"phase", to_string(progress.phase)},
-                       {"generation", progress.generation},
-                       {"evaluations", progress.end},
-                       {"evaluated", progress.evaluated},
-                       {"best", best.result.fitness},
-                       {"best_tiebreak", best.result.tiebreak},
-                       {"generation_best", search->archive()[progress.generation_best].result.fitness},
-                       {"wall_s", spent.prune + spent.merge}};
+    const Json metrics{
+        {"phase", to_string(progress.phase)},
+        {"generation", progress.generation},
+        {"evaluations", progress.end},
+        {"evaluated", progress.evaluated},
+        {"best", best.result.fitness},
+        {"best_tiebreak", best.result.tiebreak},
+        {"generation_best", progress.generation_best < 0
+                                ? Json()  // all of them dropped
+                                : Json(search->archive()[progress.generation_best].result.fitness)},
+        {"wall_s", spent.prune + spent.merge}};
     append_file(metrics_file, metrics.dump() + "\n");
     write_file_atomic(times_file, spent.json().dump() + "\n");
     if (progress.first == 0) {
@@ -206,11 +260,12 @@ CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, 
     for (int64_t i = progress.first; i < progress.end; ++i)
       fresh_lines += archive_line(search->archive()[i], kind) + "\n";
     append_file(archive_file, fresh_lines);
-    hooks_.progress(
-        to_string(progress.phase), progress.end, progress.total,
-        fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak));
+    best_text = fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak);
+    hooks_.progress(to_string(progress.phase), progress.end, progress.total, best_text);
   };
+  task_.set_progress(generation_progress(*search, asked, best_text));
   const SearchResult result = search->run(evaluate, on_generation, &interrupt_flag());
+  task_.set_progress({});
   if (!result.finished) throw Interrupted{};
   return run;
 }
@@ -237,13 +292,58 @@ void CombinationRun::add_searched(const std::string& name, const Search& search,
   methods_.push_back(std::move(method));
 }
 
+std::string CombinationRun::front_name(const GenomeSize& size) const {
+  return fmt::format("pareto_{}{}", size.kept,
+                     experiment_.search.objectives.active ? fmt::format("_{}", size.active) : "");
+}
+
+// Of each size the dev split chooses among the best; sizes that a smaller or equal one beats there are left
+// out. dev_count plans or two of each size are scored.
+std::vector<int64_t> CombinationRun::front_on_dev(const Search& search) {
+  const Objectives objectives = experiment_.search.objectives;
+  std::vector<std::vector<int64_t>> sizes = best_of_sizes(search.archive(), search.space(), objectives,
+                                                          std::max<int64_t>(2, experiment_.dev_count));
+  const auto each =
+      static_cast<size_t>(std::max<int64_t>(2, experiment_.dev_count / static_cast<int64_t>(sizes.size())));
+  std::vector<ExpertPlan> plans;
+  for (std::vector<int64_t>& best : sizes) {
+    best.resize(std::min(best.size(), each));
+    for (const int64_t evaluation : best) plans.push_back(search.plan(evaluation));
+  }
+  mix_.scores(Split::kDev, plans);  // in one pass; what follows is answered from it
+  struct Point {
+    int64_t evaluation = 0;
+    GenomeSize size;
+    DevKey key;
+  };
+  std::vector<Point> points;
+  for (const std::vector<int64_t>& best : sizes) {
+    GenomeSize size = genome_size(search.space(), search.archive()[best[0]].genome);
+    const std::string name = front_name(size);
+    if (!objectives.parameters) size.kept = 0;
+    if (!objectives.active) size.active = 0;
+    const int64_t evaluation = choose(name, search, best);
+    const ExpertPlan plan = search.plan(evaluation);
+    points.push_back({evaluation, size, dev_key(mix_.scores(Split::kDev, std::span(&plan, 1))[0])});
+  }
+  std::vector<int64_t> front;
+  for (const Point& point : points) {
+    const auto beats = [&](const Point& other) {  // sizes differ: one that is no larger is smaller somewhere
+      return &other != &point && other.size.kept <= point.size.kept &&
+             other.size.active <= point.size.active && other.key >= point.key;
+    };
+    if (std::none_of(points.begin(), points.end(), beats)) front.push_back(point.evaluation);
+  }
+  return front;
+}
+
 void CombinationRun::add_front(const Search& search, double seconds) {
   const Objectives objectives = experiment_.search.objectives;
-  for (const int64_t evaluation : pareto_front(search.archive(), search.space(), objectives)) {
+  const std::vector<int64_t> front =
+      task_.has_dev() ? front_on_dev(search) : pareto_front(search.archive(), search.space(), objectives);
+  for (const int64_t evaluation : front) {
     const GenomeSize size = genome_size(search.space(), search.archive()[evaluation].genome);
-    const std::string active = objectives.active ? fmt::format("_{}", size.active) : "";
-    add_searched(fmt::format("pareto_{}{}", size.kept, active), search, evaluation, search.archive().size(),
-                 seconds);
+    add_searched(front_name(size), search, evaluation, search.archive().size(), seconds);
   }
 }
 
@@ -262,6 +362,7 @@ Json CombinationRun::front_json() const {
                      {"parameters", counts.total},
                      {"active_parameters", counts.active},
                      {"train", method.result.train->score},
+                     {"dev", method.result.dev ? Json(method.result.dev->score) : Json()},
                      {"test", method.result.test->score}});
   }
   return front;
@@ -283,6 +384,7 @@ void CombinationRun::search() {
   }
 
   hooks_.say("choosing on the dev split");
+  tell_answers_as("choosing on the dev split");
   for (const auto& [control, run] : controls) {
     const std::string name = "control_" + control;
     const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;
@@ -313,8 +415,14 @@ void CombinationRun::search() {
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
       {"tokens_without_sharing", spent.asked},
-      // Steps of decoding; tokens that drafts proposed, and the right ones: steps of a sequence not taken.
-      {"work", {{"decode_steps", spent.steps}, {"drafted", spent.drafted}, {"accepted", spent.accepted}}}};
+      // Tokens that earlier generations' layers stood for; steps of decoding; tokens that drafts proposed, and the
+      // right ones: steps of a sequence not taken.
+      {"work",
+       {{"tokens_kept", spent.kept},
+        {"decode_steps", spent.steps},
+        {"drafted", spent.drafted},
+        {"accepted", spent.accepted}}}};
+  if (search.config().racing.on) search_json_["racing"] = raced_items(search.archive());
 }
 
 }  // namespace eep

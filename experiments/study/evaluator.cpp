@@ -18,7 +18,9 @@ std::string plan_key(const ExpertPlan& plan) {
     add(&group.kept, sizeof group.kept);
     add(group.router_mapping.data(), group.router_mapping.size() * sizeof(float));
     add(group.expert_merging.data(), group.expert_merging.size() * sizeof(float));
-    add(group.skip_below.data(), group.skip_below.size() * sizeof(float));
+    if (group.skip_below.empty()) continue;
+    add(&layers, sizeof layers);
+    add(group.skip_below.data(), layers * sizeof(float));
   }
   return key;
 }
@@ -131,6 +133,13 @@ SplitEvaluator::SplitEvaluator(const Weights& weights, const Ops& ops, const Dev
       requests_(task, std::move(items), tokenizer, weights.config()),
       forward_(weights, ops, device, memory) {}
 
+void SplitEvaluator::set_progress(AnswerProgress progress) {
+  progress_ = std::move(progress);
+  forward_.set_progress([this](double share) {
+    if (progress_) progress_(false, static_cast<int64_t>(share * static_cast<double>(answers_)), answers_);
+  });
+}
+
 std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans) {
   std::vector<int32_t> ids(requests_.items().size());
   std::iota(ids.begin(), ids.end(), 0);
@@ -156,6 +165,7 @@ std::vector<EvaluationJournal::Key> SplitEvaluator::keys(std::span<const ExpertP
 std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> plans, const Requests& requests,
                                                   std::span<const int32_t> ids) {
   Keeper keeper(journal_, plans, requests);
+  answers_ = static_cast<int64_t>(plans.size() * requests.items().size());
   const auto scores = forward_.score(plans, requests.prompts(), keeper ? &keeper : nullptr);
   std::vector<SplitResult> results(plans.size());
   for (size_t plan = 0; plan < plans.size(); ++plan) results[plan].items = requests.judge(scores[plan]);
@@ -179,7 +189,7 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
   };
   std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
   std::vector<std::vector<size_t>> items(plans.size());
-  bool any = false;
+  int64_t open = 0, done = 0;
   for (size_t plan = 0; plan < plans.size(); ++plan) {
     for (size_t item = 0; item < (*results)[plan].items.size(); ++item) {
       ItemScore& score = (*results)[plan].items[item];
@@ -193,10 +203,10 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
       tokens.insert(tokens.end(), score.output.begin(), score.output.end());
       prompts[plan].push_back(std::move(tokens));
       items[plan].push_back(item);
-      any = true;
+      ++open;
     }
   }
-  if (!any) return;
+  if (open == 0) return;
   GenerateOptions options;
   options.max_new = requests.max_new();
   const auto whole = [&](int32_t plan, int32_t sequence, std::span<const int32_t> generated) {
@@ -217,6 +227,7 @@ void SplitEvaluator::decode_undecided(std::span<const ExpertPlan> plans, const R
     keeper.keep_answer(static_cast<size_t>(plan),
                        items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)],
                        whole(plan, sequence, generated));
+    if (progress_) progress_(true, ++done, open);
   };
   const auto draft = [&](int32_t plan, int32_t sequence, std::span<const int32_t> generated) {
     const size_t item = items[static_cast<size_t>(plan)][static_cast<size_t>(sequence)];
@@ -245,6 +256,10 @@ std::vector<std::string> SplitEvaluator::texts(const ExpertPlan& plan) {
     return requests_.has_stop(generated);
   };
   std::vector<std::string> texts;
+  int64_t done = 0;
+  options.finished = [&](int32_t, int32_t, std::span<const int32_t>) {
+    if (progress_) progress_(true, ++done, static_cast<int64_t>(prompts[0].size()));
+  };
   const auto draft = [&](int32_t, int32_t item, std::span<const int32_t> generated) {
     return drafts_.after(item, generated);
   };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,9 @@ struct SplitResult {
   void sum_up(const Task& task);  // n and the means, of the items; macro_f1 of all together
 };
 
+// How far an evaluation is: answers, plans times items; of a further step, decoding, those that it has to decide.
+using AnswerProgress = std::function<void(bool decoding, int64_t done, int64_t total)>;
+
 class SplitEvaluator {
  public:
   // `weights` and `tokenizer` must outlive this object. memory: bytes, 0: unlimited.
@@ -48,8 +52,10 @@ class SplitEvaluator {
     return forward_.memory_plan(plans, requests_.prompts());
   }
   const WorkCounts& work() const { return forward_.work(); }
+  void keep_layers(size_t bytes) { forward_.keep_layers(bytes); }
   // Where evaluations are kept as they are made, and looked up; or null. It outlives its use.
   void set_journal(EvaluationJournal* journal) { journal_ = journal; }
+  void set_progress(AnswerProgress progress);
 
  private:
   class Keeper;
@@ -66,7 +72,9 @@ class SplitEvaluator {
   Requests requests_;
   PopulationForward forward_;
   EvaluationJournal* journal_ = nullptr;
-  Drafts drafts_;  // of the split's items
+  AnswerProgress progress_;
+  int64_t answers_ = 0;  // of the evaluation under way
+  Drafts drafts_;        // of the split's items
 };
 
 // Bytes that are equal for equal plans.

@@ -399,12 +399,10 @@ std::string resolve_path(const std::string& path, const std::string& directory) 
   return fs::absolute(beside).lexically_normal().string();
 }
 
-std::string find_task(const std::string& name, const std::string& directory) {
-  if (name.find('/') != std::string::npos || name.ends_with(".yaml") || name.ends_with(".yml")) {
-    const std::string path = resolve_path(name, directory);
-    if (!file_exists(path)) throw Error(ExitCode::kNoInput, path, "no such task file");
-    return path;
-  }
+namespace {
+
+// Directories of task files, in the order in which they are looked into.
+std::vector<fs::path> task_places(const std::string& directory) {
   std::vector<fs::path> places{fs::path(directory), fs::path(directory) / "tasks",
                                fs::path(directory).parent_path() / "tasks"};
   if (const char* extra = std::getenv("EEP_TASKS"); extra != nullptr) places.emplace_back(extra);
@@ -415,8 +413,33 @@ std::string find_task(const std::string& name, const std::string& directory) {
     places.push_back(above / "experiments" / "tasks");
     places.push_back(above / "share" / "eep" / "tasks");
   }
+  return places;
+}
+
+}  // namespace
+
+// Of the directory itself only what lies in tasks/ counts: there may be any YAML.
+std::map<std::string, std::string> known_tasks(const std::string& directory) {
+  std::map<std::string, std::string> known;
+  for (const fs::path& place : task_places(directory)) {
+    if (place.filename() != "tasks") continue;
+    std::error_code error;
+    for (fs::directory_iterator entry(place, error), end; !error && entry != end; entry.increment(error)) {
+      if (entry->path().extension() == ".yaml")
+        known.emplace(entry->path().stem().string(), entry->path().string());
+    }
+  }
+  return known;
+}
+
+std::string find_task(const std::string& name, const std::string& directory) {
+  if (name.find('/') != std::string::npos || name.ends_with(".yaml") || name.ends_with(".yml")) {
+    const std::string path = resolve_path(name, directory);
+    if (!file_exists(path)) throw Error(ExitCode::kNoInput, path, "no such task file");
+    return path;
+  }
   std::string looked;
-  for (const fs::path& place : places) {
+  for (const fs::path& place : task_places(directory)) {
     const std::string path = fs::absolute(place / (name + ".yaml")).lexically_normal().string();
     if (file_exists(path)) return path;
     looked += (looked.empty() ? "" : ", ") + place.lexically_normal().string();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -115,6 +116,8 @@ std::string experiment_schema();
 // $EEP_TASKS, in experiments/tasks of the working directory or of the source tree that the program lies in,
 // or in the share directory of its installation. Throws Error(kNoInput) listing the places.
 std::string find_task(const std::string& name, const std::string& directory);
+// Names that find_task knows from there, sorted, with their files.
+std::map<std::string, std::string> known_tasks(const std::string& directory);
 // A path relative to `directory` if it exists there, else to the working directory; absolute.
 std::string resolve_path(const std::string& path, const std::string& directory);
 

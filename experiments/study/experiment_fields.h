@@ -8,6 +8,7 @@
 #include "es/criteria.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/skipping.h"
+#include "kernels/router.h"
 
 namespace eep {
 
@@ -44,7 +45,7 @@ class ParameterFields final : public ParameterVisitor {
 };
 
 // What plan.experts may be: a number, or a map of these three.
-constexpr int64_t kMostExperts = 512, kMostKept = 1000000, kMostActive = 16;
+constexpr int64_t kMostExperts = kMaxExperts, kMostKept = 1000000, kMostActive = kMaxTopK;
 
 // The score is always one.
 template <typename Visitor>
@@ -57,6 +58,14 @@ void visit_objectives(Visitor& v, Objectives& objectives) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
   objectives = {has("parameters"), has("active")};
+}
+
+template <typename Visitor>
+void visit_racing(Visitor& v, RacingConfig& racing) {
+  if (!v.holds("racing", racing.on)) return;
+  v.flag("racing", racing.on);
+  v.integer("racing_items", racing.first, 2, kMostRaceItems);
+  v.number("racing_errors", racing.errors, kLeastRaceErrors, kMostRaceErrors);
 }
 
 // shards: of the train split, or null.
@@ -125,6 +134,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
     if (v.holds("objectives", e.search.objectives.several())) visit_objectives(v, e.search.objectives);
     v.integer("dev_count", e.dev_count, 1, 100000);
     v.flag("warm_start", e.warm_start);
+    visit_racing(v, e.search.racing);
     if (v.holds("start", !e.start.empty())) v.text("start", e.start, false);
     visit_phase(v, e.search.prune, Phase::kPrune);
     visit_phase(v, e.search.merge, Phase::kMerge);

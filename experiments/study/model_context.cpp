@@ -18,8 +18,8 @@ std::string ModelContext::precision() const {
   return dtype() == DType::kBF16 ? "bf16" : "f16";
 }
 
-const std::string& ModelContext::hash() {
-  if (hash_.empty()) hash_ = model_hash(raw_);
+const std::string& ModelContext::hash(const std::function<void(size_t done, size_t total)>& progress) {
+  if (hash_.empty()) hash_ = model_hash(raw_, progress);
   return hash_;
 }
 

@@ -1,6 +1,7 @@
 // A model made ready once per process: mapped, packed, with its tokenizer.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,7 +36,8 @@ class ModelContext {
     if (!tokenizer_) tokenizer_.emplace(Tokenizer::load(path_));
     return *tokenizer_;
   }
-  const std::string& hash();
+  // progress: of the bytes that are read for it, the first time; may be empty.
+  const std::string& hash(const std::function<void(size_t done, size_t total)>& progress = {});
 
  private:
   static RawModel load(const std::string& path, Parity parity);

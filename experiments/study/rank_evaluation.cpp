@@ -19,9 +19,10 @@ double seconds_since(Clock::time_point start) {
 
 WorkCounts difference(const WorkCounts& after, const WorkCounts& before) {
   WorkCounts work;
-  for (const auto count : {&WorkCounts::tokens_computed, &WorkCounts::tokens_asked,
-                           &WorkCounts::merged_experts, &WorkCounts::merge_bytes, &WorkCounts::expert_bytes,
-                           &WorkCounts::decode_steps, &WorkCounts::drafted, &WorkCounts::accepted})
+  for (const auto count :
+       {&WorkCounts::tokens_computed, &WorkCounts::tokens_asked, &WorkCounts::merged_experts,
+        &WorkCounts::merge_bytes, &WorkCounts::expert_bytes, &WorkCounts::tokens_kept,
+        &WorkCounts::decode_steps, &WorkCounts::drafted, &WorkCounts::accepted})
     work.*count = after.*count - before.*count;
   work.router.tiny_sums = after.router.tiny_sums - before.router.tiny_sums;
   work.router.negative_sums = after.router.negative_sums - before.router.negative_sums;

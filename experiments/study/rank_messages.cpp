@@ -126,10 +126,10 @@ std::string result_bytes(const RankResult& result) {
   std::string out;
   put(result.number, out);
   put(result.seconds, out);
-  const auto& [computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted, router] =
+  const auto& [computed, asked, merged, merge_bytes, expert_bytes, kept, steps, drafted, accepted, router] =
       result.work;
-  for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, steps, drafted, accepted,
-                              int64_t{router.tiny_sums}, int64_t{router.negative_sums}})
+  for (const int64_t count : {computed, asked, merged, merge_bytes, expert_bytes, kept, steps, drafted,
+                              accepted, int64_t{router.tiny_sums}, int64_t{router.negative_sums}})
     put(count, out);
   put(static_cast<uint64_t>(result.items.size()), out);
   for (const auto& part : result.items) {
@@ -147,8 +147,9 @@ RankResult result_of(std::string_view bytes) {
   result.number = take<int32_t>(bytes, kWhere);
   result.seconds = take<double>(bytes, kWhere);
   WorkCounts& work = result.work;
-  for (int64_t* count : {&work.tokens_computed, &work.tokens_asked, &work.merged_experts, &work.merge_bytes,
-                         &work.expert_bytes, &work.decode_steps, &work.drafted, &work.accepted})
+  for (int64_t* count :
+       {&work.tokens_computed, &work.tokens_asked, &work.merged_experts, &work.merge_bytes,
+        &work.expert_bytes, &work.tokens_kept, &work.decode_steps, &work.drafted, &work.accepted})
     *count = take<int64_t>(bytes, kWhere);
   work.router.tiny_sums = take<int64_t>(bytes, kWhere);
   work.router.negative_sums = take<int64_t>(bytes, kWhere);

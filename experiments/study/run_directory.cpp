@@ -97,6 +97,12 @@ void keep_manifest(const std::string& file, const Json& manifest) {
     if (before.at("data").has(split))  // runs of earlier versions have no hash of the test split
       same("the " + split + " split", before.at("data").at(split).as_string(), hash.get<std::string>());
   }
+  if (before.has("inputs")) {  // not in runs of earlier versions
+    for (const auto& [input, hash] : manifest["inputs"].items()) {
+      if (before.at("inputs").has(input))
+        same("the " + input, before.at("inputs").at(input).as_string(), hash.get<std::string>());
+    }
+  }
   // another path may give other bits
   if (before.at("device").as_string() == manifest["device"].get<std::string>()) {
     const bool known = before.has("kernel_path");  // runs from before there was a choice

@@ -1,5 +1,7 @@
 #include "experiments/study/samples.h"
 
+#include <algorithm>
+
 #include "loaders/formats/json.h"
 #include "loaders/tasks/extract.h"
 
@@ -28,6 +30,14 @@ std::string samples_lines(const Requests& requests, const SplitResult& result,
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   }
   return lines;
+}
+
+size_t items_without_scores(const SplitResult& result) {
+  return static_cast<size_t>(
+      std::count_if(result.items.begin(), result.items.end(), [](const ItemScore& item) {
+        return std::any_of(item.log_probabilities.begin(), item.log_probabilities.end(),
+                           [](float value) { return value <= static_cast<float>(kLeastLogProbability); });
+      }));
 }
 
 }  // namespace eep

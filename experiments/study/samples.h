@@ -13,4 +13,7 @@ namespace eep {
 std::string samples_lines(const Requests& requests, const SplitResult& result,
                           const std::vector<std::string>* texts = nullptr);
 
+// Items with a score that is no number, or infinite: those count as kLeastLogProbability.
+size_t items_without_scores(const SplitResult& result);
+
 }  // namespace eep

@@ -4,12 +4,20 @@
 #include <xxhash.h>
 
 #include <chrono>
+#include <sstream>
 
 #include "engine/weight_sums.h"
 #include "es/criteria.h"
+#include "es/no_signal.h"
 #include "experiments/study/calibration_progress.h"
+#include "loaders/formats/file.h"
 
 namespace eep {
+namespace {
+
+constexpr size_t kKeptLayerBytes = size_t{1} << 30;  // at most, of what the memory plan leaves
+
+}  // namespace
 
 std::string TaskContext::key(const Experiment& e) {
   const std::string file = find_task(e.task, e.directory);
@@ -27,6 +35,21 @@ std::string TaskContext::key(const Experiment& e) {
   key += "\n" + std::to_string(static_cast<int>(needed_statistics(e.baselines)));
   return key;
 }
+
+namespace {
+
+// Of a task file without lines that are comments or blank.
+std::string hash_of_rules(const std::string& file) {
+  std::istringstream lines(read_file(file));
+  std::string rules;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t begin = line.find_first_not_of(" \t\r");
+    if (begin != std::string::npos && line[begin] != '#') rules += line + "\n";
+  }
+  return fmt::format("xxh3:{:016x}", XXH3_64bits(rules.data(), rules.size()));
+}
+
+}  // namespace
 
 TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
                          const Experiment& experiment, bool final_only)
@@ -63,6 +86,7 @@ void TaskContext::add_further() {
     if (!use.test.empty()) own.test.split = use.test;
     const bool seen = use.weight > 0 || use.guard >= 0;
     further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+    further_.back().context->mixed_ = mixed_ = true;
   }
 }
 
@@ -137,7 +161,15 @@ std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use,
   auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
                                                     load_items(task, use.split, limit), model_.tokenizer());
   evaluator->set_journal(journal_);
+  evaluator->set_progress([this](bool decoding, int64_t done, int64_t total) {
+    if (progress_) progress_(decoding, done, total);
+  });
   return evaluator;
+}
+
+void TaskContext::set_progress(const AnswerProgress& progress) {
+  progress_ = progress;
+  for (const Further& other : further_) other.context->set_progress(progress);
 }
 
 void TaskContext::set_journal(EvaluationJournal* journal) {
@@ -168,13 +200,36 @@ Json TaskContext::hashes() {
   return hashes;
 }
 
+Json TaskContext::input_hashes() {
+  Json hashes = Json::object();
+  hashes["task file " + task_.name] = hash_of_rules(task_.file);
+  for (const auto& [name, split] : splits()) {
+    const std::vector<int32_t>& tokens = requests(split).prompts().tokens;
+    hashes[fmt::format("tokens of the {} split", name)] =
+        fmt::format("xxh3:{:016x}", XXH3_64bits(tokens.data(), tokens.size() * sizeof(int32_t)));
+  }
+  for (const Further& other : further_)
+    hashes["task file " + other.context->task().name] = hash_of_rules(other.context->task().file);
+  return hashes;
+}
+
 std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPlan> plans,
                                             std::span<const int32_t> items) {
   return divider_ ? divider_(set, plans, items) : score_here(set, plans, items);
 }
 
+// Generations resemble each other: until another split is scored, layers of the train items are kept. Not with several
+// tasks, each of which would take what the others leave.
+void TaskContext::keep_layers(Split scored) {
+  if (mixed_) return;
+  if (scored == Split::kTrain) return evaluator(scored).keep_layers(kKeptLayerBytes);
+  const auto train = evaluators_.find(Split::kTrain);  // a task of the end alone has none
+  if (train != evaluators_.end()) train->second->keep_layers(0);
+}
+
 std::vector<SplitResult> TaskContext::score_here(Split set, std::span<const ExpertPlan> plans,
                                                  std::span<const int32_t> items) {
+  keep_layers(set);
   return items.empty() ? evaluator(set).evaluate(plans) : evaluator(set).evaluate(plans, items);
 }
 
@@ -222,10 +277,11 @@ std::vector<const SplitResult*> TaskContext::evaluate(Split split, std::span<con
 }
 
 const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subset_kept,
-                                                const std::function<void()>& announce, double* seconds) {
+                                                const std::function<void()>& announce,
+                                                const CalibrationProgress& progress, double* seconds) {
   auto found = statistics_.find(subset_kept);
   if (found == statistics_.end())
-    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce)).first;
+    found = statistics_.emplace(subset_kept, calibrate_now(subset_kept, announce, progress)).first;
   *seconds = found->second.seconds;
   return found->second.file.statistics;
 }
@@ -236,17 +292,20 @@ const Requests& TaskContext::calibration_requests(std::unique_ptr<SplitEvaluator
   return own->requests();
 }
 
-SkipThresholds TaskContext::skip_thresholds(const ExpertPlan& plan, double* seconds) {
+SkipThresholds TaskContext::skip_thresholds(const ExpertPlan& plan, const CalibrationProgress& progress,
+                                            double* seconds) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<SplitEvaluator> own;
-  SkipThresholds made = eep::skip_thresholds(model_.weights(), model_.ops(), device_, memory_, plan,
-                                             calibration_requests(own).texts());
-  *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const Prompts texts = calibration_requests(own).texts();
+  SkipThresholds made = eep::skip_thresholds(model_.weights(), model_.ops(), device_, memory_, plan, texts,
+                                             [&](int64_t tokens) { progress(tokens, texts.rows()); });
+  *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return made;
 }
 
 Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
-                                       const std::function<void()>& announce) {
+                                       const std::function<void()>& announce,
+                                       const CalibrationProgress& progress) {
   std::unique_ptr<SplitEvaluator> own;
   const Requests* requests = &calibration_requests(own);
   Calibration made;
@@ -278,11 +337,14 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
       [&](int32_t /*layer*/, int32_t kept) {  // one list for all layers: a group's layers are compared on it
         return sample_subsets(experts, kept, experiment_.sampled_subsets, static_cast<uint64_t>(kept));
       };
+  const Prompts texts = requests->texts();
+  if (progress) options.progress = [&](int64_t tokens) { progress(tokens, texts.rows()); };
   const std::string identity = made.file.model + " " + made.file.data + " " + settings;
-  made.file.statistics =
-      cache_.empty() ? calibrate(model_.weights(), model_.ops(), device_, memory_, requests->texts(), options)
-                     : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_,
-                                           requests->texts(), options, path + ".state", identity);
+  made.file.statistics = cache_.empty()
+                             ? calibrate(model_.weights(), model_.ops(), device_, memory_, texts, options)
+                             : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_, texts,
+                                                   options, path + ".state", identity);
+  require_finite_statistics(made.file.statistics);
   if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);

@@ -42,6 +42,8 @@ class TaskContext {
   std::span<const Further> further() const { return further_; }
   bool final_only() const { return final_only_; }
   ModelContext& model() const { return model_; }
+  const Device& device() const { return device_; }
+  size_t memory() const { return memory_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
   // With shards the train split's first items: those that candidates of different generations compare on.
   SplitEvaluator& evaluator(Split split);
@@ -58,16 +60,23 @@ class TaskContext {
   void add_work(const WorkCounts& work) { elsewhere_ += work; }
   const std::string& items_hash_of(Split set);
   EvaluationJournal* journal() const { return journal_; }
+  // Of this process's evaluations from now on, those of the further tasks too; may be empty.
+  void set_progress(const AnswerProgress& progress);
   ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
   // One calibration pass over the train split, with subset errors for the given kept counts; read from the
-  // cache where an earlier run of the same directory has made it. `announce` is called before a pass.
+  // cache where an earlier run of the same directory has made it. `announce` is called before a pass, `progress`
+  // as it goes on, in tokens.
   // seconds: what it took.
+  using CalibrationProgress = std::function<void(int64_t done, int64_t total)>;
   const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
-                                     const std::function<void()>& announce, double* seconds);
-  // Thresholds of a plan that skips experts, by a pass over the texts that statistics() reads.
-  SkipThresholds skip_thresholds(const ExpertPlan& plan, double* seconds);
+                                     const std::function<void()>& announce,
+                                     const CalibrationProgress& progress, double* seconds);
+  // Thresholds of a plan that skips experts, by a pass over the texts that statistics() reads. seconds: what it
+  // took is added.
+  SkipThresholds skip_thresholds(const ExpertPlan& plan, const CalibrationProgress& progress,
+                                 double* seconds);
   // While one lives, evaluations are kept in the journal and looked up there.
   class Journaled {
    public:
@@ -84,6 +93,8 @@ class TaskContext {
   std::string train_hash() const { return train_hash_; }
   // Of the items of the splits, by name.
   Json hashes();
+  // Of what turns items into scores: the task files without comments, and the tokens of every split, by name.
+  Json input_hashes();
   // Sequences cut to fit the model, by split; [{splits: [a, b], items: n}].
   Json truncated();
   Json overlaps() const;
@@ -101,6 +112,7 @@ class TaskContext {
     std::string text;
   };
 
+  void keep_layers(Split scored);
   void find_overlaps();
   void add_further();
   std::vector<std::pair<const char*, Split>> splits() const;
@@ -108,7 +120,8 @@ class TaskContext {
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
   // The train split's requests, or those of its first calibration.limit items, which `own` then holds.
   const Requests& calibration_requests(std::unique_ptr<SplitEvaluator>& own);
-  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce);
+  Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce,
+                            const CalibrationProgress& progress);
 
   ModelContext& model_;
   Device device_;
@@ -116,11 +129,13 @@ class TaskContext {
   Experiment experiment_;
   Task task_;
   bool final_only_;
+  bool mixed_ = false;  // one of several tasks
   std::vector<Further> further_;
   std::string train_hash_;
   std::vector<Overlap> overlaps_;
   std::string cache_;  // directory, or ""
   EvaluationJournal* journal_ = nullptr;
+  AnswerProgress progress_;
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::unique_ptr<SplitEvaluator> fresh_;  // with shards
   Divider divider_;

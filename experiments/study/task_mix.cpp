@@ -28,6 +28,8 @@ TaskMix::TaskMix(TaskContext& main, const Experiment& experiment)
   if (several() && experiment.search.shards.shard > 0)
     throw Error(ExitCode::kConfig, "task.train.shard",
                 "several tasks are scored on fixed items (expected 0)");
+  if (several() && experiment.search.racing.on)
+    throw Error(ExitCode::kConfig, "search.racing", "several tasks have no items in common (expected false)");
 }
 
 const SplitResult& TaskMix::full(const Part& part, Split split) {

@@ -2,6 +2,7 @@
 // usable).
 #include "kernels/common/scalar_math.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -70,6 +71,11 @@ double exponential_double(double x) {
       polynomial(r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
                  1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
   return std::ldexp(p, static_cast<int>(n));
+}
+
+double sigmoid_double(double x) {
+  const double e = exponential_double(-std::min(std::fabs(x), 700.0));
+  return x < 0 ? e / (1 + e) : 1 / (1 + e);
 }
 
 // x = n pi/2 + r with pi/2 in three parts, each product and difference rounded once

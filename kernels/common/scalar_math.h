@@ -11,6 +11,9 @@ double logarithm(double x);
 // e^x for |x| < 700; error below 2 ulp.
 double exponential_double(double x);
 
+// 1 / (1 + e^-x) of any x but NaN; error below 4 ulp.
+double sigmoid_double(double x);
+
 // Sine and cosine of |x| < 2^30; error below 1 ulp of max(|result|, 2^-50).
 struct SineCosine {
   double sine = 0, cosine = 0;

@@ -22,7 +22,8 @@ constexpr uint64_t kMaxArray = uint64_t{1} << 24;
 
 class Reader {
  public:
-  Reader(const uint8_t* data, size_t size, const std::string& where) : data_(data), size_(size) {
+  Reader(const uint8_t* data, size_t size, const std::string& where, GgufTensors allowed)
+      : data_(data), size_(size), allowed_(allowed) {
     file_.where = where;
   }
 
@@ -33,10 +34,14 @@ class Reader {
     if (version != 2 && version != 3) {
       fail(fmt::format("GGUF version not supported (expected 2 or 3, got {})", version));
     }
+    file_.version = static_cast<uint32_t>(version);
     const uint64_t tensors = number(8), values = number(8);
     // Each takes at least its two lengths.
     if (tensors > size_ / 16 || values > size_ / 12) fail("counts that the file has no room for");
+    file_.entries = data_ + at_;
+    file_.entries_at = at_;
     for (uint64_t i = 0; i < values; ++i) read_entry();
+    file_.entries_bytes = at_ - file_.entries_at;
     std::vector<uint64_t> offsets;
     for (uint64_t i = 0; i < tensors; ++i) offsets.push_back(read_tensor());
     place_tensors(offsets);
@@ -131,7 +136,9 @@ class Reader {
       type = number(4);
       read_array(type, value, key, 1);
     } else {
+      value.at = at_;
       read_scalar(type, value, key);
+      value.bytes = at_ - value.at;
     }
     if (!file_.metadata.emplace(key, std::move(value)).second) fail(printable(key) + ": there twice");
   }
@@ -147,19 +154,22 @@ class Reader {
     uint64_t elements = 1;
     for (uint64_t axis = rank; axis-- > 0;) {
       const uint64_t extent = number(8);
-      // At least 2 bits an element in every type: a larger product cannot lie in the file.
-      if (extent == 0 || extent > size_ * 4 / elements)
+      // At least 1.5 bits an element in every type: a larger product cannot lie in the file.
+      if (extent == 0 || extent > size_ * 6 / elements)
         fail(shown + "dimensions that the file has no room for");
       elements *= extent;
       tensor.shape[axis] = static_cast<int64_t>(extent);
     }
     const uint64_t type = number(4);
-    const std::optional<GgufType> known = gguf_type(static_cast<uint32_t>(type));
+    const auto stored = static_cast<uint32_t>(type);
+    const bool any = allowed_ == GgufTensors::kStored;
+    const std::optional<GgufType> known = any ? gguf_stored_type(stored) : gguf_type(stored);
+    if (!known && any) fail(shown + gguf_type_name(stored) + " is of unknown size");
     if (!known) {
       fail(shown +
            fmt::format("type not supported (expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K "
                        "or Q6_K, got {})",
-                       gguf_type_name(static_cast<uint32_t>(type))));
+                       gguf_type_name(stored)));
     }
     tensor.type = *known;
     const int64_t row = tensor.shape.back(), block = gguf_block_elements(*known);
@@ -174,6 +184,7 @@ class Reader {
     if (file_.find_value("general.alignment") != nullptr) {
       alignment = static_cast<uint64_t>(file_.integer("general.alignment", 1, 1 << 20));
     }
+    file_.alignment = static_cast<size_t>(alignment);
     const uint64_t begin = (at_ + alignment - 1) / alignment * alignment;
     for (size_t i = 0; i < offsets.size(); ++i) {
       GgufTensor& tensor = file_.tensors[i];
@@ -187,6 +198,7 @@ class Reader {
 
   const uint8_t* data_;
   size_t size_;
+  GgufTensors allowed_;
   size_t at_ = 0;
   GgufFile file_;
   std::set<std::string> names_;
@@ -194,8 +206,9 @@ class Reader {
 
 const GgufValue& wanted(const GgufFile& file, const std::string& key, GgufValue::Kind kind) {
   const GgufValue* value = file.find_value(key);
-  if (value == nullptr) throw Error(ExitCode::kData, file.where, key + ": missing");
-  if (value->array || value->kind != kind) throw Error(ExitCode::kData, file.where, key + ": wrong type");
+  if (value == nullptr) throw Error(ExitCode::kData, file.where, printable(key) + ": missing");
+  if (value->array || value->kind != kind)
+    throw Error(ExitCode::kData, file.where, printable(key) + ": wrong type");
   return *value;
 }
 
@@ -216,15 +229,16 @@ const GgufValue* GgufFile::find_value(const std::string& key) const {
 int64_t GgufFile::integer(const std::string& key, int64_t smallest, int64_t largest) const {
   const int64_t value = wanted(*this, key, GgufValue::Kind::kInteger).integers[0];
   if (value < smallest || value > largest) {
-    throw Error(ExitCode::kData, where,
-                fmt::format("{}: out of range (expected {}..{}, got {})", key, smallest, largest, value));
+    throw Error(
+        ExitCode::kData, where,
+        fmt::format("{}: out of range (expected {}..{}, got {})", printable(key), smallest, largest, value));
   }
   return value;
 }
 
 double GgufFile::real(const std::string& key) const {
   const double value = wanted(*this, key, GgufValue::Kind::kReal).reals[0];
-  if (!std::isfinite(value)) throw Error(ExitCode::kData, where, key + ": not finite");
+  if (!std::isfinite(value)) throw Error(ExitCode::kData, where, printable(key) + ": not finite");
   return value;
 }
 
@@ -232,8 +246,8 @@ const std::string& GgufFile::text(const std::string& key) const {
   return wanted(*this, key, GgufValue::Kind::kText).texts[0];
 }
 
-GgufFile parse_gguf(const uint8_t* data, size_t size, const std::string& where) {
-  return Reader(data, size, where).read();
+GgufFile parse_gguf(const uint8_t* data, size_t size, const std::string& where, GgufTensors tensors) {
+  return Reader(data, size, where, tensors).read();
 }
 
 }  // namespace eep

@@ -19,6 +19,7 @@ struct GgufValue {
   std::vector<int64_t> integers;  // booleans too
   std::vector<double> reals;
   std::vector<std::string> texts;
+  size_t at = 0, bytes = 0;  // of a scalar: where in the file it lies
 };
 
 struct GgufTensor {
@@ -33,6 +34,10 @@ struct GgufFile {
   std::map<std::string, GgufValue> metadata;
   std::vector<GgufTensor> tensors;
   std::string where;
+  uint32_t version = 0;
+  const uint8_t* entries = nullptr;  // the metadata as stored
+  size_t entries_at = 0, entries_bytes = 0;
+  size_t alignment = 32;  // of tensors
 
   const GgufTensor* find(const std::string& name) const;
   // Metadata of one type. Throws Error(kData) naming the key if it is missing or of another kind.
@@ -42,7 +47,11 @@ struct GgufFile {
   const GgufValue* find_value(const std::string& key) const;
 };
 
+// What may be in a file: tensors that can be read, or any whose size is known.
+enum class GgufTensors { kRead, kStored };
+
 // Tensors point into `data`. Throws Error(kData).
-GgufFile parse_gguf(const uint8_t* data, size_t size, const std::string& where);
+GgufFile parse_gguf(const uint8_t* data, size_t size, const std::string& where,
+                    GgufTensors tensors = GgufTensors::kRead);
 
 }  // namespace eep

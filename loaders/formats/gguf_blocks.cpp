@@ -123,11 +123,38 @@ void q6_k_block(const uint8_t* p, float* y) {
 }
 
 constexpr Format kFormats[] = {
-    {GgufType::kF32, "F32", 1, 4, f32_block},        {GgufType::kF16, "F16", 1, 2, f16_block},
-    {GgufType::kBF16, "BF16", 1, 2, bf16_block},     {GgufType::kQ4_0, "Q4_0", 32, 18, q4_0_block},
-    {GgufType::kQ4_1, "Q4_1", 32, 20, q4_1_block},   {GgufType::kQ5_0, "Q5_0", 32, 22, q5_0_block},
-    {GgufType::kQ5_1, "Q5_1", 32, 24, q5_1_block},   {GgufType::kQ8_0, "Q8_0", 32, 34, q8_0_block},
-    {GgufType::kQ4_K, "Q4_K", 256, 144, q4_k_block}, {GgufType::kQ6_K, "Q6_K", 256, 210, q6_k_block},
+    {GgufType::kF32, "F32", 1, 4, f32_block},
+    {GgufType::kF16, "F16", 1, 2, f16_block},
+    {GgufType::kBF16, "BF16", 1, 2, bf16_block},
+    {GgufType::kQ4_0, "Q4_0", 32, 18, q4_0_block},
+    {GgufType::kQ4_1, "Q4_1", 32, 20, q4_1_block},
+    {GgufType::kQ5_0, "Q5_0", 32, 22, q5_0_block},
+    {GgufType::kQ5_1, "Q5_1", 32, 24, q5_1_block},
+    {GgufType::kQ8_0, "Q8_0", 32, 34, q8_0_block},
+    {GgufType::kQ4_K, "Q4_K", 256, 144, q4_k_block},
+    {GgufType::kQ6_K, "Q6_K", 256, 210, q6_k_block},
+    {GgufType{9}, "Q8_1", 32, 36, nullptr},
+    {GgufType{10}, "Q2_K", 256, 84, nullptr},
+    {GgufType{11}, "Q3_K", 256, 110, nullptr},
+    {GgufType{13}, "Q5_K", 256, 176, nullptr},
+    {GgufType{15}, "Q8_K", 256, 292, nullptr},
+    {GgufType{16}, "IQ2_XXS", 256, 66, nullptr},
+    {GgufType{17}, "IQ2_XS", 256, 74, nullptr},
+    {GgufType{18}, "IQ3_XXS", 256, 98, nullptr},
+    {GgufType{19}, "IQ1_S", 256, 50, nullptr},
+    {GgufType{20}, "IQ4_NL", 32, 18, nullptr},
+    {GgufType{21}, "IQ3_S", 256, 110, nullptr},
+    {GgufType{22}, "IQ2_S", 256, 82, nullptr},
+    {GgufType{23}, "IQ4_XS", 256, 136, nullptr},
+    {GgufType{24}, "I8", 1, 1, nullptr},
+    {GgufType{25}, "I16", 1, 2, nullptr},
+    {GgufType{26}, "I32", 1, 4, nullptr},
+    {GgufType{27}, "I64", 1, 8, nullptr},
+    {GgufType{28}, "F64", 1, 8, nullptr},
+    {GgufType{29}, "IQ1_M", 256, 56, nullptr},
+    {GgufType{34}, "TQ1_0", 256, 54, nullptr},
+    {GgufType{35}, "TQ2_0", 256, 66, nullptr},
+    {GgufType{39}, "MXFP4", 32, 17, nullptr},
 };
 
 const Format& format_of(GgufType type) {
@@ -139,31 +166,21 @@ const Format& format_of(GgufType type) {
 
 }  // namespace
 
-std::optional<GgufType> gguf_type(uint32_t number) {
+std::optional<GgufType> gguf_stored_type(uint32_t number) {
   for (const Format& format : kFormats) {
     if (static_cast<uint32_t>(format.type) == number) return format.type;
   }
   return std::nullopt;
 }
 
+std::optional<GgufType> gguf_type(uint32_t number) {
+  const std::optional<GgufType> stored = gguf_stored_type(number);
+  return stored && format_of(*stored).block != nullptr ? stored : std::nullopt;
+}
+
 std::string gguf_type_name(uint32_t number) {
-  if (const std::optional<GgufType> known = gguf_type(number)) return format_of(*known).name;
-  switch (number) {
-    case 9:
-      return "Q8_1";
-    case 10:
-      return "Q2_K";
-    case 11:
-      return "Q3_K";
-    case 13:
-      return "Q5_K";
-    case 15:
-      return "Q8_K";
-    case 39:
-      return "MXFP4";
-    default:
-      return "type " + std::to_string(number);
-  }
+  if (const std::optional<GgufType> known = gguf_stored_type(number)) return format_of(*known).name;
+  return "type " + std::to_string(number);
 }
 
 int64_t gguf_block_elements(GgufType type) { return format_of(type).elements; }

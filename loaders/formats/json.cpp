@@ -2,6 +2,7 @@
 // once, because ordered_json searches and copies its members on every insertion.
 #include "loaders/formats/json.h"
 
+#include <utf8proc.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -11,9 +12,18 @@
 #include <unordered_set>
 #include <utility>
 
+#include "loaders/formats/unicode.h"
+
 namespace eep {
 
 namespace {
+
+// Neither a control sign nor a separator of lines, and assigned.
+bool is_printable(uint32_t c) {
+  if (c == kInvalidCodePoint) return false;
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category != UTF8PROC_CATEGORY_CN && category < UTF8PROC_CATEGORY_ZL;
+}
 
 std::string position_of(std::string_view text, size_t offset, const std::string& where, int64_t first_line) {
   offset = std::min(offset, text.size());
@@ -219,8 +229,13 @@ std::string describe(const Json& value) {
 std::string printable(std::string_view text) {
   constexpr size_t kLimit = 160;
   std::string line;
-  for (char c : text.substr(0, kLimit)) line += c >= ' ' && c < 127 ? c : '?';
-  return text.size() > kLimit ? line + "..." : line;
+  size_t at = 0;
+  while (at < text.size() && at < kLimit) {
+    const CodePoint point = decode_utf8(text, at);
+    line += is_printable(point.value) ? text.substr(at, point.bytes) : "?";
+    at += point.bytes;
+  }
+  return at < text.size() ? line + "..." : line;
 }
 
 Json parse_json(std::string_view text, const std::string& where, int64_t first_line, Numbers numbers) {

@@ -163,6 +163,14 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &header.entries[found->second];
 }
 
+const char* dtype_text(const SafetensorsSpec& spec) {
+  return spec.code == Code::kNone ? dtype_name(spec.dtype) : code_name(spec.code);
+}
+
+size_t element_bytes(const SafetensorsSpec& spec) {
+  return spec.code == Code::kNone ? dtype_size(spec.dtype) : 1;
+}
+
 SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<SafetensorsSpec>& specs,
                                      const SafetensorsMetadata& metadata)
     : file_(path) {
@@ -174,9 +182,9 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<
     members.emplace_back("__metadata__", std::move(entries));
   }
   for (const SafetensorsSpec& spec : specs) {
-    size_t bytes = dtype_size(spec.dtype);
+    size_t bytes = element_bytes(spec);
     for (int64_t extent : spec.shape) bytes *= static_cast<size_t>(extent);
-    members.emplace_back(spec.name, Json{{"dtype", dtype_name(spec.dtype)},
+    members.emplace_back(spec.name, Json{{"dtype", dtype_text(spec)},
                                          {"shape", spec.shape},
                                          {"data_offsets", {missing_, missing_ + bytes}}});
     missing_ += bytes;
@@ -207,7 +215,7 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
   for (const NamedTensor& tensor : tensors) specs.push_back(tensor.spec);
   SafetensorsWriter writer(path, specs, metadata);
   for (const NamedTensor& tensor : tensors) {
-    size_t bytes = dtype_size(tensor.spec.dtype);
+    size_t bytes = element_bytes(tensor.spec);
     for (int64_t extent : tensor.spec.shape) bytes *= static_cast<size_t>(extent);
     writer.append(tensor.data, bytes);
   }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/common/float8.h"
 #include "kernels/common/mapped_file.h"
 #include "kernels/common/tensor.h"
 #include "loaders/formats/file.h"
@@ -49,9 +50,13 @@ struct SafetensorsFile {
 
 struct SafetensorsSpec {
   std::string name;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // where it is not coded
   std::vector<int64_t> shape;
+  Code code = Code::kNone;
 };
+
+const char* dtype_text(const SafetensorsSpec& spec);
+size_t element_bytes(const SafetensorsSpec& spec);
 
 // Writes a file whose tensors are known by name and shape first and whose bytes come afterwards, tensor by
 // tensor in the order of `specs`, in parts of any size. Atomic: there is no file before commit().

@@ -6,203 +6,25 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
-#include <unordered_map>
-#include <unordered_set>
 #include <utility>
 
-#include "loaders/formats/safetensors.h"
+#include "engine/coded_matrix.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/families.h"
+#include "loaders/models/mtp.h"
 #include "loaders/models/plan_io.h"
+#include "loaders/models/tensor_table.h"
 
 namespace eep {
 
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
-
-// All tensors of a directory by name, whichever file they lie in.
-class TensorTable {
- public:
-  TensorTable(const std::string& directory, const std::string& stem) {
-    const std::string single = join_path(directory, stem + ".safetensors");
-    const std::string index = join_path(directory, stem + ".safetensors.index.json");
-    if (is_there(single)) {
-      add_file(single);
-    } else if (is_there(index)) {
-      add_shards(directory, index);
-    } else {
-      fail_missing(single, "no such file, and no " + stem + ".safetensors.index.json",
-                   "weights in other formats are not read (eep convert reads .gguf)");
-    }
-  }
-
-  bool has(const std::string& name) const { return tensors_.count(name) != 0; }
-
-  Tensor get(const std::string& name, const std::vector<int64_t>& shape) {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) fail_missing_tensor(name);
-    Item& item = found->second;
-    if (item.entry.shape != shape) {
-      throw Error(
-          ExitCode::kData, name,
-          "wrong shape (expected " + shape_text(shape) + ", got " + shape_text(item.entry.shape) + ")");
-    }
-    item.used = true;
-    used_bytes_ += item.entry.bytes;
-    Tensor tensor;
-    tensor.data = const_cast<uint8_t*>(item.data);
-    tensor.dtype = dtype_of(name, item.entry.dtype);
-    tensor.rank = static_cast<int>(shape.size());
-    for (size_t axis = 0; axis < shape.size(); ++axis) tensor.shape[axis] = shape[axis];
-    return tensor;
-  }
-
-  const std::vector<int64_t>& shape(const std::string& name) const {
-    const auto found = tensors_.find(name);
-    if (found == tensors_.end()) fail_missing_tensor(name);
-    return found->second.entry.shape;
-  }
-
-  // Names the tensor that lies in its place, if one does.
-  [[noreturn]] void fail_missing_tensor(const std::string& name) const {
-    static constexpr std::string_view kKnown[] = {"w1.weight",
-                                                  "w2.weight",
-                                                  "w3.weight",
-                                                  "gate_proj.weight",
-                                                  "up_proj.weight",
-                                                  "down_proj.weight",
-                                                  "q_proj.weight",
-                                                  "k_proj.weight",
-                                                  "v_proj.weight",
-                                                  "o_proj.weight",
-                                                  "q_proj.bias",
-                                                  "k_proj.bias",
-                                                  "v_proj.bias",
-                                                  "q_norm.weight",
-                                                  "k_norm.weight",
-                                                  "gate.weight",
-                                                  "norm.weight",
-                                                  "shared_expert_gate.weight",
-                                                  "experts.down_proj",
-                                                  "experts.gate_up_proj",
-                                                  "input_layernorm.weight",
-                                                  "post_attention_layernorm.weight",
-                                                  "embed_tokens.weight"};
-    const size_t last = name.rfind('.'), owner = last == std::string::npos ? last : name.rfind('.', last - 1);
-    const std::string stem = name.substr(0, owner == std::string::npos ? 0 : owner + 1);
-    const std::string* beside = nullptr;
-    for (const auto& [other, item] : tensors_) {
-      if (stem.empty() || !other.starts_with(stem)) continue;
-      const std::string_view rest = std::string_view(other).substr(stem.size());
-      if (std::find(std::begin(kKnown), std::end(kKnown), rest) != std::end(kKnown)) continue;
-      if (std::count(rest.begin(), rest.end(), '.') > 1) continue;
-      if (beside == nullptr || other < *beside) beside = &other;
-    }
-    if (beside == nullptr) throw Error(ExitCode::kData, name, "missing tensor");
-    throw Error(ExitCode::kData, name, "missing tensor (beside it lies " + printable(*beside) + ")",
-                is_quantised(*beside) ? "a quantised checkpoint: take the original weights" : "");
-  }
-  static bool is_quantised(std::string_view name) {
-    return name.ends_with(".qweight") || name.ends_with("_packed") || name.ends_with("_scale") ||
-           name.ends_with("_scale_inv") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
-           name.ends_with("_blocks");
-  }
-
-  // A tensor that nothing asked for means another architecture or another count than the config's.
-  void check_all_used() const {
-    const std::string* unexpected = nullptr;
-    for (const auto& [name, item] : tensors_) {
-      if (item.used || name.ends_with(".rotary_emb.inv_freq")) continue;
-      if (unexpected == nullptr || name < *unexpected) unexpected = &name;
-    }
-    if (unexpected != nullptr) {
-      throw Error(ExitCode::kData, printable(*unexpected),
-                  "tensor that the architecture in config.json does not have",
-                  is_quantised(*unexpected) ? "a quantised checkpoint: take the original weights" : "");
-    }
-  }
-
-  size_t used_bytes() const { return used_bytes_; }
-  std::vector<MappedFile> take_files() { return std::move(files_); }
-
- private:
-  struct Item {
-    SafetensorsEntry entry;
-    const uint8_t* data;
-    size_t file;
-    bool used = false;
-  };
-
-  static DType dtype_of(const std::string& name, const std::string& dtype) {
-    for (DType known : {DType::kF32, DType::kF16, DType::kBF16}) {
-      if (dtype == dtype_name(known)) return known;
-    }
-    throw Error(
-        ExitCode::kData, name, "dtype not supported (expected F32, F16 or BF16, got " + dtype + ")",
-        dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
-  }
-
-  void add_file(const std::string& path) {
-    SafetensorsFile shard(path);
-    for (const SafetensorsEntry& entry : shard.header.entries) {
-      const auto [place, inserted] =
-          tensors_.emplace(entry.name, Item{entry, shard.data(entry), files_.size()});
-      if (!inserted) {
-        throw Error(ExitCode::kData, printable(entry.name),
-                    "in two shards (" + files_[place->second.file].path() + " and " + path + ")");
-      }
-    }
-    files_.push_back(std::move(shard.file));
-  }
-
-  void add_shards(const std::string& directory, const std::string& index_path) {
-    const JsonDocument document = JsonDocument::read(index_path);
-    const JsonView map = document.root().at("weight_map").as_object();
-    std::unordered_map<std::string, size_t> shards;  // file name to its place in files_
-    for (const auto& [name, value] : map.value().items()) {
-      if (!value.is_string()) map.at(name).fail_expected("a file name");
-      const std::string file = value.get<std::string>();
-      if (shards.count(file) != 0) continue;
-      if (file.empty() || file.find_first_of(std::string_view("/\0", 2)) != std::string::npos ||
-          file == "." || file == "..") {
-        map.at(name).fail("not the name of a file in this directory");
-      }
-      shards.emplace(file, files_.size());
-      add_file(join_path(directory, file));
-    }
-    std::unordered_set<std::string_view> listed;
-    for (const auto& [name, value] : map.value().items()) {
-      const auto found = tensors_.find(name);
-      const std::string& file = value.get_ref<const std::string&>();
-      if (found == tensors_.end()) map.at(name).fail("tensor is not in its shard " + printable(file));
-      if (found->second.file != shards.at(file)) {
-        map.at(name).fail("tensor is not in its shard (expected " + printable(file) + ", got " +
-                          files_[found->second.file].path() + ")");
-      }
-      listed.insert(name);
-    }
-    if (listed.size() == tensors_.size()) return;
-    for (const auto& [name, item] : tensors_) {
-      if (listed.count(name) != 0) continue;
-      throw Error(ExitCode::kData, files_[item.file].path(),
-                  "tensor " + printable(name) + " is not listed in the index");
-    }
-  }
-
-  std::vector<MappedFile> files_;
-  std::unordered_map<std::string, Item> tensors_;
-  size_t used_bytes_ = 0;
-};
-
 class Loader {
  public:
   explicit Loader(const std::string& directory)
-      : native_(is_there(join_path(directory, kNativeConfig))), table_(directory, native_ ? "eep" : "model") {
+      : directory_(directory),
+        native_(is_there(join_path(directory, kNativeConfig))),
+        table_(directory, native_ ? "eep" : "model") {
     model_.config = read_config(directory);
     if (native_)
       read_native_plan(join_path(directory, "plan.json"));
@@ -220,6 +42,10 @@ class Loader {
     }
     model_.final_norm = vector("model.norm.weight", config.hidden_size);
     model_.lm_head = vocabulary();
+    const int64_t mtp_layers = read_mtp_layers(directory_);
+    table_.skip([&](const std::string& name) {
+      return is_mtp(name, model_.config.num_layers, model_.config.num_layers + mtp_layers);
+    });
     table_.check_all_used();
     model_.bytes = table_.used_bytes();
     model_.files = table_.take_files();
@@ -264,14 +90,36 @@ class Loader {
   RawMatrix gate_rows(const std::string& name, int64_t stored) {
     const ModelConfig& config = model_.config;
     if (native_ || stored == config.num_experts) return matrix(name, config.num_experts, config.hidden_size);
-    RawMatrix gate = matrix(name, stored, config.hidden_size);
-    const size_t row = static_cast<size_t>(config.hidden_size) * dtype_size(gate.dtype);
-    auto bytes = std::make_shared<std::vector<uint8_t>>(row * static_cast<size_t>(config.num_experts));
-    std::memcpy(bytes->data(), gate.data, row * static_cast<size_t>(stored));
-    gate.data = bytes->data();
-    gate.n = config.num_experts;
-    model_.owned.push_back(std::move(bytes));
-    return gate;
+    const RawMatrix gate = matrix(name, stored, config.hidden_size);
+    const size_t bytes =
+        static_cast<size_t>(config.num_experts * config.hidden_size) * dtype_size(gate.dtype);
+    uint8_t* const padded = own(bytes);
+    if (gate.coded()) {
+      decode_rows(gate, 0, stored, padded);
+    } else {
+      std::memcpy(padded, gate.data, static_cast<size_t>(stored * gate.k) * dtype_size(gate.dtype));
+    }
+    return {padded, gate.dtype, config.num_experts, gate.k, gate.k, 1};
+  }
+
+  // The same of what a sigmoid router adds.
+  Tensor gate_bias(const std::string& name, int64_t stored) {
+    const int64_t experts = model_.config.num_experts;
+    if (native_ || stored == experts) return vector(name, experts);
+    Tensor bias = vector(name, stored);
+    uint8_t* const padded = own(static_cast<size_t>(experts) * dtype_size(bias.dtype));
+    std::memcpy(padded, bias.data, bias.bytes());
+    bias.data = padded;
+    bias.shape[0] = experts;
+    return bias;
+  }
+
+  // Zeros that live as long as the model.
+  uint8_t* own(size_t bytes) {
+    auto zeros = std::make_shared<std::vector<uint8_t>>(bytes);
+    uint8_t* const data = zeros->data();
+    model_.owned.push_back(std::move(zeros));
+    return data;
   }
 
   int64_t stored_experts(int64_t layer) const {
@@ -284,8 +132,7 @@ class Loader {
 
   RawLayer layer(const std::string& prefix, bool sparse, int64_t stored) {
     const ModelConfig& config = model_.config;
-    const int64_t hidden = config.hidden_size, head = config.head_dim;
-    const int64_t q_rows = config.num_heads * head, kv_rows = config.num_kv_heads * head;
+    const int64_t hidden = config.hidden_size, q_rows = config.q_rows(), kv_rows = config.kv_rows();
     const std::string attention = prefix + "self_attn.";
     RawLayer layer;
     layer.input_norm = vector(prefix + "input_layernorm.weight", hidden);
@@ -298,9 +145,9 @@ class Loader {
       layer.k_bias = vector(attention + "k_proj.bias", kv_rows);
       layer.v_bias = vector(attention + "v_proj.bias", kv_rows);
     }
-    if (config.qk_norm) {
-      layer.q_norm = vector(attention + "q_norm.weight", head);
-      layer.k_norm = vector(attention + "k_norm.weight", head);
+    if (config.qk_norm != QkNorm::kNone) {
+      layer.q_norm = vector(attention + "q_norm.weight", config.qk_norm_width(q_rows));
+      layer.k_norm = vector(attention + "k_norm.weight", config.qk_norm_width(kv_rows));
     }
     layer.post_norm = vector(prefix + "post_attention_layernorm.weight", hidden);
 
@@ -311,10 +158,12 @@ class Loader {
       return layer;
     }
     layer.router = gate_rows(mlp + "gate.weight", stored);
+    if (config.router_score == RouterScore::kSigmoid)
+      layer.router_bias = gate_bias(mlp + "gate.e_score_correction_bias", stored);
     load_experts(mlp + "experts.", stored, layer.experts);
     if (config.shared_intermediate_size > 0) {
-      layer.shared = ffn(mlp + "shared_expert.", config.shared_intermediate_size);
-      layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
+      layer.shared = ffn(mlp + family_row(config.family).shared, config.shared_intermediate_size);
+      if (config.shared_gated) layer.shared_gate = matrix(mlp + "shared_expert_gate.weight", 1, hidden);
     }
     return layer;
   }
@@ -349,32 +198,48 @@ class Loader {
         2 * inner != hidden
             ? table_.shape(gate_up_name) == std::vector<int64_t>{count, hidden, 2 * inner}
             : table_.has(down_name) && table_.shape(down_name) == std::vector<int64_t>{count, inner, hidden};
-    const Tensor gate_up = transposed ? matrix_tensor(gate_up_name, {count, hidden, 2 * inner})
-                                      : matrix_tensor(gate_up_name, {count, 2 * inner, hidden});
-    const Tensor down = transposed ? matrix_tensor(down_name, {count, inner, hidden})
-                                   : matrix_tensor(down_name, {count, hidden, inner});
-    const auto view = [](const Tensor& tensor, int64_t offset, int64_t n, int64_t k, int64_t row_stride,
-                         int64_t column_stride) {
-      const auto* bytes = static_cast<const uint8_t*>(tensor.data);
-      return RawMatrix{bytes + static_cast<size_t>(offset) * dtype_size(tensor.dtype),
-                       tensor.dtype,
-                       n,
-                       k,
-                       row_stride,
-                       column_stride};
-    };
+    const Fused gate_up = fused_tensor(gate_up_name, count, 2 * inner, hidden, transposed);
+    const Fused down = fused_tensor(down_name, count, hidden, inner, transposed);
     for (int64_t expert = 0; expert < count; ++expert) {
-      const int64_t pair = expert * 2 * inner * hidden, single = expert * inner * hidden;
-      if (transposed) {
-        experts.push_back({view(gate_up, pair, inner, hidden, 1, 2 * inner),
-                           view(gate_up, pair + inner, inner, hidden, 1, 2 * inner),
-                           view(down, single, hidden, inner, 1, hidden)});
-      } else {
-        experts.push_back({view(gate_up, pair, inner, hidden, hidden, 1),
-                           view(gate_up, pair + inner * hidden, inner, hidden, hidden, 1),
-                           view(down, single, hidden, inner, inner, 1)});
-      }
+      experts.push_back(
+          {gate_up.rows(expert, 0, inner), gate_up.rows(expert, inner, inner), down.rows(expert, 0, hidden)});
     }
+  }
+
+  // Matrices [n, k] of all experts in one tensor, as the first one's view.
+  struct Fused {
+    RawMatrix first;
+    int64_t scales = 0;  // of an expert
+
+    RawMatrix rows(int64_t expert, int64_t begin, int64_t count) const {
+      RawMatrix matrix = first;
+      const int64_t at = expert * first.n * first.k + begin * first.row_stride;
+      const size_t element = first.coded() ? 1 : dtype_size(first.dtype);
+      matrix.data = static_cast<const uint8_t*>(first.data) + static_cast<size_t>(at) * element;
+      matrix.n = count;
+      if (!first.coded()) return matrix;
+      const size_t scale = first.scales.code == Code::kE8M0 ? 1 : dtype_size(first.scales.dtype);
+      matrix.scales.data =
+          static_cast<const uint8_t*>(first.scales.data) + static_cast<size_t>(expert * scales) * scale;
+      matrix.scales.first_row = begin;
+      return matrix;
+    }
+  };
+
+  Fused fused_tensor(const std::string& name, int64_t count, int64_t n, int64_t k, bool transposed) {
+    const int64_t rows = transposed ? k : n, columns = transposed ? n : k;  // as stored
+    const Tensor tensor = matrix_tensor(name, {count, rows, columns});
+    Fused fused;
+    fused.first = {tensor.data, model_.config.dtype, n, k, transposed ? 1 : k, transposed ? n : 1};
+    if (!table_.is_coded(name, Code::kE4M3)) return fused;
+    BlockScales stored = block_scales(name, count, rows, columns);
+    fused.scales = blocks(rows, stored.block_rows) * blocks(columns, stored.block_columns);
+    if (transposed) {
+      std::swap(stored.block_rows, stored.block_columns);
+      std::swap(stored.row_stride, stored.column_stride);
+    }
+    fused.first.scales = stored;
+    return fused;
   }
 
   RawMatrix vocabulary() {
@@ -387,7 +252,7 @@ class Loader {
     if (!table_.has(name)) return tied;
     // Versions of transformers differ on which of two unequal matrices wins.
     const RawMatrix stored = matrix(name, config.vocab_size, config.hidden_size);
-    if (std::memcmp(stored.data, tied.data, embedding.bytes()) != 0) {
+    if (stored.coded() || std::memcmp(stored.data, tied.data, embedding.bytes()) != 0) {
       throw Error(ExitCode::kData, name, "differs from the embedding though tie_word_embeddings is true");
     }
     return tied;
@@ -395,9 +260,10 @@ class Loader {
 
   Tensor vector(const std::string& name, int64_t size) { return table_.get(name, {size}); }
 
+  // Of the checkpoint's dtype, or coded.
   Tensor matrix_tensor(const std::string& name, const std::vector<int64_t>& shape) {
-    const Tensor tensor = table_.get(name, shape);
-    if (tensor.dtype != model_.config.dtype) {
+    const Tensor tensor = table_.get(name, shape, Code::kE4M3);
+    if (tensor.dtype != model_.config.dtype && !table_.is_coded(name, Code::kE4M3)) {
       throw Error(ExitCode::kData, name,
                   std::string("matrices of several dtypes (expected ") + dtype_name(model_.config.dtype) +
                       " as the embedding, got " + dtype_name(tensor.dtype) + ")");
@@ -407,9 +273,40 @@ class Loader {
 
   RawMatrix matrix(const std::string& name, int64_t n, int64_t k) {
     const Tensor tensor = matrix_tensor(name, {n, k});
-    return {tensor.data, tensor.dtype, n, k, k, 1};
+    RawMatrix matrix{tensor.data, model_.config.dtype, n, k, k, 1};
+    if (table_.is_coded(name, Code::kE4M3)) matrix.scales = block_scales(name, 0, n, k);
+    return matrix;
   }
 
+  static int64_t blocks(int64_t extent, int64_t block) { return (extent + block - 1) / block; }
+
+  // The scales of a coded tensor [n, k], or [count, n, k] where count is not 0.
+  BlockScales block_scales(const std::string& name, int64_t count, int64_t n, int64_t k) {
+    const Fp8Blocks& fp8 = model_.config.fp8;
+    if (!fp8.there) {
+      throw Error(ExitCode::kData, name,
+                  "8-bit weights that config.json does not describe (expected a quantization_config with "
+                  "quant_method fp8)");
+    }
+    BlockScales scales;
+    scales.block_rows = fp8.rows > 0 ? fp8.rows : n;
+    scales.block_columns = fp8.columns > 0 ? fp8.columns : k;
+    scales.row_stride = blocks(k, scales.block_columns);
+    std::vector<int64_t> shape{blocks(n, scales.block_rows), scales.row_stride};
+    if (count > 0) shape.insert(shape.begin(), count);
+    const std::string stored = name + "_scale_inv";
+    if (fp8.rows == 0 && count == 0 && table_.shape(stored).size() < 2) {
+      shape.assign(table_.shape(stored).size(), 1);
+    }
+    const Tensor tensor = table_.get(stored, shape, Code::kE8M0);
+    scales.data = tensor.data;
+    scales.dtype = tensor.dtype;
+    scales.code = table_.is_coded(stored, Code::kE8M0) ? Code::kE8M0 : Code::kNone;
+    scales.rank = count > 0 ? 2 : tensor.rank;
+    return scales;
+  }
+
+  std::string directory_;
   bool native_;
   TensorTable table_;
   RawModel model_;

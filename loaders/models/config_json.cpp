@@ -8,6 +8,7 @@
 
 #include "kernels/router.h"
 #include "loaders/models/families.h"
+#include "loaders/models/support.h"
 
 namespace eep {
 
@@ -27,12 +28,12 @@ Family read_family(const JsonView& root) {
     known.emplace_back(family_name(row.family));
     if (type.as_string() == known.back()) return row.family;
   }
-  type.fail(
-      fmt::format("architecture not supported (expected one of {}, got {}){}", fmt::join(known, ", "),
-                  printable(type.as_string()),
-                  root.has_value("text_config")
-                      ? "; the text model's fields stand under text_config: save the text model on its own"
-                      : ""));
+  type.fail(fmt::format(
+      "architecture not supported (expected one of {}, got {}); missing: {}{}", fmt::join(known, ", "),
+      printable(type.as_string()), fmt::join(model_support(root.value()).missing, "; "),
+      root.has_value("text_config")
+          ? "; the text model's fields stand under text_config: save the text model on its own"
+          : ""));
 }
 
 DType read_dtype(const JsonView& root) {
@@ -43,6 +44,33 @@ DType read_dtype(const JsonView& root) {
   if (name == "float16") return DType::kF16;
   if (name == "bfloat16") return DType::kBF16;
   root.at(key).fail_expected("float32, float16 or bfloat16");
+}
+
+// Blocks of E4M3 numbers with a scale each; activations are not rounded here, so only weights matter.
+void read_quantisation(const JsonView& root, ModelConfig& config) {
+  if (!root.has_value("quantization_config")) return;
+  const JsonView quantisation = root.at("quantization_config").as_object();
+  const std::string method = quantisation.string_or("quant_method", "?");
+  if (method != "fp8") {
+    quantisation.fail(
+        "weights quantised by " + printable(method) +
+        " not supported (expected fp8: E4M3 with weight_scale_inv; or the model's 16-bit release)");
+  }
+  if (quantisation.string_or("fmt", "e4m3") != "e4m3") quantisation.at("fmt").fail_expected("e4m3");
+  if (quantisation.string_or("activation_scheme", "dynamic") != "dynamic") {
+    quantisation.at("activation_scheme").fail_expected("dynamic");
+  }
+  config.fp8.there = true;
+  if (quantisation.has_value("modules_to_not_convert")) {
+    const JsonView names = quantisation.at("modules_to_not_convert").as_array();
+    for (size_t i = 0; i < names.size(); ++i)
+      config.fp8.names_experts |= names.at(i).as_string().find(".experts.") != std::string::npos;
+  }
+  if (!quantisation.has_value("weight_block_size")) return;
+  const JsonView block = quantisation.at("weight_block_size").as_array();
+  if (block.size() != 2) block.fail_expected("two numbers");
+  config.fp8.rows = block.at(size_t{0}).as_int(1, kMaxWidth);
+  config.fp8.columns = block.at(size_t{1}).as_int(1, kMaxWidth);
 }
 
 void read_yarn(const JsonView& rope, RopeScaling& scaling, int64_t max_positions) {
@@ -69,14 +97,17 @@ void read_rope(const JsonView& root, ModelConfig& config) {
   const bool v5 = root.has_value("rope_parameters");
   const char* key = v5 ? "rope_parameters" : "rope_scaling";
   config.rope_theta = root.number_or("rope_theta", family_row(config.family).rope_theta);
+  const double part = family_row(config.family).partial_rotary;
   const char* partial = "partial_rotary_factor";
-  if (root.number_or(partial, 1) != 1) root.at(partial).fail_expected("1");
+  double factor = root.number_or(partial, part);
+  if (part == 1 && factor != 1) root.at(partial).fail_expected("1");
 
   std::string type = "default";
   if (root.has_value(key)) {
     const JsonView rope = root.at(key).as_object();
     if (v5) config.rope_theta = rope.number_or("rope_theta", config.rope_theta);
-    if (rope.number_or(partial, 1) != 1) rope.at(partial).fail_expected("1");
+    factor = rope.number_or(partial, factor);
+    if (part == 1 && factor != 1) rope.at(partial).fail_expected("1");
     const char* type_key = rope.has_value("rope_type") ? "rope_type" : "type";
     if (v5 || rope.size() > 0) type = rope.at(type_key).as_string();
     if (type == "yarn") {
@@ -85,6 +116,13 @@ void read_rope(const JsonView& root, ModelConfig& config) {
       rope.at(type_key).fail("rotary scaling not supported (expected default or yarn, got " +
                              printable(type) + ")");
     }
+  }
+  if (factor != 1) {
+    config.rotary_dim =
+        factor > 0 && factor < 1 ? static_cast<int64_t>(static_cast<double>(config.head_dim) * factor) : 0;
+    if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0)
+      root.fail(
+          fmt::format("partial_rotary_factor: no even part of a head (expected at most 1, got {})", factor));
   }
   if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
 }
@@ -112,7 +150,12 @@ void read_attention(const JsonView& root, ModelConfig& config) {
 
   const FamilyRow& row = family_row(config.family);
   config.qk_norm = row.qk_norm;
-  config.qkv_bias = row.bias_key != nullptr && root.bool_or(row.bias_key, true);
+  if (row.clips_qkv && root.has_value("clip_qkv")) {
+    config.clip_qkv = static_cast<float>(root.at("clip_qkv").as_number());
+    if (!(config.clip_qkv > 0)) root.at("clip_qkv").fail_expected("a number above 0");
+  }
+  if (row.qk_norm_key != nullptr && !root.bool_or(row.qk_norm_key, false)) config.qk_norm = QkNorm::kNone;
+  config.qkv_bias = row.bias_key != nullptr && root.bool_or(row.bias_key, row.bias);
   if (row.bias_key == nullptr && root.bool_or("attention_bias", false)) {
     root.at("attention_bias").fail("attention biases not supported (expected false)");
   }
@@ -128,6 +171,34 @@ void read_attention(const JsonView& root, ModelConfig& config) {
   for (size_t i = 0; i < types.size(); ++i) {
     if (types.at(i).as_string() != "full_attention")
       types.at(i).fail(refused + std::string("full_attention)"));
+  }
+}
+
+// A config may hold the count under two names, and again in a text_config: loaders read one or the other.
+void check_holders(const JsonView& root, int64_t experts, const std::string& read_from) {
+  const auto check = [&](const JsonView& part) {
+    for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+      if (part.has_value(key) && part.at(key).as_int(1, kMaxExperts) != experts)
+        part.at(key).fail_expected("the same as " + read_from);
+    }
+  };
+  check(root);
+  if (root.has_value("text_config") && root.at("text_config").is_object()) check(root.at("text_config"));
+}
+
+void read_sigmoid_router(const JsonView& root, ModelConfig& config) {
+  config.router_score = RouterScore::kSigmoid;
+  config.router_scale = static_cast<float>(root.number_or("routed_scaling_factor", 1));
+  if (!(config.router_scale > 0)) root.at("routed_scaling_factor").fail_expected("a number above 0");
+  config.router_groups = root.int_or("n_group", 1, 1, config.num_experts);
+  if (config.num_experts % config.router_groups != 0) {
+    root.at("n_group").fail_expected("a divisor of the number of experts " +
+                                     std::to_string(config.num_experts));
+  }
+  config.router_top_groups =
+      root.int_or("topk_group", 1, 1, std::min<int64_t>(config.router_groups, kMaxTopK));
+  if (config.num_experts / config.router_groups * config.router_top_groups < config.top_k) {
+    root.at("num_experts_per_tok").fail("more than the chosen groups have (n_group, topk_group)");
   }
 }
 
@@ -161,22 +232,31 @@ void read_layer_counts(const JsonView& root, ModelConfig& config) {
 
 void read_experts(const JsonView& root, ModelConfig& config) {
   const FamilyRow& row = family_row(config.family);
-  const std::string_view first = row.experts_key;
-  const std::string_view second = first == "num_experts" ? "num_local_experts" : "num_experts";
-  const JsonView experts = root.at(root.has_value(first) || !root.has_value(second) ? first : second);
-  config.num_experts = experts.as_int(1, kMaxExperts);
-  if (root.has_value(first) && root.has_value(second) &&
-      root.at(second).as_int(1, kMaxExperts) != config.num_experts) {
-    root.at(second).fail_expected("the same as " + std::string(first));
+  std::string_view key = row.experts_key;
+  for (const char* other : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+    if (!root.has_value(key) && root.has_value(other)) key = other;
   }
+  const JsonView experts = root.at(root.has_value(key) ? key : row.experts_key);
+  config.num_experts = experts.as_int(1, kMaxExperts);
+  check_holders(root, config.num_experts, experts.path());
   config.top_k = root.at("num_experts_per_tok").as_int(1, std::min<int64_t>(config.num_experts, kMaxTopK));
-  config.norm_topk_prob = row.renormalises || root.bool_or("norm_topk_prob", false);
+  config.norm_topk_prob = row.renormalises || root.bool_or("norm_topk_prob", row.norm_topk_prob);
   config.expert_intermediate_size = root.at(row.expert_width_key).as_int(1, kMaxWidth);
   if (row.shared_width_key != nullptr) {
     config.shared_intermediate_size = root.at(row.shared_width_key).as_int(1, kMaxWidth);
   }
+  if (row.shared_count_key != nullptr) {
+    config.shared_gated = false;
+    config.shared_intermediate_size =
+        root.int_or(row.shared_count_key, 1, 0, kMaxExperts) * config.expert_intermediate_size;
+  }
+  if (row.score == RouterScore::kSigmoid) read_sigmoid_router(root, config);
   if (!row.dense_layers) {
     config.sparse.assign(static_cast<size_t>(config.num_layers), 1);
+    if (!row.first_dense) return read_layer_counts(root, config);
+    const int64_t dense = root.int_or("first_k_dense_replace", 1, 0, config.num_layers - 1);
+    std::fill_n(config.sparse.begin(), dense, uint8_t{0});
+    if (dense > 0) config.dense_intermediate_size = root.at("intermediate_size").as_int(1, kMaxWidth);
     return read_layer_counts(root, config);
   }
   const int64_t step = root.int_or("decoder_sparse_step", 1, 1, INT64_MAX);
@@ -210,7 +290,10 @@ std::vector<int32_t> read_token_ids(const JsonView& root, const char* key, int64
 }
 
 void read_special_tokens(const JsonView& root, ModelConfig& config) {
-  if (root.has_value("eos_token_id")) {
+  const int64_t unsaid = family_row(config.family).unsaid_eos;
+  const bool beyond = unsaid >= config.vocab_size && root.has_value("eos_token_id") &&
+                      root.at("eos_token_id").value() == unsaid;
+  if (root.has_value("eos_token_id") && !beyond) {
     config.eos_token_ids = read_token_ids(root, "eos_token_id", config.vocab_size);
   }
   const std::vector<int32_t> bos = read_token_ids(root, "bos_token_id", config.vocab_size);
@@ -223,8 +306,7 @@ ModelConfig parse_config(const JsonDocument& document) {
   const JsonView root = document.root().as_object();
   ModelConfig config;
   config.family = read_family(root);
-  if (root.has_value("quantization_config"))
-    root.at("quantization_config").fail("quantised weights not supported");
+  read_quantisation(root, config);
   const std::string activation = root.string_or("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") {
     root.at("hidden_act").fail("activation not supported (expected silu, got " + printable(activation) + ")");
@@ -248,11 +330,26 @@ ModelConfig parse_config(const JsonDocument& document) {
   return config;
 }
 
-ModelConfig read_config(const std::string& directory) {
+namespace {
+
+JsonDocument config_of(const std::string& directory) {
   if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
   const std::string native = join_path(directory, kNativeConfig);
-  ModelConfig config =
-      parse_config(JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json")));
+  return JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json"));
+}
+
+}  // namespace
+
+int64_t read_mtp_layers(const std::string& directory) {
+  const JsonDocument document = config_of(directory);
+  int64_t layers = 0;
+  for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers"})
+    layers = std::max(layers, document.root().as_object().int_or(key, 0, 0, kMaxLayers));
+  return layers;
+}
+
+ModelConfig read_config(const std::string& directory) {
+  ModelConfig config = parse_config(config_of(directory));
   const std::string generation = join_path(directory, "generation_config.json");
   if (is_there(generation)) {
     const JsonDocument document = JsonDocument::read(generation);

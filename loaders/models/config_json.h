@@ -1,4 +1,4 @@
-// config.json to ModelConfig: the families Mixtral, Qwen2-MoE and Qwen3-MoE in the spellings of transformers
+// config.json to ModelConfig: the families of families.h, in the spellings of transformers
 // v4 and v5. What the engine cannot compute is refused by name, impossible values by path.
 #pragma once
 
@@ -13,6 +13,9 @@ namespace eep {
 inline constexpr const char* kNativeConfig = "eep_config.json";
 
 ModelConfig parse_config(const JsonDocument& document);
+
+// Layers for multi-token prediction, numbered after the others (mtp.h): 0 where the config has none.
+int64_t read_mtp_layers(const std::string& directory);
 
 // config.json of a checkpoint, with eos_token_id and bos_token_id of generation_config.json where that
 // exists. dtype is the one config.json states (bf16 when silent); load_checkpoint sets what the tensors have.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
@@ -23,8 +24,9 @@ constexpr size_t kCopyBlock = size_t{1} << 22;
 constexpr const char* kNamedTemplates = "additional_chat_templates";  // transformers' name for it
 
 bool is_side_file(const std::string& name) {
-  static constexpr const char* kNames[] = {"merges.txt", "special_tokens_map.json", "added_tokens.json",
-                                           "generation_config.json"};
+  static constexpr const char* kNames[] = {"merges.txt",        "special_tokens_map.json",
+                                           "added_tokens.json", "generation_config.json",
+                                           "spiece.model",      "tekken.json"};
   static constexpr const char* kPrefixes[] = {"tokenizer",  "chat_template", "vocab.",  "license",
                                               "licence",    "notice",        "copying", "copyright",
                                               "use_policy", "usage",         "eula",    "terms"};
@@ -50,6 +52,14 @@ bool permutes_all(const PlanGroup& group) {
 std::vector<float> map_row(const PlanGroup& group, int32_t row) {
   const auto begin = group.router_mapping.begin() + int64_t{row} * group.experts;
   return {begin, begin + group.experts};
+}
+
+constexpr std::string_view kGate = ".gate.weight", kSelectionBias = ".gate.e_score_correction_bias";
+
+std::string bytes_of(const StreamedTensor& tensor) {
+  std::string bytes;
+  tensor.produce([&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+  return bytes;
 }
 
 // Rows of two experts as they are: what ties them is the source.
@@ -105,6 +115,10 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool 
   }
   for (size_t i = 0; i < plan.groups.size(); ++i) {
     const PlanGroup& group = plan.groups[i];
+    if (group.kept % config.router_groups != 0) {
+      return fmt::format("groups[{}] keeps {} experts, which the router's {} groups do not divide", i,
+                         group.kept, config.router_groups);
+    }
     if (plan.router_space == RouterSpace::kLogits) continue;
     if (one_hot_rows(group.router_mapping, group.kept, group.experts).empty()) {
       return fmt::format(
@@ -112,7 +126,8 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool 
           "no map after its softmax",
           i);
     }
-    if (!config.norm_topk_prob && !permutes_all(group)) {
+    const bool softmax = config.router_score == RouterScore::kSoftmax;  // a sigmoid knows no other expert
+    if (softmax && !config.norm_topk_prob && !permutes_all(group)) {
       return fmt::format(
           "groups[{}] selects among the probabilities of all experts, and without renormalisation "
           "(norm_topk_prob is false) a smaller softmax gives other weights",
@@ -122,8 +137,30 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool 
   return {};
 }
 
-std::string exported_config(const std::string& text, const ModelConfig& config, const ExpertPlan& plan,
-                            ExportFormat format) {
+bool hf_bit_exact(const ExpertPlan& plan) {
+  return plan.router_space == RouterSpace::kLogits &&
+         std::all_of(plan.groups.begin(), plan.groups.end(), [](const PlanGroup& group) {
+           return !one_hot_rows(group.router_mapping, group.kept, group.experts).empty();
+         });
+}
+
+bool keeps_all_experts(const ExpertPlan& plan) {
+  return std::all_of(plan.groups.begin(), plan.groups.end(), [](const PlanGroup& group) {
+    return permutes_all(group) && group.router_mapping == group.expert_merging;
+  });
+}
+
+std::string exported_config(const std::string& text, const RawModel& model, const ExpertPlan& plan,
+                            ExportFormat format, MtpExport mtp) {
+  std::string edited = text;
+  if (mtp == MtpExport::kDrop && !mtp_tensors(model).empty()) {
+    for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"})
+      edited = with_config_number(edited, key, 0);
+  }
+  if (model.config.fp8.there && !stays_coded(model, plan))
+    edited = without_config_key(edited, "quantization_config");
+  if (format == ExportFormat::kNative) return edited;
+  const ModelConfig& config = model.config;
   int32_t least = plan.groups[0].kept;
   std::vector<int64_t> counts(static_cast<size_t>(config.num_layers),
                               config.num_experts);  // dense: untouched
@@ -132,15 +169,8 @@ std::string exported_config(const std::string& text, const ModelConfig& config, 
     for (const int32_t layer : group.layers) counts[static_cast<size_t>(layer)] = group.kept;
   }
   const int32_t top_k = std::min(plan.top_k, least);
-  if (format == ExportFormat::kHf) return with_expert_counts(text, least, top_k);
-  return with_layer_counts(text, config.sparse, counts, config.num_experts, top_k);
-}
-
-bool hf_bit_exact(const ExpertPlan& plan) {
-  return plan.router_space == RouterSpace::kLogits &&
-         std::all_of(plan.groups.begin(), plan.groups.end(), [](const PlanGroup& group) {
-           return !one_hot_rows(group.router_mapping, group.kept, group.experts).empty();
-         });
+  if (format == ExportFormat::kHf) return with_expert_counts(edited, least, top_k);
+  return with_layer_counts(edited, config.sparse, counts, config.num_experts, top_k);
 }
 
 ExpertPlan native_plan(const ExpertPlan& plan) {
@@ -153,26 +183,34 @@ ExpertPlan native_plan(const ExpertPlan& plan) {
   return native;
 }
 
-std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
-  std::vector<std::string> lines;
-  for (const StreamedTensor& tensor : export_tensors(model, plan, ExportFormat::kHf, device)) {
+std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device) {
+  std::vector<RouterTie> ties;
+  const std::vector<StreamedTensor> tensors = export_tensors(model, plan, ExportFormat::kHf, device);
+  std::map<std::string, std::string> biases;  // of sigmoid routers: they tell rows apart
+  for (const StreamedTensor& tensor : tensors) {
     const std::string& name = tensor.spec.name;
-    if (!name.ends_with(".gate.weight")) continue;
-    std::string bytes;
-    tensor.produce(
-        [&](const void* data, size_t size) { bytes.append(static_cast<const char*>(data), size); });
+    if (name.ends_with(kSelectionBias)) biases[name] = bytes_of(tensor);
+  }
+  for (const StreamedTensor& tensor : tensors) {
+    const std::string& name = tensor.spec.name;
+    if (!name.ends_with(kGate)) continue;
+    const std::string bytes = bytes_of(tensor);
+    const std::string bias = biases[name.substr(0, name.size() - kGate.size()) + std::string(kSelectionBias)];
     const int32_t layer = std::stoi(name.substr(std::string_view("model.layers.").size()));
     const auto group = std::find_if(plan.groups.begin(), plan.groups.end(), [&](const PlanGroup& each) {
       return std::find(each.layers.begin(), each.layers.end(), layer) != each.layers.end();
     });
-    const size_t width = bytes.size() / static_cast<size_t>(group->kept);
+    if (group == plan.groups.end()) continue;  // not one that the plan prunes
     std::string pairs;
     for (int32_t row = 1; row < group->kept; ++row) {
       for (int32_t other = 0; other < row; ++other) {
-        const auto gate = [&](int32_t r) {
-          return std::string_view(bytes).substr(static_cast<size_t>(r) * width, width);
+        const auto row_of = [&](std::string_view all, int32_t r) {
+          const size_t width = all.size() / static_cast<size_t>(group->kept);
+          return all.substr(static_cast<size_t>(r) * width, width);
         };
-        if (gate(row) != gate(other) || tied_in_source(*group, other, row)) continue;
+        const bool equal =
+            row_of(bytes, row) == row_of(bytes, other) && row_of(bias, row) == row_of(bias, other);
+        if (!equal || tied_in_source(*group, other, row)) continue;
         const bool same = map_row(*group, row) == map_row(*group, other);
         pairs += fmt::format("{}{} and {}{}", pairs.empty() ? "" : ", ", other, row,
                              same ? " (identical in the plan)" : "");
@@ -180,12 +218,11 @@ std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& pl
       }
     }
     if (pairs.empty()) continue;
-    lines.push_back(
-        fmt::format("{}: gate rows {} are equal in {}: these experts tie, and the router takes one of "
-                    "them at every token",
-                    name, pairs, dtype_name(tensor.spec.dtype)));
+    ties.push_back({name, fmt::format("gate rows {} are equal in {}: these experts tie, and the router takes "
+                                      "one of them at every token",
+                                      pairs, dtype_name(tensor.spec.dtype))});
   }
-  return lines;
+  return ties;
 }
 
 std::vector<std::string> side_files(const std::string& directory) {
@@ -237,13 +274,11 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
             : "--format native writes a directory that eep reads");
   }
   ExportDirectory directory(out);
-  const std::string text = read_file(join_path(source, "config.json"));
-  if (native) {
-    write_file_atomic(directory.file("eep_config.json"), text);
+  write_file_atomic(
+      directory.file(native ? "eep_config.json" : "config.json"),
+      exported_config(read_file(join_path(source, "config.json")), model, plan, options.format, options.mtp));
+  if (native)
     write_plan(directory.file("plan.json"), native_plan(plan), plan_info(config, {}, info.provenance));
-  } else {
-    write_file_atomic(directory.file("config.json"), exported_config(text, config, plan, options.format));
-  }
   PlanInfo original = info;
   if (original.family.empty()) original = plan_info(config, {}, info.provenance);
   original.hash = options.source_hash;
@@ -251,7 +286,8 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
   copy_side_files(source, directory.path());
   const size_t limit = options.shard_bytes > 0 ? options.shard_bytes : source_limit(model);
   write_shards(directory.path(), native ? "eep" : "model",
-               export_tensors(model, plan, options.format, options.device), limit, options.progress);
+               export_tensors(model, plan, options.format, options.device, options.mtp), limit,
+               options.progress);
   const ExportFacts facts = export_facts(config, source, plan, info, options);
   write_file_atomic(directory.file("eep_provenance.json"), provenance_text(facts));
   write_file_atomic(directory.file("README.md"), model_card(facts, source));

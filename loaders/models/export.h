@@ -18,6 +18,7 @@ namespace eep {
 
 struct ExportOptions {
   ExportFormat format = ExportFormat::kHf;
+  MtpExport mtp = MtpExport::kRefuse;
   size_t shard_bytes = 0;  // most bytes of tensors a file; 0: as the source
   std::string source_hash;
   std::string program;  // name and version, for the provenance
@@ -30,13 +31,16 @@ struct ExportOptions {
 // layers' own counts of experts.
 std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool per_layer = false);
 
-// The text of config.json for the plan in that layout (Hugging Face's, either).
-std::string exported_config(const std::string& text, const ModelConfig& config, const ExpertPlan& plan,
-                            ExportFormat format);
-
 // True where export and plan agree to the last bit on one backend: no gate row is mixed and the plan's router
 // works on logits.
 bool hf_bit_exact(const ExpertPlan& plan);
+
+// True of a plan under which every layer keeps all its experts, none merged, and their router rows.
+bool keeps_all_experts(const ExpertPlan& plan);
+
+// The config that goes with an export in that layout: the source's `text` with what the plan changes.
+std::string exported_config(const std::string& text, const RawModel& model, const ExpertPlan& plan,
+                            ExportFormat format, MtpExport mtp = MtpExport::kRefuse);
 
 // The plan that a native directory carries: the router's map as it is, stored experts in their order.
 ExpertPlan native_plan(const ExpertPlan& plan);
@@ -46,12 +50,17 @@ ExpertPlan native_plan(const ExpertPlan& plan);
 void export_checkpoint(const RawModel& model, const std::string& source, const ExpertPlan& plan,
                        const PlanInfo& info, const ExportOptions& options, const std::string& out);
 
+// A layer in whose exported gate rows of different experts became equal, by the plan or by rounding: no loader can
+// tell them apart.
+struct RouterTie {
+  std::string tensor;
+  std::string what;  // which rows are equal
+  std::string text() const { return tensor + ": " + what; }
+};
+std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device);
+
 // The files of a model directory that go along unchanged: tokenizer, chat template, generation config,
 // licence. Names relative to the directory, sorted.
-// A line for every layer in whose exported gate rows of different experts became equal, by the plan or by
-// rounding: no loader can tell them apart.
-std::vector<std::string> router_ties(const RawModel& model, const ExpertPlan& plan, const Device& device);
-
 std::vector<std::string> side_files(const std::string& directory);
 void copy_side_files(const std::string& source, const std::string& target);
 

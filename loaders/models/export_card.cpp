@@ -105,6 +105,8 @@ ExportFacts export_facts(const ModelConfig& config, const std::string& source, c
                       {"router_space", space},
                       {"computes", facts.exactness},
                       {"plan", "eep_plan.json"}};
+  static constexpr const char* kMtp[] = {"", "kept as it is", "pruned as the last layer", "dropped"};
+  if (options.mtp != MtpExport::kRefuse) facts.provenance["mtp"] = kMtp[static_cast<int>(options.mtp)];
   if (!info.provenance.is_null()) facts.provenance["plan_provenance"] = info.provenance;
   return facts;
 }
@@ -135,8 +137,9 @@ std::string model_card(const ExportFacts& facts, const std::string& source) {
   card += fmt::format("| this checkpoint computes | {} |\n", facts.exactness);
   if (p.contains("plan_provenance")) {
     for (const auto& [key, value] : p["plan_provenance"].items()) {
-      const std::string text = value.is_string() ? value.get<std::string>()
-                                                 : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+      std::string text = value.is_string() ? value.get<std::string>()
+                                           : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+      if (text.starts_with('/')) text = text.substr(text.rfind('/') + 1);  // a file of this machine
       if (text.size() < 200) card += fmt::format("| {} | {} |\n", printable(key), printable(text));
     }
   }

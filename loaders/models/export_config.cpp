@@ -1,6 +1,7 @@
 #include "loaders/models/export_config.h"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,41 @@ size_t string_end(std::string_view text, size_t quote) {
 size_t skip_blanks(std::string_view text, size_t at) {
   const size_t found = text.find_first_not_of(" \t\r\n", at);
   return found == std::string_view::npos ? text.size() : found;
+}
+
+// The end of the value that begins at `at`.
+size_t value_end(std::string_view text, size_t at) {
+  if (text[at] == '"') return string_end(text, at);
+  if (text[at] != '{' && text[at] != '[') return std::min(text.find_first_of(",}] \t\r\n", at), text.size());
+  for (int depth = 0; at < text.size();) {
+    if (text[at] == '"') {
+      at = string_end(text, at);
+      continue;
+    }
+    const char c = text[at++];
+    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+    if (depth == 0) break;
+  }
+  return at;
+}
+
+struct Member {
+  size_t key, value, end;  // where they begin, and where the value ends
+};
+
+// The member of the object that begins at `object`.
+std::optional<Member> find_member(std::string_view text, size_t object, std::string_view key) {
+  const std::string quoted = '"' + std::string(key) + '"';
+  for (size_t at = skip_blanks(text, object + 1); at < text.size() && text[at] == '"';) {
+    const size_t end = string_end(text, at);
+    const size_t value = skip_blanks(text, skip_blanks(text, end) + 1);
+    if (value >= text.size()) break;
+    const Member member{at, value, value_end(text, value)};
+    if (text.substr(at, end - at) == quoted) return member;
+    at = skip_blanks(text, member.end);
+    if (at < text.size() && text[at] == ',') at = skip_blanks(text, at + 1);
+  }
+  return std::nullopt;
 }
 
 // The key, in its quotes, of a text model's configuration inside a wrapper's.
@@ -58,45 +94,26 @@ std::string with_config_number(const std::string& text, const std::string& key, 
   return out + text.substr(copied);
 }
 
-namespace {
-
-// The end of a value: of a bracket's whole content, of a text, or of a number or word.
-size_t value_end(std::string_view text, size_t at) {
-  int depth = 0;
-  do {
-    const char c = text[at];
-    if (c == '"') {
-      at = string_end(text, at);
-      continue;
-    }
-    if (depth == 0 && c != '{' && c != '[') return text.find_first_of(",}] \t\r\n", at);
-    depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
-    ++at;
-  } while (depth > 0);
-  return at;
+std::string without_config_key(const std::string& text, const std::string& key) {
+  const std::optional<Member> member = find_member(text, skip_blanks(text, 0), key);
+  if (!member) return text;
+  const size_t next = skip_blanks(text, member->end);
+  if (next < text.size() && text[next] == ',') {
+    return text.substr(0, member->key) + text.substr(skip_blanks(text, next + 1));
+  }
+  size_t begin = text.find_last_not_of(" \t\r\n", member->key - 1);  // the comma before the last member
+  if (text[begin] != ',') begin = member->key;
+  return text.substr(0, begin) + text.substr(member->end);
 }
+
+namespace {
 
 // A member of the top level, replaced where it is there, else added at the end in the text's own indentation.
 std::string with_config_value(const std::string& text, const std::string& key, const std::string& value) {
-  int depth = 0;
-  for (size_t at = 0; at < text.size();) {
-    const char c = text[at];
-    if (c != '"') {
-      depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
-      ++at;
-      continue;
-    }
-    const size_t end = string_end(text, at), colon = skip_blanks(text, end);
-    const bool is_key = colon < text.size() && text[colon] == ':';
-    if (depth == 1 && is_key && text.compare(at, end - at, '"' + key + '"') == 0) {
-      const size_t begin = skip_blanks(text, colon + 1);
-      return text.substr(0, begin) + value + text.substr(value_end(text, begin));
-    }
-    at = end;
-  }
-  const size_t close = text.rfind('}');
-  const size_t last = text.find_last_not_of(" \t\r\n", close - 1);
-  const size_t open = text.find('{'), first = skip_blanks(text, open + 1);
+  const size_t open = skip_blanks(text, 0), close = text.rfind('}');
+  if (const std::optional<Member> member = find_member(text, open, key))
+    return text.substr(0, member->value) + value + text.substr(member->end);
+  const size_t last = text.find_last_not_of(" \t\r\n", close - 1), first = skip_blanks(text, open + 1);
   std::string between = text.substr(open + 1, first - open - 1);  // how the first member stands
   if (between.empty()) between = " ";
   return text.substr(0, last + 1) + (text[last] == '{' ? "" : ",") + between + '"' + key + "\": " + value +
@@ -125,9 +142,8 @@ std::string with_layer_counts(const std::string& text, const std::vector<uint8_t
 
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k) {
   std::string edited = text;
-  for (const char* key : {"num_local_experts", "num_experts"}) {
+  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"})
     edited = with_config_number(edited, key, experts);
-  }
   return with_config_number(edited, "num_experts_per_tok", top_k);
 }
 

@@ -13,7 +13,11 @@ namespace eep {
 // JSON.
 std::string with_config_number(const std::string& text, const std::string& key, int64_t value);
 
-// Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok).
+// The text without a top-level key and its value.
+std::string without_config_key(const std::string& text, const std::string& key);
+
+// Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok), in its
+// text_config too.
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k);
 
 // The counts of a plan whose layers differ, under the keys of programs that read them: per_layer_num_experts and

@@ -34,18 +34,30 @@ void sync_directory(const std::string& path) {
 
 }  // namespace
 
-ExportDirectory::ExportDirectory(std::string path) : path_(std::move(path)) {
-  while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
-  if (path_.empty()) throw Error(ExitCode::kUsage, "--out", "an empty name (expected a directory)");
+void require_new_directory(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (path.empty()) throw Error(ExitCode::kUsage, "--out", "an empty name (expected a directory)");
   std::error_code error;
-  const fs::file_status status = fs::symlink_status(path_, error);  // a link cannot be renamed over
+  const fs::file_status status = fs::symlink_status(path, error);  // a link cannot be renamed over
   if (fs::exists(status)) {
     if (!fs::is_directory(status))
-      throw Error(ExitCode::kUsage, path_, "is a file or a link (expected a new directory)");
-    const bool empty = fs::is_empty(path_, error);
-    if (error) fail(path_, "cannot read the directory", error.message());
-    if (!empty) throw Error(ExitCode::kUsage, path_, "directory is not empty (expected a new directory)");
+      throw Error(ExitCode::kUsage, path, "is a file or a link (expected a new directory)");
+    const bool empty = fs::is_empty(path, error);
+    if (error) fail(path, "cannot read the directory", error.message());
+    if (!empty) throw Error(ExitCode::kUsage, path, "directory is not empty (expected a new directory)");
   }
+  // Missing parents are made later: the first one that is there must take a directory.
+  fs::path parent = fs::path(path).parent_path();
+  while (!parent.empty() && !fs::exists(parent, error)) parent = parent.parent_path();
+  const std::string above = parent.empty() ? "." : parent.string();
+  if (!fs::is_directory(above, error)) fail(path, "cannot create the directory", "no directory " + above);
+  if (::access(above.c_str(), W_OK) != 0) fail(path, "cannot create the directory", std::strerror(errno));
+}
+
+ExportDirectory::ExportDirectory(std::string path) : path_(std::move(path)) {
+  while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+  require_new_directory(path_);
+  std::error_code error;
   partial_ = path_ + ".partial";
   const std::string marker = file(kMarker);
   if (fs::exists(partial_, error) && !fs::exists(marker, error) && !fs::is_empty(partial_, error)) {

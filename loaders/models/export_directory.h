@@ -7,6 +7,9 @@
 
 namespace eep {
 
+// Throws Error(kUsage) if `path` is there and not an empty directory, Error(kIo) if it could not be made.
+void require_new_directory(std::string path);
+
 class ExportDirectory {
  public:
   // Throws Error(kUsage) if `path` is there and not empty, Error(kRuntime) if another process writes it,

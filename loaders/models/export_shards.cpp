@@ -9,7 +9,7 @@
 namespace eep {
 
 size_t tensor_bytes(const SafetensorsSpec& spec) {
-  size_t bytes = dtype_size(spec.dtype);
+  size_t bytes = element_bytes(spec);
   for (int64_t extent : spec.shape) bytes *= static_cast<size_t>(extent);
   return bytes;
 }
@@ -52,9 +52,10 @@ void write_shards(const std::string& directory, const std::string& stem,
     for (; begin < end; ++begin) {
       tensors[begin].produce([&](const void* data, size_t bytes) {
         check_interrupted();
-        const size_t count = bytes / dtype_size(tensors[begin].spec.dtype);
-        if (first_not_finite(data, count, tensors[begin].spec.dtype) < count) {
-          throw Error(ExitCode::kData, tensors[begin].spec.name,
+        const SafetensorsSpec& spec = tensors[begin].spec;
+        const size_t count = bytes / element_bytes(spec);
+        if (spec.dtype != DType::kI32 && first_not_finite(data, count, spec.dtype, spec.code) < count) {
+          throw Error(ExitCode::kData, spec.name,
                       "a value is not finite: the source's is not, or a merged one exceeds the dtype");
         }
         writer.append(data, bytes);

@@ -9,6 +9,7 @@
 #include "engine/raw_model.h"
 #include "kernels/common/device.h"
 #include "loaders/models/export_shards.h"
+#include "loaders/models/mtp.h"
 
 namespace eep {
 
@@ -18,8 +19,14 @@ enum class ExportFormat {
   kNative       // what only eep reads: the whole gate, the map stays in the plan
 };
 
+// Whether matrices in 8 bits go on as they are stored, numbers and scales: where the plan only selects experts
+// and each matrix has blocks of its own. Else all of them become values of the checkpoint's dtype, and
+// quantization_config goes (export_config.h).
+bool stays_coded(const RawModel& model, const ExpertPlan& plan);
+
 // In the order in which they are written. `model` and `plan` must outlive the result.
+// Throws Error(kData) for layers of multi-token prediction that cannot be had so.
 std::vector<StreamedTensor> export_tensors(const RawModel& model, const ExpertPlan& plan, ExportFormat format,
-                                           const Device& device);
+                                           const Device& device, MtpExport mtp = MtpExport::kRefuse);
 
 }  // namespace eep

@@ -18,19 +18,30 @@ struct FamilyRow {
   const char* experts_key = "num_experts";
   const char* expert_width_key = "moe_intermediate_size";
   const char* shared_width_key = nullptr;  // null: no shared expert
-  const char* bias_key = nullptr;          // q, k, v have biases unless it is false; null: biases are refused
+  const char* shared_count_key = nullptr;  // so many experts' widths make one shared expert, without a gate
+  const char* bias_key = nullptr;          // says whether q, k, v have biases; null: biases are refused
+  bool bias = true;                        // where the file does not say
   double rope_theta = 1e4;                 // where the file has none
   double rms_norm_eps = 1e-6;
+  int64_t unsaid_eos = -1;  // what transformers writes where nobody chose one: nothing beyond the vocabulary
   bool sliding_window = false;  // read; else refused
-  bool renormalises = false;    // always; else norm_topk_prob, false where the file has none
-  bool dense_layers = true;     // decoder_sparse_step and mlp_only_layers are read
-  bool qk_norm = false;         // RMS norm of every head of q and of k
+  bool renormalises = false;    // always; else norm_topk_prob
+  bool norm_topk_prob = false;  // where the file has none
+  RouterScore score =
+      RouterScore::kSoftmax;          // kSigmoid: its bias, n_group, topk_group and routed_scaling_factor
+  double partial_rotary = 1;          // partial_rotary_factor where the file has none; 1: no other is read
+  bool first_dense = false;           // first_k_dense_replace is read, 1 where the file has none
+  const char* qk_norm_key = nullptr;  // says whether there is a qk_norm; null: there is
+  bool dense_layers = true;           // decoder_sparse_step and mlp_only_layers are read
+  QkNorm qk_norm = QkNorm::kNone;
+  bool clips_qkv = false;  // clip_qkv is read
 
   // Tensors below model.layers.N. Experts are also read under the default names.
   const char* mlp = "mlp.";
   const char* gate = "gate_proj.weight";
   const char* up = "up_proj.weight";
   const char* down = "down_proj.weight";
+  const char* shared = "shared_expert.";
 
   // GGUF: rows of q and k lie in pairs; what llama.cpp's norm_topk_prob is.
   bool gguf_pairs = false;

@@ -34,7 +34,9 @@ bool block_finite(const uint8_t* data, size_t count, Bits exponent) {
   return found == 0;
 }
 
-bool block_finite(const uint8_t* data, size_t count, DType dtype) {
+bool block_finite(const uint8_t* data, size_t count, DType dtype, Code code) {
+  if (code == Code::kE4M3) return block_finite<uint8_t>(data, count, 0x7f);
+  if (code == Code::kE8M0) return block_finite<uint8_t>(data, count, 0xff);
   if (dtype == DType::kF32) return block_finite<uint32_t>(data, count, 0x7f800000u);
   return block_finite<uint16_t>(data, count, dtype == DType::kBF16 ? 0x7f80 : 0x7c00);
 }
@@ -42,7 +44,12 @@ bool block_finite(const uint8_t* data, size_t count, DType dtype) {
 struct Values {
   const uint8_t* data;
   size_t count;
-  DType dtype;
+  DType dtype;  // where it is not coded
+  Code code;
+
+  const uint8_t* at(size_t element) const {
+    return data + element * (code == Code::kNone ? dtype_size(dtype) : 1);
+  }
 };
 
 struct Place {
@@ -66,8 +73,8 @@ std::optional<Place> first_place(std::span<const Values> tensors) {
     for (size_t block; (block = next++) < first;) {
       const auto [tensor, begin] = place_of(block);
       const Values& values = tensors[tensor];
-      const uint8_t* data = values.data + begin * dtype_size(values.dtype);
-      if (block_finite(data, std::min(kBlock, values.count - begin), values.dtype)) continue;
+      if (block_finite(values.at(begin), std::min(kBlock, values.count - begin), values.dtype, values.code))
+        continue;
       size_t known = first;
       while (block < known && !first.compare_exchange_weak(known, block)) {
       }
@@ -82,15 +89,14 @@ std::optional<Place> first_place(std::span<const Values> tensors) {
   if (first == blocks) return std::nullopt;
   Place place = place_of(first);
   const Values& values = tensors[place.tensor];
-  while (block_finite(values.data + place.element * dtype_size(values.dtype), 1, values.dtype))
-    ++place.element;
+  while (block_finite(values.at(place.element), 1, values.dtype, values.code)) ++place.element;
   return place;
 }
 
 }  // namespace
 
-size_t first_not_finite(const void* data, size_t count, DType dtype) {
-  const Values values{static_cast<const uint8_t*>(data), count, dtype};
+size_t first_not_finite(const void* data, size_t count, DType dtype, Code code) {
+  const Values values{static_cast<const uint8_t*>(data), count, dtype, code};
   const std::optional<Place> place = first_place(std::span(&values, 1));
   return place ? place->element : count;
 }
@@ -112,7 +118,9 @@ void require_finite(const RawModel& model) {
       const DType dtype = entry.dtype == "F32"   ? DType::kF32
                           : entry.dtype == "F16" ? DType::kF16
                                                  : DType::kBF16;
-      tensors.push_back({file.data() + entry.offset, entry.bytes / dtype_size(dtype), dtype});
+      const Code code = code_named(entry.dtype);
+      const size_t size = code == Code::kNone ? dtype_size(dtype) : 1;
+      tensors.push_back({file.data() + entry.offset, entry.bytes / size, dtype, code});
       entries.push_back(std::move(entry));
     }
   }

@@ -9,8 +9,8 @@
 
 namespace eep {
 
-// The first element of `data` (of any alignment) that is not finite, or `count`.
-size_t first_not_finite(const void* data, size_t count, DType dtype);
+// The first element of `data` (of any alignment) that is not finite, or `count`. A code, if any, goes before the dtype.
+size_t first_not_finite(const void* data, size_t count, DType dtype, Code code = Code::kNone);
 
 // Throws Error(kData) with the name of the first tensor in the model's files that holds one, as the files
 // spell it. Reads every weight once.

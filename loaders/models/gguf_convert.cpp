@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/common/float16.h"
+#include "kernels/router.h"
 #include "loaders/models/families.h"
 
 namespace eep {
@@ -56,7 +57,8 @@ class Converter {
     const std::string& architecture = file_.text("general.architecture");
     family_ = find_family(architecture);
     prefix_ = architecture + ".";
-    experts_ = file_.find_value(prefix_ + "expert_count") == nullptr ? 0 : integer("expert_count", 0, 512);
+    experts_ =
+        file_.find_value(prefix_ + "expert_count") == nullptr ? 0 : integer("expert_count", 0, kMaxExperts);
     layers_ = integer("block_count", 1, kMaxLayers);
     hidden_ = integer("embedding_length", 1, kMaxWidth);
     heads_ = integer("attention.head_count", 1, 4096);
@@ -90,6 +92,7 @@ class Converter {
   FamilyRow find_family(const std::string& architecture) const {
     std::vector<std::string_view> known;
     for (const FamilyRow& row : families()) {
+      if (row.gguf.empty()) continue;
       if (row.gguf == architecture) return row;
       known.push_back(row.gguf);
     }
@@ -179,9 +182,12 @@ class Converter {
     add_projection(layer, "v", kv_heads_, false);
     add(name + "self_attn.o_proj.weight", layer_name(layer, "attn_output.weight"),
         {hidden_, heads_ * head_dim_});
-    if (family_.qk_norm) {
-      add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"), {head_dim_});
-      add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"), {head_dim_});
+    if (family_.qk_norm != QkNorm::kNone) {
+      const bool head = family_.qk_norm == QkNorm::kHead;
+      add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"),
+          {head ? head_dim_ : heads_ * head_dim_});
+      add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"),
+          {head ? head_dim_ : kv_heads_ * head_dim_});
     }
     add(name + "post_attention_layernorm.weight", layer_name(layer, "ffn_norm.weight"), {hidden_});
     const std::string mlp = name + family_.mlp;

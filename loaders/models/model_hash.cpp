@@ -3,10 +3,12 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <bit>
 #include <memory>
 #include <vector>
 
+#include "engine/coded_matrix.h"
 #include "kernels/common/error.h"
 #include "kernels/common/interrupt.h"
 
@@ -18,7 +20,11 @@ class Hasher {
  public:
   Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_128bits_reset(state_.get()); }
 
-  void bytes(const void* data, size_t size) { XXH3_128bits_update(state_.get(), data, size); }
+  void bytes(const void* data, size_t size) {
+    XXH3_128bits_update(state_.get(), data, size);
+    done_ += size;
+  }
+  size_t done() const { return done_; }
 
   void number(int64_t value) {
     uint8_t little_endian[8];
@@ -38,6 +44,7 @@ class Hasher {
     number(matrix ? static_cast<int64_t>(matrix.dtype) : int64_t{-1});
     if (!matrix) return;
     const size_t element = dtype_size(matrix.dtype), row_bytes = static_cast<size_t>(matrix.k) * element;
+    if (matrix.coded()) return coded(matrix, row_bytes);
     const auto* data = static_cast<const uint8_t*>(matrix.data);
     if (matrix.column_stride == 1 && matrix.row_stride == matrix.k) {
       return bytes(data, static_cast<size_t>(matrix.n) * row_bytes);
@@ -51,6 +58,17 @@ class Hasher {
         }
       }
       bytes(row_.data(), row_bytes);
+    }
+  }
+
+  // Its values, so that a model in 8 bits and its 16-bit twin have one hash.
+  void coded(const RawMatrix& matrix, size_t row_bytes) {
+    const int64_t step = std::clamp<int64_t>(matrix.scales.block_rows, 1, 256);
+    for (int64_t begin = 0; begin < matrix.n; begin += step) {
+      const int64_t end = std::min(begin + step, matrix.n);
+      row_.resize(static_cast<size_t>(end - begin) * row_bytes);
+      decode_rows(matrix, begin, end, row_.data());
+      bytes(row_.data(), row_.size());
     }
   }
 
@@ -73,6 +91,7 @@ class Hasher {
  private:
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state_;
   std::vector<uint8_t> row_;
+  size_t done_ = 0;
 };
 
 void hash_config(Hasher& hasher, const ModelConfig& config) {
@@ -90,12 +109,20 @@ void hash_config(Hasher& hasher, const ModelConfig& config) {
                        rope.original_max_position, rope.beta_fast, rope.beta_slow, rope.attention_factor}) {
     hasher.number(value);
   }
+  if (config.rotary_dim > 0) hasher.number(config.rotary_dim);
+  if (config.router_score == RouterScore::kSigmoid) {
+    hasher.number(double{config.router_scale});
+    hasher.number(config.router_groups);
+    hasher.number(config.router_top_groups);
+  }
+  if (config.clip_qkv > 0) hasher.number(double{config.clip_qkv});
   hasher.bytes(config.sparse.data(), config.sparse.size());
 }
 
 }  // namespace
 
-std::string model_hash(const RawModel& model) {
+std::string model_hash(const RawModel& model,
+                       const std::function<void(size_t done, size_t total)>& progress) {
   Hasher hasher;
   hash_config(hasher, model.config);
   hasher.vector(model.embedding);
@@ -107,13 +134,18 @@ std::string model_hash(const RawModel& model) {
       hasher.vector(*vector);
     }
     hasher.matrix(layer.router);
-    for (const RawFfn& expert : layer.experts) hasher.ffn(expert);
+    if (layer.router_bias) hasher.vector(layer.router_bias);
+    for (const RawFfn& expert : layer.experts) {
+      hasher.ffn(expert);
+      if (progress) progress(std::min(hasher.done(), model.bytes), model.bytes);
+    }
     hasher.ffn(layer.shared);
     hasher.matrix(layer.shared_gate);
     hasher.ffn(layer.dense);
   }
   hasher.vector(model.final_norm);
   hasher.matrix(model.lm_head);
+  if (progress) progress(model.bytes, model.bytes);
   return hasher.digest();
 }
 

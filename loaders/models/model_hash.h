@@ -2,12 +2,15 @@
 // by row. The same for any sharding, expert layout and spelling of the config; not cryptographic.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "engine/raw_model.h"
 
 namespace eep {
 
-std::string model_hash(const RawModel& model);
+// progress: told of the bytes of tensors that are done, of all; may be empty.
+std::string model_hash(const RawModel& model,
+                       const std::function<void(size_t done, size_t total)>& progress = {});
 
 }  // namespace eep

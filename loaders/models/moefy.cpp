@@ -7,6 +7,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "engine/coded_matrix.h"
 #include "engine/observe.h"
 #include "engine/weights.h"
 #include "kernels/common/float16.h"
@@ -47,20 +48,6 @@ std::vector<float> product(const PackedMatrix& w, const std::vector<float>& x, i
   args.out_stride = w.n;
   ops.gemm(args, device);
   return out;
-}
-
-float element(const RawMatrix& matrix, int64_t row, int64_t column) {
-  const auto* bytes =
-      static_cast<const uint8_t*>(matrix.data) +
-      static_cast<size_t>(row * matrix.row_stride + column * matrix.column_stride) * dtype_size(matrix.dtype);
-  if (matrix.dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, bytes, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return matrix.dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
 void append(std::vector<uint8_t>& bytes, float value, DType dtype) {
@@ -128,7 +115,7 @@ MoefyLayer split_layer(const LayerWeights& weights, const RawMatrix& down, std::
   std::vector<double> length(static_cast<size_t>(width), 0.0);
   for (int64_t row = 0; row < hidden; ++row) {
     for (int64_t neuron = 0; neuron < width; ++neuron) {
-      const double value = element(down, row, neuron);
+      const double value = element_of(down, row, neuron);
       length[static_cast<size_t>(neuron)] += value * value;
     }
   }
@@ -221,7 +208,7 @@ std::vector<StreamedTensor> moefy_tensors(const RawModel& dense, const std::vect
                              std::vector<uint8_t> bytes;
                              for (int64_t i = 0; i < size; ++i) {
                                for (int64_t j = 0; j < hidden; ++j)
-                                 append(bytes, element(*matrix, neurons[i], j), dtype);
+                                 append(bytes, element_of(*matrix, neurons[i], j), dtype);
                              }
                              sink(bytes.data(), bytes.size());
                            }});
@@ -231,7 +218,7 @@ std::vector<StreamedTensor> moefy_tensors(const RawModel& dense, const std::vect
                            std::vector<uint8_t> bytes;
                            for (int64_t i = 0; i < hidden; ++i) {
                              for (int64_t j = 0; j < size; ++j) {
-                               append(bytes, scale * element(ffn.down, i, neurons[j]), dtype);
+                               append(bytes, scale * element_of(ffn.down, i, neurons[j]), dtype);
                              }
                            }
                            sink(bytes.data(), bytes.size());

@@ -9,7 +9,7 @@
 #include <map>
 #include <set>
 
-#include "engine/raw_values.h"
+#include "engine/coded_matrix.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
@@ -105,9 +105,10 @@ std::string check_tensors(const RawModel& model) {
         fail(entry.name, "fused experts (expected one tensor an expert, which every loader reads)");
       }
       if (entry.name.ends_with(".rotary_emb.inv_freq")) continue;
-      const DType dtype = dtype_of(entry.dtype);
-      const size_t count = entry.bytes / dtype_size(dtype);
-      const size_t element = first_not_finite(file.data() + entry.offset, count, dtype);
+      size_t count = 1;
+      for (int64_t extent : entry.shape) count *= static_cast<size_t>(extent);
+      const size_t element =
+          first_not_finite(file.data() + entry.offset, count, dtype_of(entry.dtype), code_named(entry.dtype));
       if (element < count)
         fail(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), element));
     }
@@ -167,20 +168,21 @@ ExportFormat format_of(const RawModel& exported) {
   return exported.plan ? ExportFormat::kNative : ExportFormat::kHf;
 }
 
-std::string check_source_config(const std::string& directory, const std::string& source,
-                                const RawModel& exported, const ExpertPlan& plan) {
-  const std::string text = read_file(join_path(source, "config.json"));
-  ExportFormat format = format_of(exported);
-  const bool native = format == ExportFormat::kNative;
-  const std::string stored = native ? "" : read_file(join_path(directory, "config.json"));
-  if (format == ExportFormat::kHf && parse_json(stored, "config.json").contains("per_layer_num_experts"))
+std::string check_source_config(const std::string& directory, const std::string& source_directory,
+                                const RawModel& source, const ExpertPlan& plan, ExportFormat format,
+                                MtpExport mtp) {
+  const std::string text = read_file(join_path(source_directory, "config.json"));
+  const std::string name = format == ExportFormat::kNative ? kNativeConfig : "config.json";
+  const Json stored = parse_json(read_file(join_path(directory, name)), name);
+  if (format == ExportFormat::kHf && stored.contains("per_layer_num_experts"))
     format = ExportFormat::kHfPerLayer;  // whose layers all hold the same number
-  const std::string expected = native ? text : exported_config(text, read_config(source), plan, format);
-  const std::string name = native ? kNativeConfig : "config.json";
-  if (parse_json(expected, name) != parse_json(read_file(join_path(directory, name)), name)) {
+  const std::string expected = exported_config(text, source, plan, format, mtp);
+  if (parse_json(expected, name) != stored) {
     fail(name, "differs from the source's by more than the counts of experts");
   }
-  return "the source's but for the counts";
+  const bool plain = source.config.fp8.there && !stays_coded(source, plan);
+  return plain ? "the source's but for the counts and quantization_config"
+               : "the source's but for the counts";
 }
 
 std::string check_side_files(const std::string& directory, const std::string& source) {
@@ -222,7 +224,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           int terms = 0;
           for (int32_t expert = 0; expert < group.experts; ++expert) {
             if (map[expert] == 0.0f) continue;
-            const double term = double{map[expert]} * double{raw_value(gate, expert, column)};
+            const double term = double{map[expert]} * double{element_of(gate, expert, column)};
             exact += term;
             size += std::fabs(term);
             ++terms;
@@ -230,7 +232,7 @@ std::string check_gate_rows(const RawModel& exported, const RawModel& source, co
           const double n = terms * std::ldexp(1.0, -24), sum = n / (1 - n) * size;
           const double bound = sum + rounding.relative * (std::fabs(exact) + sum) +
                                terms * std::ldexp(1.0, -150) + rounding.absolute;
-          const double error = std::fabs(double{raw_value(stored, row, column)} - exact);
+          const double error = std::fabs(double{element_of(stored, row, column)} - exact);
           if (!(error <= bound)) {
             fail(fmt::format("layer {}", layer),
                  fmt::format("gate row {}, column {}: {:.3g} away from the map's, more than its rounding "
@@ -266,7 +268,7 @@ std::string check_bytes(const RawModel& exported, const std::vector<StreamedTens
     const auto found = stored.find(tensor.spec.name);
     if (found == stored.end()) fail(tensor.spec.name, "missing tensor");
     const SafetensorsEntry& entry = found->second.entry;
-    if (entry.shape != tensor.spec.shape || entry.dtype != dtype_name(tensor.spec.dtype)) {
+    if (entry.shape != tensor.spec.shape || entry.dtype != dtype_text(tensor.spec)) {
       fail(tensor.spec.name, "shape or dtype is not what the plan gives");
     }
     size_t at = 0;
@@ -310,6 +312,7 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
                                   const ExpertPlan& plan, const Device& device,
                                   const ByteProgress& progress) {
   const ExportFormat format = format_of(exported);
+  const MtpExport mtp = mtp_of_export(exported, source);
   std::vector<Check> checks;
   checks.push_back(check("expressible", [&]() -> std::string {
     if (format == ExportFormat::kNative) return "native layout";
@@ -318,14 +321,15 @@ std::vector<Check> verify_against(const std::string& directory, const RawModel& 
     return hf_bit_exact(plan) ? "to the last bit" : "up to rounding";
   }));
   if (!checks.back().passed) return checks;
-  checks.push_back(check("source config",
-                         [&] { return check_source_config(directory, source_directory, exported, plan); }));
+  checks.push_back(check("source config", [&] {
+    return check_source_config(directory, source_directory, source, plan, format, mtp);
+  }));
   checks.push_back(check("side files", [&] { return check_side_files(directory, source_directory); }));
   if (format != ExportFormat::kNative) {
     checks.push_back(check("gate rows", [&] { return check_gate_rows(exported, source, plan); }));
   }
   checks.push_back(check("tensor bytes", [&] {
-    return check_bytes(exported, export_tensors(source, plan, format, device), progress);
+    return check_bytes(exported, export_tensors(source, plan, format, device, mtp), progress);
   }));
   return checks;
 }
@@ -337,6 +341,7 @@ RawModel with_source_gates(const RawModel& exported, const RawModel& source, con
   model.layers = exported.layers;
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
     model.layers[layer].router = source.layers[layer].router;
+    model.layers[layer].router_bias = source.layers[layer].router_bias;
   }
   model.final_norm = exported.final_norm;
   model.lm_head = exported.lm_head;

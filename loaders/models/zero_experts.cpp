@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "engine/coded_matrix.h"
+
 namespace eep {
 
 namespace {
@@ -20,12 +22,12 @@ bool is_zero(const uint8_t* at, DType dtype) {  // of either sign
 }
 
 bool rows_zero(const RawMatrix& matrix, int64_t begin, int64_t end) {
-  const size_t size = dtype_size(matrix.dtype);
-  const auto* data = static_cast<const uint8_t*>(matrix.data);
+  const StoredMatrix stored = matrix.coded() ? stored_codes(matrix) : stored_values(matrix);
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t column = 0; column < matrix.k; ++column) {
-      const auto offset = static_cast<size_t>(row * matrix.row_stride + column * matrix.column_stride);
-      if (!is_zero(data + offset * size, matrix.dtype)) return false;
+      const auto offset = static_cast<size_t>(row * stored.row_stride + column * stored.column_stride);
+      const uint8_t* const at = stored.data + offset * stored.element;
+      if (matrix.coded() ? (*at & 0x7f) != 0 : !is_zero(at, matrix.dtype)) return false;
     }
   }
   return true;

@@ -10,7 +10,9 @@
 #include <memory>
 #include <set>
 
+#include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
+#include "loaders/tasks/check_target.h"
 #include "loaders/tasks/extract.h"
 
 namespace eep {
@@ -176,6 +178,9 @@ class Importer {
       indexed_raw_ = sources.back().raw;
     }
     const std::string task_text = read_file(options_.task_file);
+    readings_.push_back(parse_task(task_text, options_.task_file, "harness"));
+    if (task_text.find("\n  eep:") != std::string::npos)
+      readings_.push_back(parse_task(task_text, options_.task_file, "eep"));
     make_directory();
     for (const Source& source : sources) read(source);
     for (const std::string& argument : options_.files) {
@@ -226,6 +231,8 @@ class Importer {
                   fmt::format("wrong count: one label a row of {} (expected {}, got {})", source.path, row,
                               labels.size()));
     }
+    if (items_[source.raw] == before)
+      throw Error(ExitCode::kData, source.path, fmt::format("no items in its {} rows", file.rows));
     sources_json_.push_back({{"file", fs::path(source.path).filename().string()},
                              {"split", source.raw},
                              {"bytes", file.bytes},
@@ -254,11 +261,13 @@ class Importer {
   }
 
   void add(const Source& source, const RawScope& scope) {
+    check_interrupted();
     Json item = Json::object();
     for (const RawColumn& column : task_.columns) {
       Json value = column.make(scope, column.from);
       if (!value.is_null()) item[std::string(column.name)] = std::move(value);
     }
+    for (const Task& reading : readings_) check_target(reading, item, scope.where);
     ++items_[source.raw];
     const std::string line = item.dump() + "\n";
     const std::string split = split_of(source, item, line);
@@ -358,6 +367,7 @@ class Importer {
 
   const KnownTask& task_;
   const ImportOptions& options_;
+  std::vector<Task> readings_;  // of the task file, by protocol: what the target may hold
   std::string folder_;
   std::set<std::string> raws_;
   std::set<int64_t> index_;
@@ -401,6 +411,8 @@ std::vector<std::pair<std::string, int32_t>> parse_shares(const std::string& tex
     if (split.empty() ||
         split.find_first_not_of("abcdefghijklmnopqrstuvwxyz_0123456789") != std::string::npos)
       fail("a split has no name of a-z, 0-9 and _");
+    if (std::any_of(shares.begin(), shares.end(), [&](const auto& known) { return known.first == split; }))
+      fail("a split is named twice");
     if (share.empty() || share.size() > 3 || share.find_first_not_of("0123456789") != std::string::npos)
       fail("a share is no number of 1..100");
     shares.emplace_back(split, std::stoi(share));

@@ -10,6 +10,7 @@
 
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
+#include "loaders/tasks/check_target.h"
 #include "loaders/tasks/task.h"
 
 namespace eep {
@@ -105,8 +106,9 @@ int32_t label_of(const Task& task, const Json& target, const std::vector<std::st
   const std::string expected =
       fmt::format("no such choice (expected 0..{} or the text of a choice, got {})", count - 1, got);
   if (target.is_number_integer()) {
-    const bool inside = target.is_number_unsigned() && target.get<uint64_t>() < static_cast<uint64_t>(count);
-    const int32_t index = inside ? static_cast<int32_t>(target.get<uint64_t>()) : -1;
+    const bool large = target.is_number_unsigned() && target.get<uint64_t>() > uint64_t{INT32_MAX};
+    const int64_t given = large ? -1 : target.get<int64_t>();
+    const int32_t index = given >= 0 && given < count ? static_cast<int32_t>(given) : -1;
     if (index >= 0 && named >= 0 && named != index) {
       refuse(fmt::format("ambiguous: {} is the text of choice {} and the index of another", got, named),
              remedy);
@@ -161,6 +163,15 @@ void read_references(const Task& task, const Json& row, const Json& target, Item
                     "would meet",
                     task.target, "\"" + printable(reference) + "\"", metric_name(task.metric)));
   }
+  std::string wanted;
+  for (const std::string& reference : item->references) {
+    wanted = out_of_reach(task.metric, task.extract, reference);
+    if (wanted.empty()) return;
+  }
+  throw Error(
+      ExitCode::kData, where,
+      fmt::format("field {}: no answer that generate.extract gives can be right (expected {}, got \"{}\")",
+                  task.target, wanted, printable(item->references[0])));
 }
 
 void read_choices(const Task& task, const Json& row, Item* item) {
@@ -181,14 +192,22 @@ void read_choices(const Task& task, const Json& row, Item* item) {
     throw Error(ExitCode::kData, where,
                 fmt::format("too few choices (expected at least 2, got {})", item->choices.size()));
   }
-  for (size_t i = 0; i < item->choices.size(); ++i) {
-    if (item->choices[i].empty()) throw Error(ExitCode::kData, where, "a choice is empty");
-    for (size_t j = 0; j < i; ++j) {
-      if (item->choices[i] == item->choices[j]) {
-        throw Error(ExitCode::kData, where,
-                    fmt::format("choices {} and {} are equal: the right one cannot be told (got \"{}\")", j,
-                                i, printable(item->choices[i])));
-      }
+  if (std::any_of(item->choices.begin(), item->choices.end(),
+                  [](const auto& choice) { return choice.empty(); }))
+    throw Error(ExitCode::kData, where, "a choice is empty");
+}
+
+// Wrong choices may stand twice, as they do in published data; the right one may not stand among the wrong ones.
+void check_right_choice(const Item& item) {
+  std::vector<int32_t> right = item.also;
+  right.push_back(item.label);
+  for (const int32_t one : right) {
+    const std::string& text = item.choices[static_cast<size_t>(one)];
+    for (int32_t i = 0; i < std::ssize(item.choices); ++i) {
+      if (i == one || item.choices[static_cast<size_t>(i)] != text) continue;
+      throw Error(ExitCode::kData, item.where,
+                  fmt::format("choices {} and {} are equal: the right one cannot be told (got \"{}\")",
+                              std::min(i, one), std::max(i, one), printable(text)));
     }
   }
 }
@@ -221,6 +240,7 @@ Item make_item(const Task& task, const Json& row, const std::string& where) {
   } else {
     read_choices(task, row, &item);
     read_label(task, *target, &item);
+    check_right_choice(item);
   }
   item.identity = identity_of(item);
   item.before = render(task.few_shot.description, row, where);
@@ -332,6 +352,23 @@ std::vector<Item> read_items(const Task& task, const std::string& split, int64_t
 }
 
 }  // namespace
+
+void check_target(const Task& task, const Json& row, const std::string& where) {
+  const auto target = row.find(task.target);
+  if (target == row.end()) throw Error(ExitCode::kData, where, "field " + task.target + " is missing");
+  std::vector<std::string> choices = task.choices;
+  if (const auto list = row.find(task.choices_from); !task.choices_from.empty() && list != row.end()) {
+    for (const Json& choice : *list) choices.push_back(choice.is_string() ? choice.get<std::string>() : "");
+  }
+  for (size_t i = 0; i < task.prompts.size(); ++i) choices.push_back("prompt " + std::to_string(i));
+  const bool named = !task.labels.empty() || target->is_number_integer() || target->is_boolean();
+  if (choices.empty() || (task.kind == TaskKind::kGenerate && !named)) return;
+  if (!target->is_array()) {
+    label_of(task, *target, choices, where);
+    return;
+  }
+  for (const Json& one : *target) label_of(task, one, choices, where);
+}
 
 std::string data_file(const Task& task, const std::string& split) {
   const auto found = task.data.find(split);

@@ -193,6 +193,20 @@ bool normalises_to_nothing(Metric metric, const std::string& reference) {
   }
 }
 
+std::string out_of_reach(Metric metric, const ExtractRule& rule, const std::string& reference) {
+  if (metric == Metric::kNumberEqual && rule.kind == ExtractKind::kLastNumber) {
+    return number(rule.thousands ? plain_number(reference) : reference) ? "" : "a number";
+  }
+  if (metric != Metric::kExactMatch || !rule.ignore.empty()) return {};
+  const std::string text = strip(reference);
+  const char letter = text.size() == 1 ? text[0] : '\0';
+  if (rule.kind == ExtractKind::kFirstCapital)
+    return letter >= 'A' && letter <= 'Z' ? "" : "one capital letter";
+  if (rule.kind == ExtractKind::kFirstOption)
+    return rule.options.find(letter) != std::string::npos ? "" : "one of the letters " + rule.options;
+  return {};
+}
+
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,
                   const std::vector<std::string>& references) {
   const MetricRow& row = metric_row(metric);

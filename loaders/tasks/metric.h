@@ -52,6 +52,10 @@ double macro_f1(std::span<const int32_t> chosen, std::span<const int32_t> right,
 // Whether nothing that the metric compares is left of a reference: it would be found in every output.
 bool normalises_to_nothing(Metric metric, const std::string& reference);
 
+// What a reference would have to be so that some answer of the rule can meet it; empty if it is: an extracted
+// letter never equals a word, an extracted number never a text.
+std::string out_of_reach(Metric metric, const ExtractRule& rule, const std::string& reference);
+
 // Score of a generated text, which has been cut at the stop strings.
 double score_text(Metric metric, const ExtractRule& rule, std::string_view text,
                   const std::vector<std::string>& references);

@@ -199,6 +199,9 @@ Json position(const RawScope& scope, std::string_view from) {
     fail(scope, fmt::format("field {}: no such label (expected one of {}, got {})", parts[1],
                             printable(fmt::format("{}", fmt::join(labels, ", "))), printable(key)));
   }
+  if (std::count(labels.begin(), labels.end(), key) > 1)
+    fail(scope,
+         fmt::format("field {}: ambiguous: several choices have the label {}", parts[1], printable(key)));
   return found - labels.begin();
 }
 
@@ -269,7 +272,10 @@ Json record_passage(const RawScope& scope, std::string_view from) {
 }
 
 Json record_query(const RawScope& scope, std::string_view from) {
-  return replace_all(text_of(scope, from), "@placeholder", "____");
+  const std::string query = text_of(scope, from);
+  if (query.find("@placeholder") == std::string::npos)
+    fail(scope, fmt::format("field {}: no gap (expected @placeholder)", from));
+  return replace_all(query, "@placeholder", "____");
 }
 
 Json record_context(const RawScope& scope, std::string_view from) {
@@ -296,7 +302,11 @@ std::vector<std::string> record_entities(const RawScope& scope) {
     const std::string text = text_of(scope, "/passage.text");
     for (const Json& span : raw_field(scope, "/passage.entities")) {
       const RawScope inner{{&span}, scope.where, scope.stem};
-      names.push_back(characters(text, integer_of(inner, "start"), integer_of(inner, "end") + 1));
+      const int64_t begin = integer_of(inner, "start"), end = integer_of(inner, "end") + 1;
+      names.push_back(characters(text, begin, end));
+      if (begin < 0 || end <= begin || static_cast<int64_t>(byte_of(text, end - 1)) >= std::ssize(text))
+        fail(scope,
+             fmt::format("field passage.entities: no characters {}..{} in the passage", begin, end - 1));
     }
   }
   std::sort(names.begin(), names.end());
@@ -323,11 +333,25 @@ Json record_right(const RawScope& scope, std::string_view from) {
   return right;
 }
 
+namespace {
+
+// The index of a span's first word.
+int64_t wsc_index(const RawScope& scope, std::string_view path, int64_t words) {
+  const int64_t index = integer_of(scope, path);
+  if (index < 0 || index >= words)
+    fail(scope,
+         fmt::format("field {}: no such word in the text (expected 0..{}, got {})", path, words - 1, index));
+  return index;
+}
+
+}  // namespace
+
 Json wsc_marked(const RawScope& scope, std::string_view from) {
   const std::vector<std::string> words = split_blanks(text_of(scope, from));
   const auto count = [&](const std::string& span) { return static_cast<int64_t>(split_blanks(span).size()); };
   const std::string one = text_of(scope, "target.span1_text"), two = text_of(scope, "target.span2_text");
-  const int64_t at1 = integer_of(scope, "target.span1_index"), at2 = integer_of(scope, "target.span2_index");
+  const int64_t at1 = wsc_index(scope, "target.span1_index", std::ssize(words));
+  const int64_t at2 = wsc_index(scope, "target.span2_index", std::ssize(words));
   std::string out;
   for (int64_t i = 0; i < std::ssize(words); ++i) {
     const bool first = i >= at1 && i < at1 + count(one), second = i >= at2 && i < at2 + count(two);
@@ -371,7 +395,11 @@ Json wsc_passage(const RawScope& scope, std::string_view from) {
 }
 
 Json squad_references(const RawScope& scope, std::string_view) {
-  if (!truth(scope, "is_impossible").get<bool>()) return distinct(scope, "answers[].text|answers.text");
+  if (!truth(scope, "is_impossible").get<bool>()) {
+    Json answers = distinct(scope, "answers[].text|answers.text");
+    if (answers.empty()) fail(scope, "field answers: none, though is_impossible is false");
+    return answers;
+  }
   Json plausible = find_raw(scope, "plausible_answers[].text|plausible_answers.text");
   Json references = Json::array();
   if (plausible.is_array()) references = distinct(scope, "plausible_answers[].text|plausible_answers.text");

@@ -61,7 +61,7 @@ class Splitter {
     row_.clear();
   }
   void give_json() {
-    const Json row = parse_json(row_, path_, row_line_);
+    const Json row = parse_json(row_, path_, row_line_, Numbers::kAsWritten);
     if (!row.is_object()) {
       throw Error(ExitCode::kData, where(),
                   fmt::format("not an object (expected one, got {})", row.type_name()));
@@ -252,6 +252,9 @@ void check_begin(const std::string& path, RawLayout layout, std::string_view byt
   if (at == bytes.size()) throw Error(ExitCode::kData, path, "an empty file");
   const bool other = row.begin != 0 ? bytes[at] != row.begin : bytes[at] == '{' || bytes[at] == '[';
   if (!other && bytes.find('\0') == std::string_view::npos) return;
+  const ForeignFile foreign = foreign_file(bytes.substr(at));
+  if (!foreign.what.empty())
+    throw Error(ExitCode::kData, path, fmt::format("{} (expected {})", foreign.what, row.name), foreign.hint);
   throw Error(
       ExitCode::kData, path,
       fmt::format("unknown layout (expected {}, got \"{}\")", row.name, printable(bytes.substr(at, 24))));

@@ -268,7 +268,8 @@ void check_task(const YamlView& view, Task* task) {
       fail(metric_key, "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
   }
   if (task->metric == Metric::kMacroF1)
-    fail(metric_key, "macro_f1 is of all items together: it stands behind another, which is one of each item");
+    fail(metric_key,
+         "macro_f1 is of all items together: it stands behind another, which is one of each item");
   if (std::find(metrics.begin(), metrics.end(), Metric::kMacroF1) != metrics.end() && task->choices.empty())
     fail(metric_key, "macro_f1 is for choices that all items have in common");
   if (choice) {

@@ -294,7 +294,7 @@ ChatValue ChatEvaluator::slice(const ChatNode& node) {
   const bool whole = std::all_of(std::begin(bounds), std::end(bounds), [](const ChatValue& bound) {
     return bound.is_none() || bound.is_integer();
   });
-  if (!sliced || !whole) return {};
+  if (!sliced || !whole) refuse_chat("a slice of something that has none, or with bounds that are not whole");
   std::vector<ChatValue> storage;
   const std::vector<ChatValue>& values = iterate_chat(value, &storage);
   const int64_t size = std::ssize(values);

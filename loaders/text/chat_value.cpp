@@ -252,6 +252,8 @@ const std::vector<ChatValue>& ChatValue::values() const { return items->values; 
 ChatValue chat_value(const Json& json) {
   if (json.is_null()) return ChatValue::none();
   if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX})
+    refuse_chat("number too large");
   if (json.is_number_integer()) return json.get<int64_t>();
   if (json.is_number()) return json.get<double>();
   if (json.is_string()) return json.get<std::string>();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 #include "loaders/text/tokenizer_data.h"
@@ -275,13 +276,23 @@ void read_model(const JsonView& model, TokenizerData& data, size_t added, const 
   read_merges(model, data);
 }
 
-void read_added_tokens(const JsonView& tokens, TokenizerData& data, const std::string& where) {
+// vocabulary: the number of its tokens. A token that it does not hold must have the next id: other loaders give it
+// that one, whatever the file says. (A vocabulary with gaps has been cut by hand: its ids count as they stand.)
+void read_added_tokens(const JsonView& tokens, TokenizerData& data, int64_t vocabulary,
+                       const std::string& where) {
+  int64_t next = vocabulary;
+  const bool whole = std::ssize(data.spelling) == vocabulary;
   const auto largest_id = static_cast<int64_t>(2 * (data.spelling.size() + tokens.size()) + 65536);
   for (size_t i = 0; i < tokens.size(); ++i) {
     const JsonView view = tokens.at(i).as_object();
     AddedToken token;
     token.id = static_cast<int32_t>(view.at("id").as_int(0, std::min(largest_id, kMaxVocabulary - 1)));
     token.content = view.at("content").as_string();
+    if (whole && data.by_spelling.find(token.content) < 0 && token.id != next) {
+      view.at("id").fail("not the id that loaders give this token (expected " + std::to_string(next) +
+                         ", the next one, got " + std::to_string(token.id) + ")");
+    }
+    next = std::max<int64_t>(next, token.id + 1);
     token.single_word = view.bool_or("single_word", false);
     token.lstrip = view.bool_or("lstrip", false);
     token.rstrip = view.bool_or("rstrip", false);
@@ -291,19 +302,98 @@ void read_added_tokens(const JsonView& tokens, TokenizerData& data, const std::s
   }
 }
 
+// A token of a side file: what the vocabulary does not have gets the id behind it.
+void add_token(AddedToken token, TokenizerData& data, const std::string& where) {
+  if (token.content.empty()) return;
+  const int32_t known = data.by_spelling.find(token.content);
+  if (known >= 0 && data.added[static_cast<size_t>(known)] != 0) return;
+  token.id = known >= 0 ? known : static_cast<int32_t>(data.spelling.size());
+  register_added_token(data, token, where);
+}
+
+// extra_special_tokens (version 5) or additional_special_tokens (4): a list of texts or of objects, or texts by name.
+void collect_extras(const JsonView& root, std::vector<std::string>* extras) {
+  for (const char* key : {"extra_special_tokens", "additional_special_tokens"}) {
+    if (!root.has_value(key)) continue;
+    const JsonView given = root.at(key);
+    extras->clear();
+    if (given.is_object()) {
+      for (const auto& [name, token] : given.value().items()) extras->push_back(given.at(name).as_string());
+      return;
+    }
+    const JsonView list = given.as_array();
+    for (size_t i = 0; i < list.size(); ++i) {
+      const JsonView one = list.at(i);
+      extras->push_back(one.is_object() ? one.at("content").as_string() : one.as_string());
+    }
+    return;
+  }
+}
+
+std::vector<std::string> read_extras(const std::string& directory) {
+  std::vector<std::string> extras;
+  const std::string config = join_path(directory, "tokenizer_config.json");
+  const std::string map = join_path(directory, "special_tokens_map.json");
+  bool decoder = false;
+  for (const std::string& path : {config, map}) {
+    if (decoder || !is_there(path)) continue;
+    const JsonDocument document = JsonDocument::read(path);
+    const JsonView root = document.root().as_object();
+    decoder = root.has_value("added_tokens_decoder");
+    if (root.bool_or("split_special_tokens", false))
+      root.at("split_special_tokens")
+          .fail("not supported: special tokens are cut out of a text (expected false)");
+    collect_extras(root, &extras);
+  }
+  return extras;
+}
+
+// added_tokens_decoder, or where there is none added_tokens.json, in the order of their ids, which do not count.
+std::vector<AddedToken> further_tokens(const std::string& directory, const TokenizerConfig& config,
+                                       const std::vector<std::string>& extras) {
+  std::vector<AddedToken> tokens = config.added_tokens;
+  const std::string path = join_path(directory, "added_tokens.json");
+  if (tokens.empty() && is_there(path)) {
+    const JsonDocument document = JsonDocument::read(path);
+    const JsonView root = document.root().as_object();
+    for (const auto& [content, id] : root.value().items()) {
+      AddedToken token;
+      token.id = static_cast<int32_t>(root.at(content).as_int(0, kMaxVocabulary - 1));
+      token.content = content;
+      token.special = std::find(extras.begin(), extras.end(), content) != extras.end();
+      for (const auto& [name, special] : config.specials) token.special = token.special || special == content;
+      token.normalized = !token.special;
+      tokens.push_back(std::move(token));
+    }
+  }
+  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return tokens;
+}
+
 // The special tokens of the side files are cut out of a text like added ones, as transformers has it; those
 // that the vocabulary does not have get the ids behind it.
 void add_specials(const TokenizerConfig& config, TokenizerData& data, const std::string& where) {
   for (const char* name : kSpecialTokens) {
     const auto special = config.specials.find(name);
     if (special == config.specials.end() || special->second.empty()) continue;
-    const int32_t known = data.by_spelling.find(special->second);
-    if (known >= 0 && data.added[static_cast<size_t>(known)] != 0) continue;
     AddedToken token;
-    token.id = known >= 0 ? known : static_cast<int32_t>(data.spelling.size());
     token.content = special->second;
     token.special = true;
-    register_added_token(data, token, where);
+    add_token(token, data, where);
+  }
+}
+
+// Those of the side files, in the order in which transformers adds them.
+void add_side_tokens(const std::string& directory, const TokenizerConfig& config, TokenizerData& data,
+                     const std::string& where) {
+  const std::vector<std::string> extras = read_extras(directory);
+  for (const AddedToken& token : further_tokens(directory, config, extras)) add_token(token, data, where);
+  add_specials(config, data, where);
+  for (const std::string& extra : extras) {
+    AddedToken token;
+    token.content = extra;
+    token.special = true;
+    add_token(token, data, where);
   }
 }
 
@@ -322,9 +412,11 @@ TokenizerData read_tokenizer_json(const std::string& path) {
 
   const size_t added = root.has_value("added_tokens") ? root.at("added_tokens").as_array().size() : 0;
   read_model(model, data, added, path);
-  if (added > 0) read_added_tokens(root.at("added_tokens"), data, path);
-  const TokenizerConfig config = read_tokenizer_config(std::filesystem::path(path).parent_path().string());
-  add_specials(config, data, path);
+  const auto vocabulary = static_cast<int64_t>(model.at("vocab").as_object().size());
+  if (added > 0) read_added_tokens(root.at("added_tokens"), data, vocabulary, path);
+  const std::string directory = std::filesystem::path(path).parent_path().string();
+  const TokenizerConfig config = read_tokenizer_config(directory);
+  add_side_tokens(directory, config, data, path);
   for (const std::vector<int32_t>* ids : {&data.prefix, &data.suffix}) {
     for (int32_t id : *ids) {
       if (static_cast<size_t>(id) < data.spelling.size() && !data.spelling[static_cast<size_t>(id)].empty())

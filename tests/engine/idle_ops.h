@@ -35,6 +35,7 @@ inline Ops idle_ops() {
   ops.rmsnorm = [](const RmsNormArgs&, const Device&) {};
   ops.gemm = [](const GemmArgs&, const Device&) {};
   ops.rope = [](const RopeArgs&, const Device&) {};
+  ops.clamp = [](const ClampArgs&, const Device&) {};
   ops.kv_scatter = [](const KvScatterArgs&, const Device&) {};
   ops.attention = [](const AttentionArgs&, const Device&) {};
   ops.router = [](const RouterArgs&, const Device&) {};

@@ -89,6 +89,8 @@ class ReferenceModel {
 
   // Smallest gap at a top-k boundary seen so far: below rounding error, two implementations may part.
   double smallest_margin = INFINITY;
+  // The same between neighbours in the order of those chosen too.
+  double smallest_gap = INFINITY;
 
   // [tokens][vocab]
   std::vector<Vec> logits(const std::vector<int32_t>& tokens) {
@@ -120,18 +122,28 @@ class ReferenceModel {
     return out;
   }
 
+  void clip(Vec& x) const {
+    const double limit = double{config_.clip_qkv};
+    if (limit == 0) return;
+    for (double& value : x) value = std::clamp(value, -limit, limit);
+  }
+
   void finish_heads(Vec& x, const Tensor& head_norm, int64_t heads, int64_t position) const {
     const int64_t d = config_.head_dim;
+    if (head_norm && config_.qk_norm == QkNorm::kWhole) x = norm(x, head_norm, config_.rms_norm_eps);
+    clip(x);
     for (int64_t head = 0; head < heads; ++head) {
       Vec part(x.begin() + head * d, x.begin() + (head + 1) * d);
-      if (head_norm) part = norm(part, head_norm, config_.rms_norm_eps);
-      for (int64_t i = 0; i < d / 2; ++i) {
+      if (head_norm && config_.qk_norm == QkNorm::kHead) part = norm(part, head_norm, config_.rms_norm_eps);
+      const int64_t turning = config_.rotary();
+      std::copy(part.begin(), part.end(), x.begin() + head * d);
+      for (int64_t i = 0; i < turning / 2; ++i) {
         const double angle =
             static_cast<double>(position) *
-            std::pow(config_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(d));
-        const double a = part[static_cast<size_t>(i)], b = part[static_cast<size_t>(i + d / 2)];
+            std::pow(config_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(turning));
+        const double a = part[static_cast<size_t>(i)], b = part[static_cast<size_t>(i + turning / 2)];
         x[static_cast<size_t>(head * d + i)] = a * std::cos(angle) - b * std::sin(angle);
-        x[static_cast<size_t>(head * d + i + d / 2)] = b * std::cos(angle) + a * std::sin(angle);
+        x[static_cast<size_t>(head * d + i + turning / 2)] = b * std::cos(angle) + a * std::sin(angle);
       }
     }
   }
@@ -144,6 +156,7 @@ class ReferenceModel {
       q.push_back(project(layer.q, layer.q_bias, x));
       k.push_back(project(layer.k, layer.k_bias, x));
       v.push_back(project(layer.v, layer.v_bias, x));
+      clip(v.back());
       finish_heads(q[t], layer.q_norm, heads, static_cast<int64_t>(t));
       finish_heads(k[t], layer.k_norm, config_.num_kv_heads, static_cast<int64_t>(t));
     }
@@ -208,53 +221,82 @@ class ReferenceModel {
     const MergedMatrix gate = plain(layer.router);
     for (Vec& row : h) {
       const Vec x = norm(row, layer.post_norm, config_.rms_norm_eps);
-      const std::vector<std::pair<int32_t, double>> chosen = route(group, multiply(gate, x));
+      const std::vector<std::pair<int32_t, double>> chosen =
+          route(group, skip_below_of(group, place_of(group, index)), multiply(gate, x), layer.router_bias);
       Vec out(row.size(), 0.0);
       for (const auto& [expert, weight] : chosen) add(out, experts[static_cast<size_t>(expert)](x), weight);
       if (layer.shared.gate) {
         const ReferenceFfn shared{plain(layer.shared.gate), plain(layer.shared.up), plain(layer.shared.down)};
-        const double gate_logit = multiply(plain(layer.shared_gate), x)[0];
-        add(out, shared(x), 1.0 / (1.0 + std::exp(-gate_logit)));
+        double share = 1;
+        if (layer.shared_gate) share = sigmoid(multiply(plain(layer.shared_gate), x)[0]);
+        add(out, shared(x), share);
       }
       add(row, out, 1.0);
     }
   }
 
-  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, const Vec& logits) {
-    const bool in_logits = plan_.router_space == RouterSpace::kLogits;
-    const Vec source = in_logits ? logits : softmax(logits);
-    Vec mapped;
+  static size_t place_of(const PlanGroup& group, int64_t layer) {
+    const auto at = std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer));
+    return static_cast<size_t>(at - group.layers.begin());
+  }
+
+  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, float skip_below, const Vec& logits,
+                                                const Tensor& bias) {
+    const bool in_logits = plan_.router_space == RouterSpace::kLogits, sigmoids = static_cast<bool>(bias);
+    const Vec source = in_logits ? logits : sigmoids ? each_sigmoid(logits) : softmax(logits);
+    Vec values, mapped;  // what weights come from, and what is compared
     for (int32_t row = 0; row < group.kept; ++row) {
-      double sum = 0;
+      double sum = 0, shift = 0;
       for (int32_t e = 0; e < group.experts; ++e) {
-        sum += static_cast<double>(group.router_mapping[static_cast<size_t>(row * group.experts + e)]) *
-               source[static_cast<size_t>(e)];
+        const double w =
+            static_cast<double>(group.router_mapping[static_cast<size_t>(row * group.experts + e)]);
+        sum += w * source[static_cast<size_t>(e)];
+        if (sigmoids) shift += w * element(bias.data, bias.dtype, e);
       }
-      mapped.push_back(sum);
+      values.push_back(sigmoids && in_logits ? sigmoid(sum) : sum);
+      mapped.push_back(values.back() + shift);
     }
     std::vector<int32_t> order;
     for (int32_t row = 0; row < group.kept; ++row) order.push_back(row);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
       return mapped[static_cast<size_t>(a)] > mapped[static_cast<size_t>(b)];
     });
-    const int32_t k = std::min(plan_.top_k, group.kept);
+    int32_t k = std::min(plan_.top_k, group.kept);
+    for (int32_t i = 0; i < k && i + 1 < group.kept; ++i) {
+      const double gap = mapped[static_cast<size_t>(order[static_cast<size_t>(i)])] -
+                         mapped[static_cast<size_t>(order[static_cast<size_t>(i + 1)])];
+      if (gap > 0) smallest_gap = std::min(smallest_gap, gap);
+    }
     if (k < group.kept) {
       const double gap = mapped[static_cast<size_t>(order[static_cast<size_t>(k - 1)])] -
                          mapped[static_cast<size_t>(order[static_cast<size_t>(k)])];
       if (gap > 0) smallest_margin = std::min(smallest_margin, gap);
     }
-    const Vec weights = in_logits ? softmax(mapped) : mapped;
+    const Vec weights = sigmoids ? values : in_logits ? softmax(mapped) : mapped;
+    const auto weight_of = [&](int32_t slot) {
+      return weights[static_cast<size_t>(order[static_cast<size_t>(slot)])];
+    };
+    const double least = static_cast<double>(skip_below) * weight_of(0);
+    for (int32_t i = 1; i < k && skip_below > 0; ++i)
+      smallest_margin = std::min(smallest_margin, std::fabs(weight_of(i) - least));
+    while (k > 1 && skip_below > 0 && weight_of(k - 1) < least) --k;
     double sum = 0;
-    for (int32_t i = 0; i < k; ++i) sum += weights[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    for (int32_t i = 0; i < k; ++i) sum += weight_of(i);
     std::vector<std::pair<int32_t, double>> chosen;
     for (int32_t i = 0; i < k; ++i) {
       const int32_t row = order[static_cast<size_t>(i)];
       chosen.emplace_back(row, config_.norm_topk_prob ? weights[static_cast<size_t>(row)] / sum
                                                       : weights[static_cast<size_t>(row)]);
+      chosen.back().second *= static_cast<double>(config_.router_scale);
     }
     return chosen;
   }
 
+  static double sigmoid(double z) { return 1.0 / (1.0 + std::exp(-z)); }
+  static Vec each_sigmoid(Vec values) {
+    for (double& value : values) value = sigmoid(value);
+    return values;
+  }
   static Vec softmax(Vec values) {
     const double largest = *std::max_element(values.begin(), values.end());
     double sum = 0;

@@ -42,8 +42,24 @@ inline ModelConfig tiny_config(Family family) {
     config.num_experts = 7;
     config.top_k = 3;
   } else if (family == Family::kQwen3Moe) {
-    config.qk_norm = true;
+    config.qk_norm = QkNorm::kHead;
     config.tie_word_embeddings = true;
+    config.num_experts = 6;
+  } else if (family == Family::kGlm4Moe) {
+    config.qkv_bias = true;
+    config.qk_norm = QkNorm::kHead;
+    config.rotary_dim = 6;
+    config.router_score = RouterScore::kSigmoid;
+    config.router_scale = 1.5f;
+    config.shared_gated = false;
+    config.shared_intermediate_size = 29;
+    config.dense_intermediate_size = 33;
+    config.sparse = {0, 1, 1};
+    config.num_experts = 6;
+  } else if (family == Family::kOlmoe) {
+    config.qk_norm = QkNorm::kWhole;
+    config.clip_qkv = 1.5f;
+    config.norm_topk_prob = false;
     config.num_experts = 6;
   } else {
     config.sliding_window = 9;
@@ -75,18 +91,20 @@ class SyntheticModel {
         layer.k_bias = vector(kv, 0.5f, 0.0f);
         layer.v_bias = vector(kv, 0.5f, 0.0f);
       }
-      if (config.qk_norm) {
-        layer.q_norm = norm(config.head_dim);
-        layer.k_norm = norm(config.head_dim);
+      if (config.qk_norm != QkNorm::kNone) {
+        layer.q_norm = norm(config.qk_norm_width(q));
+        layer.k_norm = norm(config.qk_norm_width(kv));
       }
       if (config.sparse[static_cast<size_t>(index)] != 0) {
         layer.router = matrix(config.num_experts, hidden, 0.4f);
+        if (config.router_score == RouterScore::kSigmoid)
+          layer.router_bias = vector(config.num_experts, 0.2f, 0.0f);
         for (int64_t expert = 0; expert < config.num_experts; ++expert) {
           layer.experts.push_back(ffn(config.expert_intermediate_size));
         }
         if (config.shared_intermediate_size > 0) {
           layer.shared = ffn(config.shared_intermediate_size);
-          layer.shared_gate = matrix(1, hidden, 0.3f);
+          if (config.shared_gated) layer.shared_gate = matrix(1, hidden, 0.3f);
         }
       } else {
         layer.dense = ffn(config.dense_intermediate_size);

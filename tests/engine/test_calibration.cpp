@@ -2,6 +2,7 @@
 // depends on the memory limit.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/calibration.h"
@@ -83,6 +84,7 @@ TEST_CASE("calibration: subset errors of the first layer equal the distance of b
   REQUIRE(errors.subsets.size() == 10);
   // With one layer, and the head replaced by the final norm's input being linear in the block output only
   // before the norm, compare block outputs through the reference's parts.
+  double all_squares = 0;
   for (size_t s = 0; s < errors.subsets.size(); ++s) {
     double squares = 0;
     for (int64_t row = 0; row < prompts.rows(); ++row) {
@@ -119,9 +121,26 @@ TEST_CASE("calibration: subset errors of the first layer equal the distance of b
       };
       const Vec full = output({0, 1, 2, 3, 4}), cut = output(errors.subsets[s]);
       for (size_t j = 0; j < full.size(); ++j) squares += (full[j] - cut[j]) * (full[j] - cut[j]);
+      for (size_t j = 0; s == 0 && j < full.size(); ++j) all_squares += full[j] * full[j];
     }
+    // |Z| of the only batch; the same bound as below.
+    CHECK(errors.norm == doctest::Approx(std::sqrt(all_squares)).epsilon(1e-5));
     // The inner products are of f32 outputs: relative error about 1e-6 of the outputs' size, absolute where
     // the subset changes nothing.
     CHECK(errors.error[s] == doctest::Approx(std::sqrt(squares)).epsilon(1e-4));
   }
+}
+
+TEST_CASE("calibration: progress is told after every mixture layer and ends at all tokens") {
+  const ModelConfig config = tiny_config(Family::kMixtral);
+  const SyntheticModel model(config, 31);
+  const Weights weights(model.raw, cpu_ops());
+  const Prompts prompts = calibration_prompts(config);
+  std::vector<int64_t> told;
+  CalibrationOptions options;
+  options.progress = [&](int64_t tokens) { told.push_back(tokens); };
+  calibrate(weights, cpu_ops(), Device{}, 0, prompts, options);
+  CHECK(told.size() >= static_cast<size_t>(config.sparse_layers()));
+  CHECK(std::is_sorted(told.begin(), told.end()));
+  CHECK(told.back() == prompts.rows());
 }

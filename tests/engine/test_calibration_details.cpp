@@ -43,7 +43,8 @@ TEST_CASE("calibration details: every sum is its definition, in whatever blocks 
   LayerStatistics expected;
   expected[ExpertSum::kChangeNorm].assign(kExperts, 0);
   expected[ExpertSum::kCredit].assign(kExperts, 0);
-  std::vector<std::vector<double>> sum(kExperts, std::vector<double>(kHidden)), mean = sum, gated = sum;
+  std::vector<std::vector<double>> sum(kExperts, std::vector<double>(kHidden)), mean = sum, gated = sum,
+                                                                                alone = sum;
   std::vector<double> interaction(kExperts * kExperts), gram = interaction;
   for (int64_t row = 0; row < kRows; ++row) {
     std::vector<double> y(kHidden);
@@ -92,11 +93,13 @@ TEST_CASE("calibration details: every sum is its definition, in whatever blocks 
         const double f = dense[(static_cast<size_t>(row) * kExperts + e) * kHidden + i];
         mean[e][i] += f / kRows;
         gated[e][i] += std::exp(z) / exponents * f / kRows;
+        alone[e][i] += 1 / (1 + std::exp(-z)) * f / kRows;
       }
     }
   }
-  for (const int64_t block : {int64_t{4}, kRows}) {
-    CalibrationDetails details(1, kExperts, kHidden, true, block == 4 ? 3 : 1);
+  for (const auto& [block, sigmoids] : {std::pair{int64_t{4}, false}, {kRows, false}, {int64_t{4}, true}}) {
+    CalibrationDetails details(1, kExperts, kHidden, sigmoids, true, block == 4 ? 3 : 1);
+    const auto& weighted = sigmoids ? alone : gated;
     CHECK(details.bytes() ==
           sizeof(double) * (2 * kExperts + 2 * kExperts * kExperts + 3 * kExperts * kHidden));
     for (int64_t row = 0; row < kRows; row += block) {
@@ -118,7 +121,7 @@ TEST_CASE("calibration details: every sum is its definition, in whatever blocks 
       for (size_t j = 0; j < kExperts; ++j) {
         double outputs = 0, both = 0;
         for (size_t i = 0; i < kHidden; ++i) outputs += mean[e][i] * mean[j][i];
-        for (size_t i = 0; i < kHidden; ++i) both += gated[e][i] * gated[j][i];
+        for (size_t i = 0; i < kHidden; ++i) both += weighted[e][i] * weighted[j][i];
         const size_t at = e * kExperts + j;
         CHECK(found[ExpertMatrix::kInteraction][at] == doctest::Approx(interaction[at]));
         CHECK(found[ExpertMatrix::kLogitGram][at] == doctest::Approx(gram[at]));

@@ -78,5 +78,5 @@ TEST_CASE("plan: what is broken is named") {
   CHECK(refusal(plan) == "plan.json: groups[0]: wrong number of original experts (expected 4, got 8)");
   plan = good_plan();
   plan.top_k = 0;
-  CHECK(refusal(plan) == "plan.json: top_k out of range (expected 1..16, got 0)");
+  CHECK(refusal(plan) == "plan.json: top_k out of range (expected 1..32, got 0)");
 }

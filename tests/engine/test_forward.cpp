@@ -2,6 +2,7 @@
 // way of cutting the work.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/forward.h"
@@ -68,7 +69,8 @@ bool same_bits(const std::vector<TokenScore>& a, const std::vector<TokenScore>& 
 }  // namespace
 
 TEST_CASE("forward: logits of every family and kind of plan agree with double precision") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+  for (Family family :
+       {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe, Family::kGlm4Moe}) {
     for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       ModelConfig config = tiny_config(family);
       config.dtype = dtype;
@@ -104,7 +106,8 @@ TEST_CASE("forward: logits of every family and kind of plan agree with double pr
 }
 
 TEST_CASE("forward: a candidate's bits do not depend on population, order, chunks, memory or threads") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+  for (Family family :
+       {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe, Family::kGlm4Moe}) {
     ModelConfig config = tiny_config(family);
     config.dtype = DType::kBF16;
     const SyntheticModel model(config, 5);
@@ -258,4 +261,23 @@ TEST_CASE("forward: impossible input is refused") {
                     "prompt: sequence too long for the model (expected at most 128 tokens, got 129)");
   PopulationForward tiny(weights, cpu_ops(), cpu(1), 1000);
   CHECK_THROWS_AS(tiny.logits(plan, std::vector<int32_t>{1}), Error);
+}
+
+TEST_CASE("forward: progress grows layer by layer to the whole, however the work is cut") {
+  const ModelConfig config = tiny_config(Family::kMixtral);
+  const SyntheticModel model(config, 5);
+  const Weights weights(model.raw, cpu_ops());
+  const std::vector<ExpertPlan> plans = plans_of_every_kind(config);
+  const Prompts prompts = some_prompts(config);
+  for (size_t memory : {size_t{0}, Weights::packed_bytes(config, cpu_ops()) + 150000}) {
+    PopulationForward forward(weights, cpu_ops(), cpu(2), memory);
+    std::vector<double> shares;
+    forward.set_progress([&](double share) { shares.push_back(share); });
+    forward.score(plans, prompts);
+    CHECK(shares.size() > static_cast<size_t>(config.num_layers));
+    CHECK(shares.front() > 0);
+    CHECK(std::is_sorted(shares.begin(), shares.end()));
+    CHECK(shares.back() == 1);
+    CHECK(std::count(shares.begin(), shares.end(), 1.0) == 1);  // an end is told once
+  }
 }

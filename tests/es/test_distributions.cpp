@@ -5,6 +5,7 @@
 #include <set>
 
 #include "es/algorithms.h"
+#include "es/rsgn.h"
 #include "kernels/common/error.h"
 #include "tests/es/items_problem.h"
 #include "tests/es/support.h"
@@ -35,12 +36,22 @@ SearchConfig config_of(const std::string& algorithm, int64_t evaluations, int64_
   return config;
 }
 
+// rsgn with the steps that it remembers.
+SearchConfig remembering(SearchConfig config) {
+  for (size_t i = 0; i < algorithms().size(); ++i) {
+    if (algorithms()[i].name == "rsgn") config.merge.own[i].as<RsgnParameters>().memory = true;
+  }
+  return config;
+}
+
 // In how many of 20 seeds the result is nearer to the planted genome than `gain` says.
-int32_t successes(const std::string& algorithm, size_t groups, int64_t evaluations, double gain) {
+int32_t successes(const std::string& algorithm, size_t groups, int64_t evaluations, double gain,
+                  bool memory = false) {
   int32_t found = 0;
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     const ItemsProblem problem(seed, 4, groups);
-    Search search(problem.space, config_of(algorithm, evaluations, 64, seed));
+    const SearchConfig config = config_of(algorithm, evaluations, 64, seed);
+    Search search(problem.space, memory ? remembering(config) : config);
     const SearchResult result = search.run(problem.evaluator());
     const double reached = problem.gain(search.archive()[result.best].genome);
     INFO(algorithm << " seed " << seed << ": " << reached);
@@ -115,6 +126,32 @@ TEST_CASE("distributions resume at every generation to the same bytes") {
   }
 }
 
+TEST_CASE("distributions: rsgn with memory resumes at every generation, and again, to the same bytes") {
+  const ItemsProblem problem(2);
+  const SearchConfig config = remembering(config_of("rsgn", 200, 32));
+  std::vector<std::string> states;
+  Search whole(problem.space, config);
+  std::string appended = whole.state();
+  int64_t remembered = 0;
+  whole.run(problem.evaluator(), [&](const SearchProgress& progress) {
+    states.push_back(whole.state());
+    appended += whole.state_of(progress.first, progress.end);
+    CHECK(appended == states.back());
+  });
+  for (const ArchiveEntry& entry : whole.archive().entries()) {
+    CHECK(!entry.result.decisions.empty());
+    remembered += entry.origin == "remembered";
+  }
+  CHECK(remembered >= 9);  // three a step, of three steps or more
+  for (const std::string& state : states) {
+    Search resumed(problem.space, config, {}, state, "checkpoint");
+    const Search again(problem.space, config, {}, resumed.state(), "checkpoint");
+    CHECK(again.state() == state);
+    resumed.run(problem.evaluator());
+    CHECK(archive_text(resumed) == archive_text(whole));
+  }
+}
+
 TEST_CASE("distributions start from the prune phase's best, on the fixed items, or from a given plan") {
   const GenomeSpace space = make_space(8, {4, 4});
   const auto fitness = [](const EvaluationRequest& request) {
@@ -179,7 +216,8 @@ TEST_CASE("distributions: decisions are read from evaluations that have them, on
 }
 
 TEST_CASE("distributions: the planted optimum is found with fresh items") {
-  CHECK(successes("rsgn", 2, 300, 0.8) >= 19);    // of 64 coefficients
+  CHECK(successes("rsgn", 2, 300, 0.8) >= 19);  // of 64 coefficients
+  CHECK(successes("rsgn", 2, 300, 0.8, /*memory=*/true) >= 19);
   CHECK(successes("snes", 1, 1000, 0.95) >= 19);  // of 32
   CHECK(successes("cma", 1, 1000, 0.95) >= 19);
   CHECK(successes("sep_cma", 1, 1000, 0.95) >= 19);

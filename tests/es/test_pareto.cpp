@@ -47,6 +47,9 @@ TEST_CASE("pareto: a front holds what nothing dominates, one of each size") {
   std::sort(first.begin(), first.end());
   CHECK(first == std::vector<int64_t>{1, 3, 5, 6});
   CHECK(pareto_best(archive, space, two, all, 100).size() == 7);
+  CHECK(best_of_sizes(archive, space, two, 2) ==
+        std::vector<std::vector<int64_t>>{{5}, {3}, {4}, {1, 2}, {6}, {0}});
+  CHECK(best_of_sizes(archive, space, {}, 2) == std::vector<std::vector<int64_t>>{{6, 0}});
   // Alone the score decides.
   CHECK(pareto_best(archive, space, {}, all, 3)[0] == 6);
 }

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -120,6 +121,19 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
   outcome.out = slurp(out);
   outcome.err = slurp(err);
   return outcome;
+}
+
+// One error line (and at most a hint) at the end of stderr, whatever was said of the work before it; `what` is in it, or
+// in the hint.
+inline void check_one_error(const Outcome& outcome, int code, const std::string& what) {
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == code);
+  const size_t at = outcome.err.find("eep: error: ");
+  REQUIRE(at != std::string::npos);
+  const std::string rest = outcome.err.substr(at);
+  CHECK(rest.find(what) != std::string::npos);
+  CHECK(std::count(rest.begin(), rest.end(), '\n') ==
+        (rest.find("eep: hint: ") == std::string::npos ? 1 : 2));
 }
 
 inline const std::string kSource = EEP_SOURCE_DIR;

@@ -179,14 +179,14 @@ TEST_CASE("experiment: what may be swept") {
   CHECK(three[0].experiment.experts == 3);
   CHECK(notes == std::vector<std::string>{"plan.experts: 3 in place of the sweep's values",
                                           "seed: 1 in place of the sweep's values"});
-  check_error(ExitCode::kConfig, "in 1..512, got 999", [&] { expand_sweep(swept, {"plan.experts=999"}); });
+  check_error(ExitCode::kConfig, "in 1..1024, got 1999", [&] { expand_sweep(swept, {"plan.experts=1999"}); });
 
   const auto refuse = [&](const std::string& sweep, const std::string& part) {
     check_error(ExitCode::kConfig, part, [&] { expand(small + "sweep: " + sweep + "\n"); });
   };
   refuse("{seed: 3}", "e.yaml:4:15: sweep.seed: wrong value (expected a list, got 3)");
   refuse("{plan.expert: [3]}", "e.yaml:4:22: unknown key plan.expert");
-  refuse("{plan.experts: [4, 0]}", "plan.experts: wrong value (expected a whole number in 1..512, got 0)");
+  refuse("{plan.experts: [4, 0]}", "plan.experts: wrong value (expected a whole number in 1..1024, got 0)");
   refuse("{plan.experts: [3, 2]}",
          "e.yaml:3:17: plan.experts: beside a sweep that does not have it (expected one of 3, 2, got 4)");
   refuse("{seed: [[1]]}", "expected a single value");

@@ -3,6 +3,8 @@
 
 #include "loaders/formats/json.h"
 #include "loaders/formats/safetensors.h"
+#include "loaders/models/checkpoint.h"
+#include "loaders/models/plan_io.h"
 #include "tests/experiments/process.h"
 #include "tests/experiments/sparse_model.h"
 #include "tests/loaders/gguf_writer.h"
@@ -74,7 +76,7 @@ TEST_CASE("program: every golden plan is exported exactly, or refused and export
       CAPTURE(entry.path().string());
       TempDir directory;
       const std::string plan = entry.path().string(), out = directory("out");
-      const Outcome made = eep::test::eep({"export", source, "--plan", plan, "--out", out});
+      const Outcome made = eep::test::eep({"export", source, "--plan", plan, "--allow-ties", "--out", out});
       if (made.code == 65) {
         CHECK(made.err.find("a stock checkpoint cannot express it") != std::string::npos);
         CHECK(made.err.find("--format native") != std::string::npos);
@@ -198,4 +200,48 @@ TEST_CASE("program: a chat prompt needs a template") {
   CHECK(eep::test::eep(plain).code == 0);
   plain.back() = "alpaca";
   CHECK(eep::test::eep(plain).code == 2);
+}
+
+TEST_CASE(
+    "program: gate rows that tie are refused unless they are allowed, and routing is compared on text") {
+  const TempDir directory;
+  const std::string source = kSource + "/tests/golden/mixtral_bf16", plan_file = directory("tie.json");
+  const ModelConfig config = load_checkpoint(source).config;
+  const auto experts = static_cast<size_t>(config.num_experts);
+  ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(experts), 1);
+  plan.router_space = RouterSpace::kLogits;
+  PlanGroup& group = plan.groups[0];
+  group.kept = 3;
+  group.expert_merging.resize(3 * experts);
+  group.router_mapping.assign(3 * experts, 0.0f);
+  for (size_t e = 0; e < experts; ++e) {  // two rows as far apart as 16 bits cannot tell, and another one
+    group.router_mapping[e] = 0.5f - 0.125f * static_cast<float>(e);
+    group.router_mapping[experts + e] = group.router_mapping[e] * 1.000001f;
+    group.router_mapping[2 * experts + e] = 0.3f * static_cast<float>(e);
+  }
+  for (PlanGroup& each : plan.groups) {
+    each.kept = 3;
+    each.expert_merging = group.expert_merging;
+    each.router_mapping = group.router_mapping;
+  }
+  write_plan(plan_file, plan, plan_info(config));
+
+  const auto exported = [&](const char* name, std::vector<std::string> more) {
+    more.insert(more.begin(), {"export", source, "--plan", plan_file, "--out", directory(name)});
+    return eep::test::eep(more);
+  };
+  const Outcome refused = exported("refused", {});
+  CAPTURE(refused.err);
+  CHECK(refused.code == 65);
+  CHECK(refused.err.find("gate rows 0 and 1 are equal in BF16") != std::string::npos);
+  CHECK(refused.err.find("--allow-ties") != std::string::npos);
+  CHECK(!std::filesystem::exists(directory("refused")));
+  const std::string ids = directory.write("ids.json", "[[1, 2, 3, 4, 5], [6, 7, 8]]");
+  const Outcome allowed = exported("allowed", {"--allow-ties", "--ids-file", ids});
+  CAPTURE(allowed.err);
+  CHECK(allowed.code == 0);
+  CHECK(allowed.err.find("warning: ") != std::string::npos);
+  CHECK(allowed.err.find(" tokens times layers choose other experts than the plan") != std::string::npos);
+  CHECK(exported("native", {"--format", "native"}).code == 0);
+  CHECK(exported("both", {"--task", "sort", "--ids-file", ids}).code == 2);
 }

@@ -126,7 +126,7 @@ TEST_CASE("run: several objectives end in one plan a size") {
     CHECK(total <= 20);
     CHECK(point.at("top_k") == plan.top_k);
     for (const Json& other : front) {
-      const bool dominated = other.at("train") > point.at("train") &&  // ties: by log-likelihood
+      const bool dominated = other.at("dev") > point.at("dev") &&  // ties: by log-likelihood
                              other.at("parameters") < point.at("parameters") &&
                              other.at("active_parameters") < point.at("active_parameters");
       CHECK(!dominated);

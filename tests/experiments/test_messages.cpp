@@ -43,13 +43,29 @@ TEST_CASE("messages: no bar and no colour without a terminal, both with one") {
 
 TEST_CASE("messages: bytes are over once") {
   std::ostringstream err;
-  Messages messages(err, false, "info");
-  for (size_t done : {size_t{1}, size_t{700}, size_t{999}, size_t{1000}}) {
-    messages.byte_progress("export", done, 1000);
-  }
+  Messages messages(err, true, "info");
+  for (size_t done : {size_t{1}, size_t{700}, size_t{999}}) messages.byte_progress("export", done, 1000);
+  CHECK(err.str().empty());
+  ::usleep(1100000);  // what is over within a second is not worth a line
+  messages.byte_progress("export", 1000, 1000);
+  messages.finish_progress();
   const std::string said = err.str();
-  CHECK(said.find("export 1/1") == 0);
+  CHECK(said.find("] export 1/1, 0.") != std::string::npos);
+  CHECK(said.ends_with("/s, 0:00 left, MiB\n"));
   CHECK(std::count(said.begin(), said.end(), '\n') == 1);
+}
+
+TEST_CASE("messages: brief work is passed over, and a name that begins again has a new clock") {
+  std::ostringstream err;
+  Messages messages(err, false, "info");
+  for (int64_t done : {0, 5, 10}) messages.brief_progress("choosing", done, 10, "answers");
+  CHECK(err.str().empty());
+  messages.progress("choosing", 10, 10, "of a search");
+  CHECK(err.str().find("choosing 10/10, ") == 0);
+  CHECK(err.str().ends_with(" left, of a search\n"));
+  messages.progress("choosing", 2, 10, "the next");  // less done: the first of a new clock
+  messages.progress("choosing", 2, 2, "the next");
+  CHECK(err.str().ends_with("\nchoosing 2/2, the next\n"));
 }
 
 TEST_CASE("messages: durations") {

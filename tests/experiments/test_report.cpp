@@ -132,6 +132,12 @@ struct HandMade {
     write(
         "export_check.json",
         Json{{"passed", false}, {"checks", {{{"check", text}, {"passed", false}, {"detail", text}}}}}.dump());
+    write("probe.json",
+          Json{{"probes", 8},
+               {"models",
+                {{{"name", text}, {"loops", 2}, {"loop_rate", 0.25}, {"distinct4", 0.875}},
+                 {{"name", text + " full"}, {"loops", 0}, {"loop_rate", 0}, {"distinct4", nullptr}}}}}
+              .dump());
   }
 
   void write(const std::string& name, const std::string& text) const {
@@ -366,7 +372,7 @@ TEST_CASE("report: missing parts are said, damaged ones refused with their place
   }
   for (const char* name :
        {"result.json", "manifest.json", "archive.jsonl", "metrics.jsonl", "finalists.jsonl",
-        "plans/eep_merge.json", "samples/full.jsonl", "export_check.json"}) {
+        "plans/eep_merge.json", "samples/full.jsonl", "export_check.json", "probe.json"}) {
     const HandMade run("x");
     const std::string whole = slurp(run.path + "/" + name);
     for (const std::string& damaged : {whole.substr(0, whole.size() / 2 - 7), std::string("[1, 2]\n"),
@@ -437,4 +443,20 @@ TEST_CASE("report: published scores and those of the harness stand beside the ru
   CHECK(page.text.find("hub/model (acc)") != std::string::npos);
   REQUIRE(report({run.path}).code == 0);  // the old figure's file does not stay
   CHECK(figures_of(run.path).count("against") == 0);
+}
+
+TEST_CASE("report: figures of probe prompts where a run holds them") {
+  const HandMade made("plain");
+  REQUIRE(report({made.path}).code == 0);
+  const Rows rows = figures_of(made.path).at("generation");
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[1][column(rows, "loop_rate")] == "0.25");
+  CHECK(rows[1][column(rows, "distinct_4")] == "0.875");
+  CHECK(rows[2][column(rows, "model")] == "plain full");
+  CHECK(rows[2][column(rows, "distinct_4")].empty());
+  check_shown(rows, "loop_rate", checked_page(made.path));
+  made.write("probe.json", R"({"probes": 2, "models": [{"name": "x", "loops": 3, "distinct4": 1}]})");
+  const Outcome wrong = report({made.path});
+  CHECK(wrong.code == 65);
+  CHECK(wrong.err.find("loops") != std::string::npos);
 }

@@ -36,8 +36,8 @@ baselines: [full, naee, dyn, naee_dyn]
     CHECK(active < 1.6);
     const std::string plan = run + "/plans/" + name + ".json";
     CHECK(skips_experts(read_plan(plan)));
-    const Outcome scored = eep::test::eep(
-        {"eval", kDemoModel, "--task", "sort", "--limit", "20", "--plan", plan, "--json"});
+    const Outcome scored =
+        eep::test::eep({"eval", kDemoModel, "--task", "sort", "--limit", "20", "--plan", plan, "--json"});
     REQUIRE(scored.code == 0);
     CHECK(parse_json(scored.out, "eval").at("score") == method.at("test").at("score"));
   }
@@ -48,8 +48,9 @@ baselines: [full, naee, dyn, naee_dyn]
   const Outcome stock = eep::test::eep({"export", kDemoModel, "--plan", plan, "--out", directory("hf")});
   CHECK(stock.code == 65);
   CHECK(stock.err.find("skips experts token by token") != std::string::npos);
-  REQUIRE(eep::test::eep({"export", kDemoModel, "--plan", plan, "--format", "native", "--out", directory("own")})
-              .code == 0);
+  REQUIRE(
+      eep::test::eep({"export", kDemoModel, "--plan", plan, "--format", "native", "--out", directory("own")})
+          .code == 0);
   CHECK(skips_experts(read_plan(directory("own") + "/plan.json")));
   const Outcome start = eep::test::eep({"run", file, "--dry-run", "--set", "search.start=" + plan});
   CHECK(start.code == 78);
@@ -58,8 +59,9 @@ baselines: [full, naee, dyn, naee_dyn]
 
 TEST_CASE("skipping: a model with more than two active experts is refused in one line") {
   const TempDir directory;
-  const std::string file = directory.write(
-      "e.yaml", "name: small\nmodel: {path: " + std::string(EEP_SOURCE_DIR) + "/experiments/demo/qwen}\n" + R"(
+  const std::string file =
+      directory.write("e.yaml", "name: small\nmodel: {path: " + std::string(EEP_SOURCE_DIR) +
+                                    "/experiments/demo/qwen}\n" + R"(
 task: {name: sort, train: {limit: 4}, dev: {limit: 4}, test: {limit: 4}}
 plan: {experts: 8, groups: 2}
 search: {population: 4, prune: {evaluations: 4, initial: 4}, merge: {evaluations: 2}}
@@ -68,4 +70,5 @@ baselines: [full, dyn]
   const Outcome made = eep::test::eep({"run", file, "--output", directory("run")});
   CHECK(made.code == 78);
   CHECK(made.err.find("dynamic skipping: it leaves out the second of two experts") != std::string::npos);
+  CHECK(eep::test::eep({"run", file, "--dry-run"}).code == 78);
 }

@@ -31,12 +31,6 @@ std::string experiment(const TempDir& directory, const std::string& task, const 
 
 constexpr const char* kSort = "task: {name: sort, train: {limit: 6}, dev: {limit: 6}, test: {limit: 6}}\n";
 
-void check_refused(const Outcome& outcome, int code, const std::string& what) {
-  CAPTURE(outcome.err);
-  CHECK(outcome.code == code);
-  CHECK(outcome.err.find(what) != std::string::npos);
-}
-
 size_t count(const std::string& text, const std::string& part) {
   size_t found = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
@@ -228,14 +222,15 @@ generate: {max_new: 6, stop: ["\n"]}
   directory.write("train.jsonl", lines);
   const std::string task = "task: {name: t.yaml, allow_overlap: true}\n";
   const std::string run = directory("run");
-  check_refused(eep::test::eep({"run", experiment(directory, task), "--output", run}), 66, "test.jsonl");
+  check_one_error(eep::test::eep({"run", experiment(directory, task), "--output", run}), 66, "test.jsonl");
   directory.write("test.jsonl", lines);
-  check_refused(eep::test::eep({"run", experiment(directory, "task: {name: t.yaml, test: {split: final}}\n"),
-                                "--output", run}),
-                78, "task.test.split: task own has no such split (got final)");
-  check_refused(eep::test::eep({"run", experiment(directory, "task: {name: t.yaml, dev: {split: extra}}\n"),
-                                "--output", run}),
-                78, "task.dev.split");
+  check_one_error(
+      eep::test::eep(
+          {"run", experiment(directory, "task: {name: t.yaml, test: {split: final}}\n"), "--output", run}),
+      78, "task.test.split: task own has no such split (got final)");
+  check_one_error(eep::test::eep({"run", experiment(directory, "task: {name: t.yaml, dev: {split: extra}}\n"),
+                                  "--output", run}),
+                  78, "task.dev.split");
   CHECK(!std::filesystem::exists(run));
 
   const std::string file = experiment(directory, task);  // no dev split: chosen by the train split
@@ -247,7 +242,7 @@ generate: {max_new: 6, stop: ["\n"]}
   CHECK(result.at("methods")[0].at("train").at("n") == 6);
   directory.write("train.jsonl", lines + "{\"letters\": \"x\", \"answer\": \"x\"}\n");
   std::filesystem::remove(run + "/result.json");
-  check_refused(eep::test::eep({"run", file, "--resume", run}), 65, "the train split has changed");
+  check_one_error(eep::test::eep({"run", file, "--resume", run}), 65, "the train split has changed");
 }
 
 TEST_CASE("run: a broken test split is found before the search, and items that splits share") {
@@ -265,20 +260,20 @@ metric: acc
   const std::string run = directory("run");
   const Outcome outcome =
       eep::test::eep({"run", experiment(directory, "task: {name: t.yaml}\n"), "--output", run});
-  check_refused(outcome, 65, "test.jsonl:1:");
+  check_one_error(outcome, 65, "test.jsonl:1:");
   CHECK(!std::filesystem::exists(run));
-  check_refused(eep::test::eep({"run", directory("e.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
+  check_one_error(eep::test::eep({"run", directory("e.yaml"), "--dry-run"}), 65, "test.jsonl:1:");
 
   directory.write("test.jsonl", "{\"q\": \"c\", \"label\": 1}\n{\"q\": \" a\", \"label\": 1}\n");
   const std::string file = experiment(directory, "task: {name: t.yaml}\n");
-  check_refused(eep::test::eep({"run", file, "--output", run}), 65,
-                "1 of 2 items of the test split are in the train split too");
+  check_one_error(eep::test::eep({"run", file, "--output", run}), 65,
+                  "1 of 2 items of the test split are in the train split too");
   CHECK(eep::test::eep({"run", file, "--output", run, "--set", "task.allow_overlap=true"}).code == 0);
   CHECK(slurp(run + "/result.json").find("\"overlap\"") != std::string::npos);
   CHECK(slurp(run + "/log.txt").find("are in the train split too") != std::string::npos);
   std::filesystem::remove(run + "/result.json");
   directory.write("test.jsonl", "{\"q\": \"d\", \"label\": 1}\n");
-  check_refused(eep::test::eep({"run", "--resume", run}), 65, "the test split has changed");
+  check_one_error(eep::test::eep({"run", "--resume", run}), 65, "the test split has changed");
 }
 
 TEST_CASE("run: the same command line starts a run, goes on with it, and is done when it is done") {
@@ -295,8 +290,8 @@ TEST_CASE("run: the same command line starts a run, goes on with it, and is done
   CHECK(second.out == first.out);
   std::filesystem::remove(run + "/result.json");
   CHECK(eep::test::eep(words).err.find("resuming") != std::string::npos);
-  check_refused(eep::test::eep({"run", file, "--output", run, "--resume-if-there", "--set", "seed=3"}), 78,
-                "the configuration has changed");
+  check_one_error(eep::test::eep({"run", file, "--output", run, "--resume-if-there", "--set", "seed=3"}), 78,
+                  "the configuration has changed");
   CHECK(eep::test::eep({"run", file, "--resume-if-there"}).code == 2);
 }
 
@@ -304,7 +299,8 @@ TEST_CASE("run: seeds beyond 2^63 - 1 are refused as they are written") {
   TempDir directory;
   const std::string file = experiment(directory, "task: {name: sort, train: {limit: 4}}\n");
   for (const char* seed : {"9223372036854775808", "99999999999999999999", "-1"}) {
-    check_refused(eep::test::eep({"run", file, "--dry-run", "--set", std::string("seed=") + seed}), 78, seed);
+    check_one_error(eep::test::eep({"run", file, "--dry-run", "--set", std::string("seed=") + seed}), 78,
+                    seed);
     const Outcome option = eep::test::eep({"run", file, "--dry-run", "--seed", seed});
     CHECK(option.code == 2);
     CHECK(option.err.find(seed) != std::string::npos);

@@ -33,6 +33,23 @@ Json archive_of(const std::string& run) {
 
 }  // namespace
 
+TEST_CASE("tasks: one that is only looked at in the end needs no train split") {
+  TempDir directory;
+  const std::string data = std::string(EEP_SOURCE_DIR) + "/experiments/demo/data/cause/test.jsonl";
+  const std::string other =
+      directory.write("other.yaml", "name: other\nkind: multiple_choice\ndata: {test: " + data +
+                                        "}\nprompt: \"{premise}\\nSo for {name} it was\"\n"
+                                        "choices_from: choices\ntarget: label\nmetric: acc\n");
+  const std::string file =
+      experiment(directory, "tasks: [{name: entail}, {name: " + other + ", weight: 0}]\n");
+  const Outcome outcome = eep::test::eep({"run", file, "--output", directory("out")});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const Json result = parse_json(slurp(directory("out/result.json")), "result");
+  CHECK(result.at("tasks")[1].at("test").contains("eep_merge"));
+  CHECK(result.at("search").at("work").at("tokens_kept") == 0);  // several tasks keep no layers
+}
+
 TEST_CASE("tasks: the fitness is the mean or the least of several, a guard rules plans out") {
   TempDir directory;
   const auto run = [&](const std::string& name, const std::string& tasks) {

@@ -1,5 +1,6 @@
-"""The golden checkpoints: every variant of the three families in some odd size. `layout`: per_expert, fused
+"""The golden checkpoints: every variant of the families in some odd size. `layout`: per_expert, fused
 ([experts, 2 * inner, hidden]) or fused_transposed. `spelling`: the transformers generation whose config keys are used.
+`fp8`: rows and columns of the blocks in which projections are stored as E4M3 numbers.
 `prompts`: lengths of prompts to continue greedily. `drop`, `extra`: config keys removed and added after writing."""
 
 
@@ -91,5 +92,64 @@ CASES = [
         "config": dict(vocab_size=67, hidden_size=24, intermediate_size=33, num_hidden_layers=2, num_attention_heads=2,
                        num_key_value_heads=2, head_dim=12, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=10,
                        norm_topk_prob=True, max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+    },
+    {   # f32, GQA, norms of whole rows, no clip, plans
+        "name": "olmoe_f32", "family": "olmoe", "dtype": "f32", "spelling": "v4", "plans": True, "prompts": [3, 12],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=11, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=2, num_experts=6, num_experts_per_tok=2, norm_topk_prob=False,
+                       max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
+    },
+    {   # bf16, clipped, renormalised, tied, plans
+        "name": "olmoe_clip", "family": "olmoe", "dtype": "bf16", "spelling": "v5", "plans": True, "prompts": [5],
+        "config": dict(vocab_size=67, hidden_size=30, intermediate_size=13, num_hidden_layers=3, num_attention_heads=3,
+                       num_key_value_heads=3, num_experts=9, num_experts_per_tok=4, norm_topk_prob=True, clip_qkv=0.9,
+                       tie_word_embeddings=True, max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
+    },
+    {   # f16, released keys only, sharded, one head of keys, fused experts
+        "name": "olmoe_fused", "family": "olmoe", "dtype": "f16", "spelling": "v4", "layout": "fused", "shard_size": "25KB",
+        "config": dict(vocab_size=71, hidden_size=28, intermediate_size=9, num_hidden_layers=2, num_attention_heads=2,
+                       num_key_value_heads=1, num_experts=8, num_experts_per_tok=3, clip_qkv=1.3,
+                       max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
+        "drop": ["norm_topk_prob"],
+    },
+    {   # projections in 8 bits, blocks that divide nothing, plans
+        "name": "qwen3_fp8", "family": "qwen3_moe", "dtype": "bf16", "spelling": "v4", "fp8": [8, 5], "plans": True,
+        "prompts": [6],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=2, head_dim=6, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=11,
+                       norm_topk_prob=True, max_position_embeddings=512, rope_parameters=default_rope(1e6)),
+    },
+    {   # a shared and a dense expert in 8 bits, blocks larger than every matrix
+        "name": "qwen2_fp8", "family": "qwen2_moe", "dtype": "bf16", "spelling": "v5", "fp8": [128, 128], "prompts": [4],
+        "config": dict(vocab_size=61, hidden_size=20, intermediate_size=27, num_hidden_layers=3, num_attention_heads=2,
+                       num_key_value_heads=1, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=11,
+                       shared_expert_intermediate_size=13, norm_topk_prob=False, mlp_only_layers=[1],
+                       max_position_embeddings=512, rope_parameters=default_rope(10000.0)),
+    },
+    {   # GLM-4.5-Air's settings: biases, half of each head turns, a dense layer, one shared expert, scaled, plans
+        "name": "glm4_f32", "family": "glm4_moe", "dtype": "f32", "spelling": "v4", "plans": True, "prompts": [3, 10],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=29, num_hidden_layers=3, num_attention_heads=4,
+                       num_key_value_heads=2, head_dim=8, n_routed_experts=6, num_experts_per_tok=2,
+                       moe_intermediate_size=9, n_shared_experts=1, first_k_dense_replace=1, routed_scaling_factor=1.5,
+                       attention_bias=True, use_qk_norm=False, num_mtp_layers=0, max_position_embeddings=512,
+                       rope_parameters={**default_rope(1e6), "partial_rotary_factor": 0.5}),
+    },
+    {   # bf16, norms of q and k, groups, two shared experts, not renormalised, no dense layer, no bias of q, k, v
+        "name": "glm4_groups", "family": "glm4_moe", "dtype": "bf16", "spelling": "v5", "prompts": [5],
+        "config": dict(vocab_size=67, hidden_size=28, intermediate_size=23, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=1, head_dim=12, n_routed_experts=12, num_experts_per_tok=3, n_group=4,
+                       topk_group=2, moe_intermediate_size=11, n_shared_experts=2, first_k_dense_replace=0,
+                       norm_topk_prob=False, routed_scaling_factor=2.5, attention_bias=False, use_qk_norm=True,
+                       num_mtp_layers=0, max_position_embeddings=512,
+                       rope_parameters={**default_rope(10000.0), "partial_rotary_factor": 0.34}),
+    },
+    {   # projections in 8 bits, plans
+        "name": "glm4_fp8", "family": "glm4_moe", "dtype": "bf16", "spelling": "v4", "fp8": [7, 16], "plans": True,
+        "prompts": [4],
+        "config": dict(vocab_size=61, hidden_size=24, intermediate_size=29, num_hidden_layers=2, num_attention_heads=2,
+                       num_key_value_heads=1, head_dim=16, n_routed_experts=8, num_experts_per_tok=3,
+                       moe_intermediate_size=10, n_shared_experts=1, first_k_dense_replace=1, attention_bias=True,
+                       use_qk_norm=True, num_mtp_layers=0, max_position_embeddings=512,
+                       rope_parameters={**default_rope(1e6), "partial_rotary_factor": 0.5}),
     },
 ]

@@ -16,18 +16,20 @@ import argparse
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, MixtralConfig, Qwen2MoeConfig, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, Glm4MoeConfig, MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig
 from transformers.utils import logging
 
 from cases import CASES
-from plan_model import AppliedPlan, is_sparse, keep_rows, make_plans, write_plan
+from plan_model import AppliedPlan, grouped, is_sparse, keep_rows, make_plans, write_plan
 
 HERE = Path(__file__).parent
-CONFIGS = {"mixtral": MixtralConfig, "qwen2_moe": Qwen2MoeConfig, "qwen3_moe": Qwen3MoeConfig}
+CONFIGS = {"mixtral": MixtralConfig, "qwen2_moe": Qwen2MoeConfig, "qwen3_moe": Qwen3MoeConfig,
+           "olmoe": OlmoeConfig, "glm4_moe": Glm4MoeConfig}
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LENGTHS = [1, 2, 7, 18, 41]
 PLAN_LENGTHS = [5, 19]
@@ -62,13 +64,19 @@ def initialise(model, seed):
             normal(parameter, 2.0 / fan_in**0.5)
         else:
             normal(parameter, 1.1 / fan_in**0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            normal(buffer, 0.2)
 
 
 def write_checkpoint(case, directory, seed):
     config = CONFIGS[case["family"]](**case["config"])
     model = AutoModelForCausalLM.from_config(config)
     initialise(model, seed)
+    bias = {name: value.clone() for name, value in model.named_buffers() if name.endswith("correction_bias")}
     model = model.to(DTYPES[case["dtype"]])
+    for name, value in bias.items():  # stays in f32
+        model.get_submodule(name.rpartition(".")[0]).e_score_correction_bias = value
     model.config.dtype = DTYPES[case["dtype"]]
     if directory.exists():
         shutil.rmtree(directory)
@@ -86,6 +94,8 @@ def respell(config, case):
         config["torch_dtype"] = config.pop("dtype")
         rope = config.pop("rope_parameters")
         config["rope_theta"] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         kind = rope.pop("rope_type")
         config["rope_scaling"] = None if kind == "default" else {case.get("rope_key", "rope_type"): kind, **rope}
         if case["family"] == "qwen3_moe" and "num_local_experts" in config:
@@ -107,6 +117,32 @@ def transpose_experts(directory):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def encode_fp8(directory, block, plain):
+    """Projections become E4M3 numbers with a scale a block; `plain` gets the checkpoint of the values that these stand
+    for: number times scale in f32, rounded to the checkpoint's dtype."""
+    shutil.copytree(directory, plain)
+    path = directory / "model.safetensors"
+    stored, values = load_file(path), load_file(path)
+    rows, columns = block
+    for name in [name for name in values if name.endswith("_proj.weight")]:
+        weight = values[name]
+        codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn)
+        scales = torch.empty(-(-weight.shape[0] // rows), -(-weight.shape[1] // columns))
+        for a in range(scales.shape[0]):
+            for b in range(scales.shape[1]):
+                part = slice(a * rows, (a + 1) * rows), slice(b * columns, (b + 1) * columns)
+                scales[a, b] = weight[part].float().abs().max() / 448
+                codes[part] = (weight[part].float() / scales[a, b]).to(torch.float8_e4m3fn)
+                values[name][part] = (codes[part].float() * scales[a, b]).to(weight.dtype)
+        stored[name], stored[name + "_scale_inv"] = codes, scales
+    save_file(stored, path, metadata={"format": "pt"})
+    save_file(values, plain / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((directory / "config.json").read_text())
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+                                     "weight_block_size": block, "modules_to_not_convert": ["lm_head"]}
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 class Margins:
     """Collects the routing margins of the model's own routers."""
 
@@ -117,8 +153,14 @@ class Margins:
                 self.handles.append(layer.mlp.gate.register_forward_hook(self.hook(layer.mlp.gate.top_k)))
 
     def hook(self, top_k):
-        def record(_, __, output):
+        def record(gate, __, output):
             logits = output[0].float().reshape(-1, output[0].shape[-1])
+            if hasattr(gate, "e_score_correction_bias"):
+                choice, margins = grouped(torch.sigmoid(logits) + gate.e_score_correction_bias, gate.num_group,
+                                          gate.topk_group)
+                ordered = choice.sort(-1, descending=True).values
+                self.values.extend(((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0].abs()).tolist() + margins)
+                return
             if top_k < logits.shape[1]:
                 ordered = torch.softmax(logits, -1).sort(-1, descending=True).values
                 self.values.extend(((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0]).tolist())
@@ -184,7 +226,12 @@ def make_case(case, seed):
     directory = HERE / case["name"]
     write_checkpoint(case, directory, seed)
     dtype = DTYPES[case["dtype"]]
-    model = load(directory, torch.float32)
+    scratch = tempfile.TemporaryDirectory()
+    plain = directory  # what transformers reads
+    if "fp8" in case:
+        plain = Path(scratch.name) / "plain"
+        encode_fp8(directory, case["fp8"], plain)
+    model = load(plain, torch.float32)
     random = torch.Generator().manual_seed(seed + 1)
     ids = random_ids(random, LENGTHS, model.config.vocab_size)
     margins = Margins(model)
@@ -199,32 +246,33 @@ def make_case(case, seed):
              "layout": case.get("layout", "per_expert"), "seed": seed, "ids": f"{case['name']}/ids.json",
              "expected": f"{case['name']}/expected.safetensors", "logit_scale": scale, "noise": noise}
     if dtype != torch.float32:
-        errors = [(a - b).abs() for a, b in zip(run(load(directory, dtype), ids), expected)]
+        errors = [(a - b).abs() for a, b in zip(run(load(plain, dtype), ids), expected)]
         entry["hf16_error"] = {"max": max(e.max().item() for e in errors),
                                "mean": torch.cat([e.flatten() for e in errors]).mean().item()}
     prompts = random_ids(random, case.get("prompts", []), model.config.vocab_size)
     entry["generation"] = [{"prompt": prompt, "output": greedy(model, prompt)} for prompt in prompts]
     demand_margin(margins.values, "routing while generating")
     margins.close()
-    entry["plans"] = make_plan_files(case, directory, model, dtype, random, seed) if case.get("plans") else []
+    entry["plans"] = make_plan_files(case, directory, plain, model, dtype, random, seed) if case.get("plans") else []
     if case.get("layout") == "fused_transposed":
         transpose_experts(directory)
     return entry
 
 
-def make_plan_files(case, directory, model, dtype, random, seed):
+def make_plan_files(case, directory, plain, model, dtype, random, seed):
     layers = [index for index, layer in enumerate(model.model.layers) if is_sparse(layer)]
     config = model.config
     experts = getattr(config, "num_local_experts", None) or config.num_experts
+    groups = getattr(config, "n_group", 1)
     ids = random_ids(random, PLAN_LENGTHS, config.vocab_size)
     (directory / "plans").mkdir()
     (directory / "plan_ids.json").write_text(json.dumps(ids) + "\n")
     base = run(model, ids)
 
     def draw(attempt):
-        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt)
+        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt, groups)
 
-    check_plan_model(directory, model, draw(0), layers, experts, ids, base)
+    check_plan_model(plain, model, draw(0), layers, experts, ids, base)
     entries = []
     for name in draw(0):
         entry = {"file": f"{case['name']}/plans/{name}.json", "ids": f"{case['name']}/plan_ids.json",

@@ -32,6 +32,20 @@ def fused_merge(coefficients, weights, dtype):
     return torch.stack(merged)
 
 
+def grouped(choice, groups, top_groups):
+    """Scores with minus infinity outside the top groups, and how clear the choice of the groups is."""
+    if groups == 1:
+        return choice, []
+    parts = choice.reshape(len(choice), groups, -1)
+    sums = parts.topk(min(2, parts.shape[-1]), dim=-1).values.sum(-1)
+    ordered, order = torch.sort(sums, dim=-1, descending=True, stable=True)
+    margins = []
+    if top_groups < groups:
+        margins = ((ordered[:, top_groups - 1] - ordered[:, top_groups]) / ordered.abs().max(-1).values).tolist()
+    open_groups = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, order[:, :top_groups], True)
+    return parts.masked_fill(~open_groups[..., None], float("-inf")).reshape(choice.shape), margins
+
+
 class PlannedBlock(nn.Module):
     """Takes the place of a sparse block: mapped router, merged experts, shared expert as it was."""
 
@@ -40,10 +54,14 @@ class PlannedBlock(nn.Module):
         self.w_rm = torch.tensor(group["router_mapping"], dtype=torch.float32)  # [kept, experts]
         w_em = torch.tensor(group["expert_merging"], dtype=torch.float32)  # [kept, experts]
         self.gate = block.gate.weight.data  # [experts, hidden]
+        self.bias = getattr(block.gate, "e_score_correction_bias", None)  # [experts]: sigmoid scores
+        self.scale = getattr(block.gate, "routed_scaling_factor", 1)
+        self.groups = getattr(block.gate, "num_group", 1), getattr(block.gate, "topk_group", 1)
         self.gate_up = fused_merge(w_em, block.experts.gate_up_proj.data, dtype)  # [kept, 2 * inner, hidden]
         self.down = fused_merge(w_em, block.experts.down_proj.data, dtype)  # [kept, hidden, inner]
         self.shared_expert = getattr(block, "shared_expert", None)
         self.shared_expert_gate = getattr(block, "shared_expert_gate", None)
+        self.shared_experts = getattr(block, "shared_experts", None)
         self.top_k = min(top_k, len(self.w_rm))
         self.space, self.renormalise = space, renormalise
         self.margins, self.cancellation = margins, cancellation
@@ -51,6 +69,8 @@ class PlannedBlock(nn.Module):
     def route(self, x):
         """[tokens, hidden] -> rows [tokens, k], weights [tokens, k]."""
         z = nn.functional.linear(x, self.gate)
+        if self.bias is not None:
+            return self.route_sigmoid(z)
         source = z if self.space == "logits" else torch.softmax(z, -1)
         # An explicit sum, so that equal rows of W_RM give equal bits.
         mapped = (source[:, None, :].double() * self.w_rm.double()).sum(-1).float()  # [tokens, kept]
@@ -73,6 +93,27 @@ class PlannedBlock(nn.Module):
             weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
         return rows, weights
 
+    def route_sigmoid(self, z):
+        w_rm = self.w_rm.double()
+        score = torch.sigmoid(z.double())
+        mapped = torch.sigmoid(z.double() @ w_rm.T) if self.space == "logits" else score @ w_rm.T
+        choice, margins = grouped(mapped + self.bias.double() @ w_rm.T, *self.groups)
+        ordered, rows = torch.sort(choice, dim=-1, descending=True, stable=True)
+        k = self.top_k
+        if k < mapped.shape[1]:
+            gap, scale = ordered[:, k - 1] - ordered[:, k], ordered[:, :k].abs().max(-1).values
+            self.margins.extend((gap / scale)[gap > 0].tolist() + margins)
+        rows = rows[:, :k]
+        weights = torch.gather(mapped, 1, rows)
+        if self.renormalise:
+            total = weights.sum(-1, keepdim=True)
+            tiny = total.abs() < TINY_SUM
+            if self.space == "probabilities":
+                terms = (score[:, None, :] * w_rm).abs().sum(-1).gather(1, rows).sum(-1, keepdim=True)
+                self.cancellation.extend((total.abs() / terms)[~tiny].tolist())
+            weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
+        return rows, (weights * self.scale).float()
+
     def forward(self, hidden_states):
         x = hidden_states.reshape(-1, hidden_states.shape[-1])
         rows, weights = self.route(x)
@@ -83,6 +124,8 @@ class PlannedBlock(nn.Module):
             out += weights[:, slot, None] * y
         if self.shared_expert is not None:
             out = out + torch.sigmoid(self.shared_expert_gate(x)) * self.shared_expert(x)
+        if self.shared_experts is not None:
+            out = out + self.shared_experts(x)
         return out.reshape(hidden_states.shape)
 
 
@@ -125,11 +168,13 @@ def keep_rows(model, plan):
             block.gate.weight.data = block.gate.weight.data[rows]
             block.experts.gate_up_proj.data = block.experts.gate_up_proj.data[rows]
             block.experts.down_proj.data = block.experts.down_proj.data[rows]
+            if hasattr(block.gate, "e_score_correction_bias"):
+                block.gate.e_score_correction_bias = block.gate.e_score_correction_bias[rows]
             block.gate.num_experts = block.experts.num_experts = len(rows)
     return pruned
 
 
-def make_plans(family, layers, experts, top_k, seed):
+def make_plans(family, layers, experts, top_k, seed, groups=1):
     """name -> plan: one-hot, dense, negative coefficients, duplicate rows, kept = top_k, top_k above kept, unequal groups,
     a zero map, both router spaces. `layers`: the sparse ones."""
     random = torch.Generator().manual_seed(seed)
@@ -158,7 +203,7 @@ def make_plans(family, layers, experts, top_k, seed):
         }
 
     halves = [layers[: len(layers) // 2], layers[len(layers) // 2 :]] if len(layers) > 1 else [layers]
-    kept = max(top_k + 1, experts // 2)
+    kept = -(-max(top_k + 1, experts // 2) // groups) * groups
     plans = {}
     for space in ("logits", "probabilities"):
         rows = [pick(kept) for _ in halves]

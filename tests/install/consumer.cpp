@@ -1,8 +1,8 @@
 // Uses one function of two rooms through the installed headers and libraries.
 #include <cstdio>
 
-#include "engine/expert_plan.h"
-#include "kernels/noise.h"
+#include "eep/engine/expert_plan.h"
+#include "eep/kernels/noise.h"
 
 int main() {
   const eep::ExpertPlan plan = eep::identity_plan({1, 1}, 4, 2);

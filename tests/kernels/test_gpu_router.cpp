@@ -186,28 +186,31 @@ TEST_CASE("gpu router: rounded as transformers does, with the CPU's bits") {
 
 TEST_CASE("gpu router: the largest sizes, more kept rows than experts, ties to the lower row") {
   Data data(74);
-  GpuLayer layer(3, 512, 9, kMaxTopK, data);
-  std::vector<int32_t> kept(512), same(512, 5);
-  for (int32_t r = 0; r < 512; ++r) kept[static_cast<size_t>(r)] = 511 - r;
-  layer.maps = {{kept.data(), nullptr, 512, kMaxTopK, RouterSpace::kLogits},
-                {same.data(), nullptr, 512, kMaxTopK, RouterSpace::kLogits}};
-  layer.map_of_row = {0, 1, 0};
-  check_layer(layer);
-  const Routed out = layer.run(0, 3);
-  for (int32_t slot = 0; slot < kMaxTopK; ++slot)
-    CHECK(out.expert[static_cast<size_t>(kMaxTopK + slot)] == slot);
+  std::vector<int32_t> kept(kMaxExperts), same(kMaxExperts, 5);
+  for (const int32_t most : {512, 513, kMaxExperts}) {
+    CAPTURE(most);
+    GpuLayer layer(3, most, 9, kMaxTopK, data);
+    for (int32_t r = 0; r < most; ++r) kept[static_cast<size_t>(r)] = most - 1 - r;
+    layer.maps = {{kept.data(), nullptr, most, kMaxTopK, RouterSpace::kLogits},
+                  {same.data(), nullptr, most, kMaxTopK, RouterSpace::kProbabilities}};
+    layer.map_of_row = {0, 1, 0};
+    check_layer(layer);
+    const Routed out = layer.run(0, 3);
+    for (int32_t slot = 0; slot < kMaxTopK; ++slot)
+      CHECK(out.expert[static_cast<size_t>(kMaxTopK + slot)] == slot);
+  }
 
   GpuLayer few(2, 4, 9, 2, data);
-  few.maps = {{kept.data() + 508, nullptr, 4, 2, RouterSpace::kLogits}};
+  few.maps = {{kept.data() + kMaxExperts - 4, nullptr, 4, 2, RouterSpace::kLogits}};
   check_layer(few);
   few.maps[0] = {same.data(), nullptr, 40, 2, RouterSpace::kProbabilities};
   std::fill(same.begin(), same.end(), 3);
   check_layer(few);
 
-  GpuLayer beyond(1, 513, 2, 1, data);
+  GpuLayer beyond(1, kMaxExperts + 1, 2, 1, data);
   beyond.maps = {{kept.data(), nullptr, 4, 1, RouterSpace::kLogits}};
   CHECK(throws_with([&] { beyond.run(0, 1); },
-                    "router: too many experts or slots (expected at most 512 and 16"));
+                    "router: too many experts or slots (expected at most 1024 and 32"));
 }
 
 TEST_CASE("gpu router: logits are compared, not exponentials that round to ties") {

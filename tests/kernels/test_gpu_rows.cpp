@@ -3,6 +3,7 @@
 #include <map>
 #include <type_traits>
 
+#include "kernels/clamp.h"
 #include "kernels/embed.h"
 #include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
@@ -72,6 +73,22 @@ TEST_CASE("gpu rmsnorm: within the bound, the CPU's bits, in place too") {
   }
 }
 
+TEST_CASE("gpu clamp: the CPU's bits") {
+  for (const RowsCase& c : kRowsCases) {
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const Floats x = data.floats(c.rows * c.width, 3.0f);
+    Floats held = x;
+    clamp_cpu({held.data(), c.rows * c.width, 0.75f}, cpu(1));
+    const Floats out = same_bits_in_schedules([&] {
+      const OnDevice<float> in_place(x);
+      GPU_ROW(clamp)({in_place.data(), c.rows * c.width, 0.75f}, gpu_device());
+      return in_place.values();
+    });
+    CHECK(same_bits(out, held));
+  }
+}
+
 TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
   for (const RopeCase& c : kRopeCases) {
     CAPTURE(c.seed);
@@ -97,6 +114,49 @@ TEST_CASE("gpu rope: rotates within the bound, the CPU's bits") {
         {on_cpu.data(), c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(), table.sine.data()},
         cpu(1));
     CHECK(same_bits(out, on_cpu));
+  }
+}
+
+TEST_CASE("gpu rope: a part of each head turns, the rest is normalised alone, the CPU's bits") {
+  for (const RopeCase& c : kRopeCases) {
+    if (c.head_dim < 8) continue;
+    const int64_t turning = c.head_dim / 2 / 2 * 2, heads = c.rows * c.heads;
+    CAPTURE(c.seed);
+    Data data(c.seed);
+    const RopeTable table = rope_table(100, turning, 1e4);
+    const Floats x = data.floats(heads * c.head_dim, 3.0f), norm = data.floats(c.head_dim);
+    const OnDevice<float> cosine(table.cosine), sine(table.sine), weight(norm);
+    std::vector<int32_t> position;
+    for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
+    for (const bool with_norm : {false, true}) {
+      // The parts on their own: heads of `turning` elements, and what is left of each.
+      Floats normed = x;
+      if (with_norm) rmsnorm_cpu({x.data(), heads, c.head_dim, norm.data(), 1e-5f, normed.data()}, cpu(1));
+      Floats part, expected = normed;
+      for (int64_t head = 0; head < heads; ++head)
+        part.insert(part.end(), normed.begin() + head * c.head_dim,
+                    normed.begin() + head * c.head_dim + turning);
+      rope_cpu(
+          {part.data(), c.rows, c.heads, turning, position.data(), table.cosine.data(), table.sine.data()},
+          cpu(1));
+      for (int64_t head = 0; head < heads; ++head)
+        std::copy_n(part.begin() + head * turning, turning, expected.begin() + head * c.head_dim);
+
+      Floats on_cpu = x;
+      rope_cpu({on_cpu.data(), c.rows, c.heads, c.head_dim, position.data(), table.cosine.data(),
+                table.sine.data(), with_norm ? norm.data() : nullptr, 1e-5f, turning},
+               cpu(1));
+      CHECK(same_bits(on_cpu, expected));
+      const Floats out = same_bits_in_schedules([&] {
+        const OnDevice<float> in_place(x);
+        GPU_ROW(rope)
+        ({in_place.data(), c.rows, c.heads, c.head_dim, position.data(), cosine.data(), sine.data(),
+          with_norm ? weight.data() : nullptr, 1e-5f, turning},
+         gpu_device());
+        return in_place.values();
+      });
+      CHECK(same_bits(out, expected));
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 // The ops that walk over rows: embed, rmsnorm, combine.
+#include "kernels/clamp.h"
 #include "kernels/embed.h"
 #include "kernels/rmsnorm.h"
 #include "tests/kernels/op_problems.h"
@@ -64,5 +65,23 @@ TEST_CASE("combine: weighted slots, skipped slots, shared expert with and withou
                            [&](int64_t first, int64_t rows) { return problem.run_cpu(first, rows, cpu(1)); });
       check_bounded(out, problem.expected());
     }
+  }
+}
+
+TEST_CASE("clamp: what is outside is held, the rest and NaN stay") {
+  for (const RowsCase& c : kRowsCases) {
+    Data data(c.seed);
+    Floats x = data.floats(c.rows * c.width, 3.0f);
+    if (!x.empty()) x[x.size() / 2] = std::nanf("");
+    const Floats out = same_bits_everywhere([&](const Device& device) {
+      Floats held = x;
+      clamp_cpu({held.data(), c.rows * c.width, 0.75f}, device);
+      return held;
+    });
+    Floats expected = x;
+    for (float& value : expected) {
+      if (std::fabs(value) > 0.75f) value = std::copysign(0.75f, value);
+    }
+    CHECK(same_bits(out, expected));
   }
 }

@@ -125,7 +125,7 @@ TEST_CASE("plan: what is wrong is named with its place") {
          "p.json:1:12: format: wrong value (expected \"eep-plan\", got \"other\")");
   refuse("\"version\": 1", "\"version\": 2", "version: wrong value (expected 1, got 2)");
   refuse("\"version\": 1,", "", "missing key \"version\"");
-  refuse("\"top_k\": 2", "\"top_k\": 0", "top_k: wrong value (expected an integer from 1 to 16, got 0)");
+  refuse("\"top_k\": 2", "\"top_k\": 0", "top_k: wrong value (expected an integer from 1 to 32, got 0)");
   refuse("\"top_k\": 2,", "", "missing key \"top_k\"");
   refuse("\"probabilities\"", "\"odds\"",
          "router_space: wrong value (expected \"probabilities\" or \"logits\"");

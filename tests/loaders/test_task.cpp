@@ -116,8 +116,11 @@ TEST_CASE("task: mistakes in the task file are named with their place") {
   refuse(with(kChoice, "metric: acc", "metric: f1"),
          "a multiple_choice task is scored by acc, acc_norm, acc_bytes or macro_f1");
   refuse(with(kChoice, "metric: acc", "metric: macro_f1"), "macro_f1 is of all items together");
-  CHECK(parse_task(with(kChoice, "metric: acc", "metrics: [acc, macro_f1]"), "t.yaml", "harness").more.size() == 1);
-  refuse(with(kGenerate, "exact_match", "acc"), "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
+  CHECK(
+      parse_task(with(kChoice, "metric: acc", "metrics: [acc, macro_f1]"), "t.yaml", "harness").more.size() ==
+      1);
+  refuse(with(kGenerate, "exact_match", "acc"),
+         "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
   refuse(with(kChoice, "choices: [\" no\", \" yes\"]\n", ""), "exactly one of choices and choices_from");
   refuse(kChoice + "choices_from: c\n", "exactly one of choices and choices_from");
   refuse(with(kChoice, "{train: train.jsonl}", "{}"), "data: no splits");
@@ -176,9 +179,24 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   refuse(from, options("[\"a\", \"\"]"), "a choice is empty");
   refuse(from, options("[\"a\", 1]"), "a choice is not text");
   refuse(from, options("[\"a\", \"b\", \"a\"]"), "choices 0 and 2 are equal");
+  CHECK(items_of(from, options("[\"a\", \"b\", \"b\"]"))[0].label == 0);  // two wrong ones
   std::string lenient = kGenerate;
   lenient.replace(lenient.find("exact_match"), 11, "em_contains");
   refuse(lenient, "{\"letters\": \"a\", \"answer\": \"The\"}\n", "nothing is left of the answer \"The\"");
+  const auto extracting = [](const std::string& metric, const std::string& rule) {
+    std::string text = kGenerate;
+    text.replace(text.find("exact_match"), 11, metric);
+    text.replace(text.find("none"), 4, rule);
+    return text;
+  };
+  const auto answer = [](const std::string& given) {
+    return "{\"letters\": \"a\", \"answer\": " + given + "}\n";
+  };
+  refuse(extracting("number_equal", "last_number"), answer("\"1/2\""), "(expected a number, got \"1/2\")");
+  refuse(extracting("exact_match", "first_capital"), answer("\"b\""),
+         "(expected one capital letter, got \"b\")");
+  refuse(extracting("exact_match", "first_option(AB)"), answer("[\"C\", \"\u0436\"]"),
+         "(expected one of the letters AB, got \"C\")");
 }
 
 TEST_CASE("task: a target means what its reader thinks: by label, by text, by index, or nothing") {

@@ -238,7 +238,8 @@ TEST_CASE("tokenizer: contradictions in tokenizer.json") {
   refuse("smol", "model.merges[2]: wrong value", [](Json& j) { j["model"]["merges"][2] = "a b c"; });
   refuse("smol", "model.merges[2]: wrong value", [](Json& j) { j["model"]["merges"][2] = "ab"; });
   refuse("qwen", "added_tokens[0].id: wrong value", [](Json& j) { j["added_tokens"][0]["id"] = 2000000; });
-  refuse("qwen", "two tokens have id 5", [](Json& j) { j["added_tokens"][0]["id"] = 5; });
+  refuse("qwen", "added_tokens[0].id: not the id that loaders give this token",
+         [](Json& j) { j["added_tokens"][0]["id"] = 5; });
   refuse("qwen", "added_tokens[0]: missing key \"content\"",
          [](Json& j) { j["added_tokens"][0].erase("content"); });
   refuse("qwen", "added token too long",
@@ -287,6 +288,18 @@ TEST_CASE("tokenizer: special tokens of the side files are cut out of a text") {
   // A configuration with a table of its own needs no map.
   scratch.write("tokenizer_config.json", R"({"eos_token": "<old>", "added_tokens_decoder": {}})");
   CHECK(Tokenizer::load(scratch.path()).token_id("<new>") == -1);
+
+  // Further tokens get the next ids in the order of transformers: by the ids of the table, then the extra ones.
+  const auto ids = [&](const char* text) { return Tokenizer::load(scratch.path()).encode(text, false); };
+  scratch.write("tokenizer_config.json", R"({"added_tokens_decoder": {"90000": {"content": "<two>"},
+      "80000": {"content": "<one>", "special": true}}, "additional_special_tokens": ["<three>", {"content": "<one>"}]})");
+  CHECK(ids("<three><two><one>") == std::vector<int32_t>{size + 2, size + 1, size});
+  scratch.write("tokenizer_config.json", R"({"extra_special_tokens": {"image_token": "<image>"}})");
+  scratch.write("added_tokens.json", R"({"<far>": 90000, "<near>": 80000})");
+  CHECK(ids("<image><new><far><near>") == std::vector<int32_t>{size + 3, size + 2, size + 1, size});
+  scratch.write("tokenizer_config.json", R"({"split_special_tokens": true})");
+  check_error(ExitCode::kData, "split_special_tokens: not supported",
+              [&] { Tokenizer::load(scratch.path()); });
 }
 
 TEST_CASE("tokenizer: damaged files are errors or tokenizers, never crashes") {

@@ -99,7 +99,7 @@ const std::string kExpert = "model.layers.0.block_sparse_moe.experts.1.w2.weight
 }  // namespace
 
 TEST_CASE("verify: a sound export passes, in every family, dtype and format") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
     for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
       for (ExportFormat format : {ExportFormat::kHf, ExportFormat::kNative}) {
         CAPTURE(family);

@@ -18,6 +18,7 @@ struct TinyTensor {
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   std::string bytes;
+  Code code = Code::kNone;
 };
 
 enum class TinyLayout { kPerExpert, kFused, kTransposed };
@@ -45,6 +46,20 @@ class TinyCheckpoint {
     if (family == "mixtral") {
       config["num_local_experts"] = 3;
       config["intermediate_size"] = inner;
+    } else if (family == "olmoe") {
+      config["num_experts"] = 3;
+      config["intermediate_size"] = inner;
+      config["clip_qkv"] = 0.5;
+    } else if (family == "glm4_moe") {  // a dense layer, then one with experts
+      config.update({{"n_routed_experts", 3},
+                     {"moe_intermediate_size", inner},
+                     {"intermediate_size", 8},
+                     {"n_shared_experts", 2},
+                     {"first_k_dense_replace", 1},
+                     {"routed_scaling_factor", 1.5},
+                     {"attention_bias", true},
+                     {"use_qk_norm", true},
+                     {"partial_rotary_factor", 0.5}});
     } else {
       config["num_experts"] = 3;
       config["moe_intermediate_size"] = inner;
@@ -63,7 +78,7 @@ class TinyCheckpoint {
 
   // Values depend on the name and the place in the per-expert layout alone.
   void add(const std::string& name, const std::vector<int64_t>& shape) {
-    TinyTensor tensor{dtype_, shape, {}};
+    TinyTensor tensor{dtype_, shape, {}, Code::kNone};
     int64_t count = 1;
     for (int64_t extent : shape) count *= extent;
     for (int64_t i = 0; i < count; ++i) tensor.bytes += element(name, i);
@@ -80,7 +95,7 @@ class TinyCheckpoint {
           shard_of.empty()
               ? "model.safetensors"
               : "shard-" + std::to_string(shard == shard_of.end() ? 0 : shard->second) + ".safetensors";
-      files[file].push_back({{name, tensor.dtype, tensor.shape}, tensor.bytes.data()});
+      files[file].push_back({{name, tensor.dtype, tensor.shape, tensor.code}, tensor.bytes.data()});
       index["weight_map"][name] = file;
     }
     for (const auto& [file, list] : files) write_safetensors(scratch.path(file), list);
@@ -106,18 +121,27 @@ class TinyCheckpoint {
     add(prefix + "self_attn.k_proj.weight", {4, 6});
     add(prefix + "self_attn.v_proj.weight", {4, 6});
     add(prefix + "self_attn.o_proj.weight", {6, 8});
-    if (family_ == "qwen2_moe") {
+    if (family_ == "qwen2_moe" || family_ == "glm4_moe") {
       add(prefix + "self_attn.q_proj.bias", {8});
       add(prefix + "self_attn.k_proj.bias", {4});
       add(prefix + "self_attn.v_proj.bias", {4});
     }
-    if (family_ == "qwen3_moe") {
+    if (family_ == "qwen3_moe" || family_ == "glm4_moe") {
       add(prefix + "self_attn.q_norm.weight", {4});
+      add(prefix + "self_attn.k_norm.weight", {4});
+    }
+    if (family_ == "olmoe") {
+      add(prefix + "self_attn.q_norm.weight", {8});
       add(prefix + "self_attn.k_norm.weight", {4});
     }
     const bool old_mixtral = family_ == "mixtral" && layout_ == TinyLayout::kPerExpert;
     const std::string mlp = prefix + (old_mixtral ? "block_sparse_moe." : "mlp.");
+    if (family_ == "glm4_moe" && prefix == "model.layers.0.") return add_ffn(mlp, prefix + "dense", 8, false);
     add_as(mlp + "gate.weight", prefix + "router", {3, 6});
+    if (family_ == "glm4_moe") {
+      add(mlp + "gate.e_score_correction_bias", {3});
+      add_ffn(mlp + "shared_experts.", prefix + "shared", 2 * inner_, false);
+    }
     if (family_ == "qwen2_moe") {
       add_ffn(mlp + "shared_expert.", prefix + "shared", 4, false);
       add(mlp + "shared_expert_gate.weight", {1, 6});

@@ -52,6 +52,22 @@ rows() {
     grep -qE "\`$row[\`(]" "$2" || lacks "$2" "$row" "eep list $1"
   done
 }
+# Values that only the program knows are asked of it: completed TABLE WORDS...
+completed() {
+  local table=$1 wanted got
+  shift
+  wanted=$("$program" list "$table" | awk '{print $1}' | sort)
+  got=$(bash -c '. man/eep.bash; COMP_WORDS=("$@" ""); COMP_CWORD=$#; _eep; printf "%s\n" "${COMPREPLY[@]%=}"' bash \
+    "$program" "$@" | sort)
+  [ -n "$wanted" ] && [ -z "$(comm -23 <(echo "$wanted") <(echo "$got"))" ] ||
+    lacks man/eep.bash "rows of eep list $table" "$* <TAB>"
+}
+completed tasks eval model --task
+completed targets run --cpu-target
+completed fields run demo.yaml --set
+completed criteria select scores.json --method
+completed allocations select scores.json --allocation
+
 rows algorithms docs/experiments.md
 rows criteria docs/method.md
 rows skipping docs/experiments.md

@@ -1,0 +1,17 @@
+# Of the tarball's tree: every library that the program is linked to, but for the C library's own, beside the MPI
+# plugin, where the program's run path leads. MPI stays the machine's: ranks must speak to its launcher.
+file(GLOB_RECURSE programs ${CPACK_TEMPORARY_DIRECTORY}/*/eep)
+list(FILTER programs INCLUDE REGEX "/bin/eep$")
+list(GET programs 0 program)
+get_filename_component(prefix ${program}/../.. ABSOLUTE)
+execute_process(COMMAND ldd ${program} OUTPUT_VARIABLE listed COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "=> /[^ ]+" needed "${listed}")
+foreach(library ${needed})
+  string(SUBSTRING "${library}" 3 -1 path)
+  get_filename_component(name ${path} NAME)
+  if(name MATCHES "^(libc|libm|libdl|libpthread|librt|ld-linux.*)\\.so")
+    continue()
+  endif()
+  get_filename_component(real ${path} REALPATH)
+  configure_file(${real} ${prefix}/${CPACK_EEP_LIBRARIES}/${name} COPYONLY)
+endforeach()

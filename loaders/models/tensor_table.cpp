@@ -1,0 +1,194 @@
+#include "loaders/models/tensor_table.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_set>
+
+#include "kernels/common/error.h"
+#include "loaders/formats/file.h"
+#include "loaders/formats/json.h"
+
+namespace eep {
+
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+DType dtype_of(const std::string& name, const std::string& dtype, Code allowed) {
+  for (DType known : {DType::kF32, DType::kF16, DType::kBF16}) {
+    if (dtype == dtype_name(known)) return known;
+  }
+  if (allowed != Code::kNone && dtype == code_name(allowed)) return DType::kBF16;
+  throw Error(
+      ExitCode::kData, name,
+      std::string("dtype not supported (expected F32, F16") +
+          (allowed == Code::kNone ? " or BF16" : std::string(", BF16 or ") + code_name(allowed)) + ", got " +
+          dtype + ")",
+      dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
+}
+
+bool is_quantised(std::string_view name) {
+  return name.ends_with(".qweight") || name.ends_with("_packed") || name.ends_with("_scale") ||
+         name.ends_with("_scale_inv") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
+         name.ends_with("_blocks");
+}
+
+}  // namespace
+
+TensorTable::TensorTable(const std::string& directory, const std::string& stem) {
+  const std::string single = join_path(directory, stem + ".safetensors");
+  const std::string index = join_path(directory, stem + ".safetensors.index.json");
+  if (is_there(single)) {
+    add_file(single);
+  } else if (is_there(index)) {
+    add_shards(directory, index);
+  } else {
+    fail_missing(single, "no such file, and no " + stem + ".safetensors.index.json",
+                 "weights in other formats are not read (eep convert reads .gguf)");
+  }
+}
+
+void TensorTable::fail_missing_tensor(const std::string& name) const {
+  static constexpr std::string_view kKnown[] = {"w1.weight",
+                                                "w2.weight",
+                                                "w3.weight",
+                                                "gate_proj.weight",
+                                                "up_proj.weight",
+                                                "down_proj.weight",
+                                                "q_proj.weight",
+                                                "k_proj.weight",
+                                                "v_proj.weight",
+                                                "o_proj.weight",
+                                                "q_proj.bias",
+                                                "k_proj.bias",
+                                                "v_proj.bias",
+                                                "q_norm.weight",
+                                                "k_norm.weight",
+                                                "gate.weight",
+                                                "norm.weight",
+                                                "shared_expert_gate.weight",
+                                                "experts.down_proj",
+                                                "experts.gate_up_proj",
+                                                "input_layernorm.weight",
+                                                "post_attention_layernorm.weight",
+                                                "embed_tokens.weight"};
+  const size_t last = name.rfind('.'), owner = last == std::string::npos ? last : name.rfind('.', last - 1);
+  const std::string stem = name.substr(0, owner == std::string::npos ? 0 : owner + 1);
+  const std::string* beside = nullptr;
+  for (const auto& [other, item] : tensors_) {
+    if (stem.empty() || !other.starts_with(stem)) continue;
+    const std::string_view rest = std::string_view(other).substr(stem.size());
+    if (std::find(std::begin(kKnown), std::end(kKnown), rest) != std::end(kKnown)) continue;
+    if (std::count(rest.begin(), rest.end(), '.') > 1 || rest.ends_with("_scale_inv")) continue;
+    if (beside == nullptr || other < *beside) beside = &other;
+  }
+  if (beside == nullptr) throw Error(ExitCode::kData, name, "missing tensor");
+  throw Error(ExitCode::kData, name, "missing tensor (beside it lies " + printable(*beside) + ")",
+              is_quantised(*beside) ? "a quantised checkpoint: take the original weights" : "");
+}
+
+const TensorTable::Item& TensorTable::item(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) fail_missing_tensor(name);
+  return found->second;
+}
+
+const std::vector<int64_t>& TensorTable::shape(const std::string& name) const {
+  return item(name).entry.shape;
+}
+
+bool TensorTable::is_coded(const std::string& name, Code code) const {
+  const auto found = tensors_.find(name);
+  return found != tensors_.end() && found->second.entry.dtype == code_name(code);
+}
+
+Tensor TensorTable::get(const std::string& name, const std::vector<int64_t>& shape, Code allowed) {
+  const Item& found = item(name);
+  const SafetensorsEntry& entry = found.entry;
+  if (entry.shape != shape) {
+    throw Error(ExitCode::kData, name,
+                "wrong shape (expected " + shape_text(shape) + ", got " + shape_text(entry.shape) + ")");
+  }
+  Tensor tensor;
+  tensor.data = const_cast<uint8_t*>(found.data);
+  tensor.dtype = dtype_of(name, entry.dtype, allowed);
+  tensor.rank = static_cast<int>(shape.size());
+  for (size_t axis = 0; axis < shape.size(); ++axis) tensor.shape[axis] = shape[axis];
+  tensors_.at(name).used = true;
+  used_bytes_ += entry.bytes;
+  return tensor;
+}
+
+void TensorTable::skip(const std::function<bool(const std::string&)>& known) {
+  for (auto& [name, item] : tensors_) {
+    if (item.used || !known(name)) continue;
+    item.used = true;
+    used_bytes_ += item.entry.bytes;
+  }
+}
+
+void TensorTable::check_all_used() const {
+  const std::string* unexpected = nullptr;
+  for (const auto& [name, item] : tensors_) {
+    if (item.used || name.ends_with(".rotary_emb.inv_freq")) continue;
+    if (unexpected == nullptr || name < *unexpected) unexpected = &name;
+  }
+  if (unexpected != nullptr) {
+    throw Error(ExitCode::kData, printable(*unexpected),
+                "tensor that the architecture in config.json does not have",
+                is_quantised(*unexpected) ? "a quantised checkpoint: take the original weights" : "");
+  }
+}
+
+void TensorTable::add_file(const std::string& path) {
+  SafetensorsFile shard(path);
+  for (const SafetensorsEntry& entry : shard.header.entries) {
+    const auto [place, inserted] =
+        tensors_.emplace(entry.name, Item{entry, shard.data(entry), files_.size()});
+    if (!inserted) {
+      throw Error(ExitCode::kData, printable(entry.name),
+                  "in two shards (" + files_[place->second.file].path() + " and " + path + ")");
+    }
+  }
+  files_.push_back(std::move(shard.file));
+}
+
+void TensorTable::add_shards(const std::string& directory, const std::string& index_path) {
+  const JsonDocument document = JsonDocument::read(index_path);
+  const JsonView map = document.root().at("weight_map").as_object();
+  std::unordered_map<std::string, size_t> shards;  // file name to its place in files_
+  for (const auto& [name, value] : map.value().items()) {
+    if (!value.is_string()) map.at(name).fail_expected("a file name");
+    const std::string file = value.get<std::string>();
+    if (shards.count(file) != 0) continue;
+    if (file.empty() || file.find_first_of(std::string_view("/\0", 2)) != std::string::npos || file == "." ||
+        file == "..") {
+      map.at(name).fail("not the name of a file in this directory");
+    }
+    shards.emplace(file, files_.size());
+    add_file(join_path(directory, file));
+  }
+  std::unordered_set<std::string_view> listed;
+  for (const auto& [name, value] : map.value().items()) {
+    const auto found = tensors_.find(name);
+    const std::string& file = value.get_ref<const std::string&>();
+    if (found == tensors_.end()) map.at(name).fail("tensor is not in its shard " + printable(file));
+    if (found->second.file != shards.at(file)) {
+      map.at(name).fail("tensor is not in its shard (expected " + printable(file) + ", got " +
+                        files_[found->second.file].path() + ")");
+    }
+    listed.insert(name);
+  }
+  if (listed.size() == tensors_.size()) return;
+  for (const auto& [name, item] : tensors_) {
+    if (listed.count(name) != 0) continue;
+    throw Error(ExitCode::kData, files_[item.file].path(),
+                "tensor " + printable(name) + " is not listed in the index");
+  }
+}
+
+}  // namespace eep
