@@ -380,6 +380,7 @@ void route(const RouterArgs& args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(router)(const RouterArgs& args, const Device& device) {
+  check(args);
   if (args.rows > 0) gpu::route(args, device);
 }
 

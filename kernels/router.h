@@ -27,6 +27,8 @@
 // Both are counted.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 #include "kernels/gemm.h"
@@ -74,6 +76,15 @@ struct RouterArgs {
   float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards
   RouterCounts* counts = nullptr;  // added to, or null
 };
+
+// Where asserts are on: what no caller of ours passes. Too many experts or slots are an error, not a mistake.
+inline void check([[maybe_unused]] const RouterArgs& args) {
+  assert(args.rows >= 0 && args.slots > 0 && args.gate.n > 0 && args.gate.k > 0 && args.maps != nullptr);
+  assert(args.rows == 0 || (args.x != nullptr && args.gate.data != nullptr && args.expert != nullptr &&
+                            args.weight != nullptr && args.logits != nullptr));
+  assert(args.score == RouterScore::kSigmoid || args.selection_bias == nullptr);
+  assert(args.groups >= 1 && args.top_groups >= 1 && args.top_groups <= args.groups);
+}
 
 void router_cpu(const RouterArgs& args, const Device& device);
 

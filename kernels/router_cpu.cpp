@@ -260,6 +260,7 @@ namespace eep {
 HWY_EXPORT(route_rows);
 
 void router_cpu(const RouterArgs& args, const Device& device) {
+  check(args);
   if (args.gate.n > kMaxExperts || args.slots > kMaxTopK) {
     throw Error(ExitCode::kData, "router",
                 "too many experts or slots (expected at most " + std::to_string(kMaxExperts) + " and " +

@@ -61,6 +61,8 @@ class CombinationRun {
   void search();
   AnswerProgress generation_progress(const Search& search, const int64_t& asked,
                                      const std::string& best) const;
+  std::vector<Evaluation> evaluate(const EvaluationRequest& request, const GenomeSpace& space,
+                                   FitnessKind kind, const Archive* known);
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
   int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,
