@@ -11,7 +11,7 @@ namespace eep {
 
 void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                       const Prompts& prompts, MixtureObserver& observer, int64_t first_row,
-                      const std::function<void(int64_t)>& chunk_done) {
+                      const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none) {
   const ModelConfig& config = weights.config();
   // Every row is wanted: the last layer must see them all.
   Prompts every_row = prompts;
@@ -23,7 +23,8 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   }
   const ExpertPlan identity = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
                                             static_cast<int32_t>(config.top_k));
-  const LayerVariants variants(config, std::span<const ExpertPlan>(&identity, 1));
+  const LayerVariants variants(
+      config, std::span<const ExpertPlan>(plan_or_none != nullptr ? plan_or_none : &identity, 1));
   MemoryRequest request;
   request.budget = memory_budget;
   request.rows = prompts.rows();
@@ -33,6 +34,7 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   request.weights = weights.plan();
   request.beside = observer.memory();
   request.slots = variants.slots();
+  request.dense_experts = variants.most_merged_rows();
   const MemoryPlan plan = plan_memory(config, ops, request);
   LayerPass layers(weights, ops, device, plan.limits);
   MergeBuffer merged(weights, ops, device, plan.merged_experts);

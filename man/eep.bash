@@ -62,7 +62,7 @@ _eep() {
     return
   fi
   if [ "$command $COMP_CWORD" = "list 2" ]; then
-    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria allocations metrics extraction fields tasks targets schema" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria skipping allocations metrics extraction fields tasks targets schema" -- "$word")
     return
   fi
   case $word in

@@ -288,7 +288,11 @@ class Runner {
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
-      if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
+      const bool measured = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+        const SkippingRow* skipping = find_skipping(name);
+        return name == "naee" || (skipping != nullptr && skipping->criterion == "naee");
+      });
+      if (other.model_path == e.model_path && measured) {
         // Even counts differ by one.
         const int64_t usual = usual_experts(other, model_of(e).config());
         counts.insert(static_cast<int32_t>(usual));

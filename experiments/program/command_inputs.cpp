@@ -129,7 +129,7 @@ void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const 
     warn("router_mapping", zero_rows(group.router_mapping, group.experts),
          "these experts get the same router value whatever comes in");
   }
-  if (plan.top_k != config.top_k) return;
+  if (plan.top_k != config.top_k || skips_experts(plan)) return;
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> own(static_cast<size_t>(group.experts));
     std::iota(own.begin(), own.end(), 0);

@@ -15,6 +15,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/run_hooks.h"
+#include "experiments/study/skipping.h"
 #include "experiments/study/task_context.h"
 #include "experiments/study/task_mix.h"
 
@@ -49,6 +50,9 @@ class CombinationRun {
   std::vector<WarmStart> warm_starts(const GenomeSpace& space) const;
   SearchConfig search_config() const;
   void make_baselines();
+  Method& add_method(const std::string& name, ExpertPlan plan);
+  const ExpertStatistics& statistics(double* seconds);  // of the task, with those that baselines need
+  void add_skipping(const SkippingRow& row);
   // What a baseline's choice does not rest on; what another's did not either is not said again.
   void warn_of_no_signal(const ExpertStatistics& statistics, const Criterion& criterion,
                          const ExpertPlan& plan);

@@ -59,7 +59,8 @@ std::vector<WarmStart> CombinationRun::warm_starts(const GenomeSpace& space) con
   std::vector<WarmStart> starts;
   if (experiment_.warm_start) {
     for (const Method& method : methods_) {
-      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
+      if (method.result.name.starts_with("full") || !method.draws.empty() || skips_experts(method.plan))
+        continue;
       starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
     }
   }

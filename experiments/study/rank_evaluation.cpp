@@ -159,7 +159,7 @@ std::vector<SplitResult> RankEvaluation::evaluate(int32_t combination, ModelCont
   }
   if (journal != nullptr) journal->set_tributary({});
   speeds_.measured(evaluation.cost, evaluation.seconds);
-  for (SplitResult& result : evaluation.results) result.sum_up();
+  for (SplitResult& result : evaluation.results) result.sum_up(task.task());
   return std::move(evaluation.results);
 }
 

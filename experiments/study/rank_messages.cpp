@@ -37,12 +37,13 @@ void put_plan(const ExpertPlan& plan, std::string& out) {
   put(static_cast<uint8_t>(router_space), out);
   put(static_cast<uint64_t>(groups.size()), out);
   for (const PlanGroup& group : groups) {
-    const auto& [layers, kept, experts, router_mapping, expert_merging] = group;
+    const auto& [layers, kept, experts, router_mapping, expert_merging, skip_below] = group;
     put_list(layers, out);
     put(kept, out);
     put(experts, out);
     put_list(router_mapping, out);
     put_list(expert_merging, out);
+    put_list(skip_below, out);
   }
 }
 
@@ -57,6 +58,7 @@ ExpertPlan take_plan(std::string_view& bytes) {
     group.experts = take<int32_t>(bytes, kWhere);
     group.router_mapping = take_list<float>(bytes);
     group.expert_merging = take_list<float>(bytes);
+    group.skip_below = take_list<float>(bytes);
     plan.groups.push_back(std::move(group));
   }
   return plan;

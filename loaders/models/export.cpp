@@ -117,6 +117,7 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool 
   if (per_layer) {
     if (std::string obstacle = top_k_obstacle(plan); !obstacle.empty()) return obstacle;
   }
+  if (skips_experts(plan)) return "it skips experts token by token (skip_below), and a stock router does not";
   for (size_t i = 0; i < plan.groups.size() && !per_layer; ++i) {
     const PlanGroup& group = plan.groups[i];
     if (group.kept != plan.groups[0].kept) {

@@ -149,6 +149,7 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
   plan.top_k = 2;
   plan.router_space = RouterSpace::kProbabilities;
   plan.groups = {one_hot_group({0, 3}, {1, 2}, 4), one_hot_group({1}, {0}, 4)};
+  plan.groups[0].skip_below = {0.5f, 0};
   work.parts = {{{plan, plan}, {4, 5}}, {{plan}, {}}};
   const std::string bytes = work_bytes(work);
   const RankWork read = work_of(bytes);
