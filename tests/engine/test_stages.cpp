@@ -238,7 +238,7 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
     PopulationForward alone(whole, cpu_ops(), one_thread(), 0);
     const auto expected = alone.score(plans, prompts);
     for (const int count : {2, 3}) {
-      for (const size_t room : {size_t{0}, size_t{150000}}) {
+      for (const size_t room : {size_t{0}, size_t{190000}}) {
         CAPTURE(family_name(family));
         CAPTURE(count);
         CAPTURE(room);
@@ -253,7 +253,7 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
         for (size_t plan = 0; plan < plans.size(); ++plan) CHECK(same_bits(again[plan], expected[plan]));
         CHECK(keeper.right_);
         CHECK(keeper.made_ > 0);
-        CHECK(keeper.chunks_ > 0);
+        if (room != 0) CHECK(keeper.chunks_ > 3);
       }
     }
   }
