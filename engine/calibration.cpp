@@ -445,7 +445,6 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
   Calibrator calibrator(weights, ops, device, options);
   int64_t first_row = 0;
   StageLink* const link = weights.link();
-  if (link != nullptr && link->first()) link->announce({StageCall::Kind::kCalibrate});
   if (options.begin && link == nullptr) {
     CalibrationState state = calibrator.state(0);
     options.begin(&state);
@@ -465,6 +464,8 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options) {
+  if (weights.link() != nullptr && weights.link()->first())
+    weights.link()->announce({StageCall::Kind::kCalibrate, {}, &prompts, &options});
   bool given = false;
   const auto once = [&](Prompts& next) {
     if (given) return false;

@@ -106,7 +106,7 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
     scoring.pass().keep_in(&*state.kept, &*prefixes);
   }
   if (state.weights.link() != nullptr)
-    state.weights.link()->announce({StageCall::Kind::kScore, plans, &prompts});
+    state.weights.link()->announce({StageCall::Kind::kScore, plans, &prompts, nullptr});
   scoring.lead(keeper, state.progress, &result);
   scoring.count();
   state.work.tokens_asked += static_cast<int64_t>(plans.size()) * prompts.tokens_without_sharing;

@@ -521,7 +521,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
                   state.work);
   if (StageLink* const link = state.weights.link()) {
-    link->announce({StageCall::Kind::kGenerate, plans});
+    link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
     const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions, memory.merged_experts};
     link->send(1, row_message(sizes, nullptr, 0, state.ops, state.device));
   }

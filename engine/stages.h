@@ -20,6 +20,8 @@
 
 namespace eep {
 
+struct CalibrationOptions;
+
 // [stages] such that the largest stage's packed weights are as few bytes as can be, the embedding counted where the
 // backend copies it, the vocabulary with the last layer. Throws Error(kUsage) if there are fewer layers.
 std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops, int stages);
@@ -27,8 +29,9 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
 // What the first stage is about to do, told to the others, which then do the same.
 struct StageCall {
   enum class Kind : uint8_t { kScore, kGenerate, kCalibrate } kind = Kind::kScore;
-  std::span<const ExpertPlan> plans{};  // of kScore and kGenerate
-  const Prompts* prompts = nullptr;     // of kScore
+  std::span<const ExpertPlan> plans{};          // of kScore and kGenerate
+  const Prompts* prompts = nullptr;             // of kScore and kCalibrate
+  const CalibrationOptions* options = nullptr;  // of kCalibrate
 };
 
 // How one stage reaches the others.

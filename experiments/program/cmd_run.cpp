@@ -21,6 +21,7 @@
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_report.h"
+#include "experiments/study/stage_link.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/zero_experts.h"
@@ -34,7 +35,7 @@ struct Arguments {
   std::string file, output, resume;
   Overrides overrides;
   bool dry_run = false, json = false, resume_if_there = false, share_device = false;
-  int ranks_per_run = 0;
+  int ranks_per_run = 0, pipeline = 0;
 };
 
 class Runner {
@@ -43,6 +44,8 @@ class Runner {
 
   int run() {
     check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
+    check_stages();
+    if (stage() > 0) serve_stage();
     if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
     if (context_.ranks != nullptr) meet_ranks();
     for (const std::string& note : read_experiment()) context_.messages.info(note);
@@ -105,7 +108,51 @@ class Runner {
                   fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
                               arguments_.ranks_per_run));
     }
-    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size());
+    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size(), stages());
+  }
+
+  // Of a model's layers (engine/stages.h): neighbouring ranks have one model together.
+  int stages() const { return std::max(1, arguments_.pipeline); }
+  int stage() const { return context_.ranks == nullptr ? 0 : context_.ranks->rank() % stages(); }
+
+  void check_stages() const {
+    if (stages() == 1) return;
+    const int ranks = context_.ranks == nullptr ? 1 : context_.ranks->size();
+    if (ranks % stages() != 0 && !(ranks == 1 && arguments_.dry_run)) {
+      throw Error(ExitCode::kUsage, "--pipeline",
+                  fmt::format("needs as many ranks, or a multiple (expected {}, {}, ..., got {})", stages(),
+                              2 * stages(), ranks),
+                  fmt::format("mpirun -n {} eep run ...", stages()));
+    }
+    if (arguments_.ranks_per_run % stages() != 0) {
+      throw Error(ExitCode::kUsage, "--ranks-per-run",
+                  fmt::format("no multiple of --pipeline (expected {}, {}, ..., got {})", stages(), 2 * stages(),
+                              arguments_.ranks_per_run));
+    }
+  }
+
+  // A rank that has later layers: computes what the one with the first layers tells it.
+  [[noreturn]] void serve_stage() {
+    Ranks& ranks = *context_.ranks;
+    std::map<const ModelContext*, std::unique_ptr<PopulationForward>> passes;
+    for (;;) {
+      const StageRequest request = stage_request_of(ranks.receive({RankStageLink::kCallTag}).bytes);
+      if (combinations_.empty()) read_experiment();
+      const Experiment& e = combinations_.at(static_cast<size_t>(request.combination)).experiment;
+      ModelContext& model = model_of(e);
+      RankStageLink& link = *links_.at(&model);
+      if (request.kind == StageRequest::Kind::kOpen) {
+        link.answer(room_beside(model.weights(), context_.options.memory));
+        continue;
+      }
+      link.set_room(request.room);
+      std::unique_ptr<PopulationForward>& pass = passes[&model];
+      if (pass == nullptr) {
+        pass = std::make_unique<PopulationForward>(model.weights(), model.ops(), context_.options.device,
+                                                   context_.options.memory);
+      }
+      compute_stage(request, model, context_.options.device, *pass);
+    }
   }
 
   // Groups of ranks take the combinations of a sweep in turn; the last group has the ranks that are over.
@@ -131,7 +178,7 @@ class Runner {
       const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
-        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size());
+        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
         run_all(message.bytes);
         ranks.send(0, kLedTag, {});
         continue;
@@ -225,11 +272,28 @@ class Runner {
         models_.size() > 1) {  // a GPU's memory is planned for one model
       tasks_.clear();
       models_.clear();
+      links_.clear();
     }
-    models_[key] = open_model(path, context_, e.model_parity, e.model_precision);
+    const bool divided = stages() > 1 && context_.ranks != nullptr;
+    if (divided && stage() == 0) RankStageLink::tell_model(*context_.ranks, stages(), number_of(e));
+    models_[key] = open_model(path, context_, e.model_parity, e.model_precision, divided ? stage() : 0,
+                              divided ? stages() : 1);
+    if (divided) link(*models_[key], number_of(e));
+    if (stage() > 0) return *models_[key];
     for (const ZeroExperts& zero : zero_experts(models_[key]->raw()))
       context_.messages.warn(path + ": " + zero_experts_line(zero));
     return *models_[key];
+  }
+  int32_t number_of(const Experiment& e) const {
+    const auto is_it = [&](const Combination& combination) { return &combination.experiment == &e; };
+    return static_cast<int32_t>(std::find_if(combinations_.begin(), combinations_.end(), is_it) -
+                                combinations_.begin());
+  }
+  void link(ModelContext& model, int32_t number) {
+    std::unique_ptr<RankStageLink>& link = links_[&model];
+    link = std::make_unique<RankStageLink>(*context_.ranks, stage(), number, model);
+    model.set_link(link.get());
+    if (stage() == 0) link->await_others(room_beside(model.weights(), context_.options.memory));
   }
   TaskContext& task_of(const Experiment& e) {
     const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
@@ -418,6 +482,7 @@ class Runner {
   StopSignal stop_;
   std::vector<Combination> combinations_;
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
+  std::map<const ModelContext*, std::unique_ptr<RankStageLink>> links_;
   std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
   std::unique_ptr<RankEvaluation> evaluation_;
@@ -450,6 +515,10 @@ void register_run(CommandLine& line) {
   command
       .option("--ranks-per-run", arguments->ranks_per_run,
               "ranks that work on one combination of a sweep (default: all)")
+      .range(1, 1 << 20);
+  command
+      .option("--pipeline", arguments->pipeline,
+              "ranks that divide the model's layers: each holds a part, for models larger than a device")
       .range(1, 1 << 20);
   command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
   command.flag(

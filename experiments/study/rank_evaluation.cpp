@@ -122,7 +122,7 @@ void RankEvaluation::send_work(const Evaluation& evaluation, int rank) {
          evaluation.task.evaluator(evaluation.set).keys(work.parts.back().plans, work.parts.back().items))
       work.known += journal->known_records(key);
   }
-  ranks_.send(first_ + rank, kWorkTag, work_bytes(work));
+  ranks_.send(rank_of(rank), kWorkTag, work_bytes(work));
 }
 
 void RankEvaluation::compute_own(Evaluation& evaluation) {
@@ -154,7 +154,7 @@ void RankEvaluation::take(Evaluation& evaluation, const RankMessage& message) {
   }
   const RankResult result = result_of(message.bytes);
   if (result.number != number_) return;
-  const int rank = message.from - first_;
+  const int rank = (message.from - first_) / step_;
   evaluation.seconds.at(static_cast<size_t>(rank)) = result.seconds;
   evaluation.task.add_work(result.work);
   put_together(evaluation, rank, result.items);
@@ -165,7 +165,7 @@ void RankEvaluation::put_together(Evaluation& evaluation, int rank,
                                   const std::vector<std::vector<std::vector<ItemScore>>>& items) {
   const std::vector<WorkPart>& parts = evaluation.parts[static_cast<size_t>(rank)];
   const auto wrong = [&] {
-    throw Error(ExitCode::kRuntime, ranks_.name(first_ + rank),
+    throw Error(ExitCode::kRuntime, ranks_.name(rank_of(rank)),
                 "returned another number of scores than it was asked for");
   };
   if (items.size() != parts.size()) wrong();

@@ -127,7 +127,7 @@ class Stages {
       if (call.kind == StageCall::Kind::kCalibrate) {
         calibrate(own, cpu_ops(), one_thread(), 0, *text, *options);
       } else {
-        forward.follow({call.kind, call.plans, &call.prompts});
+        forward.follow({call.kind, call.plans, &call.prompts, nullptr});
       }
     }
   }
