@@ -143,7 +143,8 @@ class Decoder {
         continue;
       }
       const std::vector<int32_t> best = predictions();
-      link_->send(0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const int32_t>(best)));
+      link_->send(0,
+                  row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const int32_t>(best)));
     }
   }
   void end_followers() {
@@ -204,8 +205,9 @@ class Decoder {
     header[kPieces] = static_cast<int64_t>(pieces.size());
     header.insert(header.end(), ended_.begin(), ended_.end());
     for (const Piece& piece : pieces) {
-      for (const size_t value : {static_cast<size_t>(piece.lane->id), static_cast<size_t>(piece.lane->candidate),
-                                 piece.lane->capacity, piece.begin, piece.count, piece.predictions})
+      for (const size_t value :
+           {static_cast<size_t>(piece.lane->id), static_cast<size_t>(piece.lane->candidate),
+            piece.lane->capacity, piece.begin, piece.count, piece.predictions})
         header.push_back(static_cast<int64_t>(value));
     }
     return header;
@@ -219,7 +221,8 @@ class Decoder {
       Lane& lane = (*lanes)[header.at(at)];
       lane.candidate = static_cast<int32_t>(header.at(at + 1));
       lane.capacity = static_cast<size_t>(header.at(at + 2));
-      if (lane.cache.bytes() == 0) lane.cache = DeviceBuffer(ops_, device_, row_cache_bytes() * lane.capacity);
+      if (lane.cache.bytes() == 0)
+        lane.cache = DeviceBuffer(ops_, device_, row_cache_bytes() * lane.capacity);
       pieces.push_back({&lane, static_cast<size_t>(header.at(at + 3)), static_cast<size_t>(header.at(at + 4)),
                         static_cast<size_t>(header.at(at + 5))});
     }
@@ -250,7 +253,8 @@ class Decoder {
   }
 
   void run_layer(int64_t layer, const std::vector<Piece>& pieces) {
-    const int64_t rows = static_cast<int64_t>(positions_.size()), wanted = static_cast<int64_t>(wanted_.size());
+    const int64_t rows = static_cast<int64_t>(positions_.size()),
+                  wanted = static_cast<int64_t>(wanted_.size());
     layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
                         v_.as<float>());
     store(layer, pieces);
@@ -293,7 +297,8 @@ class Decoder {
     return static_cast<size_t>(own_.size() * 2 * kv_width_) * sizeof(float);
   }
   float* cache_of(const Lane& lane, int64_t layer, int64_t which) const {
-    return lane.cache.as<float>() + ((layer - own_.begin) * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
+    return lane.cache.as<float>() +
+           ((layer - own_.begin) * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
   }
 
   void store(int64_t layer, const std::vector<Piece>& pieces) {
@@ -512,9 +517,9 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   if (lanes.empty() || options.max_new < 1) return result;
 
   const LayerVariants variants(config, plans);
-  const size_t row_cache = static_cast<size_t>(layers_of_a_stage(state.weights) * 2 * config.num_kv_heads *
-                                               config.head_dim) *
-                           sizeof(float);
+  const size_t row_cache =
+      static_cast<size_t>(layers_of_a_stage(state.weights) * 2 * config.num_kv_heads * config.head_dim) *
+      sizeof(float);
   const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
                                           static_cast<int32_t>(plans.size()), lanes, row_cache);
   const MemoryPlan& memory = decode.memory;
@@ -522,7 +527,8 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
                   state.work);
   if (StageLink* const link = state.weights.link()) {
     link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
-    const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions, memory.merged_experts};
+    const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions,
+                                       memory.merged_experts};
     link->send(1, row_message(sizes, nullptr, 0, state.ops, state.device));
   }
 

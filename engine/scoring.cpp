@@ -92,9 +92,9 @@ void Scoring::put(const PromptChunk& chunk, const std::vector<Stream>& streams,
   auto from = made.begin();
   for (const Stream& stream : streams) {
     for (const size_t candidate : stream.candidates) {
-      const std::span<TokenScore> to = std::span((*scores)[candidate])
-                                           .subspan(static_cast<size_t>(chunk.score_begin),
-                                                    static_cast<size_t>(chunk.scores));
+      const std::span<TokenScore> to =
+          std::span((*scores)[candidate])
+              .subspan(static_cast<size_t>(chunk.score_begin), static_cast<size_t>(chunk.scores));
       std::copy_n(from, chunk.scores, to.begin());
       if (keeper != nullptr) keeper->made(candidate, chunk.score_begin, to);
     }
@@ -143,10 +143,12 @@ void Scoring::follow() {
     header[kRowLayers] += pass_.computed_row_layers() - computed;
     if (link_->last()) {
       const std::vector<TokenScore> scores = made(chunk);
-      link_->send(0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(scores)));
+      link_->send(
+          0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(scores)));
     } else {
-      link_->send(link_->stage() + 1, row_message(header, pass_.residual(),
-                                                  pass_.rows_after(chunk) * config_.hidden_size, ops_, device_));
+      link_->send(link_->stage() + 1,
+                  row_message(header, pass_.residual(), pass_.rows_after(chunk) * config_.hidden_size, ops_,
+                              device_));
     }
   }
 }

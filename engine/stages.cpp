@@ -62,7 +62,8 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
 std::string row_message(std::span<const int64_t> header, const float* rows, int64_t floats, const Ops& ops,
                         const Device& device) {
   const auto count = static_cast<int64_t>(header.size());
-  const size_t head = (header.size() + 1) * sizeof(int64_t), body = static_cast<size_t>(floats) * sizeof(float);
+  const size_t head = (header.size() + 1) * sizeof(int64_t),
+               body = static_cast<size_t>(floats) * sizeof(float);
   std::string message(head + body, '\0');
   std::memcpy(message.data(), &count, sizeof count);
   std::memcpy(message.data() + sizeof count, header.data(), header.size_bytes());

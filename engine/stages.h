@@ -38,7 +38,7 @@ struct StageCall {
 class StageLink {
  public:
   virtual ~StageLink() = default;
-  virtual int stage() const = 0;                            // 0: the first
+  virtual int stage() const = 0;                              // 0: the first
   virtual const std::vector<LayerRange>& layers() const = 0;  // [stages], 2 or more
   // Bytes that each stage has for activations, merged experts and caches; 0: unlimited. The same at all stages.
   virtual size_t least_room() const = 0;

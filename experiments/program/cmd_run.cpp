@@ -12,6 +12,7 @@
 #include "es/algorithm.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/run_models.h"
 #include "experiments/program/signals.h"
 #include "experiments/ranks/launch.h"
 #include "experiments/report/report.h"
@@ -21,10 +22,8 @@
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_report.h"
-#include "experiments/study/stage_link.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
-#include "loaders/models/zero_experts.h"
 
 namespace eep {
 namespace {
@@ -44,8 +43,8 @@ class Runner {
 
   int run() {
     check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
-    check_stages();
-    if (stage() > 0) serve_stage();
+    models_.check_stages(arguments_.ranks_per_run, arguments_.dry_run);
+    if (models_.stage() > 0) serve_stage();
     if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
     if (context_.ranks != nullptr) meet_ranks();
     for (const std::string& note : read_experiment()) context_.messages.info(note);
@@ -111,47 +110,13 @@ class Runner {
     evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size(), stages());
   }
 
-  // Of a model's layers (engine/stages.h): neighbouring ranks have one model together.
-  int stages() const { return std::max(1, arguments_.pipeline); }
-  int stage() const { return context_.ranks == nullptr ? 0 : context_.ranks->rank() % stages(); }
-
-  void check_stages() const {
-    if (stages() == 1) return;
-    const int ranks = context_.ranks == nullptr ? 1 : context_.ranks->size();
-    if (ranks % stages() != 0 && !(ranks == 1 && arguments_.dry_run)) {
-      throw Error(ExitCode::kUsage, "--pipeline",
-                  fmt::format("needs as many ranks, or a multiple (expected {}, {}, ..., got {})", stages(),
-                              2 * stages(), ranks),
-                  fmt::format("mpirun -n {} eep run ...", stages()));
-    }
-    if (arguments_.ranks_per_run % stages() != 0) {
-      throw Error(ExitCode::kUsage, "--ranks-per-run",
-                  fmt::format("no multiple of --pipeline (expected {}, {}, ..., got {})", stages(), 2 * stages(),
-                              arguments_.ranks_per_run));
-    }
-  }
-
+  int stages() const { return models_.stages(); }
   // A rank that has later layers: computes what the one with the first layers tells it.
   [[noreturn]] void serve_stage() {
-    Ranks& ranks = *context_.ranks;
-    std::map<const ModelContext*, std::unique_ptr<PopulationForward>> passes;
     for (;;) {
-      const StageRequest request = stage_request_of(ranks.receive({RankStageLink::kCallTag}).bytes);
+      const StageRequest request = stage_request_of(context_.ranks->receive({RankStageLink::kCallTag}).bytes);
       if (combinations_.empty()) read_experiment();
-      const Experiment& e = combinations_.at(static_cast<size_t>(request.combination)).experiment;
-      ModelContext& model = model_of(e);
-      RankStageLink& link = *links_.at(&model);
-      if (request.kind == StageRequest::Kind::kOpen) {
-        link.answer(room_beside(model.weights(), context_.options.memory));
-        continue;
-      }
-      link.set_room(request.room);
-      std::unique_ptr<PopulationForward>& pass = passes[&model];
-      if (pass == nullptr) {
-        pass = std::make_unique<PopulationForward>(model.weights(), model.ops(), context_.options.device,
-                                                   context_.options.memory);
-      }
-      compute_stage(request, model, context_.options.device, *pass);
+      models_.serve(request);
     }
   }
 
@@ -263,45 +228,8 @@ class Runner {
     }
   }
 
-  ModelContext& model_of(const Experiment& e) {
-    const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
-    std::unique_ptr<ModelContext>& model = models_[key];
-    if (model) return *model;
-    if (!context_.options.ops->host_memory &&
-        models_.size() > 1) {  // a GPU's memory is planned for one model
-      tasks_.clear();
-      models_.clear();
-      links_.clear();
-    }
-    const bool divided = stages() > 1 && context_.ranks != nullptr;
-    if (divided && stage() == 0) RankStageLink::tell_model(*context_.ranks, stages(), number_of(e));
-    models_[key] = open_model(path, context_, e.model_parity, e.model_precision, divided ? stage() : 0,
-                              divided ? stages() : 1);
-    if (divided) link(*models_[key], number_of(e));
-    if (stage() > 0) return *models_[key];
-    for (const ZeroExperts& zero : zero_experts(models_[key]->raw()))
-      context_.messages.warn(path + ": " + zero_experts_line(zero));
-    return *models_[key];
-  }
-  int32_t number_of(const Experiment& e) const {
-    const auto is_it = [&](const Combination& combination) { return &combination.experiment == &e; };
-    return static_cast<int32_t>(std::find_if(combinations_.begin(), combinations_.end(), is_it) -
-                                combinations_.begin());
-  }
-  void link(ModelContext& model, int32_t number) {
-    std::unique_ptr<RankStageLink>& link = links_[&model];
-    link = std::make_unique<RankStageLink>(*context_.ranks, stage(), number, model);
-    model.set_link(link.get());
-    if (stage() == 0) link->await_others(room_beside(model.weights(), context_.options.memory));
-  }
-  TaskContext& task_of(const Experiment& e) {
-    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
-    std::unique_ptr<TaskContext>& task = tasks_[key];
-    if (!task)
-      task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
-    return *task;
-  }
+  ModelContext& model_of(const Experiment& e) { return models_.model_of(e); }
+  TaskContext& task_of(const Experiment& e) { return models_.task_of(e); }
 
   RunHooks hooks() {
     RunHooks hooks;
@@ -353,8 +281,17 @@ class Runner {
     return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
   }
 
+  std::string describe_memory(const Experiment& e) {
+    const MemoryPlan plan = population_memory(e);
+    if (stages() == 1) return describe(plan);
+    return describe(plan) + "; " +
+           describe_stages(model_of(e), stages(), plan,
+                           task_of(e).evaluator(Split::kTrain).requests().prompts().rows(),
+                           e.search.population);
+  }
+
   int dry_run(const std::string& config) {
-    for (const auto& [key, task] : tasks_) {
+    for (const auto& [key, task] : models_.tasks()) {
       for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
     }
     int64_t evaluations = 0, tokens = 0;
@@ -377,7 +314,7 @@ class Runner {
       tokens += static_cast<int64_t>(
           (static_cast<double>(pruned) + merged) *
           static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
-      memory = describe(population_memory(e));
+      memory = describe_memory(e);
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
                  merged * seconds_per_candidate(e, true);
     }
@@ -428,7 +365,7 @@ class Runner {
         CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
-      context_.messages.info(describe(population_memory(e)));
+      context_.messages.info(describe_memory(e));
       for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory + "/checkpoints");
       divide(i);
@@ -481,9 +418,7 @@ class Runner {
   CommandContext& context_;
   StopSignal stop_;
   std::vector<Combination> combinations_;
-  std::map<std::string, std::unique_ptr<ModelContext>> models_;
-  std::map<const ModelContext*, std::unique_ptr<RankStageLink>> links_;
-  std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  RunModels models_{context_, combinations_, arguments_.pipeline};
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
   std::unique_ptr<RankEvaluation> evaluation_;
 };

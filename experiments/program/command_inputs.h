@@ -19,8 +19,8 @@ Parity parity_named(const std::string& name);
 // second takes the parity mode and the precision from the options.
 // stage, of so many: which part of the layers (engine/stages.h).
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity, const std::string& precision, int stage = 0,
-                                         int stages = 1);
+                                         const std::string& parity, const std::string& precision,
+                                         int stage = 0, int stages = 1);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).

@@ -8,7 +8,8 @@ namespace eep {
 
 RawModel ModelContext::load(const std::string& path, Parity parity, bool look_at_values) {
   RawModel raw = load_checkpoint(path);
-  if (look_at_values) require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
+  if (look_at_values)
+    require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
   raw.config.parity = parity;
   return raw;
 }

@@ -133,7 +133,8 @@ std::string stage_request_bytes(const StageRequest& request) {
   for (const ExpertPlan& plan : request.plans) put_plan(plan, out);
   put_prompts(request.prompts, out);
   put_list(request.subset_kept, out);
-  for (const int64_t value : {request.subset_tokens, request.subset_batch, request.max_exhaustive}) put(value, out);
+  for (const int64_t value : {request.subset_tokens, request.subset_batch, request.max_exhaustive})
+    put(value, out);
   for (const bool flag : {request.details, request.every_expert}) put(static_cast<uint8_t>(flag), out);
   put(static_cast<uint64_t>(request.subsets.size()), out);
   for (const auto& layer : request.subsets) {
@@ -151,7 +152,8 @@ StageRequest stage_request_of(std::string_view bytes) {
   request.kind = static_cast<StageRequest::Kind>(take<uint8_t>(bytes, kWhere));
   request.combination = take<int32_t>(bytes, kWhere);
   request.room = take<uint64_t>(bytes, kWhere);
-  for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans) request.plans.push_back(take_plan(bytes));
+  for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans)
+    request.plans.push_back(take_plan(bytes));
   request.prompts = take_prompts(bytes);
   request.subset_kept = take_list<int32_t>(bytes);
   for (int64_t* value : {&request.subset_tokens, &request.subset_batch, &request.max_exhaustive})

@@ -91,7 +91,8 @@ void RankStageLink::announce(const StageCall& call) {
         for (const int32_t kept : options.subset_kept) {
           const auto experts = static_cast<int32_t>(model_.config().num_experts);
           const bool sampled = binomial(experts, kept) > options.max_exhaustive;
-          lists.push_back(sampled ? options.sample_subsets(layer, kept) : std::vector<std::vector<int32_t>>{});
+          lists.push_back(sampled ? options.sample_subsets(layer, kept)
+                                  : std::vector<std::vector<int32_t>>{});
         }
       }
     }
@@ -139,24 +140,22 @@ void compute_stage(const StageRequest& request, const ModelContext& model, const
   calibrate(model.weights(), model.ops(), device, 0, request.prompts, options);
 }
 
-std::string describe_stages(const ModelContext& model, const MemoryPlan& plan, int64_t rows,
-                            int32_t candidates) {
-  const std::vector<LayerRange>& stages = model.stages();
-  std::string text;
-  for (size_t stage = 0; stage < stages.size(); ++stage) {
-    const size_t bytes = Weights::packed_bytes(model.config(), model.ops(), stages[stage]);
-    text += fmt::format("{}stage {}: layers {}..{}, weights {:.1f} MB", stage == 0 ? "" : "; ", stage,
-                        stages[stage].begin, stages[stage].end - 1, static_cast<double>(bytes) / 1e6);
+std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
+                            int64_t candidates) {
+  std::string text = "pipeline:";
+  for (const LayerRange& layers : divide_layers(model.config(), model.ops(), stages)) {
+    const size_t bytes = Weights::packed_bytes(model.config(), model.ops(), layers);
+    text += fmt::format(" layers {}..{} with {:.1f} MB,", layers.begin, layers.end - 1,
+                        static_cast<double>(bytes) / 1e6);
   }
-  const auto divided = [](int64_t all, int64_t part) { return (all + part - 1) / std::max<int64_t>(part, 1); };
-  const int64_t chunks = divided(rows, plan.chunk_rows) * divided(candidates, plan.candidates);
-  const auto count = static_cast<int64_t>(stages.size());
-  const double chunk_bytes = static_cast<double>(plan.chunk_rows * plan.candidates * model.config().hidden_size) *
-                             sizeof(float);
-  return text + fmt::format("; at most {:.1f} MB a chunk from stage to stage; {} chunks a generation: {:.0f} % of the "
-                            "time is waiting",
-                            chunk_bytes / 1e6, chunks,
-                            100.0 * static_cast<double>(count - 1) / static_cast<double>(chunks + count - 1));
+  const int64_t chunks = ceil_div(rows, plan.chunk_rows) * ceil_div(candidates, int64_t{plan.candidates});
+  const int64_t most = plan.chunk_rows * plan.candidates * model.config().hidden_size;
+  return text +
+         fmt::format(
+             " at most {:.1f} MB from stage to stage a chunk, {} chunks a generation: stages wait {:.0f} "
+             "% of their time",
+             4.0 * static_cast<double>(most) / 1e6, chunks,
+             100.0 * (stages - 1) / static_cast<double>(chunks + stages - 1));
 }
 
 }  // namespace eep

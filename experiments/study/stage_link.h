@@ -34,7 +34,9 @@ class RankStageLink : public StageLink {
   const std::vector<LayerRange>& layers() const override { return model_.stages(); }
   size_t least_room() const override { return room_; }
   void announce(const StageCall& call) override;
-  void send(int stage, std::string bytes) override { ranks_.send(rank_of(stage), kRowsTag, std::move(bytes)); }
+  void send(int stage, std::string bytes) override {
+    ranks_.send(rank_of(stage), kRowsTag, std::move(bytes));
+  }
   std::string receive(int stage) override;
 
  private:
@@ -55,7 +57,9 @@ size_t room_beside(const Weights& weights, size_t memory);
 void compute_stage(const StageRequest& request, const ModelContext& model, const Device& device,
                    PopulationForward& forward);
 
-// For --dry-run: which layers and bytes each stage has, what goes from one to the next, and what waiting costs.
-std::string describe_stages(const ModelContext& model, const MemoryPlan& plan, int64_t rows, int32_t candidates);
+// Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows, candidates: of
+// a generation.
+std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
+                            int64_t candidates);
 
 }  // namespace eep

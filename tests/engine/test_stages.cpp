@@ -171,7 +171,8 @@ bool same_bits(const std::vector<TokenScore>& a, const std::vector<TokenScore>& 
 // Knows the scores of a candidate's first part, and counts what is made.
 class HalfKnown : public ScoreKeeper {
  public:
-  HalfKnown(const std::vector<std::vector<TokenScore>>& scores, int32_t until) : scores_(scores), until_(until) {}
+  HalfKnown(const std::vector<std::vector<TokenScore>>& scores, int32_t until)
+      : scores_(scores), until_(until) {}
   bool known(size_t plan, int32_t begin, std::span<TokenScore> scores) override {
     if (plan % 2 == 0 || begin >= until_) return false;
     std::copy_n(scores_[plan].begin() + begin, scores.size(), scores.begin());
@@ -321,8 +322,10 @@ TEST_CASE("stages: statistics of calibration are those of one process") {
         CHECK(made.layers[layer].matrices == expected.layers[layer].matrices);
         REQUIRE(made.layers[layer].subset_errors.size() == 2);
         for (size_t kept = 0; kept < 2; ++kept) {
-          CHECK(made.layers[layer].subset_errors[kept].error == expected.layers[layer].subset_errors[kept].error);
-          CHECK(made.layers[layer].subset_errors[kept].norm == expected.layers[layer].subset_errors[kept].norm);
+          CHECK(made.layers[layer].subset_errors[kept].error ==
+                expected.layers[layer].subset_errors[kept].error);
+          CHECK(made.layers[layer].subset_errors[kept].norm ==
+                expected.layers[layer].subset_errors[kept].norm);
         }
       }
     }
