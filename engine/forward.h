@@ -50,6 +50,9 @@ struct GenerateOptions {
   bool ignore_eos = false;
   // Called with what was generated when a sequence is finished; may be empty.
   std::function<void(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)> finished{};
+  // Called where the logits of a sequence's next token are no numbers: the sequence ends before that token. Empty:
+  // it goes on, by whatever arg-max the kernels see.
+  std::function<void(int32_t candidate, int32_t sequence)> lost{};
 };
 
 // Scores that are kept as they are made, so that a pass which was ended goes on. begin: place in

@@ -9,6 +9,7 @@
 // go in as many passes as there are stages, so that all of them work.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <string>
@@ -22,6 +23,8 @@
 
 namespace eep {
 namespace {
+
+constexpr int32_t kLost = -1;  // predicted by logits that are no numbers
 
 struct Lane {
   int64_t id = 0;
@@ -71,7 +74,7 @@ int64_t layers_of_a_stage(const Weights& weights) {
 class Decoder {
  public:
   Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          const LayerLimits& limits, int64_t merged_slots, WorkCounts& work)
+          const LayerLimits& limits, int64_t merged_slots, bool ends_lost, WorkCounts& work)
       : weights_(weights),
         config_(weights.config()),
         ops_(ops),
@@ -83,6 +86,7 @@ class Decoder {
         block_rows_(limits.block_rows),
         layers_(weights, ops, device, limits),
         merged_(weights, ops, device, merged_slots),
+        ends_lost_(ends_lost),
         work_(work) {
     const auto floats = [&](int64_t count) {
       return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
@@ -142,9 +146,9 @@ class Decoder {
         send_rows(header);
         continue;
       }
-      const std::vector<int32_t> best = predictions();
+      const std::vector<TokenScore> best = predictions();
       link_->send(0,
-                  row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const int32_t>(best)));
+                  row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(best)));
     }
   }
   void end_followers() {
@@ -237,7 +241,7 @@ class Decoder {
     work_.router.negative_sums += header.at(kNegativeSums);
     std::vector<Piece> pieces = std::move(under_way_.front());
     under_way_.pop_front();
-    take(pieces, values_of<int32_t>(after_header(message)));
+    take(pieces, values_of<TokenScore>(after_header(message)));
   }
 
   // The draft of a lane, at most `room` tokens; its length. What lies beyond the cache, or is no token of the
@@ -365,24 +369,24 @@ class Decoder {
   }
 
   // [wanted] the largest logits' tokens.
-  std::vector<int32_t> predictions() {
+  std::vector<TokenScore> predictions() {
     const size_t count = wanted_.size();
-    std::vector<int32_t> index(count), target(count, -1), best;
+    std::vector<int32_t> index(count), target(count, 0);  // of any token: its score tells of all logits
+    std::vector<TokenScore> best(count);
     if (count == 0) return best;
     for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
-    scores_.resize(count);
-    layers_.score(wanted_residual_.as<float>(), index, target, scores_.data());
-    for (const TokenScore& score : scores_) best.push_back(score.argmax);
+    layers_.score(wanted_residual_.as<float>(), index, target, best.data());
     return best;
   }
 
-  void take(const std::vector<Piece>& pieces, const std::vector<int32_t>& best) {
+  void take(const std::vector<Piece>& pieces, const std::vector<TokenScore>& best) {
     size_t next = 0;
     for (const Piece& piece : pieces) {
       if (piece.predictions == 0) continue;
       Lane& lane = *piece.lane;
       for (size_t i = 0; i < piece.predictions; ++i) {
-        const int32_t token = best.at(next + i);
+        const TokenScore& score = best.at(next + i);
+        const int32_t token = ends_lost_ && !std::isfinite(score.log_probability) ? kLost : score.argmax;
         lane.predicted.push_back(token);
         if (i < lane.draft.size() && token != lane.draft[i]) break;
       }
@@ -412,23 +416,27 @@ class Decoder {
   int64_t block_rows_;
   LayerPass layers_;
   MergeBuffer merged_;
+  bool ends_lost_;
   WorkCounts& work_;
   DeviceBuffer residual_, wanted_residual_, k_, v_;
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
   std::vector<KvPlace> places_;
-  std::vector<TokenScore> scores_;
   std::deque<std::vector<Piece>> under_way_;  // passes whose rows are with the next stages
   std::vector<int64_t> ended_;                // lanes, since the last pass
 };
 
-// Predicted tokens join the others until the lane is finished; whether it is.
-template <typename Finished>
-bool take_predicted(Lane& lane, const Finished& finished) {
+// Predicted tokens join the others until the lane is finished, or one is lost; whether it is.
+template <typename Finished, typename Lost>
+bool take_predicted(Lane& lane, const Finished& finished, const Lost& lost) {
   if (lane.predicted.empty()) return false;  // a piece of its prompt went by
   bool done = false;
   for (size_t i = 0; i < lane.predicted.size() && !done; ++i) {
+    if (lane.predicted[i] == kLost) {
+      lost(lane.candidate, lane.sequence);
+      return true;
+    }
     lane.tokens.push_back(lane.predicted[i]);
     lane.cached = lane.tokens.size() - 1;
     done = finished(lane);
@@ -524,7 +532,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
                                           static_cast<int32_t>(plans.size()), lanes, row_cache);
   const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
-                  state.work);
+                  options.lost != nullptr, state.work);
   if (StageLink* const link = state.weights.link()) {
     link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
     const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions,
@@ -556,7 +564,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       decoder.advance(live, draft);
       ++state.work.decode_steps;
       std::erase_if(live, [&](Lane* lane) {
-        if (!take_predicted(*lane, finished)) return false;
+        if (!take_predicted(*lane, finished, options.lost)) return false;
         decoder.end(*lane);
         std::vector<int32_t>& made =
             result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)];
@@ -588,7 +596,7 @@ void PopulationForward::follow_generation(std::span<const ExpertPlan> plans) {
   request.slots = variants.slots();
   const MemoryPlan memory = plan_memory(state.config, state.ops, request);
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
-                  state.work);
+                  /*ends_lost=*/false, state.work);
   decoder.follow();
   count_weights(decoder.layers(), decoder.merged(), &state.work);
 }

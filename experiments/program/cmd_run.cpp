@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -28,7 +29,7 @@
 namespace eep {
 namespace {
 
-constexpr int kLeadTag = kKeptTag + 1, kLedTag = kKeptTag + 2;
+constexpr int kLeadTag = kLastTag + 1, kLedTag = kLastTag + 2;
 
 struct Arguments {
   std::string file, output, resume;
@@ -81,14 +82,28 @@ class Runner {
   }
 
  private:
+  // An option that stands for --set KEY=VALUE: both may be given where they agree.
+  static void set_by_option(const char* option, const std::string& key, const std::string& value,
+                            Overrides* overrides) {
+    for (const std::string& other : *overrides) {
+      if (!other.starts_with(key + "=") || other == key + "=" + value) continue;
+      throw Error(
+          ExitCode::kUsage, option,
+          fmt::format("--set {} is given too (expected one of them, got {})", printable(other), value));
+    }
+    const std::string own = key + "=" + value;
+    if (std::find(overrides->begin(), overrides->end(), own) == overrides->end()) overrides->push_back(own);
+  }
+
   std::vector<std::string> read_experiment() {
     const std::string file =
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
-    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
-    if (!context_.options.precision.empty())
-      overrides.push_back("model.precision=" + context_.options.precision);
-    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
+    const CommonOptions& options = context_.options;
+    if (!options.parity.empty()) set_by_option("--parity", "model.parity", options.parity, &overrides);
+    if (!options.precision.empty())
+      set_by_option("--precision", "model.precision", options.precision, &overrides);
+    if (options.seed_given) set_by_option("--seed", "seed", std::to_string(options.seed), &overrides);
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
     return notes;
@@ -205,26 +220,37 @@ class Runner {
 
   // What can be known to be wrong before any work is done.
   void check_inputs() {
-    for (const Combination& combination : combinations_) {
-      const Experiment& e = combination.experiment;
-      const Task task = load_task(find_task(e.task, e.directory), e.protocol);
-      const std::pair<const char*, const SplitUse*> uses[] = {
-          {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
-      for (const auto& [name, use] : uses) {
-        if (task.data.count(use->split) != 0) {
-          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
-        } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
-          throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
-                      fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
-        }
-      }
-    }
-    for (const Combination& combination : combinations_) model_of(combination.experiment);
-    for (const Combination& combination : combinations_) {
-      const Experiment& e = combination.experiment;
+    check_each([](const Experiment& e) { check_splits(e); });
+    check_each([this](const Experiment& e) { model_of(e); });
+    check_each([this](const Experiment& e) {
       const RunHooks none = hooks();
       CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
       population_memory(e);                                            // and against --memory
+    });
+  }
+
+  // An error that is one of the experiment file says where in it.
+  void check_each(const std::function<void(const Experiment&)>& check) const {
+    for (const Combination& combination : combinations_) {
+      try {
+        check(combination.experiment);
+      } catch (const Error& error) {
+        throw located(error, combination);
+      }
+    }
+  }
+
+  static void check_splits(const Experiment& e) {
+    const Task task = load_task(find_task(e.task, e.directory), e.protocol);
+    const std::pair<const char*, const SplitUse*> uses[] = {
+        {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
+    for (const auto& [name, use] : uses) {
+      if (task.data.count(use->split) != 0) {
+        load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
+      } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
+        throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
+                    fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
+      }
     }
   }
 

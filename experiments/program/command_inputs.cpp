@@ -23,6 +23,7 @@ std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext
   const Ops& ops = options.ops_with(precision);
   auto model = std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity),
                                               stage, stages);
+  if (stage == 0 && !model->raw().note.empty()) context.messages.warn(path + ": " + model->raw().note);
   if (stage == 0 && model->dtype() != model->config().dtype) {
     context.messages.info(
         fmt::format("{}: {} weights run as {} with {}", path, dtype_name(model->config().dtype),
@@ -34,6 +35,12 @@ std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
   return open_model(path, context, context.options.parity, context.options.precision);
+}
+
+RawModel read_checkpoint(const std::string& path, CommandContext& context) {
+  RawModel model = load_checkpoint(path);
+  if (!model.note.empty()) context.messages.warn(path + ": " + model.note);
+  return model;
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {

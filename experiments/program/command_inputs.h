@@ -23,6 +23,9 @@ std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext
                                          int stage = 0, int stages = 1);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
 
+// load_checkpoint(), which says what is to be known of how it was read.
+RawModel read_checkpoint(const std::string& path, CommandContext& context);
+
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).
 std::vector<int32_t> parse_ids(const std::string& text);
 // A JSON list of lists of ids. Throws Error(kData), kNoInput.

@@ -15,6 +15,7 @@
 #include "es/redundancy.h"
 #include "es/search.h"
 #include "experiments/study/run_export.h"
+#include "experiments/study/run_report.h"
 #include "experiments/study/samples.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
@@ -42,6 +43,14 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   if (most > config.num_experts) {
     throw Error(ExitCode::kConfig, experiment_.counts.total > 0 ? "plan.experts.max" : "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts, most));
+  }
+  const int64_t kept = experiment_.counts.total == 0 ? experiment_.experts
+                       : experiment_.counts.most > 0 ? experiment_.counts.most
+                                                     : config.num_experts;
+  if (experiment_.top_k > kept) {
+    throw Error(
+        ExitCode::kConfig, "plan.top_k",
+        fmt::format("more active than kept experts (expected 1..{}, got {})", kept, experiment_.top_k));
   }
   top_k_ = static_cast<int32_t>(experiment_.top_k > 0 ? experiment_.top_k : config.top_k);
   space_ = experiment_.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
@@ -301,7 +310,7 @@ Json CombinationRun::run() {
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));
   Json result{{"format", "eep-result"},
-              {"version", 1},
+              {"version", kResultVersion},
               {"name", experiment_.name},
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},

@@ -15,7 +15,8 @@
 namespace eep {
 
 // Tags of the work.
-constexpr int kWorkTag = Ranks::kFirstTag, kResultTag = kWorkTag + 1, kKeptTag = kWorkTag + 2;
+constexpr int kWorkTag = Ranks::kFirstTag, kResultTag = kWorkTag + 1, kKeptTag = kWorkTag + 2,
+              kProgressTag = kWorkTag + 3, kLastTag = kProgressTag;
 
 // The side of the rank that leads: 0, or the first of a group.
 class RankEvaluation {
@@ -37,6 +38,7 @@ class RankEvaluation {
   void put_together(Evaluation& evaluation, int rank,
                     const std::vector<std::vector<std::vector<ItemScore>>>& items);
   void keep_waiting_records(EvaluationJournal* journal);
+  void note_progress(Evaluation& evaluation, int rank, const RankProgress& progress);
 
   Ranks& ranks_;
   int rank_of(int part) const { return first_ + part * step_; }

@@ -170,6 +170,21 @@ StageRequest stage_request_of(std::string_view bytes) {
   return request;
 }
 
+std::string progress_bytes(const RankProgress& progress) {
+  std::string out;
+  put(progress.number, out);
+  for (const int64_t count : {progress.scored, progress.decoded, progress.open}) put(count, out);
+  return out;
+}
+
+RankProgress progress_of(std::string_view bytes) {
+  RankProgress progress;
+  progress.number = take<int32_t>(bytes, kWhere);
+  for (int64_t* count : {&progress.scored, &progress.decoded, &progress.open})
+    *count = take<int64_t>(bytes, kWhere);
+  return progress;
+}
+
 std::string work_bytes(const RankWork& work) {
   std::string out;
   put(work.number, out);

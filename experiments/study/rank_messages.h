@@ -51,6 +51,17 @@ struct StageRequest {
 std::string stage_request_bytes(const StageRequest& request);
 StageRequest stage_request_of(std::string_view bytes);
 
+// How far a rank is with its parts, told while it computes: answers of plans to items that are scored, and of those
+// that scores leave open how many are decoded.
+struct RankProgress {
+  int32_t number = 0;
+  int64_t scored = 0, decoded = 0, open = 0;
+
+  bool operator==(const RankProgress&) const = default;
+};
+
+std::string progress_bytes(const RankProgress& progress);
+RankProgress progress_of(std::string_view bytes);
 std::string work_bytes(const RankWork& work);
 RankWork work_of(std::string_view bytes);
 std::string result_bytes(const RankResult& result);

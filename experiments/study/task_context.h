@@ -61,6 +61,7 @@ class TaskContext {
   EvaluationJournal* journal() const { return journal_; }
   // Of this process's evaluations from now on, those of the further tasks too; may be empty.
   void set_progress(const AnswerProgress& progress);
+  const AnswerProgress& progress() const { return progress_; }
   ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);

@@ -173,6 +173,8 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
   const std::string text = result_bytes(result);
   CHECK(result_bytes(result_of(text)) == text);
   CHECK(result_of(text).items[0][0][1].output == item.output);
+  const RankProgress progress{3, int64_t{1} << 40, 5, 6};
+  CHECK(progress_of(progress_bytes(progress)) == progress);
   for (size_t cut = 0; cut < bytes.size(); cut += 7)
     CHECK_THROWS_AS(work_of(std::string_view(bytes).substr(0, cut)), Error);
 }
