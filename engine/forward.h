@@ -83,11 +83,14 @@ class PopulationForward {
       std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
       const GenerateOptions& options, const StopFunction& stop, const DraftFunction& draft = nullptr);
 
+  // Of a stage that is not the first: its part of what the first one has announced.
+  void follow(const StageCall& call);
+
   // Full logits of one sequence: [tokens, vocab]. taps: what passes through the layers on the way; may be
   // null.
   std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens, Taps* taps = nullptr);
 
-  // From now on score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
+  // From now on, where no other stages are, score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
   // of what the memory plan leaves. 0: no longer, and what is kept is given up.
   void keep_layers(size_t bytes);
 
@@ -100,6 +103,8 @@ class PopulationForward {
   void set_progress(std::function<void(double share)> progress);
 
  private:
+  void follow_generation(std::span<const ExpertPlan> plans);
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -13,6 +13,7 @@
 #include "es/algorithm.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/run_models.h"
 #include "experiments/program/signals.h"
 #include "experiments/ranks/launch.h"
 #include "experiments/report/report.h"
@@ -24,7 +25,6 @@
 #include "experiments/study/run_report.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
-#include "loaders/models/zero_experts.h"
 
 namespace eep {
 namespace {
@@ -35,7 +35,7 @@ struct Arguments {
   std::string file, output, resume;
   Overrides overrides;
   bool dry_run = false, json = false, resume_if_there = false, share_device = false;
-  int ranks_per_run = 0;
+  int ranks_per_run = 0, pipeline = 0;
 };
 
 class Runner {
@@ -44,6 +44,8 @@ class Runner {
 
   int run() {
     check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
+    models_.check_stages(arguments_.ranks_per_run, arguments_.dry_run);
+    if (models_.stage() > 0) serve_stage();
     if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
     if (context_.ranks != nullptr) meet_ranks();
     for (const std::string& note : read_experiment()) context_.messages.info(note);
@@ -120,7 +122,17 @@ class Runner {
                   fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
                               arguments_.ranks_per_run));
     }
-    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size());
+    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size(), stages());
+  }
+
+  int stages() const { return models_.stages(); }
+  // A rank that has later layers: computes what the one with the first layers tells it.
+  [[noreturn]] void serve_stage() {
+    for (;;) {
+      const StageRequest request = stage_request_of(context_.ranks->receive({RankStageLink::kCallTag}).bytes);
+      if (combinations_.empty()) read_experiment();
+      models_.serve(request);
+    }
   }
 
   // Groups of ranks take the combinations of a sweep in turn; the last group has the ranks that are over.
@@ -146,7 +158,7 @@ class Runner {
       const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
-        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size());
+        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
         run_all(message.bytes);
         ranks.send(0, kLedTag, {});
         continue;
@@ -242,28 +254,8 @@ class Runner {
     }
   }
 
-  ModelContext& model_of(const Experiment& e) {
-    const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
-    std::unique_ptr<ModelContext>& model = models_[key];
-    if (model) return *model;
-    if (!context_.options.ops->host_memory &&
-        models_.size() > 1) {  // a GPU's memory is planned for one model
-      tasks_.clear();
-      models_.clear();
-    }
-    models_[key] = open_model(path, context_, e.model_parity, e.model_precision);
-    for (const ZeroExperts& zero : zero_experts(models_[key]->raw()))
-      context_.messages.warn(path + ": " + zero_experts_line(zero));
-    return *models_[key];
-  }
-  TaskContext& task_of(const Experiment& e) {
-    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
-    std::unique_ptr<TaskContext>& task = tasks_[key];
-    if (!task)
-      task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
-    return *task;
-  }
+  ModelContext& model_of(const Experiment& e) { return models_.model_of(e); }
+  TaskContext& task_of(const Experiment& e) { return models_.task_of(e); }
 
   RunHooks hooks() {
     RunHooks hooks;
@@ -319,8 +311,17 @@ class Runner {
     return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
   }
 
+  std::string describe_memory(const Experiment& e) {
+    const MemoryPlan plan = population_memory(e);
+    if (stages() == 1) return describe(plan);
+    return describe(plan) + "; " +
+           describe_stages(model_of(e), stages(), plan,
+                           task_of(e).evaluator(Split::kTrain).requests().prompts().rows(),
+                           e.search.population);
+  }
+
   int dry_run(const std::string& config) {
-    for (const auto& [key, task] : tasks_) {
+    for (const auto& [key, task] : models_.tasks()) {
       for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
     }
     int64_t evaluations = 0, tokens = 0;
@@ -343,7 +344,7 @@ class Runner {
       tokens += static_cast<int64_t>(
           (static_cast<double>(pruned) + merged) *
           static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
-      memory = describe(population_memory(e));
+      memory = describe_memory(e);
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
                  merged * seconds_per_candidate(e, true);
     }
@@ -394,7 +395,7 @@ class Runner {
         CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
-      context_.messages.info(describe(population_memory(e)));
+      context_.messages.info(describe_memory(e));
       for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory + "/checkpoints");
       divide(i);
@@ -447,8 +448,7 @@ class Runner {
   CommandContext& context_;
   StopSignal stop_;
   std::vector<Combination> combinations_;
-  std::map<std::string, std::unique_ptr<ModelContext>> models_;
-  std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  RunModels models_{context_, combinations_, arguments_.pipeline};
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
   std::unique_ptr<RankEvaluation> evaluation_;
 };
@@ -480,6 +480,10 @@ void register_run(CommandLine& line) {
   command
       .option("--ranks-per-run", arguments->ranks_per_run,
               "ranks that work on one combination of a sweep (default: all)")
+      .range(1, 1 << 20);
+  command
+      .option("--pipeline", arguments->pipeline,
+              "ranks that divide the model's layers: each holds a part, for models larger than a device")
       .range(1, 1 << 20);
   command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
   command.flag(

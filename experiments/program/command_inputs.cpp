@@ -17,13 +17,14 @@ Parity parity_named(const std::string& name) {
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity, const std::string& precision) {
+                                         const std::string& parity, const std::string& precision, int stage,
+                                         int stages) {
   const CommonOptions& options = context.options;
   const Ops& ops = options.ops_with(precision);
-  auto model =
-      std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity));
-  if (!model->raw().note.empty()) context.messages.warn(path + ": " + model->raw().note);
-  if (model->dtype() != model->config().dtype) {
+  auto model = std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity),
+                                              stage, stages);
+  if (stage == 0 && !model->raw().note.empty()) context.messages.warn(path + ": " + model->raw().note);
+  if (stage == 0 && model->dtype() != model->config().dtype) {
     context.messages.info(
         fmt::format("{}: {} weights run as {} with {}", path, dtype_name(model->config().dtype),
                     dtype_name(model->dtype()),

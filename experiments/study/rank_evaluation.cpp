@@ -180,7 +180,7 @@ void RankEvaluation::send_work(const Evaluation& evaluation, int rank) {
          evaluation.task.evaluator(evaluation.set).keys(work.parts.back().plans, work.parts.back().items))
       work.known += journal->known_records(key);
   }
-  ranks_.send(first_ + rank, kWorkTag, work_bytes(work));
+  ranks_.send(rank_of(rank), kWorkTag, work_bytes(work));
 }
 
 void RankEvaluation::compute_own(Evaluation& evaluation) {
@@ -239,7 +239,7 @@ void RankEvaluation::take(Evaluation& evaluation, const RankMessage& message) {
     journal->flush();
     return;
   }
-  const int rank = message.from - first_;
+  const int rank = (message.from - first_) / step_;
   if (message.tag == kProgressTag) return note_progress(evaluation, rank, progress_of(message.bytes));
   const RankResult result = result_of(message.bytes);
   if (result.number != number_) return;
@@ -253,7 +253,7 @@ void RankEvaluation::put_together(Evaluation& evaluation, int rank,
                                   const std::vector<std::vector<std::vector<ItemScore>>>& items) {
   const std::vector<WorkPart>& parts = evaluation.parts[static_cast<size_t>(rank)];
   const auto wrong = [&] {
-    throw Error(ExitCode::kRuntime, ranks_.name(first_ + rank),
+    throw Error(ExitCode::kRuntime, ranks_.name(rank_of(rank)),
                 "returned another number of scores than it was asked for");
   };
   if (items.size() != parts.size()) wrong();

@@ -184,13 +184,6 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
 
 namespace {
 
-RunLimits on_ranks(int count) {
-  RunLimits limits;
-  limits.launcher = {"mpirun", "--oversubscribe",    "--allow-run-as-root", "--bind-to", "none",
-                     "-n",     std::to_string(count)};
-  return limits;
-}
-
 // The process of one rank of the run that has `word` in its command line; 0 if there is none yet.
 pid_t process_of_rank(const std::string& word, int rank) {
   const std::string wanted = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank);
