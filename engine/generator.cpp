@@ -15,6 +15,7 @@
 #include <string>
 
 #include "engine/chunk_pass.h"
+#include "engine/decode_plan.h"
 #include "engine/forward.h"
 #include "engine/forward_state.h"
 #include "engine/layer_pass.h"
@@ -62,14 +63,6 @@ struct Piece {
 // What goes ahead of a step's rows: these numbers, ids of lanes that have ended, then six numbers a piece.
 enum StepHeader : size_t { kStep, kTinySums, kNegativeSums, kEnded, kPieces, kHeader };
 constexpr int64_t kNoMoreSteps = -1;
-
-// The widest of the stages; of one process all layers.
-int64_t layers_of_a_stage(const Weights& weights) {
-  if (weights.link() == nullptr) return weights.config().num_layers;
-  int64_t most = 0;
-  for (const LayerRange& layers : weights.link()->layers()) most = std::max(most, layers.size());
-  return most;
-}
 
 class Decoder {
  public:
@@ -147,8 +140,8 @@ class Decoder {
         continue;
       }
       const std::vector<TokenScore> best = predictions();
-      link_->send(0,
-                  row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(best)));
+      link_->send(
+          0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(best)));
     }
   }
   void end_followers() {
@@ -445,54 +438,6 @@ bool take_predicted(Lane& lane, const Finished& finished, const Lost& lost) {
   return done;
 }
 
-struct DecodePlan {
-  MemoryPlan memory;
-  size_t cache_bytes;  // for keys and values of the lanes that run together
-};
-
-// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in,
-// and merged experts of all layers, then of one, may have half of what is left, or all that the lanes' caches
-// do not need.
-DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
-                         int32_t candidates, const std::vector<Lane>& lanes, size_t row_cache) {
-  const ModelConfig& config = weights.config();
-  size_t longest = 0, caches = 0;
-  int64_t prompt_rows = 0;
-  for (const Lane& lane : lanes) {
-    longest = std::max(longest, lane.capacity);
-    caches += row_cache * lane.capacity;
-    prompt_rows += static_cast<int64_t>(lane.prompt_size);
-  }
-  const size_t least_cache = row_cache * longest;
-  MemoryRequest request = request_for(weights, budget);
-  request.slots = variants.slots();
-  request.positions = static_cast<int64_t>(longest);
-  budget = request.budget;
-  if (budget != 0) request.budget = budget > least_cache ? budget - least_cache : 1;
-
-  const int64_t dense = request.dense_experts = variants.most_merged_rows();
-  const auto plan = [&](int64_t rows, int64_t merged) {
-    request.rows = request.largest_tree = rows;
-    request.merged_slots = merged;
-    const MemoryPlan memory = plan_memory(config, ops, request);
-    return DecodePlan{memory, budget == 0 ? SIZE_MAX : budget - memory.total()};
-  };
-  const int64_t most_rows = ops.block_rows(config.num_experts, config.top_k);
-  int64_t rows = 16;
-  while (rows < std::min(most_rows, prompt_rows)) rows *= 2;
-  for (; rows >= 16; rows /= 2) {
-    for (const int64_t merged : {dense * config.sparse_layers() * candidates, dense * candidates, dense}) {
-      try {
-        const DecodePlan decode = plan(rows, merged);
-        const size_t taken = decode.memory.total() - decode.memory.weights;
-        if (decode.cache_bytes >= std::min(caches, taken)) return decode;
-      } catch (const Error&) {  // does not fit
-      }
-    }
-  }
-  return plan(16, dense);
-}
-
 }  // namespace
 
 std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
@@ -502,7 +447,6 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   const ModelConfig& config = state.config;
   std::vector<std::vector<std::vector<int32_t>>> result(plans.size());
   std::vector<Lane> lanes;
-  size_t longest = 0;
   for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
     result[candidate].resize(prompts[candidate].size());
     for (size_t sequence = 0; sequence < prompts[candidate].size(); ++sequence) {
@@ -517,7 +461,6 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       lane.prompt_size = prompt.size();
       lane.capacity = std::min(prompt.size() + static_cast<size_t>(options.max_new),
                                static_cast<size_t>(config.max_positions));
-      longest = std::max(longest, lane.capacity);
       lanes.push_back(std::move(lane));
       state.work.tokens_asked += static_cast<int64_t>(prompt.size()) + options.max_new;
     }
@@ -525,11 +468,11 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   if (lanes.empty() || options.max_new < 1) return result;
 
   const LayerVariants variants(config, plans);
-  const size_t row_cache =
-      static_cast<size_t>(layers_of_a_stage(state.weights) * 2 * config.num_kv_heads * config.head_dim) *
-      sizeof(float);
+  std::vector<LaneSize> sizes_of_lanes;
+  for (const Lane& lane : lanes) sizes_of_lanes.push_back({lane.prompt_size, lane.capacity});
   const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
-                                          static_cast<int32_t>(plans.size()), lanes, row_cache);
+                                          static_cast<int32_t>(plans.size()), sizes_of_lanes);
+  const size_t row_cache = decode.row_cache;
   const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
                   options.lost != nullptr, state.work);

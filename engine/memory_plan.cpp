@@ -199,9 +199,15 @@ WeightTraffic weight_traffic(const ModelConfig& config, const Ops& ops, const Me
   return traffic;
 }
 
-MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request) {
+std::optional<MemoryPlan> fitting_plan(const ModelConfig& config, const Ops& ops,
+                                       const MemoryRequest& request) {
   Planner planner(config, ops, request);
-  if (planner.find()) return planner.plan();
+  return planner.find() ? std::optional(planner.plan()) : std::nullopt;
+}
+
+MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request) {
+  if (std::optional<MemoryPlan> plan = fitting_plan(config, ops, request)) return *plan;
+  Planner planner(config, ops, request);
   planner.least();
   const MemoryPlan& plan = planner.plan();
   throw Error(

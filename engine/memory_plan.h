@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "engine/config.h"
@@ -67,6 +68,9 @@ struct WeightTraffic {
 WeightTraffic weight_traffic(const ModelConfig& config, const Ops& ops, const MemoryRequest& request,
                              const MemoryPlan& plan);
 
+// None where the budget does not suffice.
+std::optional<MemoryPlan> fitting_plan(const ModelConfig& config, const Ops& ops,
+                                       const MemoryRequest& request);
 // Throws Error(kRuntime) with the least that would do if the budget does not suffice.
 MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request);
 
