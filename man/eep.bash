@@ -37,7 +37,7 @@ _eep() {
       return ;;
   esac
   case $command in
-    run) options="--set --output --resume --resume-if-there --ranks-per-run --share-device --dry-run --json" ;;
+    run) options="--set --output --resume --resume-if-there --ranks-per-run --pipeline --share-device --dry-run --json" ;;
     init) options="--task --out" ;;
     report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
