@@ -16,8 +16,7 @@ constexpr int64_t kNoMoreChunks = -1;
 
 Scoring::Scoring(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
                  const MemoryPlan& plan, const Prompts& prompts, size_t candidates, WorkCounts& work)
-    : weights_(weights),
-      config_(weights.config()),
+    : config_(weights.config()),
       ops_(ops),
       device_(device),
       plan_(plan),

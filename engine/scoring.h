@@ -40,7 +40,6 @@ class Scoring {
   void pass_on(int64_t number, std::span<const size_t> candidates);
   void take_back(ScoreKeeper* keeper, Scores* scores);
 
-  const Weights& weights_;
   const ModelConfig& config_;
   const Ops& ops_;
   Device device_;

@@ -15,7 +15,7 @@ namespace eep {
 inline constexpr int kStreamBuffers = 2;
 
 struct WeightPlan {
-  LayerRange layers;              // that are there
+  LayerRange layers;              // that are there; without an end: all
   std::vector<uint8_t> streamed;  // [layers] 1: in the host's memory; empty: every layer is resident
   size_t resident = 0;            // bytes on the device: embedding, vocabulary and the resident layers
   size_t buffer = 0;              // bytes of one streaming buffer: the largest streamed layer

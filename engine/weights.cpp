@@ -191,6 +191,7 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device)
 
 Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan)
     : config_(raw.config), plan_(plan), streamed_(raw.layers.size()) {
+  if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
   if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
   storage_ = DeviceBuffer(ops, device, plan_.resident);
   Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
