@@ -66,7 +66,7 @@ std::string row_message(std::span<const int64_t> header, const float* rows, int6
                body = static_cast<size_t>(floats) * sizeof(float);
   std::string message(head + body, '\0');
   std::memcpy(message.data(), &count, sizeof count);
-  std::memcpy(message.data() + sizeof count, header.data(), header.size_bytes());
+  if (count > 0) std::memcpy(message.data() + sizeof count, header.data(), header.size_bytes());
   if (floats > 0) ops.download(message.data() + head, rows, body, device);
   return message;
 }
