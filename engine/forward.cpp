@@ -12,6 +12,9 @@
 namespace eep {
 namespace {
 
+// Of C chunks K stages wait for (K - 1) / (C + K - 1) of their time: a ninth of it with two and this many for each.
+constexpr int64_t kChunksOfStage = 4;
+
 int64_t positions_needed(const Prompts& prompts) {
   int64_t longest = 0;
   for (int32_t position : prompts.positions) longest = std::max<int64_t>(longest, position + 1);
@@ -25,11 +28,21 @@ MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t 
   MemoryRequest request = request_for(weights, memory_budget);
   request.rows = prompts.rows();
   request.largest_tree = largest_tree_rows(prompts);
+  if (const StageLink* const link = weights.link())  // or they would wait for each other
+    request.rows = std::max(request.largest_tree, ceil_div(request.rows, kChunksOfStage * link->stages()));
   request.positions = positions_needed(prompts);
   request.candidates = static_cast<int32_t>(candidates);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
-  return plan_memory(config, ops, request);
+  MemoryPlan plan = plan_memory(config, ops, request);
+  if (const StageLink* const link =
+          weights.link()) {  // prompts that share their first token are not cut, plans are
+    const int64_t chunks = ceil_div(prompts.rows(), plan.chunk_rows);
+    const int64_t batches = ceil_div(kChunksOfStage * link->stages(), chunks);
+    const auto most = static_cast<int32_t>(ceil_div(static_cast<int64_t>(candidates), batches));
+    plan.candidates = std::clamp(most, 1, plan.candidates);
+  }
+  return plan;
 }
 
 WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {

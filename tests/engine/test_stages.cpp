@@ -248,7 +248,10 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
         PopulationForward forward(stages.weights(), cpu_ops(), one_thread(), 0);
         const auto scores = forward.score(plans, prompts);
         for (size_t plan = 0; plan < plans.size(); ++plan) CHECK(same_bits(scores[plan], expected[plan]));
-        if (room == 0) CHECK(forward.work().tokens_computed == alone.work().tokens_computed);
+        if (room == 0) {  // plans go in more than one batch, which share less
+          CHECK(forward.work().tokens_computed >= alone.work().tokens_computed);
+          CHECK(forward.work().tokens_computed <= forward.work().tokens_asked);
+        }
         HalfKnown keeper(expected, static_cast<int32_t>(prompts.scores.size() / 2));
         const auto again = forward.score(plans, prompts, &keeper);
         for (size_t plan = 0; plan < plans.size(); ++plan) CHECK(same_bits(again[plan], expected[plan]));
