@@ -373,6 +373,46 @@ class Calibrator : public MixtureObserver {
   int64_t observed_ = 0;  // rows, once a layer
 };
 
+// What a layer's statistics hold, in one order.
+template <typename Layer, typename Visit>
+void for_values(Layer& layer, const Visit& visit) {
+  for (auto& sum : layer.sums) visit(sum);
+  for (auto& matrix : layer.matrices) visit(matrix);
+  for (auto& errors : layer.subset_errors) visit(errors.error);
+}
+
+// The first stage takes the layers that the others have measured (stages.h).
+void gather(const Weights& weights, ExpertStatistics* statistics) {
+  StageLink& link = *weights.link();
+  std::vector<double> numbers;  // tokens; of each layer its norms of errors, then lengths and values
+  for (const LayerStatistics& layer : statistics->layers) {
+    if (link.first() || !weights.layers().has(layer.layer)) continue;
+    for (const SubsetErrors& errors : layer.subset_errors) numbers.push_back(errors.norm);
+    for_values(layer, [&](const std::vector<double>& values) {
+      numbers.push_back(static_cast<double>(values.size()));
+      numbers.insert(numbers.end(), values.begin(), values.end());
+    });
+  }
+  if (!link.first()) {
+    numbers.insert(numbers.begin(), static_cast<double>(statistics->tokens));
+    return link.send(0, bytes_of(std::span<const double>(numbers)));
+  }
+  for (int stage = 1; stage < link.stages(); ++stage) {
+    numbers = values_of<double>(link.receive(stage));
+    size_t at = 0;
+    const auto next = [&] { return numbers.at(at++); };
+    statistics->tokens = std::max(statistics->tokens, static_cast<int64_t>(next()));
+    for (LayerStatistics& layer : statistics->layers) {
+      if (!link.layers()[static_cast<size_t>(stage)].has(layer.layer)) continue;
+      for (SubsetErrors& errors : layer.subset_errors) errors.norm = next();
+      for_values(layer, [&](std::vector<double>& values) {
+        values.resize(static_cast<size_t>(next()));
+        for (double& value : values) value = next();
+      });
+    }
+  }
+}
+
 // Values beyond what floats hold become infinities and no numbers in the sums, which no criterion can use.
 void require_finite(const ExpertStatistics& statistics) {
   const auto all = [](const std::vector<double>& values) {
@@ -406,7 +446,8 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
                            const PromptSource& next, const CalibrationOptions& options) {
   Calibrator calibrator(weights, ops, device, options);
   int64_t first_row = 0;
-  if (options.begin) {
+  StageLink* const link = weights.link();
+  if (options.begin && link == nullptr) {
     CalibrationState state = calibrator.state(0);
     options.begin(&state);
     first_row = state.rows;
@@ -414,16 +455,19 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
   }
   for (Prompts prompts; next(prompts);) {
     observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
-      if (options.keep) options.keep([&] { return calibrator.state(rows); });
+      if (options.keep && link == nullptr) options.keep([&] { return calibrator.state(rows); });
     });
   }
   ExpertStatistics statistics = calibrator.finish();
-  require_finite(statistics);
+  if (link != nullptr) gather(weights, &statistics);
+  if (link == nullptr || link->first()) require_finite(statistics);
   return statistics;
 }
 
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options) {
+  if (weights.link() != nullptr && weights.link()->first())
+    weights.link()->announce({StageCall::Kind::kCalibrate, {}, &prompts, &options});
   bool given = false;
   const auto once = [&](Prompts& next) {
     if (given) return false;

@@ -57,6 +57,8 @@ using PromptSource = std::function<bool(Prompts& prompts)>;
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const PromptSource& next, const CalibrationOptions& options);
 
+// The same over several stages (engine/stages.h), which call it with equal prompts and options, without a state to go
+// on from; the first one gets the statistics of all layers.
 // Every row of `prompts` is a token of the calibration text and counts once (engine/prompt_texts.h).
 ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                            const Prompts& prompts, const CalibrationOptions& options);

@@ -55,6 +55,12 @@ class RowsToMerge {
 
 }  // namespace
 
+void count_weights(const LayerPass& layers, const MergeBuffer& merged, WorkCounts* work) {
+  work->merged_experts += merged.counts().experts;
+  work->merge_bytes += merged.counts().read_bytes + merged.counts().written_bytes;
+  work->expert_bytes += layers.expert_bytes();
+}
+
 Residuals::Residuals(const Ops& ops, const Device& device, int64_t capacity_rows, int64_t hidden)
     : ops_(ops), device_(device), capacity_rows_(capacity_rows), hidden_(hidden) {
   for (DeviceBuffer& buffer : buffers_)
@@ -97,15 +103,20 @@ void ChunkPass::for_blocks(int64_t rows, const Body& body) {
   for (int64_t first = 0; first < streams; first += step) body(first, std::min(step, streams - first));
 }
 
-void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer) {
+void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer,
+                    std::string_view before) {
+  const LayerRange& own = weights_.layers();
   streams_.clear();
   std::vector<size_t> fresh = find_starts(chunk, candidates);
-  if (!fresh.empty()) {
-    streams_.push_back({std::move(fresh)});
+  if (!fresh.empty()) streams_.push_back({std::move(fresh)});
+  if (own.begin > 0) {
+    split_by(0, own.begin);
+    take_rows(before, residuals_.current(), rows_after(chunk) * config_.hidden_size, ops_, device_);
+  } else if (!streams_.empty()) {
     ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
     layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
   }
-  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+  for (int64_t layer = own.begin; layer < own.end; ++layer) {
     check_interrupted();
     begin_streams(layer, chunk.rows);
     if (!streams_.empty()) in_layer(layer, [&] { run_layer(layer, chunk, observer); });
@@ -119,6 +130,14 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
   work_.router.tiny_sums += counts.tiny_sums;
   work_.router.negative_sums += counts.negative_sums;
 }
+
+void ChunkPass::split_by(int64_t first, int64_t end) {
+  for (int64_t layer = first; layer < end; ++layer) {
+    if (config_.sparse[static_cast<size_t>(layer)] != 0) split(layer, 0);
+  }
+}
+
+void ChunkPass::follow_to_end() { split_by(weights_.layers().end, config_.num_layers); }
 
 std::vector<size_t> ChunkPass::find_starts(const PromptChunk& chunk, std::span<const size_t> candidates) {
   starts_.clear();
@@ -247,7 +266,7 @@ ChunkPass::Split ChunkPass::split(int64_t layer, int64_t rows) {
       children[entry->second].candidates.push_back(candidate);
     }
   }
-  if (children.size() > streams_.size()) {
+  if (children.size() > streams_.size() && rows > 0) {
     for (size_t child = 0; child < children.size(); ++child) {
       residuals_.copy_rows(result.parent[child] * rows, static_cast<int64_t>(child) * rows, rows);
     }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/forward.h"
@@ -14,8 +15,12 @@
 #include "engine/layer_variants.h"
 #include "engine/merge_buffer.h"
 #include "engine/prompt_chunks.h"
+#include "engine/stages.h"
 
 namespace eep {
+
+// What a pass moved, when it is over.
+void count_weights(const LayerPass& layers, const MergeBuffer& merged, WorkCounts* work);
 
 struct Stream {
   std::vector<size_t> candidates;
@@ -51,8 +56,16 @@ class ChunkPass {
     kept_ = kept;
     prefixes_ = prefixes;
   }
-  // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual().
-  void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer);
+  // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual(); of a stage that is
+  // not the last, all rows of the chunk. before: of a stage that is not the first, the message with its rows.
+  void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer,
+           std::string_view before = {});
+  // Rows of the next stage's message: all streams of the chunk.
+  int64_t rows_after(const PromptChunk& chunk) const {
+    return static_cast<int64_t>(streams_.size()) * chunk.rows;
+  }
+  // The streams as they will be behind the last layer; there are no rows any more.
+  void follow_to_end();
 
   // Called after every layer with the number of layers that are done; may be empty.
   void set_after_layer(std::function<void(int64_t layers)> after) { after_layer_ = std::move(after); }
@@ -89,6 +102,8 @@ class ChunkPass {
   // of the base experts.
   void merge_ahead(int64_t layer, const Split& split, int64_t first);
   Split split(int64_t layer, int64_t rows);
+  // Splits streams without rows by layers that other stages have.
+  void split_by(int64_t first, int64_t end);
   void mixture(int64_t layer, int64_t rows, const Split& split, MixtureObserver* observer);
 
   const Weights& weights_;

@@ -104,6 +104,16 @@ struct ModelConfig {
   }
 };
 
+// Neighbouring layers: those of one stage (stages.h).
+struct LayerRange {
+  int64_t begin = 0, end = 0;
+
+  bool has(int64_t layer) const { return begin <= layer && layer < end; }
+  int64_t size() const { return end - begin; }
+  bool operator==(const LayerRange&) const = default;
+};
+inline LayerRange all_layers(const ModelConfig& config) { return {0, config.num_layers}; }
+
 struct ParameterCounts {
   int64_t total = 0;
   int64_t active = 0;   // touched by one token, embeddings included

@@ -26,6 +26,11 @@ std::vector<int32_t> one_hot_rows(const std::vector<float>& matrix, int32_t kept
   return rows;
 }
 
+bool skips_experts(const ExpertPlan& plan) {
+  return std::any_of(plan.groups.begin(), plan.groups.end(),
+                     [](const PlanGroup& group) { return !group.skip_below.empty(); });
+}
+
 PlanGroup one_hot_group(std::vector<int32_t> layers, const std::vector<int32_t>& kept_experts,
                         int32_t experts) {
   PlanGroup group;
@@ -75,6 +80,23 @@ ExpertPlan identity_plan(const std::vector<uint8_t>& sparse, int32_t experts, in
   return plan;
 }
 
+namespace {
+
+template <typename Refuse>
+void check_skip_below(const PlanGroup& group, const std::string& name, const Refuse& refuse) {
+  if (group.skip_below.empty()) return;
+  if (group.skip_below.size() != group.layers.size()) {
+    refuse(name + ".skip_below: wrong number of entries (expected " + std::to_string(group.layers.size()) +
+           ", got " + std::to_string(group.skip_below.size()) + ")");
+  }
+  for (const float value : group.skip_below) {
+    if (!(value >= 0 && value <= 1))
+      refuse(name + ".skip_below: out of range (expected 0..1, got " + std::to_string(value) + ")");
+  }
+}
+
+}  // namespace
+
 void check_plan(const ExpertPlan& plan, const std::vector<uint8_t>& sparse, int32_t experts,
                 const char* where) {
   const auto refuse = [&](const std::string& what) { throw Error(ExitCode::kData, where, what); };
@@ -106,6 +128,7 @@ void check_plan(const ExpertPlan& plan, const std::vector<uint8_t>& sparse, int3
         if (!std::isfinite(value)) refuse(label + ": an entry is not finite");
       }
     }
+    check_skip_below(group, name, refuse);
     for (int32_t layer : group.layers) {
       if (layer < 0 || static_cast<size_t>(layer) >= sparse.size()) {
         refuse(name + ".layers: no such layer (expected 0.." + std::to_string(sparse.size() - 1) + ", got " +

@@ -16,6 +16,9 @@ struct PlanGroup {
   int32_t experts = 0;
   std::vector<float> router_mapping;  // [kept, experts] W_RM
   std::vector<float> expert_merging;  // [kept, experts] W_EM
+  // [layers] thresholds in [0, 1] below which experts are left out token by token (RouterMap::skip_below), or
+  // empty: none are.
+  std::vector<float> skip_below{};
 
   bool operator==(const PlanGroup&) const = default;
 };
@@ -31,6 +34,14 @@ struct ExpertPlan {
 // The expert of each row if every row is one-hot with the entry 1, else empty.
 std::vector<int32_t> one_hot_rows(const std::vector<float>& matrix, int32_t kept, int32_t experts);
 
+// The threshold of the n-th of its layers; 0: nothing is left out.
+inline float skip_below_of(const PlanGroup& group, size_t n) {
+  return group.skip_below.empty() ? 0.0f : group.skip_below[n];
+}
+
+// Whether any layer leaves out experts token by token.
+bool skips_experts(const ExpertPlan& plan);
+
 // One group of the given sparse layers, W_RM = W_EM = rows `kept_experts` of the identity.
 PlanGroup one_hot_group(std::vector<int32_t> layers, const std::vector<int32_t>& kept_experts,
                         int32_t experts);
@@ -43,7 +54,7 @@ std::vector<std::vector<int32_t>> split_layers(const std::vector<uint8_t>& spars
 ExpertPlan identity_plan(const std::vector<uint8_t>& sparse, int32_t experts, int32_t top_k);
 
 // Throws Error(kData) naming `where` if a layer is missing, twice or not sparse, a matrix is ragged or not
-// finite, a count is out of range.
+// finite, a count or threshold is out of range.
 void check_plan(const ExpertPlan& plan, const std::vector<uint8_t>& sparse, int32_t experts,
                 const char* where);
 

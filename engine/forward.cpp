@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <string>
 
-#include "engine/chunk_pass.h"
 #include "engine/forward_state.h"
+#include "engine/scoring.h"
 #include "kernels/common/error.h"
 
 namespace eep {
 namespace {
+
+// Of C chunks K stages wait for (K - 1) / (C + K - 1) of their time: a ninth of it with two and this many for each.
+constexpr int64_t kChunksOfStage = 4;
 
 int64_t positions_needed(const Prompts& prompts) {
   int64_t longest = 0;
@@ -22,16 +25,24 @@ int64_t positions_needed(const Prompts& prompts) {
 
 MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t candidates,
                                           const Prompts& prompts) const {
-  MemoryRequest request;
-  request.budget = memory_budget;
-  request.weights = weights.plan();
+  MemoryRequest request = request_for(weights, memory_budget);
   request.rows = prompts.rows();
   request.largest_tree = largest_tree_rows(prompts);
+  if (const StageLink* const link = weights.link())  // or they would wait for each other
+    request.rows = std::max(request.largest_tree, ceil_div(request.rows, kChunksOfStage * link->stages()));
   request.positions = positions_needed(prompts);
   request.candidates = static_cast<int32_t>(candidates);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
-  return plan_memory(config, ops, request);
+  MemoryPlan plan = plan_memory(config, ops, request);
+  if (const StageLink* const link =
+          weights.link()) {  // prompts that share their first token are not cut, plans are
+    const int64_t chunks = ceil_div(prompts.rows(), plan.chunk_rows);
+    const int64_t batches = ceil_div(kChunksOfStage * link->stages(), chunks);
+    const auto most = static_cast<int32_t>(ceil_div(static_cast<int64_t>(candidates), batches));
+    plan.candidates = std::clamp(most, 1, plan.candidates);
+  }
+  return plan;
 }
 
 WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
@@ -49,12 +60,6 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   return *this;
 }
 
-void PopulationForward::State::count_weights(const LayerPass& layers, const MergeBuffer& merged) {
-  work.merged_experts += merged.counts().experts;
-  work.merge_bytes += merged.counts().read_bytes + merged.counts().written_bytes;
-  work.expert_bytes += layers.expert_bytes();
-}
-
 PopulationForward::PopulationForward(const Weights& weights, const Ops& ops, const Device& device,
                                      size_t memory_budget)
     : state_(std::make_unique<State>(weights, ops, device, memory_budget)) {}
@@ -67,6 +72,7 @@ void PopulationForward::set_progress(std::function<void(double share)> progress)
 }
 
 void PopulationForward::keep_layers(size_t bytes) {
+  if (state_->weights.link() != nullptr) bytes = 0;  // other stages would keep other rows
   state_->most_kept = bytes;
   if (bytes == 0) {
     state_->kept.reset();
@@ -104,67 +110,31 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
 
   const LayerVariants variants(state.config, plans);
   const MemoryPlan plan = state.plan(variants, plans.size(), prompts);
-  LayerPass layers(state.weights, state.ops, state.device, plan.limits);
-  MergeBuffer merged(state.weights, state.ops, state.device, plan.merged_experts);
-  ChunkPass pass(state.weights, state.ops, state.device, variants, plan, layers, merged, state.work);
+  Scoring scoring(state.weights, state.ops, state.device, variants, plan, prompts, plans.size(), state.work);
   std::optional<PlanPrefixes> prefixes;
   if (state.kept) {
     const size_t left = plan.budget == 0 ? state.most_kept : plan.budget - plan.total();
     state.kept->begin_pass(std::min(state.most_kept, left));
     prefixes.emplace(state.config.sparse, plans);
-    pass.keep_in(&*state.kept, &*prefixes);
+    scoring.pass().keep_in(&*state.kept, &*prefixes);
   }
-
-  // Rows times candidates; the layers of a chunk and its scores are steps of equal size.
-  const double all = static_cast<double>(prompts.rows()) * static_cast<double>(plans.size());
-  double before = 0, chunk_size = 0;
-  const auto tell = [&](int64_t layers) {
-    const double share = static_cast<double>(layers) / static_cast<double>(state.config.num_layers + 1);
-    if (state.progress) state.progress((before + chunk_size * share) / all);
-  };
-  if (state.progress) pass.set_after_layer(tell);
-  std::vector<TokenScore> scores;
-  for (size_t begin = 0; begin < plans.size(); begin += static_cast<size_t>(plan.candidates)) {
-    const size_t end = std::min(plans.size(), begin + static_cast<size_t>(plan.candidates));
-    for (const PromptChunk& chunk : cut_prompts(prompts, plan.chunk_rows)) {
-      before += chunk_size;
-      chunk_size = static_cast<double>(chunk.rows) * static_cast<double>(end - begin);
-      if (chunk.scores == 0) continue;
-      std::vector<size_t> candidates;
-      for (size_t i = begin; i < end; ++i) {
-        const std::span<TokenScore> made(result[i].data() + chunk.score_begin,
-                                         static_cast<size_t>(chunk.scores));
-        if (keeper == nullptr || !keeper->known(i, chunk.score_begin, made)) candidates.push_back(i);
-      }
-      if (candidates.empty()) continue;
-      pass.run(chunk, candidates, nullptr);
-      // The rows of all streams lie one stream after the other.
-      const int64_t streams = static_cast<int64_t>(pass.streams().size());
-      const std::vector<int32_t> rows =
-          repeat(chunk.wanted_of_score, streams, static_cast<int32_t>(chunk.wanted.size()));
-      scores.resize(rows.size());
-      layers.score(pass.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
-      auto from = scores.begin();
-      for (const Stream& stream : pass.streams()) {
-        for (size_t candidate : stream.candidates) {
-          std::copy_n(from, chunk.scores, result[candidate].begin() + chunk.score_begin);
-          if (keeper != nullptr)
-            keeper->made(
-                candidate, chunk.score_begin,
-                std::span(result[candidate])
-                    .subspan(static_cast<size_t>(chunk.score_begin), static_cast<size_t>(chunk.scores)));
-        }
-        from += chunk.scores;
-      }
-      if (keeper != nullptr) keeper->chunk_done();
-    }
-  }
-  if (state.progress) state.progress(1);
-  state.work.tokens_computed += pass.computed_row_layers() / state.config.num_layers;
-  state.work.tokens_kept += pass.kept_row_layers() / state.config.num_layers;
+  if (state.weights.link() != nullptr)
+    state.weights.link()->announce({StageCall::Kind::kScore, plans, &prompts, nullptr});
+  scoring.lead(keeper, state.progress, &result);
+  scoring.count();
   state.work.tokens_asked += static_cast<int64_t>(plans.size()) * prompts.tokens_without_sharing;
-  state.count_weights(layers, merged);
   return result;
+}
+
+void PopulationForward::follow(const StageCall& call) {
+  State& state = *state_;
+  if (call.kind == StageCall::Kind::kGenerate) return follow_generation(call.plans);
+  const LayerVariants variants(state.config, call.plans);
+  const MemoryPlan plan = state.plan(variants, call.plans.size(), *call.prompts);
+  Scoring scoring(state.weights, state.ops, state.device, variants, plan, *call.prompts, call.plans.size(),
+                  state.work);
+  scoring.follow();
+  scoring.count();
 }
 
 std::vector<float> PopulationForward::logits(const ExpertPlan& plan, std::span<const int32_t> tokens,

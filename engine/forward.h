@@ -50,6 +50,9 @@ struct GenerateOptions {
   bool ignore_eos = false;
   // Called with what was generated when a sequence is finished; may be empty.
   std::function<void(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)> finished{};
+  // Called where the logits of a sequence's next token are no numbers: the sequence ends before that token. Empty:
+  // it goes on, by whatever arg-max the kernels see.
+  std::function<void(int32_t candidate, int32_t sequence)> lost{};
 };
 
 // Scores that are kept as they are made, so that a pass which was ended goes on. begin: place in
@@ -80,11 +83,14 @@ class PopulationForward {
       std::span<const ExpertPlan> plans, std::span<const std::vector<std::vector<int32_t>>> prompts,
       const GenerateOptions& options, const StopFunction& stop, const DraftFunction& draft = nullptr);
 
+  // Of a stage that is not the first: its part of what the first one has announced.
+  void follow(const StageCall& call);
+
   // Full logits of one sequence: [tokens, vocab]. taps: what passes through the layers on the way; may be
   // null.
   std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens, Taps* taps = nullptr);
 
-  // From now on score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
+  // From now on, where no other stages are, score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
   // of what the memory plan leaves. 0: no longer, and what is kept is given up.
   void keep_layers(size_t bytes);
 
@@ -97,6 +103,8 @@ class PopulationForward {
   void set_progress(std::function<void(double share)> progress);
 
  private:
+  void follow_generation(std::span<const ExpertPlan> plans);
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -26,8 +26,6 @@ struct PopulationForward::State {
   // Throws Error(kData) on a token outside the vocabulary and Error(kRuntime) on a sequence longer than the
   // model's positions.
   void check_tokens(std::span<const int32_t> tokens, int64_t longest) const;
-  // What a pass moved, when it is over.
-  void count_weights(const LayerPass& layers, const MergeBuffer& merged);
   // Of a scoring pass.
   MemoryPlan plan(const LayerVariants& variants, size_t candidates, const Prompts& prompts) const;
 };

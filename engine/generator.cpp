@@ -4,9 +4,18 @@
 //
 // A lane's next token may bring a draft of those to come (DraftFunction): the step computes all of them, and
 // each stands iff the arg-max before it agrees. Keys and values of the others are overwritten.
+//
+// Of several stages (stages.h) the first one decides and embeds; each has the cache of its own layers. A step's lanes
+// go in as many passes as there are stages, so that all of them work.
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <deque>
+#include <map>
 #include <string>
 
+#include "engine/chunk_pass.h"
+#include "engine/decode_plan.h"
 #include "engine/forward.h"
 #include "engine/forward_state.h"
 #include "engine/layer_pass.h"
@@ -16,7 +25,10 @@
 namespace eep {
 namespace {
 
+constexpr int32_t kLost = -1;  // predicted by logits that are no numbers
+
 struct Lane {
+  int64_t id = 0;
   int32_t candidate = 0;
   int32_t sequence = 0;
   std::vector<int32_t> tokens;  // prompt, then what was generated
@@ -26,7 +38,7 @@ struct Lane {
   size_t draft_limit = 32;         // tokens of the next draft, less where drafts fail
   std::vector<int32_t> draft;      // behind tokens, in the step to come
   std::vector<int32_t> predicted;  // by the last step, not yet among tokens
-  DeviceBuffer cache;              // [layers, 2 (k, v), capacity, kv_heads * head_dim]
+  DeviceBuffer cache;              // [layers of the stage, 2 (k, v), capacity, kv_heads * head_dim]
 
   int32_t token(size_t position) const {
     return position < tokens.size() ? tokens[position] : draft[position - tokens.size()];
@@ -37,26 +49,37 @@ struct Lane {
 struct Piece {
   Lane* lane;
   size_t begin, count;
-  // Last positions whose next token is wanted: behind the last token, and behind each of the draft.
-  size_t predictions() const {
+  size_t predictions = 0;  // last positions whose next token is wanted
+
+  Piece(Lane* of, size_t first, size_t rows, size_t wanted)
+      : lane(of), begin(first), count(rows), predictions(wanted) {}
+  // Wanted are those behind the last token, and behind each of the draft.
+  Piece(Lane* of, size_t first, size_t rows) : Piece(of, first, rows, 0) {
     const size_t end = begin + count, known = lane->tokens.size();
-    return end < known ? 0 : end - known + 1;
+    if (end >= known) predictions = end - known + 1;
   }
 };
+
+// What goes ahead of a step's rows: these numbers, ids of lanes that have ended, then six numbers a piece.
+enum StepHeader : size_t { kStep, kTinySums, kNegativeSums, kEnded, kPieces, kHeader };
+constexpr int64_t kNoMoreSteps = -1;
 
 class Decoder {
  public:
   Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          const LayerLimits& limits, int64_t merged_slots, WorkCounts& work)
+          const LayerLimits& limits, int64_t merged_slots, bool ends_lost, WorkCounts& work)
       : weights_(weights),
         config_(weights.config()),
         ops_(ops),
         device_(device),
         variants_(variants),
+        own_(weights.layers()),
+        link_(weights.link()),
         kv_width_(config_.num_kv_heads * config_.head_dim),
         block_rows_(limits.block_rows),
         layers_(weights, ops, device, limits),
         merged_(weights, ops, device, merged_slots),
+        ends_lost_(ends_lost),
         work_(work) {
     const auto floats = [&](int64_t count) {
       return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
@@ -73,40 +96,145 @@ class Decoder {
   // One step of every lane, in as many passes as their rows need.
   void advance(const std::vector<Lane*>& live, const DraftFunction& draft) {
     std::vector<Piece> pieces;
+    const int64_t most = rows_of_pass(live);
     int64_t rows = 0;
     for (Lane* lane : live) {
       const int64_t due = static_cast<int64_t>(lane->tokens.size() - lane->cached);
-      int64_t count = std::min(due, block_rows_ - rows);
-      if (draft && count == due) count += take_draft(*lane, draft, block_rows_ - rows - due);
+      int64_t count = std::min(due, most - rows);
+      if (draft && count == due) count += take_draft(*lane, draft, most - rows - due);
       if (count > 0) pieces.push_back({lane, lane->cached, static_cast<size_t>(count)});
       rows += count;
-      if (rows == block_rows_) {
-        step(pieces);
+      if (rows == most) {
+        step(std::move(pieces));
         pieces.clear();
         rows = 0;
       }
     }
-    if (!pieces.empty()) step(pieces);
+    if (!pieces.empty()) step(std::move(pieces));
+    while (!under_way_.empty()) take_back();
+  }
+
+  // The lane's cache is not needed any more.
+  void end(Lane& lane) {
+    lane.cache = DeviceBuffer();
+    if (link_ != nullptr) ended_.push_back(lane.id);
+  }
+
+  // Other stages: steps as the first one tells, until it says that there are no more.
+  void follow() {
+    std::map<int64_t, Lane> lanes;
+    for (;;) {
+      const std::string message = link_->receive(link_->stage() - 1);
+      std::vector<int64_t> header = take_header(message);
+      if (header.at(kStep) == kNoMoreSteps) {
+        if (!link_->last()) link_->send(link_->stage() + 1, message);
+        return;
+      }
+      const std::vector<Piece> pieces = told_pieces(header, &lanes);
+      const RouterCounts before = work_.router;
+      run_own_layers(pieces, message);
+      header[kTinySums] += work_.router.tiny_sums - before.tiny_sums;
+      header[kNegativeSums] += work_.router.negative_sums - before.negative_sums;
+      if (!link_->last()) {
+        send_rows(header);
+        continue;
+      }
+      const std::vector<TokenScore> best = predictions();
+      link_->send(
+          0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(best)));
+    }
+  }
+  void end_followers() {
+    std::vector<int64_t> header(kHeader, 0);
+    header[kStep] = kNoMoreSteps;
+    link_->send(1, row_message(header, nullptr, 0, ops_, device_));
   }
 
  private:
+  // Of several stages each has a part of the lanes.
+  int64_t rows_of_pass(const std::vector<Lane*>& live) const {
+    if (link_ == nullptr) return block_rows_;
+    int64_t due = 0;
+    for (const Lane* lane : live) due += static_cast<int64_t>(lane->tokens.size() - lane->cached);
+    return std::clamp<int64_t>(ceil_div(due, int64_t{link_->stages()}), 1, block_rows_);
+  }
+
   // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers. A lane whose
   // prediction is due has it in `predicted`, with those of the right tokens of its draft.
-  void step(std::vector<Piece>& pieces) {
+  void step(std::vector<Piece> pieces) {
+    run_own_layers(pieces, {});
+    for (const Piece& piece : pieces)
+      piece.lane->cached = std::min(piece.begin + piece.count, piece.lane->tokens.size());
+    work_.tokens_computed += static_cast<int64_t>(positions_.size());
+    if (link_ == nullptr) return take(pieces, predictions());
+    send_rows(header_of(pieces));
+    ended_.clear();
+    under_way_.push_back(std::move(pieces));
+    if (under_way_.size() >= static_cast<size_t>(link_->stages())) take_back();
+  }
+
+  // before: of a stage that is not the first, the message with the rows.
+  void run_own_layers(const std::vector<Piece>& pieces, std::string_view before) {
     gather(pieces);
-    const int64_t rows = static_cast<int64_t>(tokens_.size());
-    ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
-    for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const int64_t rows = static_cast<int64_t>(positions_.size());
+    if (own_.begin == 0) {
+      ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
+    } else {
+      take_rows(before, residual_.as<float>(), rows * config_.hidden_size, ops_, device_);
+    }
+    for (int64_t layer = own_.begin; layer < own_.end; ++layer) {
       check_interrupted();
       in_layer(layer, [&] { run_layer(layer, pieces); });
     }
-    if (!wanted_.empty()) predict(pieces, wanted_residual_.as<float>());
-    for (Piece& piece : pieces)
-      piece.lane->cached = std::min(piece.begin + piece.count, piece.lane->tokens.size());
-    work_.tokens_computed += rows;
     const RouterCounts counts = layers_.take_counts();
     work_.router.tiny_sums += counts.tiny_sums;
     work_.router.negative_sums += counts.negative_sums;
+  }
+
+  void send_rows(std::span<const int64_t> header) {
+    const int64_t floats = static_cast<int64_t>(positions_.size()) * config_.hidden_size;
+    link_->send(link_->stage() + 1, row_message(header, residual_.as<float>(), floats, ops_, device_));
+  }
+
+  std::vector<int64_t> header_of(const std::vector<Piece>& pieces) const {
+    std::vector<int64_t> header(kHeader, 0);
+    header[kEnded] = static_cast<int64_t>(ended_.size());
+    header[kPieces] = static_cast<int64_t>(pieces.size());
+    header.insert(header.end(), ended_.begin(), ended_.end());
+    for (const Piece& piece : pieces) {
+      for (const size_t value :
+           {static_cast<size_t>(piece.lane->id), static_cast<size_t>(piece.lane->candidate),
+            piece.lane->capacity, piece.begin, piece.count, piece.predictions})
+        header.push_back(static_cast<int64_t>(value));
+    }
+    return header;
+  }
+
+  std::vector<Piece> told_pieces(const std::vector<int64_t>& header, std::map<int64_t, Lane>* lanes) const {
+    size_t at = kHeader;
+    for (int64_t ended = header.at(kEnded); ended > 0; --ended) lanes->erase(header.at(at++));
+    std::vector<Piece> pieces;
+    for (int64_t count = header.at(kPieces); count > 0; --count, at += 6) {
+      Lane& lane = (*lanes)[header.at(at)];
+      lane.candidate = static_cast<int32_t>(header.at(at + 1));
+      lane.capacity = static_cast<size_t>(header.at(at + 2));
+      if (lane.cache.bytes() == 0)
+        lane.cache = DeviceBuffer(ops_, device_, row_cache_bytes() * lane.capacity);
+      pieces.push_back({&lane, static_cast<size_t>(header.at(at + 3)), static_cast<size_t>(header.at(at + 4)),
+                        static_cast<size_t>(header.at(at + 5))});
+    }
+    return pieces;
+  }
+
+  // The predictions of the pass that was sent first.
+  void take_back() {
+    const std::string message = link_->receive(link_->stages() - 1);
+    const std::vector<int64_t> header = take_header(message);
+    work_.router.tiny_sums += header.at(kTinySums);
+    work_.router.negative_sums += header.at(kNegativeSums);
+    std::vector<Piece> pieces = std::move(under_way_.front());
+    under_way_.pop_front();
+    take(pieces, values_of<TokenScore>(after_header(message)));
   }
 
   // The draft of a lane, at most `room` tokens; its length. What lies beyond the cache, or is no token of the
@@ -121,8 +249,9 @@ class Decoder {
     return static_cast<int64_t>(lane.draft.size());
   }
 
-  void run_layer(int64_t layer, std::vector<Piece>& pieces) {
-    const int64_t rows = static_cast<int64_t>(tokens_.size()), wanted = static_cast<int64_t>(wanted_.size());
+  void run_layer(int64_t layer, const std::vector<Piece>& pieces) {
+    const int64_t rows = static_cast<int64_t>(positions_.size()),
+                  wanted = static_cast<int64_t>(wanted_.size());
     layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),
                         v_.as<float>());
     store(layer, pieces);
@@ -148,12 +277,12 @@ class Decoder {
     }
     for (const Piece& piece : pieces) {
       for (size_t position = piece.begin; position < piece.begin + piece.count; ++position) {
-        tokens_.push_back(piece.lane->token(position));
+        if (own_.begin == 0) tokens_.push_back(piece.lane->token(position));
         positions_.push_back(static_cast<int32_t>(position));
         candidate_of_row_.push_back(piece.lane->candidate);
       }
-      for (size_t back = piece.predictions(); back > 0; --back) {
-        const size_t row = tokens_.size() - back;
+      for (size_t back = piece.predictions; back > 0; --back) {
+        const size_t row = positions_.size() - back;
         wanted_.push_back(static_cast<int32_t>(row));
         wanted_positions_.push_back(positions_[row]);
         wanted_candidate_.push_back(piece.lane->candidate);
@@ -161,8 +290,12 @@ class Decoder {
     }
   }
 
+  size_t row_cache_bytes() const {  // of a position
+    return static_cast<size_t>(own_.size() * 2 * kv_width_) * sizeof(float);
+  }
   float* cache_of(const Lane& lane, int64_t layer, int64_t which) const {
-    return lane.cache.as<float>() + (layer * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
+    return lane.cache.as<float>() +
+           ((layer - own_.begin) * 2 + which) * static_cast<int64_t>(lane.capacity) * kv_width_;
   }
 
   void store(int64_t layer, const std::vector<Piece>& pieces) {
@@ -183,7 +316,7 @@ class Decoder {
     spans_.clear();
     int64_t row = 0;
     for (const Piece& piece : pieces) {
-      const auto count = static_cast<int64_t>(only_wanted ? piece.predictions() : piece.count);
+      const auto count = static_cast<int64_t>(only_wanted ? piece.predictions : piece.count);
       if (count == 0) continue;
       const int64_t end = static_cast<int64_t>(piece.begin + piece.count);
       runs_.push_back({row, count, end - count, static_cast<int64_t>(spans_.size()), 1});
@@ -228,22 +361,29 @@ class Decoder {
     }
   }
 
-  void predict(std::vector<Piece>& pieces, const float* compact) {
+  // [wanted] the largest logits' tokens.
+  std::vector<TokenScore> predictions() {
     const size_t count = wanted_.size();
-    std::vector<int32_t> index(count), target(count, -1);
+    std::vector<int32_t> index(count), target(count, 0);  // of any token: its score tells of all logits
+    std::vector<TokenScore> best(count);
+    if (count == 0) return best;
     for (size_t i = 0; i < count; ++i) index[i] = static_cast<int32_t>(i);
-    scores_.resize(count);
-    layers_.score(compact, index, target, scores_.data());
+    layers_.score(wanted_residual_.as<float>(), index, target, best.data());
+    return best;
+  }
+
+  void take(const std::vector<Piece>& pieces, const std::vector<TokenScore>& best) {
     size_t next = 0;
-    for (Piece& piece : pieces) {
+    for (const Piece& piece : pieces) {
+      if (piece.predictions == 0) continue;
       Lane& lane = *piece.lane;
-      const size_t predictions = piece.predictions();
-      for (size_t i = 0; i < predictions; ++i) {
-        const int32_t token = scores_[next + i].argmax;
+      for (size_t i = 0; i < piece.predictions; ++i) {
+        const TokenScore& score = best.at(next + i);
+        const int32_t token = ends_lost_ && !std::isfinite(score.log_probability) ? kLost : score.argmax;
         lane.predicted.push_back(token);
         if (i < lane.draft.size() && token != lane.draft[i]) break;
       }
-      next += predictions;
+      next += piece.predictions;
       count_draft(lane);
     }
   }
@@ -263,79 +403,39 @@ class Decoder {
   const Ops& ops_;
   Device device_;
   const LayerVariants& variants_;
+  LayerRange own_;
+  StageLink* link_;
   int64_t kv_width_;
   int64_t block_rows_;
   LayerPass layers_;
   MergeBuffer merged_;
+  bool ends_lost_;
   WorkCounts& work_;
   DeviceBuffer residual_, wanted_residual_, k_, v_;
   std::vector<int32_t> tokens_, positions_, candidate_of_row_, wanted_, wanted_positions_, wanted_candidate_;
   std::vector<AttentionRun> runs_;
   std::vector<KvSpan> spans_;
   std::vector<KvPlace> places_;
-  std::vector<TokenScore> scores_;
+  std::deque<std::vector<Piece>> under_way_;  // passes whose rows are with the next stages
+  std::vector<int64_t> ended_;                // lanes, since the last pass
 };
 
-// Predicted tokens join the others until the lane is finished; whether it is.
-template <typename Finished>
-bool take_predicted(Lane& lane, const Finished& finished) {
+// Predicted tokens join the others until the lane is finished, or one is lost; whether it is.
+template <typename Finished, typename Lost>
+bool take_predicted(Lane& lane, const Finished& finished, const Lost& lost) {
   if (lane.predicted.empty()) return false;  // a piece of its prompt went by
   bool done = false;
   for (size_t i = 0; i < lane.predicted.size() && !done; ++i) {
+    if (lane.predicted[i] == kLost) {
+      lost(lane.candidate, lane.sequence);
+      return true;
+    }
     lane.tokens.push_back(lane.predicted[i]);
     lane.cached = lane.tokens.size() - 1;
     done = finished(lane);
   }
   lane.predicted.clear();
   return done;
-}
-
-struct DecodePlan {
-  MemoryPlan memory;
-  size_t cache_bytes;  // for keys and values of the lanes that run together
-};
-
-// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in,
-// and merged experts of all layers, then of one, may have half of what is left, or all that the lanes' caches
-// do not need.
-DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
-                         int32_t candidates, const std::vector<Lane>& lanes, size_t row_cache) {
-  const ModelConfig& config = weights.config();
-  size_t longest = 0, caches = 0;
-  int64_t prompt_rows = 0;
-  for (const Lane& lane : lanes) {
-    longest = std::max(longest, lane.capacity);
-    caches += row_cache * lane.capacity;
-    prompt_rows += static_cast<int64_t>(lane.prompt_size);
-  }
-  const size_t least_cache = row_cache * longest;
-  MemoryRequest request;
-  request.slots = variants.slots();
-  request.weights = weights.plan();
-  request.positions = static_cast<int64_t>(longest);
-  if (budget != 0) request.budget = budget > least_cache ? budget - least_cache : 1;
-
-  const int64_t dense = request.dense_experts = variants.most_merged_rows();
-  const auto plan = [&](int64_t rows, int64_t merged) {
-    request.rows = request.largest_tree = rows;
-    request.merged_slots = merged;
-    const MemoryPlan memory = plan_memory(config, ops, request);
-    return DecodePlan{memory, budget == 0 ? SIZE_MAX : budget - memory.total()};
-  };
-  const int64_t most_rows = ops.block_rows(config.num_experts, config.top_k);
-  int64_t rows = 16;
-  while (rows < std::min(most_rows, prompt_rows)) rows *= 2;
-  for (; rows >= 16; rows /= 2) {
-    for (const int64_t merged : {dense * config.sparse_layers() * candidates, dense * candidates, dense}) {
-      try {
-        const DecodePlan decode = plan(rows, merged);
-        const size_t taken = decode.memory.total() - decode.memory.weights;
-        if (decode.cache_bytes >= std::min(caches, taken)) return decode;
-      } catch (const Error&) {  // does not fit
-      }
-    }
-  }
-  return plan(16, dense);
 }
 
 }  // namespace
@@ -347,7 +447,6 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   const ModelConfig& config = state.config;
   std::vector<std::vector<std::vector<int32_t>>> result(plans.size());
   std::vector<Lane> lanes;
-  size_t longest = 0;
   for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
     result[candidate].resize(prompts[candidate].size());
     for (size_t sequence = 0; sequence < prompts[candidate].size(); ++sequence) {
@@ -355,13 +454,13 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       if (prompt.empty()) throw Error(ExitCode::kData, "prompt", "no tokens (expected at least 1, got 0)");
       state.check_tokens(prompt, static_cast<int64_t>(prompt.size()));
       Lane lane;
+      lane.id = static_cast<int64_t>(lanes.size());
       lane.candidate = static_cast<int32_t>(candidate);
       lane.sequence = static_cast<int32_t>(sequence);
       lane.tokens = prompt;
       lane.prompt_size = prompt.size();
       lane.capacity = std::min(prompt.size() + static_cast<size_t>(options.max_new),
                                static_cast<size_t>(config.max_positions));
-      longest = std::max(longest, lane.capacity);
       lanes.push_back(std::move(lane));
       state.work.tokens_asked += static_cast<int64_t>(prompt.size()) + options.max_new;
     }
@@ -369,13 +468,20 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   if (lanes.empty() || options.max_new < 1) return result;
 
   const LayerVariants variants(config, plans);
-  const size_t row_cache =
-      static_cast<size_t>(config.num_layers * 2 * config.num_kv_heads * config.head_dim) * sizeof(float);
+  std::vector<LaneSize> sizes_of_lanes;
+  for (const Lane& lane : lanes) sizes_of_lanes.push_back({lane.prompt_size, lane.capacity});
   const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
-                                          static_cast<int32_t>(plans.size()), lanes, row_cache);
+                                          static_cast<int32_t>(plans.size()), sizes_of_lanes);
+  const size_t row_cache = decode.row_cache;
   const MemoryPlan& memory = decode.memory;
   Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
-                  state.work);
+                  options.lost != nullptr, state.work);
+  if (StageLink* const link = state.weights.link()) {
+    link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
+    const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions,
+                                       memory.merged_experts};
+    link->send(1, row_message(sizes, nullptr, 0, state.ops, state.device));
+  }
 
   const auto finished = [&](const Lane& lane) {
     const size_t made = lane.tokens.size() - lane.prompt_size;
@@ -401,8 +507,8 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
       decoder.advance(live, draft);
       ++state.work.decode_steps;
       std::erase_if(live, [&](Lane* lane) {
-        if (!take_predicted(*lane, finished)) return false;
-        lane->cache = DeviceBuffer();
+        if (!take_predicted(*lane, finished, options.lost)) return false;
+        decoder.end(*lane);
         std::vector<int32_t>& made =
             result[static_cast<size_t>(lane->candidate)][static_cast<size_t>(lane->sequence)];
         made.assign(lane->tokens.begin() + static_cast<int64_t>(lane->prompt_size), lane->tokens.end());
@@ -412,8 +518,30 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     }
     begin = end;
   }
-  state.count_weights(decoder.layers(), decoder.merged());
+  if (state.weights.link() != nullptr) decoder.end_followers();
+  count_weights(decoder.layers(), decoder.merged(), &state.work);
   return result;
+}
+
+void PopulationForward::follow_generation(std::span<const ExpertPlan> plans) {
+  State& state = *state_;
+  StageLink& link = *state.weights.link();
+  const std::string message = link.receive(link.stage() - 1);
+  if (!link.last()) link.send(link.stage() + 1, message);
+  const std::vector<int64_t> sizes = take_header(message);
+  const LayerVariants variants(state.config, plans);
+  MemoryRequest request = request_for(state.weights, 0);
+  request.budget = 0;  // the first stage has seen to it that this fits
+  request.rows = request.largest_tree = sizes.at(0);
+  request.positions = sizes.at(1);
+  request.merged_slots = sizes.at(2);
+  request.dense_experts = variants.most_merged_rows();
+  request.slots = variants.slots();
+  const MemoryPlan memory = plan_memory(state.config, state.ops, request);
+  Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
+                  /*ends_lost=*/false, state.work);
+  decoder.follow();
+  count_weights(decoder.layers(), decoder.merged(), &state.work);
 }
 
 }  // namespace eep

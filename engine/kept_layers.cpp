@@ -29,14 +29,15 @@ class Bytes {
   std::string bytes_;
 };
 
-// What a layer of this group computes (LayerVariants tells variants apart by the same).
-RowsHash setting_hash(const ExpertPlan& plan, const PlanGroup& group) {
+// What the n-th layer of this group computes (LayerVariants tells variants apart by the same).
+RowsHash setting_hash(const ExpertPlan& plan, const PlanGroup& group, size_t layer) {
   Bytes bytes;
   bytes.add(group.kept);
   bytes.add(std::min(plan.top_k, group.kept));
   bytes.add(plan.router_space);
   bytes.add_list(group.router_mapping);
   bytes.add_list(group.expert_merging);
+  bytes.add(skip_below_of(group, layer));
   return bytes.hash();
 }
 
@@ -65,10 +66,12 @@ PlanPrefixes::PlanPrefixes(const std::vector<uint8_t>& sparse, std::span<const E
   std::vector<RowsHash> setting(sparse.size());
   for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
     for (const PlanGroup& group : plans[candidate].groups) {
-      const RowsHash hash = setting_hash(plans[candidate], group);
-      for (const int32_t layer : group.layers) {
-        owner[static_cast<size_t>(layer)] = &group;
-        setting[static_cast<size_t>(layer)] = hash;
+      RowsHash hash;
+      for (size_t n = 0; n < group.layers.size(); ++n) {
+        // layers differ by what they skip alone
+        if (n == 0 || !group.skip_below.empty()) hash = setting_hash(plans[candidate], group, n);
+        owner[static_cast<size_t>(group.layers[n])] = &group;
+        setting[static_cast<size_t>(group.layers[n])] = hash;
       }
     }
     RowsHash prefix;

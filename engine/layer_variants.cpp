@@ -14,10 +14,11 @@ struct Setting {
   const PlanGroup* group;
   int32_t top_k;
   RouterSpace space;
+  float skip_below;
 
   bool operator==(const Setting& other) const {
-    return top_k == other.top_k && space == other.space && group->kept == other.group->kept &&
-           group->router_mapping == other.group->router_mapping &&
+    return top_k == other.top_k && space == other.space && skip_below == other.skip_below &&
+           group->kept == other.group->kept && group->router_mapping == other.group->router_mapping &&
            group->expert_merging == other.group->expert_merging;
   }
 };
@@ -39,6 +40,7 @@ LayerVariant make_variant(const Setting& setting) {
   variant.map.kept = group.kept;
   variant.map.top_k = setting.top_k;
   variant.map.space = setting.space;
+  variant.map.skip_below = setting.skip_below;
   variant.merging = group.expert_merging.data();
   for (int32_t row = 0; row < group.kept; ++row) {
     const auto begin = group.expert_merging.begin() + static_cast<int64_t>(row) * group.experts;
@@ -79,13 +81,14 @@ LayerVariants::LayerVariants(const ModelConfig& config, std::span<const ExpertPl
     std::vector<Setting> settings;
     for (const ExpertPlan& plan : plans) {
       const PlanGroup* owner = nullptr;
+      float skip_below = 0;
       for (const PlanGroup& group : plan.groups) {
-        if (std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer)) !=
-            group.layers.end()) {
-          owner = &group;
-        }
+        const auto at = std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer));
+        if (at == group.layers.end()) continue;
+        owner = &group;
+        skip_below = skip_below_of(group, static_cast<size_t>(at - group.layers.begin()));
       }
-      const Setting setting{owner, std::min(plan.top_k, owner->kept), plan.router_space};
+      const Setting setting{owner, std::min(plan.top_k, owner->kept), plan.router_space, skip_below};
       const auto found = std::find(settings.begin(), settings.end(), setting);
       index_[layer].push_back(static_cast<int32_t>(found - settings.begin()));
       if (found == settings.end()) settings.push_back(setting);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/merge_buffer.h"
+#include "engine/weights.h"
 #include "kernels/common/error.h"
 #include "kernels/gpu/tile_schedule.h"
 
@@ -18,6 +19,10 @@ constexpr int64_t kMergedPerBlock = 64;
 // Bytes that a GPU's memory moves in the time in which the link to the host moves one (H100: 3 TB/s, 50
 // GB/s).
 constexpr double kLinkBytes = 60;
+
+int64_t sparse_layers(const ModelConfig& config, const MemoryRequest& request) {
+  return request.sparse_layers > 0 ? request.sparse_layers : config.sparse_layers();
+}
 
 class Planner {
  public:
@@ -74,7 +79,7 @@ class Planner {
 
   // Merged experts of all layers of so many candidates.
   int64_t every_merged(int64_t candidates) const {
-    return int64_t{request_.dense_experts} * config_.sparse_layers() * candidates;
+    return int64_t{request_.dense_experts} * sparse_layers(config_, request_) * candidates;
   }
 
   // What is left keeps merged experts for the next chunk.
@@ -159,10 +164,26 @@ class Planner {
 
 }  // namespace
 
+MemoryRequest request_for(const Weights& weights, size_t budget) {
+  MemoryRequest request;
+  request.budget = budget;
+  request.weights = weights.plan();
+  const StageLink* const link = weights.link();
+  if (link == nullptr) return request;
+  request.budget = link->least_room();
+  request.weights = {};
+  for (const LayerRange& layers : link->layers()) {
+    const auto begin = weights.config().sparse.begin();
+    request.sparse_layers = std::max<int64_t>(
+        request.sparse_layers, std::count(begin + layers.begin, begin + layers.end, uint8_t{1}));
+  }
+  return request;
+}
+
 WeightTraffic weight_traffic(const ModelConfig& config, const Ops& ops, const MemoryRequest& request,
                              const MemoryPlan& plan) {
   const int64_t expert = static_cast<int64_t>(MergeBuffer::slot_bytes(config, ops));
-  const int64_t base = expert * config.num_experts, layers = config.sparse_layers();
+  const int64_t base = expert * config.num_experts, layers = sparse_layers(config, request);
   const int64_t dense = request.dense_experts, together = plan.candidates;
   const int64_t chunks = ceil_div(request.rows, plan.chunk_rows);
   const int64_t batches = ceil_div(int64_t{request.candidates}, together);
@@ -178,9 +199,15 @@ WeightTraffic weight_traffic(const ModelConfig& config, const Ops& ops, const Me
   return traffic;
 }
 
-MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request) {
+std::optional<MemoryPlan> fitting_plan(const ModelConfig& config, const Ops& ops,
+                                       const MemoryRequest& request) {
   Planner planner(config, ops, request);
-  if (planner.find()) return planner.plan();
+  return planner.find() ? std::optional(planner.plan()) : std::nullopt;
+}
+
+MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request) {
+  if (std::optional<MemoryPlan> plan = fitting_plan(config, ops, request)) return *plan;
+  Planner planner(config, ops, request);
   planner.least();
   const MemoryPlan& plan = planner.plan();
   throw Error(

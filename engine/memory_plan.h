@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "engine/config.h"
@@ -29,8 +30,13 @@ struct MemoryRequest {
   int32_t slots = 0;            // largest top_k
   size_t beside = 0;            // bytes that the caller takes itself
   int64_t most_block_rows = 0;  // 0: as many as the backend likes
+  int64_t sparse_layers = 0;    // that the process has, or more; 0: all of the model
   int64_t merged_slots = 0;     // so many slots of merged experts; 0: as many as save work
 };
+
+class Weights;
+// Of the weights that are there, and of what they leave of a budget. Equal at all stages, which share what is planned.
+MemoryRequest request_for(const Weights& weights, size_t budget);
 
 struct MemoryPlan {
   const char* device = "";     // name of the backend
@@ -62,6 +68,9 @@ struct WeightTraffic {
 WeightTraffic weight_traffic(const ModelConfig& config, const Ops& ops, const MemoryRequest& request,
                              const MemoryPlan& plan);
 
+// None where the budget does not suffice.
+std::optional<MemoryPlan> fitting_plan(const ModelConfig& config, const Ops& ops,
+                                       const MemoryRequest& request);
 // Throws Error(kRuntime) with the least that would do if the budget does not suffice.
 MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request);
 

@@ -11,7 +11,7 @@ namespace eep {
 
 void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                       const Prompts& prompts, MixtureObserver& observer, int64_t first_row,
-                      const std::function<void(int64_t)>& chunk_done) {
+                      const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none) {
   const ModelConfig& config = weights.config();
   // Every row is wanted: the last layer must see them all.
   Prompts every_row = prompts;
@@ -23,26 +23,41 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   }
   const ExpertPlan identity = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
                                             static_cast<int32_t>(config.top_k));
-  const LayerVariants variants(config, std::span<const ExpertPlan>(&identity, 1));
-  MemoryRequest request;
-  request.budget = memory_budget;
+  const LayerVariants variants(
+      config, std::span<const ExpertPlan>(plan_or_none != nullptr ? plan_or_none : &identity, 1));
+  MemoryRequest request = request_for(weights, memory_budget);
   request.rows = prompts.rows();
   request.most_block_rows = 4096;  // observers take blocks to the host
   request.largest_tree = largest_tree_rows(prompts);
   request.positions = longest;
-  request.weights = weights.plan();
   request.beside = observer.memory();
   request.slots = variants.slots();
+  request.dense_experts = variants.most_merged_rows();
   const MemoryPlan plan = plan_memory(config, ops, request);
   LayerPass layers(weights, ops, device, plan.limits);
   MergeBuffer merged(weights, ops, device, plan.merged_experts);
   WorkCounts work;
   ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);
   const size_t only[] = {0};
+  StageLink* const link = weights.link();
+  int under_way = 0;  // chunks that the last stage has not seen
   for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows, first_row)) {
-    pass.run(chunk, only, &observer);
+    const std::string before = link == nullptr || link->first() ? "" : link->receive(link->stage() - 1);
+    pass.run(chunk, only, &observer, before);
+    if (link != nullptr && !link->last()) {
+      link->send(link->stage() + 1,
+                 row_message({}, pass.residual(), pass.rows_after(chunk) * config.hidden_size, ops, device));
+    } else if (link != nullptr) {
+      link->send(0, {});
+    }
+    // No stage runs ahead by more than what all can hold.
+    if (link != nullptr && link->first() && ++under_way >= link->stages()) {
+      link->receive(link->stages() - 1);
+      --under_way;
+    }
     if (chunk_done) chunk_done(int64_t{chunk.row_begin} + chunk.rows);
   }
+  for (; under_way > 0; --under_way) link->receive(link->stages() - 1);
 }
 
 }  // namespace eep

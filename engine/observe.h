@@ -1,4 +1,5 @@
-// One pass of the unchanged model over every row of some prompts, for an observer of its mixture layers.
+// One pass of the unchanged model, or of a plan, over every row of some prompts, for an observer of its mixture
+// layers.
 // first_row: where a pass that was ended goes on, at the root of a tree. chunk_done: called with the row at
 // which the next chunk begins; may be empty.
 #pragma once
@@ -14,6 +15,6 @@ namespace eep {
 
 void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
                       const Prompts& prompts, MixtureObserver& observer, int64_t first_row = 0,
-                      const std::function<void(int64_t)>& chunk_done = {});
+                      const std::function<void(int64_t)>& chunk_done = {}, const ExpertPlan* plan = nullptr);
 
 }  // namespace eep

@@ -79,6 +79,7 @@ struct RawModel {
   size_t bytes = 0;  // of all tensors
   // A native export's own, or that of layers with different counts: the only plan that the stored experts allow.
   std::optional<ExpertPlan> plan;
+  std::string note;  // what its reader should know of how it was read, or ""
   std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;  // what views show that lies in no file
 };
 

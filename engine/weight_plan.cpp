@@ -36,14 +36,20 @@ size_t least_work(const ModelConfig& config, const Ops& ops) {
 }  // namespace
 
 WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget) {
+  return plan_weights(config, ops, budget, all_layers(config));
+}
+
+WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget, LayerRange range) {
   WeightPlan plan;
-  const size_t all = Weights::packed_bytes(config, ops);
+  plan.layers = range;
+  const size_t all = Weights::packed_bytes(config, ops, range);
   plan.resident = all;
   if (budget == 0 || ops.allocate_host == nullptr || all + usual_work(config, ops) <= budget) return plan;
 
-  const int64_t layers = config.num_layers;
-  std::vector<size_t> bytes;
-  for (uint8_t sparse : config.sparse) bytes.push_back(Weights::layer_bytes(config, ops, sparse != 0));
+  std::vector<size_t> bytes;  // of the stage's layers
+  for (int64_t layer = range.begin; layer < range.end; ++layer)
+    bytes.push_back(Weights::layer_bytes(config, ops, config.sparse[static_cast<size_t>(layer)] != 0));
+  const auto layers = static_cast<int64_t>(bytes.size());
   size_t outside = all;
   for (size_t layer : bytes) outside -= layer;
   plan.buffer = bytes.empty() ? 0 : *std::max_element(bytes.begin(), bytes.end());
@@ -60,12 +66,12 @@ WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget
   const size_t room = budget > floor + work ? budget - floor - work : 0;
   // The fewest streamed layers, at even distances, that leave the rest room enough.
   for (int64_t streamed = 1; streamed <= layers; ++streamed) {
-    plan.streamed.assign(static_cast<size_t>(layers), 0);
+    plan.streamed.assign(static_cast<size_t>(config.num_layers), 0);
     size_t resident = 0;
     plan.host = 0;
     for (int64_t layer = 0; layer < layers; ++layer) {
       const bool away = (layer + 1) * streamed / layers > layer * streamed / layers;
-      plan.streamed[static_cast<size_t>(layer)] = away;
+      plan.streamed[static_cast<size_t>(range.begin + layer)] = away;
       (away ? plan.host : resident) += bytes[static_cast<size_t>(layer)];
     }
     plan.resident = outside + resident;

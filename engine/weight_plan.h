@@ -15,6 +15,7 @@ namespace eep {
 inline constexpr int kStreamBuffers = 2;
 
 struct WeightPlan {
+  LayerRange layers;              // that are there; without an end: all
   std::vector<uint8_t> streamed;  // [layers] 1: in the host's memory; empty: every layer is resident
   size_t resident = 0;            // bytes on the device: embedding, vocabulary and the resident layers
   size_t buffer = 0;              // bytes of one streaming buffer: the largest streamed layer
@@ -31,6 +32,8 @@ struct WeightPlan {
 // Everything is resident if it fits `budget` (bytes; 0: unlimited) beside what a pass works with; else as
 // many layers as leave a quarter of the budget, the streamed ones spread evenly, so that a copy has several
 // layers' time. Throws Error(kRuntime) with the least that would do.
+// layers: of a stage (stages.h).
+WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget, LayerRange layers);
 WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget);
 
 }  // namespace eep

@@ -174,13 +174,20 @@ class Packer {
 }  // namespace
 
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
+  return packed_bytes(config, ops, all_layers(config));
+}
+
+size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops, LayerRange layers) {
   const Device nowhere;
   Packer sizes(config, ops, nowhere, Walk::kSizes, nullptr);
   const RawLayer none;
-  for (uint8_t sparse : config.sparse) sizes.layer(none, sparse != 0);
-  sizes.vector({}, config.hidden_size);
-  sizes.matrix({}, config.vocab_size, config.hidden_size);
-  sizes.table({});
+  for (int64_t layer = layers.begin; layer < layers.end; ++layer)
+    sizes.layer(none, config.sparse[static_cast<size_t>(layer)] != 0);
+  if (layers.end == config.num_layers) {
+    sizes.vector({}, config.hidden_size);
+    sizes.matrix({}, config.vocab_size, config.hidden_size);
+  }
+  if (layers.begin == 0) sizes.table({});
   return sizes.used();
 }
 
@@ -196,12 +203,17 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device)
 
 Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan)
     : config_(raw.config), plan_(plan), streamed_(raw.layers.size()) {
+  if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
   if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
   storage_ = DeviceBuffer(ops, device, plan_.resident);
   Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
   for (size_t index = 0; index < raw.layers.size(); ++index) {
     check_interrupted();
+    if (!plan_.layers.has(static_cast<int64_t>(index))) {
+      layers_.emplace_back();
+      continue;
+    }
     const RawLayer& layer = raw.layers[index];
     const bool sparse = config_.sparse[index] != 0;
     if (plan_.streamed.empty() || plan_.streamed[index] == 0) {
@@ -219,9 +231,11 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
       streamed_[index]->views[static_cast<size_t>(slot)] = views.layer(layer, sparse);
     }
   }
-  final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
-  vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
-  embedding_ = packer.table(raw.embedding);
+  if (plan_.layers.end == config_.num_layers) {
+    final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
+    vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
+  }
+  if (plan_.layers.begin == 0) embedding_ = packer.table(raw.embedding);
 }
 
 const LayerWeights& Weights::layer(int64_t index) const {

@@ -12,6 +12,7 @@
 #include "engine/layer_stream.h"
 #include "engine/ops.h"
 #include "engine/raw_model.h"
+#include "engine/stages.h"
 #include "engine/weight_plan.h"
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
@@ -54,15 +55,22 @@ class Weights {
   const float* final_norm() const { return final_norm_; }         // [hidden]
   const PackedMatrix& vocabulary() const { return vocabulary_; }  // [vocab, hidden]
   const WeightPlan& plan() const { return plan_; }
+  const LayerRange& layers() const { return plan_.layers; }  // others have no weights here
+  // Who has the other layers; null where none is missing. It outlives its use.
+  void set_link(StageLink* link) { link_ = link; }
+  StageLink* link() const { return link_; }
   int64_t streamed_copies() const { return stream_ == nullptr ? 0 : stream_->copies(); }
 
   // Bytes that packing will take, of all and of one layer, from the config alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops);
+  // Of a stage: the embedding is the first layer's, the vocabulary the last one's; no layers at either end: that alone.
+  static size_t packed_bytes(const ModelConfig& config, const Ops& ops, LayerRange layers);
   static size_t layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse);
 
  private:
   ModelConfig config_;
   WeightPlan plan_;
+  StageLink* link_ = nullptr;
   std::vector<LayerWeights> layers_;  // [layers] empty for streamed ones
   struct Streamed {
     int64_t number;                                  // among the streamed ones

@@ -171,7 +171,7 @@ std::vector<int32_t> select_naee(const ExpertStatistics& statistics, const Crite
 
 constexpr CriterionRow scored(std::string_view name, std::string_view formula,
                               std::vector<double> (*scores)(const LayerStatistics&),
-                              CriterionNeeds needs = CriterionNeeds::kRoutedSums) {
+                              CriterionNeeds needs = CriterionNeeds::kRouted) {
   return {name, formula, scores, nullptr, needs, nullptr};
 }
 constexpr CriterionRow merging(std::string_view name, std::string_view formula,

@@ -18,7 +18,7 @@ namespace eep {
 struct Criterion;
 
 // What a criterion reads besides the sums of kernels/expert_stats.h; each includes those before it.
-enum class CriterionNeeds : uint8_t { kNothing, kRoutedSums, kDetails, kEveryExpert };
+enum class CriterionNeeds : uint8_t { kNothing, kRouted, kDetails, kEveryExpert };
 
 // A row of the table of criteria.
 struct CriterionRow {
@@ -29,7 +29,7 @@ struct CriterionRow {
   // Then the choice itself, as select_experts; null otherwise.
   std::vector<int32_t> (*select)(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
                                  const std::vector<int32_t>& layers, uint32_t group) = nullptr;
-  CriterionNeeds needs = CriterionNeeds::kRoutedSums;
+  CriterionNeeds needs = CriterionNeeds::kRouted;
   // Where experts are merged: the whole group of layers instead.
   PlanGroup (*merge)(const ExpertStatistics& statistics, const Criterion& criterion, int32_t kept,
                      const std::vector<int32_t>& layers) = nullptr;

@@ -205,6 +205,7 @@ Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* w
     }
     throw Error(ExitCode::kConfig, where, "the plan lacks layer " + std::to_string(layer));
   };
+  if (skips_experts(plan)) fail("the plan skips experts token by token, which a search does not");
   Genome genome;
   for (size_t index = 0; index < space.layers.size(); ++index) {
     GroupGenes genes;

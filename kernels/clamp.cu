@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kThreads) clamp_elements(const __grid_constant
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(clamp)(const ClampArgs& args, const Device& device) {
+  check(args);
   if (args.count == 0) return;
   gpu::launch(device,
               {.op = "clamp",

@@ -1,6 +1,7 @@
 // clamp: x[i] = -limit where it is below, limit where it is above, in place (OLMoE's clip_qkv). NaN stays.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "kernels/common/device.h"
@@ -12,6 +13,12 @@ struct ClampArgs {
   int64_t count = 0;
   float limit = 0;  // above 0
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ClampArgs& args) {
+  assert(args.count >= 0 && args.limit > 0);
+  assert(args.count == 0 || args.x != nullptr);
+}
 
 void clamp_cpu(const ClampArgs& args, const Device& device);
 

@@ -5,6 +5,7 @@
 namespace eep {
 
 void clamp_cpu(const ClampArgs& args, const Device& device) {
+  check(args);
   parallel_rows(device, args.count, 65536, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float value = args.x[i];

@@ -165,6 +165,7 @@ void add_block(const ExpertStatsArgs& args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(expert_stats)(const ExpertStatsArgs& args, const Device& device) {
+  check(args);
   // As many rows at a time as the scratch holds; the cut does not show in the sums.
   const int64_t most = static_cast<int64_t>(gpu::kScratchBytes / 4) / std::max(args.experts, args.slots);
   for (int64_t row = 0; row < args.rows; row += most) {

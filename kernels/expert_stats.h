@@ -3,6 +3,8 @@
 // on threads.
 #pragma once
 
+#include <cassert>
+
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
 
@@ -35,6 +37,14 @@ struct ExpertStatsArgs {
   bool sigmoids = false;  // what p is
   ExpertSums sums;        // added to
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const ExpertStatsArgs& args) {
+  assert(args.rows >= 0 && args.slots > 0 && args.experts > 0 && args.hidden > 0);
+  assert(args.rows == 0 || (args.logits != nullptr && args.expert != nullptr && args.weight != nullptr &&
+                            args.slot_out != nullptr));
+  assert(args.sums.count != nullptr && args.sums.gate != nullptr && args.sums.max_activation != nullptr);
+}
 
 void expert_stats_cpu(const ExpertStatsArgs& args, const Device& device);
 

@@ -100,6 +100,7 @@ void add_row(const ExpertStatsArgs& args, int64_t row, int64_t at, const StatsBl
 }  // namespace
 
 void expert_stats_cpu(const ExpertStatsArgs& args, const Device& device) {
+  check(args);
   StatsBlock block;
   for (int64_t begin = 0; begin < args.rows; begin += kStatsRows) {
     const int64_t count = std::min(kStatsRows, args.rows - begin);

@@ -64,6 +64,7 @@ __global__ void __launch_bounds__(kThreads) rotate_rows(const __grid_constant__ 
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(rope)(const RopeArgs& args, const Device& device) {
+  check(args);
   if (args.rows == 0 || args.heads == 0) return;
   gpu::Staging staging(device);
   RopeArgs staged = args;

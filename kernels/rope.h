@@ -6,6 +6,7 @@
 // bits are those of rmsnorm in place and rope after it.
 #pragma once
 
+#include <cassert>
 #include <vector>
 
 #include "kernels/common/device.h"
@@ -45,6 +46,15 @@ struct RopeArgs {
   float eps = 0;                      // of the norm
   int64_t rotary_dim = 0;             // 0: head_dim; the tables have half as many columns
 };
+
+// Where asserts are on: what no caller of ours passes.
+inline void check([[maybe_unused]] const RopeArgs& args) {
+  assert(args.rows >= 0 && args.heads > 0 && args.head_dim > 0 && args.head_dim % 2 == 0);
+  assert(args.rotary_dim >= 0 && args.rotary_dim <= args.head_dim && args.rotary_dim % 2 == 0);
+  assert(args.rows == 0 ||
+         (args.x != nullptr && args.position != nullptr && args.cosine != nullptr && args.sine != nullptr));
+  assert(args.norm == nullptr || args.eps >= 0);
+}
 
 void rope_cpu(const RopeArgs& args, const Device& device);
 

@@ -42,6 +42,7 @@ namespace eep {
 HWY_EXPORT(rope_rows);
 
 void rope_cpu(const RopeArgs& args, const Device& device) {
+  check(args);
   if (args.norm != nullptr)
     rmsnorm_cpu({args.x, args.rows * args.heads, args.head_dim, args.norm, args.eps, args.x}, device);
   const int64_t grain = 1 + 16384 / (args.heads * args.head_dim + 1);

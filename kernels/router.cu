@@ -1,6 +1,6 @@
 // router.cu - logits z = W_gate x, softmax, per-candidate map W_RM, top-k and weights:
 //   kLogits: g = softmax(W_RM z),  kProbabilities: g = W_RM softmax(z);  (expert, weight) = top-k of g
-//   (router.h).
+//   without those below skip_below times the first (router.h).
 //
 // Two kernels: the product (gate_logits.h), then a warp a row, which finishes it in shared memory with the
 // reductions of the CPU (gpu_math.h). The tables of dense maps lie transposed, so that lanes, which have a
@@ -149,10 +149,19 @@ __device__ int select_top(const float* values, int count, int k) {
   return select_top_of<kPerLane>(values, count, k);
 }
 
+// How many of the chosen stay (router.h), in every lane; weight: of the slot of each lane below top_k.
+__device__ int unskipped(const RouterMap& map, float weight) {
+  if (!(map.skip_below > 0)) return map.top_k;  // all lanes alike
+  const int lane = threadIdx.x % 32;
+  const float least = map.skip_below * __shfl_sync(~0u, weight, 0);
+  const unsigned stays = __ballot_sync(~0u, lane == 0 || (lane < map.top_k && !(weight < least)));
+  return 32 - __clz(static_cast<int>(stays));
+}
+
 // A slot's weight over the sum of its row's; what a sum cannot do is counted (router.h).
-__device__ float over_sum(const RouteArgs& args, float weight, float sum, int32_t top_k) {
+__device__ float over_sum(const RouteArgs& args, float weight, float sum, int32_t active) {
   const bool tiny = fabsf(sum) < kRouterTinySum;
-  const float share = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(top_k) : sum);
+  const float share = (tiny ? 1.0f : weight) / (tiny ? static_cast<float>(active) : sum);
   if (threadIdx.x % 32 == 0 && args.counts != nullptr) {  // integers: their order does not show
     if (tiny) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->tiny_sums), 1ull);
     if (!tiny && sum < 0) atomicAdd(reinterpret_cast<unsigned long long*>(&args.counts->negative_sums), 1ull);
@@ -180,19 +189,20 @@ __device__ void finish_row(const RouteArgs& args, int64_t row, float* values, fl
   if (!probabilities) sum = exponentials(mapped, map.kept);
   __syncwarp();
   float weight = lane < map.top_k ? mapped[chosen] : 0.0f;
+  const int active = unskipped(map, weight);
   if (probabilities || args.renormalise) {
     sum = 0;
-    for (int slot = 0; slot < map.top_k; ++slot) sum += __shfl_sync(~0u, weight, slot);
+    for (int slot = 0; slot < active; ++slot) sum += __shfl_sync(~0u, weight, slot);
   }
   if (!probabilities) {
     weight /= sum;
   } else if (args.renormalise) {
-    weight = over_sum(args, weight, sum, map.top_k);
+    weight = over_sum(args, weight, sum, active);
   }
   if (args.hf_rounding) weight = rounded_to<kDType>(weight);
   if (lane < args.slots) {
-    args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;
-    args.weight[row * args.slots + lane] = lane < map.top_k ? weight : 0.0f;
+    args.expert[row * args.slots + lane] = lane < active ? chosen : -1;
+    args.weight[row * args.slots + lane] = lane < active ? weight : 0.0f;
   }
 }
 
@@ -250,14 +260,15 @@ __device__ void finish_sigmoid_row(const RouteArgs& args, int64_t row, float* va
   if (args.groups > 1) mask_groups<kPerLane>(args, choice, map.kept, values);
   const int chosen = select_top<kPerLane>(choice, map.kept, map.top_k);
   float weight = lane < map.top_k ? mapped[chosen] : 0.0f;
+  const int active = unskipped(map, weight);
   if (args.renormalise) {
     float sum = 0;
-    for (int slot = 0; slot < map.top_k; ++slot) sum += __shfl_sync(~0u, weight, slot);
-    weight = over_sum(args, weight, sum, map.top_k);
+    for (int slot = 0; slot < active; ++slot) sum += __shfl_sync(~0u, weight, slot);
+    weight = over_sum(args, weight, sum, active);
   }
   if (lane < args.slots) {
-    args.expert[row * args.slots + lane] = lane < map.top_k ? chosen : -1;
-    args.weight[row * args.slots + lane] = lane < map.top_k ? weight * args.scale : 0.0f;
+    args.expert[row * args.slots + lane] = lane < active ? chosen : -1;
+    args.weight[row * args.slots + lane] = lane < active ? weight * args.scale : 0.0f;
   }
 }
 
@@ -370,6 +381,7 @@ void route(const RouterArgs& args, const Device& device) {
 }  // namespace EEP_GPU_NS
 
 void GPU_OP(router)(const RouterArgs& args, const Device& device) {
+  check(args);
   if (args.rows > 0) gpu::route(args, device);
 }
 

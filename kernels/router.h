@@ -5,6 +5,8 @@
 //   kLogits:         g = softmax(W_RM z)  what an exported checkpoint computes: the map folds into the gate
 //   kProbabilities:  g = W_RM softmax(z)  the paper's map
 //   (weight, expert) = top-k of g         ties to the lower index (compared on W_RM z in kLogits)
+//   skip_below:                           of these, experts behind the last one whose g is not below skip_below
+//                                         times the first's are left out (NAEE's dynamic skipping)
 //   weight /= sum(weight)                 if renormalise
 //   hf_rounding:                          z and the weights are rounded to the gate's dtype, as transformers
 //                                         does for a 16-bit checkpoint (Mixtral: up to version 4, later ones
@@ -14,15 +16,18 @@
 //
 //   s = sigmoid(W_RM z)  or  W_RM sigmoid(z)
 //   expert = top-k of s + W_RM b          b: the selection bias, which is in no weight
-//   weight = scale * s / sum(s)           divided if renormalise
+//   weight = scale * s / sum(s)           divided if renormalise; skip_below compares s
 //
 // With groups the kept rows are so many runs of one length; experts are taken from the top_groups of them whose
 // two largest s + b have the largest sums.
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights
-// become 1/k each; a negative sum is divided by as it is (the paper has no guard). Both are counted.
+// become 1/k each, k without what is skipped; a negative sum is divided by as it is (the paper has no guard).
+// Both are counted.
 #pragma once
+
+#include <cassert>
 
 #include "kernels/common/device.h"
 #include "kernels/common/tensor.h"
@@ -43,6 +48,7 @@ struct RouterMap {
   int32_t kept = 0;                       // <= kMaxExperts
   int32_t top_k = 0;                      // <= min(kept, kMaxTopK)
   RouterSpace space = RouterSpace::kLogits;
+  float skip_below = 0;  // in [0, 1]; 0: nothing is skipped
 };
 
 struct RouterCounts {
@@ -66,11 +72,20 @@ struct RouterArgs {
   const float* selection_bias = nullptr;  // [experts] or null; this and what follows for sigmoid scores
   float scale = 1;
   int32_t groups = 1, top_groups = 1;  // the first divides the kept of every map
-  int32_t* expert = nullptr;           // [rows, slots] row of the plan (0..kept-1), -1 beyond the map's top_k
-  float* weight = nullptr;             // [rows, slots] 0 beyond the map's top_k
-  float* logits = nullptr;             // [rows, experts] scratch of the caller, holds z afterwards
-  RouterCounts* counts = nullptr;      // added to, or null
+  int32_t* expert = nullptr;       // [rows, slots] row of the plan (0..kept-1), -1 beyond top_k or skipped
+  float* weight = nullptr;         // [rows, slots] 0 there
+  float* logits = nullptr;         // [rows, experts] scratch of the caller, holds z afterwards
+  RouterCounts* counts = nullptr;  // added to, or null
 };
+
+// Where asserts are on: what no caller of ours passes. Too many experts or slots are an error, not a mistake.
+inline void check([[maybe_unused]] const RouterArgs& args) {
+  assert(args.rows >= 0 && args.slots > 0 && args.gate.n > 0 && args.gate.k > 0 && args.maps != nullptr);
+  assert(args.rows == 0 || (args.x != nullptr && args.gate.data != nullptr && args.expert != nullptr &&
+                            args.weight != nullptr && args.logits != nullptr));
+  assert(args.score == RouterScore::kSigmoid || args.selection_bias == nullptr);
+  assert(args.groups >= 1 && args.top_groups >= 1 && args.top_groups <= args.groups);
+}
 
 void router_cpu(const RouterArgs& args, const Device& device);
 

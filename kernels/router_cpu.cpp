@@ -87,45 +87,60 @@ HWY_INLINE void select_top(const float* values, int32_t count, int32_t k, int32_
   }
 }
 
+// How many of the chosen stay: those up to the last one whose value is not below the threshold.
+HWY_INLINE int32_t unskipped(const RouterMap& map, const float* values, const int32_t* chosen) {
+  int32_t active = map.top_k;
+  if (!(map.skip_below > 0)) return active;
+  const float least = map.skip_below * values[chosen[0]];
+  while (active > 1 && values[chosen[active - 1]] < least) --active;
+  return active;
+}
+
 struct RowOutput {
   int32_t* expert;  // [slots]
   float* weight;    // [slots]
 };
 
-// softmax(W_RM z): compared on W_RM z. Renormalised, the sum over all kept experts cancels.
-void route_logits(const RouterArgs& args, const RouterMap& map, const float* logits, const RowOutput& out) {
+// softmax(W_RM z): compared on W_RM z. Renormalised, the sum over all kept experts cancels. Both return the
+// slots in use.
+int32_t route_logits(const RouterArgs& args, const RouterMap& map, const float* logits,
+                     const RowOutput& out) {
   float mapped[kMaxExperts], exponentials[kMaxExperts];
   apply_map(map, args.gate.n, logits, mapped);
   select_top(mapped, map.kept, map.top_k, out.expert);
   float sum = exponentials_of(mapped, map.kept, max_of(mapped, map.kept), exponentials);
+  const int32_t active = unskipped(map, exponentials, out.expert);
   if (args.renormalise) {
     sum = 0;
-    for (int32_t slot = 0; slot < map.top_k; ++slot) sum += exponentials[out.expert[slot]];
+    for (int32_t slot = 0; slot < active; ++slot) sum += exponentials[out.expert[slot]];
   }
-  for (int32_t slot = 0; slot < map.top_k; ++slot) out.weight[slot] = exponentials[out.expert[slot]] / sum;
+  for (int32_t slot = 0; slot < active; ++slot) out.weight[slot] = exponentials[out.expert[slot]] / sum;
+  return active;
 }
 
 // W_RM softmax(z), which may be negative or sum to nothing.
-void route_probabilities(const RouterArgs& args, const RouterMap& map, const float* logits,
-                         const RowOutput& out, RouterCounts& counts) {
+int32_t route_probabilities(const RouterArgs& args, const RouterMap& map, const float* logits,
+                            const RowOutput& out, RouterCounts& counts) {
   const int64_t experts = args.gate.n;
   float probabilities[kMaxExperts], mapped[kMaxExperts];
   const float total = exponentials_of(logits, experts, max_of(logits, experts), probabilities);
   for (int64_t e = 0; e < experts; ++e) probabilities[e] /= total;
   apply_map(map, experts, probabilities, mapped);
   select_top(mapped, map.kept, map.top_k, out.expert);
+  const int32_t active = unskipped(map, mapped, out.expert);
   float sum = 0;
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  for (int32_t slot = 0; slot < active; ++slot) {
     out.weight[slot] = mapped[out.expert[slot]];
     sum += out.weight[slot];
   }
-  if (!args.renormalise) return;
+  if (!args.renormalise) return active;
   const bool tiny = std::fabs(sum) < kRouterTinySum;
   counts.tiny_sums += tiny;
   counts.negative_sums += !tiny && sum < 0;
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
-    out.weight[slot] = tiny ? 1.0f / static_cast<float>(map.top_k) : out.weight[slot] / sum;
+  for (int32_t slot = 0; slot < active; ++slot) {
+    out.weight[slot] = tiny ? 1.0f / static_cast<float>(active) : out.weight[slot] / sum;
   }
+  return active;
 }
 
 HWY_INLINE void sigmoids_of(const float* values, int64_t count, float* out) {
@@ -154,8 +169,9 @@ void mask_groups(float* choice, int32_t kept, int32_t groups, int32_t top_groups
   }
 }
 
-void route_sigmoid(const RouterArgs& args, const RouterMap& map, const float* logits, const RowOutput& out,
-                   RouterCounts& counts) {
+// Sigmoid scores; returns the slots in use.
+int32_t route_sigmoid(const RouterArgs& args, const RouterMap& map, const float* logits, const RowOutput& out,
+                      RouterCounts& counts) {
   const int64_t experts = args.gate.n;
   float scores[kMaxExperts], mapped[kMaxExperts], choice[kMaxExperts];
   const bool probabilities = map.space == RouterSpace::kProbabilities;
@@ -174,8 +190,9 @@ void route_sigmoid(const RouterArgs& args, const RouterMap& map, const float* lo
   }
   if (args.groups > 1) mask_groups(choice, map.kept, args.groups, args.top_groups);
   select_top(choice, map.kept, map.top_k, out.expert);
+  const int32_t active = unskipped(map, mapped, out.expert);
   float sum = 0;
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  for (int32_t slot = 0; slot < active; ++slot) {
     out.weight[slot] = mapped[out.expert[slot]];
     sum += out.weight[slot];
   }
@@ -184,11 +201,12 @@ void route_sigmoid(const RouterArgs& args, const RouterMap& map, const float* lo
     counts.tiny_sums += tiny;
     counts.negative_sums += !tiny && sum < 0;
   }
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  for (int32_t slot = 0; slot < active; ++slot) {
     float& weight = out.weight[slot];
-    if (args.renormalise) weight = tiny ? 1.0f / static_cast<float>(map.top_k) : weight / sum;
+    if (args.renormalise) weight = tiny ? 1.0f / static_cast<float>(active) : weight / sum;
     weight *= args.scale;
   }
+  return active;
 }
 
 // To the gate's dtype and back (hf_rounding).
@@ -206,9 +224,9 @@ HWY_INLINE void round_to(DType dtype, float* values, int64_t count) {
   if (dtype == DType::kF16) round_values<F16>(values, count);
 }
 
-// Slots beyond the map's top_k.
-void fill_rest(const RouterArgs& args, const RouterMap& map, const RowOutput& out) {
-  for (int32_t slot = map.top_k; slot < args.slots; ++slot) {
+// Slots that are not in use.
+void fill_rest(const RouterArgs& args, int32_t active, const RowOutput& out) {
+  for (int32_t slot = active; slot < args.slots; ++slot) {
     out.expert[slot] = -1;
     out.weight[slot] = 0;
   }
@@ -220,18 +238,15 @@ void route_rows(const RouterArgs& args, int64_t begin, int64_t end, RouterCounts
     float* const logits = args.logits + row * args.gate.n;
     const RowOutput out{args.expert + row * args.slots, args.weight + row * args.slots};
     if (args.score == RouterScore::kSigmoid) {
-      route_sigmoid(args, map, logits, out, counts);
-      fill_rest(args, map, out);
+      fill_rest(args, route_sigmoid(args, map, logits, out, counts), out);
       continue;
     }
     if (args.hf_rounding) round_to(args.gate.dtype, logits, args.gate.n);
-    if (map.space == RouterSpace::kLogits) {
-      route_logits(args, map, logits, out);
-    } else {
-      route_probabilities(args, map, logits, out, counts);
-    }
-    if (args.hf_rounding) round_to(args.gate.dtype, out.weight, map.top_k);
-    fill_rest(args, map, out);
+    const int32_t active = map.space == RouterSpace::kLogits
+                               ? route_logits(args, map, logits, out)
+                               : route_probabilities(args, map, logits, out, counts);
+    if (args.hf_rounding) round_to(args.gate.dtype, out.weight, active);
+    fill_rest(args, active, out);
   }
 }
 
@@ -245,6 +260,7 @@ namespace eep {
 HWY_EXPORT(route_rows);
 
 void router_cpu(const RouterArgs& args, const Device& device) {
+  check(args);
   if (args.gate.n > kMaxExperts || args.slots > kMaxTopK) {
     throw Error(ExitCode::kData, "router",
                 "too many experts or slots (expected at most " + std::to_string(kMaxExperts) + " and " +

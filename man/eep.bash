@@ -37,7 +37,7 @@ _eep() {
       return ;;
   esac
   case $command in
-    run) options="--set --output --resume --resume-if-there --ranks-per-run --share-device --dry-run --json" ;;
+    run) options="--set --output --resume --resume-if-there --ranks-per-run --pipeline --share-device --dry-run --json" ;;
     init) options="--task --out" ;;
     report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
@@ -62,7 +62,7 @@ _eep() {
     return
   fi
   if [ "$command $COMP_CWORD" = "list 2" ]; then
-    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria allocations metrics extraction fields tasks targets schema" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "algorithms criteria skipping allocations metrics extraction fields tasks targets schema" -- "$word")
     return
   fi
   case $word in

@@ -139,7 +139,7 @@ int run_export(const Arguments& arguments, CommandContext& context) {
   options.program = std::string("eep ") + kVersion;
   options.command = context.command_line;
   options.device = context.options.device;
-  RawModel model = load_checkpoint(arguments.model);
+  RawModel model = read_checkpoint(arguments.model, context);
   model.config.parity = parity_named(context.options.parity);
   PlanInfo info;
   const ExpertPlan plan = read_plan(arguments.plan, &info);

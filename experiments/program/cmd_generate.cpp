@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <ostream>
 
@@ -22,6 +21,9 @@ struct Arguments {
   bool has_prompt = false, chat = false, ignore_eos = false, print_ids = false, json = false;
   int32_t max_new = 64;
 };
+
+constexpr const char* kNoNumbers =
+    "the logits are no numbers: values inside the model exceed what floats hold";
 
 // Of decoded text, what later tokens do not change: the bytes of a character that is not whole yet show as
 // U+FFFD at the end.
@@ -72,14 +74,23 @@ void add_probe(const Arguments& arguments, const std::string& directory, const s
     context.messages.brief_progress("probe", ++done, static_cast<int64_t>(plans.size() * prompts.size()),
                                     "continuations");
   };
+  std::vector<std::vector<bool>> lost(plans.size(), std::vector<bool>(prompts.size()));
+  options.lost = [&](int32_t plan, int32_t sequence) {
+    lost[static_cast<size_t>(plan)][static_cast<size_t>(sequence)] = true;
+  };
   PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
   const auto on_token = [](int32_t, int32_t, std::span<const int32_t>) { return false; };
   const auto made = forward.generate(plans, asked, options, on_token);
   context.messages.finish_progress();
   for (size_t plan = 0; plan < plans.size(); ++plan) {
     ProbeColumn column{names[plan], {}};
-    for (const std::vector<int32_t>& ids : made[plan])
-      column.figures.push_back(probe_figures(ids, model.config().eos_token_ids));
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      column.figures.push_back(probe_figures(made[plan][i], model.config().eos_token_ids));
+      column.figures.back().lost = lost[plan][i];
+    }
+    if (const auto count = std::count(lost[plan].begin(), lost[plan].end(), true); count > 0)
+      context.messages.warn(fmt::format("{}: {} of {} continuations ended where {}", names[plan], count,
+                                        prompts.size(), kNoNumbers));
     columns->push_back(std::move(column));
   }
 }
@@ -97,11 +108,15 @@ int probe(const Arguments& arguments, CommandContext& context) {
   return 0;
 }
 
-// What a reader of the text alone would not see: an end that is neither asked for nor the model's own, and
-// logits that are no numbers, of which token 0 is the best.
+// What a reader of the text alone would not see: an end that is neither asked for nor the model's own.
 void warn_of_end(const Arguments& arguments, const std::vector<int32_t>& prompt,
-                 const std::vector<int32_t>& made, ModelContext& model, PopulationForward& forward,
-                 const ExpertPlan& plan, CommandContext& context) {
+                 const std::vector<int32_t>& made, const ModelContext& model, bool lost,
+                 CommandContext& context) {
+  if (lost) {
+    context.messages.warn(
+        fmt::format("stopped after {} of {} new tokens: {}", made.size(), arguments.max_new, kNoNumbers));
+    return;
+  }
   const std::vector<int32_t>& ends = model.config().eos_token_ids;
   const bool ended = !made.empty() && !arguments.ignore_eos &&
                      std::find(ends.begin(), ends.end(), made.back()) != ends.end();
@@ -111,10 +126,6 @@ void warn_of_end(const Arguments& arguments, const std::vector<int32_t>& prompt,
         fmt::format("stopped after {} of {} new tokens: the prompt has {} and the model {} positions",
                     made.size(), arguments.max_new, prompt.size(), model.config().max_positions));
   }
-  if (made.empty() || std::any_of(made.begin(), made.end(), [](int32_t id) { return id != 0; })) return;
-  const std::vector<float> logits = forward.logits(plan, prompt);
-  if (!std::all_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); }))
-    context.messages.warn("the logits are no numbers: values inside the model exceed what floats hold");
 }
 
 int generate(const Arguments& arguments, CommandContext& context) {
@@ -139,6 +150,8 @@ int generate(const Arguments& arguments, CommandContext& context) {
   GenerateOptions options;
   options.max_new = arguments.max_new;
   options.ignore_eos = arguments.ignore_eos;
+  bool lost = false;
+  options.lost = [&](int32_t, int32_t) { lost = true; };
   const std::vector<std::vector<std::vector<int32_t>>> prompts{{prompt}};
   std::string shown;
   const auto show = [&](std::span<const int32_t> ids, bool whole) {
@@ -158,7 +171,7 @@ int generate(const Arguments& arguments, CommandContext& context) {
     show(made, true);
     context.out << "\n";
   }
-  warn_of_end(arguments, prompt, made, model, forward, plan, context);
+  warn_of_end(arguments, prompt, made, model, lost, context);
   return 0;
 }
 

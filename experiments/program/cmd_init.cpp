@@ -9,10 +9,10 @@
 #include <memory>
 #include <ostream>
 
+#include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/experiment_template.h"
-#include "experiments/study/model_context.h"
 #include "loaders/formats/file.h"
 #include "loaders/tasks/task.h"
 
@@ -59,7 +59,7 @@ bool hides_task(const Arguments& arguments) {
 }
 
 int init(const Arguments& arguments, CommandContext& context) {
-  const RawModel raw = load_checkpoint(arguments.model);
+  const RawModel raw = read_checkpoint(arguments.model, context);
   require_original(raw, arguments.model);
   const std::string directory = arguments.out.empty() ? "." : directory_of(arguments.out);
   const std::string file = find_task(arguments.task, ".");

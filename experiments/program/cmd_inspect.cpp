@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "engine/memory_plan.h"
+#include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
-#include "experiments/study/model_context.h"
 #include "loaders/formats/json.h"
 #include "loaders/models/zero_experts.h"
 
@@ -79,7 +79,7 @@ std::string coding_text(const ModelConfig& config) {
 }
 
 int inspect(const Arguments& arguments, CommandContext& context) {
-  const RawModel raw = load_checkpoint(arguments.model);
+  const RawModel raw = read_checkpoint(arguments.model, context);
   const ModelConfig& config = raw.config;
   const ParameterCounts counts = count_parameters(config);
   // The limit is the chosen device's; the other backend is planned without one.

@@ -11,6 +11,7 @@
 #include "es/criteria.h"
 #include "experiments/program/program.h"
 #include "experiments/study/experiment.h"
+#include "experiments/study/skipping.h"
 #include "kernels/cpu/cpu_target.h"
 #include "loaders/formats/json.h"
 #include "loaders/tasks/metric.h"
@@ -74,8 +75,12 @@ std::vector<Table> tables() {
   std::vector<Entry> methods;
   for (const CriterionRow& row : criteria())
     methods.push_back({std::string(row.name), std::string(row.formula)});
+  std::vector<Entry> skipping;
+  for (const SkippingRow& row : skipping_methods())
+    skipping.push_back({std::string(row.name), std::string(row.words)});
   return {{"algorithms", entries_of(algorithms())},
           {"criteria", methods},
+          {"skipping", skipping},
           {"allocations", entries_of(allocations())},
           {"metrics", entries_of(metrics())},
           {"extraction", entries_of(extract_rules())},
@@ -115,8 +120,8 @@ void register_list(CommandLine& line) {
   auto wanted = std::make_shared<std::string>();
   const Command command =
       line.command("list",
-                   "What files and options may name: algorithms, criteria, allocations, metrics, extraction "
-                   "rules, fields, "
+                   "What files and options may name: algorithms, criteria, skipping, allocations, metrics, "
+                   "extraction rules, fields, "
                    "tasks, CPU targets; the schema",
                    "eep list criteria", [=](CommandContext& context) { return run_list(*wanted, context); });
   command

@@ -88,6 +88,12 @@ class Profiler {
     GenerateOptions options;
     options.max_new = made;
     options.ignore_eos = true;
+    options.lost = [](int32_t, int32_t) {  // a router that sees no numbers chooses the same experts for all
+      throw Error(ExitCode::kData, "the model",
+                  "its logits are no numbers: values inside it exceed what floats hold, and speeds would be "
+                  "those of other work",
+                  "the weights are damaged or badly scaled: eep verify MODEL");
+    };
     using Clock = std::chrono::steady_clock;
     const auto since = [](Clock::time_point begin) {
       return std::chrono::duration<double>(Clock::now() - begin).count();

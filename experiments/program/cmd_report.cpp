@@ -31,7 +31,9 @@ bool open_file(std::string path) {
 }
 
 int report(const Arguments& arguments, CommandContext& context) {
-  const std::string page = write_report_files(arguments.report);
+  ReportOptions options = arguments.report;
+  options.warn = [&](const std::string& text) { context.messages.warn(text); };
+  const std::string page = write_report_files(options);
   context.out << page << "\n" << std::flush;
   if (arguments.open && !open_file(page))
     context.messages.warn("cannot open " + page + ": no browser is known (set BROWSER)");

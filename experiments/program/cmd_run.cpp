@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "es/algorithm.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/program/run_models.h"
 #include "experiments/program/signals.h"
 #include "experiments/ranks/launch.h"
 #include "experiments/report/report.h"
@@ -23,18 +25,17 @@
 #include "experiments/study/run_report.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
-#include "loaders/models/zero_experts.h"
 
 namespace eep {
 namespace {
 
-constexpr int kLeadTag = kKeptTag + 1, kLedTag = kKeptTag + 2;
+constexpr int kLeadTag = kLastTag + 1, kLedTag = kLastTag + 2;
 
 struct Arguments {
   std::string file, output, resume;
   Overrides overrides;
   bool dry_run = false, json = false, resume_if_there = false, share_device = false;
-  int ranks_per_run = 0;
+  int ranks_per_run = 0, pipeline = 0;
 };
 
 class Runner {
@@ -43,6 +44,8 @@ class Runner {
 
   int run() {
     check_slurm_tasks(std::getenv, context_.ranks == nullptr ? 1 : context_.ranks->size());
+    models_.check_stages(arguments_.ranks_per_run, arguments_.dry_run);
+    if (models_.stage() > 0) serve_stage();
     if (context_.ranks != nullptr && context_.ranks->rank() > 0) serve();
     if (context_.ranks != nullptr) meet_ranks();
     for (const std::string& note : read_experiment()) context_.messages.info(note);
@@ -79,14 +82,28 @@ class Runner {
   }
 
  private:
+  // An option that stands for --set KEY=VALUE: both may be given where they agree.
+  static void set_by_option(const char* option, const std::string& key, const std::string& value,
+                            Overrides* overrides) {
+    for (const std::string& other : *overrides) {
+      if (!other.starts_with(key + "=") || other == key + "=" + value) continue;
+      throw Error(
+          ExitCode::kUsage, option,
+          fmt::format("--set {} is given too (expected one of them, got {})", printable(other), value));
+    }
+    const std::string own = key + "=" + value;
+    if (std::find(overrides->begin(), overrides->end(), own) == overrides->end()) overrides->push_back(own);
+  }
+
   std::vector<std::string> read_experiment() {
     const std::string file =
         arguments_.file.empty() ? arguments_.resume + "/config.resolved.yaml" : arguments_.file;
     Overrides overrides = arguments_.overrides;
-    if (!context_.options.parity.empty()) overrides.push_back("model.parity=" + context_.options.parity);
-    if (!context_.options.precision.empty())
-      overrides.push_back("model.precision=" + context_.options.precision);
-    if (context_.options.seed_given) overrides.push_back(fmt::format("seed={}", context_.options.seed));
+    const CommonOptions& options = context_.options;
+    if (!options.parity.empty()) set_by_option("--parity", "model.parity", options.parity, &overrides);
+    if (!options.precision.empty())
+      set_by_option("--precision", "model.precision", options.precision, &overrides);
+    if (options.seed_given) set_by_option("--seed", "seed", std::to_string(options.seed), &overrides);
     std::vector<std::string> notes;
     combinations_ = expand_sweep(file, overrides, &notes);
     return notes;
@@ -105,7 +122,17 @@ class Runner {
                   fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
                               arguments_.ranks_per_run));
     }
-    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size());
+    evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size(), stages());
+  }
+
+  int stages() const { return models_.stages(); }
+  // A rank that has later layers: computes what the one with the first layers tells it.
+  [[noreturn]] void serve_stage() {
+    for (;;) {
+      const StageRequest request = stage_request_of(context_.ranks->receive({RankStageLink::kCallTag}).bytes);
+      if (combinations_.empty()) read_experiment();
+      models_.serve(request);
+    }
   }
 
   // Groups of ranks take the combinations of a sweep in turn; the last group has the ranks that are over.
@@ -131,7 +158,7 @@ class Runner {
       const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
-        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size());
+        evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
         run_all(message.bytes);
         ranks.send(0, kLedTag, {});
         continue;
@@ -193,51 +220,42 @@ class Runner {
 
   // What can be known to be wrong before any work is done.
   void check_inputs() {
-    for (const Combination& combination : combinations_) {
-      const Experiment& e = combination.experiment;
-      const Task task = load_task(find_task(e.task, e.directory), e.protocol);
-      const std::pair<const char*, const SplitUse*> uses[] = {
-          {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
-      for (const auto& [name, use] : uses) {
-        if (task.data.count(use->split) != 0) {
-          load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
-        } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
-          throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
-                      fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
-        }
-      }
-    }
-    for (const Combination& combination : combinations_) model_of(combination.experiment);
-    for (const Combination& combination : combinations_) {
-      const Experiment& e = combination.experiment;
+    check_each([](const Experiment& e) { check_splits(e); });
+    check_each([this](const Experiment& e) { model_of(e); });
+    check_each([this](const Experiment& e) {
       const RunHooks none = hooks();
       CombinationRun check(model_of(e), task_of(e), e, "", {}, none);  // budget against the model
       population_memory(e);                                            // and against --memory
+    });
+  }
+
+  // An error that is one of the experiment file says where in it.
+  void check_each(const std::function<void(const Experiment&)>& check) const {
+    for (const Combination& combination : combinations_) {
+      try {
+        check(combination.experiment);
+      } catch (const Error& error) {
+        throw located(error, combination);
+      }
     }
   }
 
-  ModelContext& model_of(const Experiment& e) {
-    const std::string path = resolve_path(e.model_path, e.directory);
-    const std::string key = e.model_parity + " " + e.model_precision + " " + path;
-    std::unique_ptr<ModelContext>& model = models_[key];
-    if (model) return *model;
-    if (!context_.options.ops->host_memory &&
-        models_.size() > 1) {  // a GPU's memory is planned for one model
-      tasks_.clear();
-      models_.clear();
+  static void check_splits(const Experiment& e) {
+    const Task task = load_task(find_task(e.task, e.directory), e.protocol);
+    const std::pair<const char*, const SplitUse*> uses[] = {
+        {"train", &e.train}, {"dev", &e.dev}, {"test", &e.test}};
+    for (const auto& [name, use] : uses) {
+      if (task.data.count(use->split) != 0) {
+        load_items(task, use->split, use->limit);  // its form; the test split's scores stay unseen
+      } else if (name != std::string("dev") || use->split != "dev") {  // a task may have no dev split
+        throw Error(ExitCode::kConfig, fmt::format("task.{}.split", name),
+                    fmt::format("task {} has no such split (got {})", task.name, printable(use->split)));
+      }
     }
-    models_[key] = open_model(path, context_, e.model_parity, e.model_precision);
-    for (const ZeroExperts& zero : zero_experts(models_[key]->raw()))
-      context_.messages.warn(path + ": " + zero_experts_line(zero));
-    return *models_[key];
   }
-  TaskContext& task_of(const Experiment& e) {
-    const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
-    std::unique_ptr<TaskContext>& task = tasks_[key];
-    if (!task)
-      task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
-    return *task;
-  }
+
+  ModelContext& model_of(const Experiment& e) { return models_.model_of(e); }
+  TaskContext& task_of(const Experiment& e) { return models_.task_of(e); }
 
   RunHooks hooks() {
     RunHooks hooks;
@@ -262,7 +280,11 @@ class Runner {
     for (const Combination& combination : combinations_) {
       const Experiment& other = combination.experiment;
       const auto& names = other.baselines;
-      if (other.model_path == e.model_path && std::find(names.begin(), names.end(), "naee") != names.end()) {
+      const bool measured = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+        const SkippingRow* skipping = find_skipping(name);
+        return name == "naee" || (skipping != nullptr && skipping->criterion == "naee");
+      });
+      if (other.model_path == e.model_path && measured) {
         // Even counts differ by one.
         const int64_t usual = usual_experts(other, model_of(e).config());
         counts.insert(static_cast<int32_t>(usual));
@@ -289,8 +311,17 @@ class Runner {
     return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
   }
 
+  std::string describe_memory(const Experiment& e) {
+    const MemoryPlan plan = population_memory(e);
+    if (stages() == 1) return describe(plan);
+    return describe(plan) + "; " +
+           describe_stages(model_of(e), stages(), plan,
+                           task_of(e).evaluator(Split::kTrain).requests().prompts().rows(),
+                           e.search.population);
+  }
+
   int dry_run(const std::string& config) {
-    for (const auto& [key, task] : tasks_) {
+    for (const auto& [key, task] : models_.tasks()) {
       for (const std::string& warning : task->warnings()) context_.messages.warn(warning);
     }
     int64_t evaluations = 0, tokens = 0;
@@ -313,7 +344,7 @@ class Runner {
       tokens += static_cast<int64_t>(
           (static_cast<double>(pruned) + merged) *
           static_cast<double>(task.evaluator(Split::kTrain).requests().prompts().tokens_without_sharing));
-      memory = describe(population_memory(e));
+      memory = describe_memory(e);
       seconds += static_cast<double>(pruned) * seconds_per_candidate(e, false) +
                  merged * seconds_per_candidate(e, true);
     }
@@ -364,7 +395,7 @@ class Runner {
         CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
         continue;
       }
-      context_.messages.info(describe(population_memory(e)));
+      context_.messages.info(describe_memory(e));
       for (const std::string& warning : task_of(e).warnings()) context_.messages.warn(warning);
       task_of(e).cache_in(directory + "/checkpoints");
       divide(i);
@@ -417,8 +448,7 @@ class Runner {
   CommandContext& context_;
   StopSignal stop_;
   std::vector<Combination> combinations_;
-  std::map<std::string, std::unique_ptr<ModelContext>> models_;
-  std::map<std::string, std::unique_ptr<TaskContext>> tasks_;
+  RunModels models_{context_, combinations_, arguments_.pipeline};
   std::map<std::string, double> seconds_;  // of one candidate, for the estimate
   std::unique_ptr<RankEvaluation> evaluation_;
 };
@@ -450,6 +480,10 @@ void register_run(CommandLine& line) {
   command
       .option("--ranks-per-run", arguments->ranks_per_run,
               "ranks that work on one combination of a sweep (default: all)")
+      .range(1, 1 << 20);
+  command
+      .option("--pipeline", arguments->pipeline,
+              "ranks that divide the model's layers: each holds a part, for models larger than a device")
       .range(1, 1 << 20);
   command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
   command.flag(

@@ -158,9 +158,29 @@ void check_outputs(const Arguments& arguments, std::span<const Domain> domains) 
                 "names the same file as --out (" + arguments.out + ")");
 }
 
+// One file twice, whatever its paths, is refused: a weight says how often it counts. Two files of one text are
+// said: it may be meant where they were made with other options.
+void check_twice(std::span<const Domain> domains, CommandContext& context) {
+  for (size_t second = 1; second < domains.size(); ++second) {
+    for (size_t first = 0; first < second; ++first) {
+      const Domain &a = domains[first], &b = domains[second];
+      const bool of_one_text = a.file.data == b.file.data && a.file.task == b.file.task;
+      if (same_file(a.name, b.name) || (of_one_text && read_file(a.name) == read_file(b.name))) {
+        throw Error(ExitCode::kUsage, b.name,
+                    a.name == b.name ? "is given twice" : "is the same score file as " + a.name,
+                    fmt::format("a weight counts it more than once: {}:{:g}", a.name, a.weight + b.weight));
+      }
+      if (of_one_text)
+        context.messages.warn(fmt::format("{} and {} are of the same text ({}), which counts twice", a.name,
+                                          b.name, a.file.task));
+    }
+  }
+}
+
 int run_selection(const Arguments& arguments, CommandContext& context) {
   std::vector<Domain> domains;
   for (const std::string& argument : arguments.scores) domains.push_back(open_domain(argument));
+  check_twice(domains, context);
   check_outputs(arguments, domains);
   check_same_model(domains);
   if (arguments.balanced) balance(domains);

@@ -155,7 +155,7 @@ int verify(const Arguments& arguments, CommandContext& context) {
     return std::all_of(checks.begin(), checks.end(), [](const Check& check) { return check.passed; });
   };
   if (!arguments.against.empty() && passed()) {
-    RawModel source = load_checkpoint(arguments.against);
+    RawModel source = read_checkpoint(arguments.against, context);
     source.config.parity = model->config.parity = parity_named(context.options.parity);
     PlanInfo info;
     const std::string path = arguments.plan.empty() ? arguments.directory + "/eep_plan.json" : arguments.plan;

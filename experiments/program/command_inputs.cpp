@@ -17,12 +17,14 @@ Parity parity_named(const std::string& name) {
 }
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity, const std::string& precision) {
+                                         const std::string& parity, const std::string& precision, int stage,
+                                         int stages) {
   const CommonOptions& options = context.options;
   const Ops& ops = options.ops_with(precision);
-  auto model =
-      std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity));
-  if (model->dtype() != model->config().dtype) {
+  auto model = std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity),
+                                              stage, stages);
+  if (stage == 0 && !model->raw().note.empty()) context.messages.warn(path + ": " + model->raw().note);
+  if (stage == 0 && model->dtype() != model->config().dtype) {
     context.messages.info(
         fmt::format("{}: {} weights run as {} with {}", path, dtype_name(model->config().dtype),
                     dtype_name(model->dtype()),
@@ -33,6 +35,12 @@ std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext
 
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context) {
   return open_model(path, context, context.options.parity, context.options.precision);
+}
+
+RawModel read_checkpoint(const std::string& path, CommandContext& context) {
+  RawModel model = load_checkpoint(path);
+  if (!model.note.empty()) context.messages.warn(path + ": " + model.note);
+  return model;
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {
@@ -122,7 +130,7 @@ void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const 
     warn("router_mapping", zero_rows(group.router_mapping, group.experts),
          "these experts get the same router value whatever comes in");
   }
-  if (plan.top_k != config.top_k) return;
+  if (plan.top_k != config.top_k || skips_experts(plan)) return;
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> own(static_cast<size_t>(group.experts));
     std::iota(own.begin(), own.end(), 0);

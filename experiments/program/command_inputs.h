@@ -17,9 +17,14 @@ Parity parity_named(const std::string& name);
 
 // The model on the device of the options, within their memory. Says where its weights are rounded for it. The
 // second takes the parity mode and the precision from the options.
+// stage, of so many: which part of the layers (engine/stages.h).
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context,
-                                         const std::string& parity, const std::string& precision);
+                                         const std::string& parity, const std::string& precision,
+                                         int stage = 0, int stages = 1);
 std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext& context);
+
+// load_checkpoint(), which says what is to be known of how it was read.
+RawModel read_checkpoint(const std::string& path, CommandContext& context);
 
 // "1 2 3" or "[1, 2, 3]". Throws Error(kUsage).
 std::vector<int32_t> parse_ids(const std::string& text);

@@ -77,6 +77,7 @@ ModelDiagnosis diagnose_model(const std::string& path, double physical, const Co
     read_config(path);  // the architecture is said before the weights that it would need are missed
     const RawModel raw = load_checkpoint(path);
     const ModelConfig& config = raw.config;
+    if (!raw.note.empty()) say("weights", raw.note);
     const std::string tokenizer = tokenizer_state(path), chat = template_state(path);
     const std::string memory = memory_state(config, physical, context);
     const bool usable = Tokenizer::exists(path) && !tokenizer.starts_with("unusable");

@@ -20,7 +20,11 @@ std::atomic<bool> g_asked{false};  // by any of them
 // A batch system warns by USR1 or USR2 as often as it likes; who asks once more by INT or TERM means now.
 extern "C" void on_signal(int number) {
   const bool again = g_asked.exchange(true);
-  if (!g_working.load() || (again && (number == SIGINT || number == SIGTERM))) _exit(kExitCode);
+  if (!g_working.load() || (again && (number == SIGINT || number == SIGTERM))) {
+    constexpr char kLine[] = "interrupted\n";  // what a stopped command says
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kLine, sizeof kLine - 1);
+    _exit(kExitCode);
+  }
   request_interrupt();
 }
 

@@ -29,6 +29,7 @@ class JsonFields {
 
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;
   const std::string& where() const { return where_; }
+  const Json& json() const { return *object_; }
 
  private:
   double checked(const Json& value, const std::string& key) const;

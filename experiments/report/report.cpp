@@ -83,6 +83,11 @@ void remove_others(const std::string& folder, const std::map<std::string, Table>
 
 std::string write_report_files(const ReportOptions& options) {
   const std::vector<RunRecord> runs = read_all(options.directories);
+  for (const RunRecord& run : runs) {
+    for (const std::string& line : run.warnings) {
+      if (options.warn) options.warn(run.path + ": " + line);
+    }
+  }
   std::vector<Figure> compared = comparison_figures(runs);
   if (!options.against.empty()) add_published(runs, read_published(options.against), "all", &compared);
   std::vector<PageRun> pages;
@@ -116,7 +121,7 @@ std::string write_report_files(const ReportOptions& options) {
 
 void report_after_run(const std::string& directory, const std::function<void(const std::string&)>& warn) {
   try {
-    write_report_files({{directory}, "", ""});
+    write_report_files({{directory}, "", "", {}});
   } catch (const std::exception& error) {
     warn(std::string("no report: ") + error.what());
   }

@@ -11,6 +11,8 @@ struct ReportOptions {
   std::vector<std::string> directories;  // of runs or sweeps
   std::string against;                   // scores from elsewhere (report/published.h), or ""
   std::string out;                       // directory, made where it is missing; "": the first of the runs'
+  std::function<void(const std::string&)>
+      warn{};  // of files that are missing, cut or of another version; or empty
 };
 
 // Returns the path of report.html. Throws Error: kNoInput, kData, kConfig of what is read, kIo.

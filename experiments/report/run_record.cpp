@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
+#include <string_view>
 
 #include "es/statistics_io.h"
 #include "experiments/report/json_fields.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/run_report.h"
+#include "experiments/study/version.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
 #include "loaders/tasks/metric.h"
@@ -58,6 +61,18 @@ class RecordReader {
   // shared: the directory of what the combinations of a sweep share, or the same.
   void read(const std::string& shared) {
     record_->path = directory_;
+    try {
+      read_files(shared);
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      const size_t colon = text.find(": ");
+      if (colon == std::string::npos) throw;
+      throw Error(error.code(), text.substr(0, colon), text.substr(colon + 2), remedy(text, shared));
+    }
+  }
+
+ private:
+  void read_files(const std::string& shared) {
     read_manifest();
     read_config();
     read_result();
@@ -66,14 +81,44 @@ class RecordReader {
     read_finalists();
     for (MethodNumbers& method : record_->methods) read_method_files(&method);
     for (MethodNumbers& method : record_->methods) fill_recovery(&method);
+    read_final_plan();
     read_statistics(shared);
     read_checks();
     read_probes();
   }
 
- private:
+  // Of a file that is damaged or of another version. A program wrote it: what a reader offers for slips of the
+  // pen does not help.
+  std::string remedy(const std::string& error, const std::string& shared) const {
+    const std::string version = record_->fact("", "version");
+    if (!version.empty() && version != kVersion)
+      return fmt::format("eep {} wrote the run, this is {}: report with that one, or run it anew",
+                         printable(version), kVersion);
+    if (error.starts_with(path("config.resolved.yaml"))) return "copy the run once more";
+    return fmt::format(
+        "copy the run once more; or remove that file and {} and make both anew: eep run --resume {}",
+        path("result.json"), shared);
+  }
+
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
   void note(const std::string& text) { record_->notes.push_back(text); }
+  void warn(const std::string& text) {
+    note(text);
+    record_->warnings.push_back(text);
+  }
+  // What is there and not among `known`.
+  void warn_of_others(const std::string& what, const Json& object, std::span<const std::string_view> known) {
+    std::string others;
+    for (const auto& [key, value] : object.items()) {
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        others += (others.empty() ? "" : ", ") + printable(key);
+    }
+    if (others.empty()) return;
+    const std::string line =
+        fmt::format("{} has what this version of eep does not know: {}. It is left out.", what, others);
+    if (std::find(record_->warnings.begin(), record_->warnings.end(), line) == record_->warnings.end())
+      warn(line);
+  }
 
   // A file that was cut between two lines.
   void check_count(const std::string& file, int64_t found, int64_t wanted) const {
@@ -85,11 +130,13 @@ class RecordReader {
   void read_manifest() {
     record_->manifest = Json::object();
     if (!file_exists(path("manifest.json"))) {
-      note("manifest.json is missing: versions, hashes and the command are not known.");
+      warn("manifest.json is missing: versions, hashes and the command are not known.");
       return;
     }
     record_->manifest = parse_json(read_file(path("manifest.json")), path("manifest.json"));
     const JsonFields fields(record_->manifest, path("manifest.json"));
+    if (fields.text_or("format", "eep-manifest") != "eep-manifest")
+      fields.fail("format", "expected eep-manifest, got " + printable(fields.text("format")));
     for (const char* key : {"version", "started", "command", "cpu", "device", "gpu"}) fields.text_or(key, "");
     if (fields.has("model")) {
       for (const char* key : {"path", "hash"}) fields.object("model").text_or(key, "");
@@ -104,11 +151,14 @@ class RecordReader {
 
   void read_config() {
     const std::string file = path("config.resolved.yaml");
-    if (!file_exists(file)) return;
+    if (!file_exists(file)) {
+      warn("config.resolved.yaml is missing: the budget and the algorithm are not known.");
+      return;
+    }
     const Experiment experiment = load_experiment(file);
     record_->name = experiment.name;
     record_->seed = std::to_string(experiment.search.seed);
-    record_->task = experiment.task.substr(experiment.task.rfind('/') + 1);
+    record_->task = std::filesystem::path(experiment.task).stem().string();
     record_->protocol = experiment.protocol;
     record_->planned = experiment.search.prune.evaluations + experiment.search.merge.evaluations;
     record_->algorithm = experiment.search.merge.algorithm;
@@ -119,7 +169,7 @@ class RecordReader {
     record_->search = Json::object();
     const std::string file = path("result.json");
     if (!file_exists(file)) {
-      note(
+      warn(
           "This run has not finished: result.json is missing, and with it every final score. "
           "`eep run --resume " +
           directory_ + "` goes on.");
@@ -128,6 +178,10 @@ class RecordReader {
     record_->finished = true;
     record_->result = eep::read_result(file);
     const JsonFields root(record_->result, file);
+    static constexpr std::string_view kKnown[] = {
+        "format", "version",   "name",    "seed",   "device",       "ranks", "weights", "precision",
+        "task",   "truncated", "methods", "search", "fitness_over", "tasks", "pareto",  "overlap"};
+    warn_of_others("result.json", record_->result, kKnown);
     record_->name = root.text_or("name", record_->name);
     if (root.has("seed")) record_->seed = root.value("seed").dump();
     record_->device = root.text_or("device", "");
@@ -150,6 +204,10 @@ class RecordReader {
   }
 
   void read_method(const JsonFields& fields) {
+    static constexpr std::string_view kKnown[] = {"name",        "experts", "top_k", "parameters",
+                                                  "bytes",       "train",   "dev",   "test",
+                                                  "evaluations", "seconds", "plan",  "experts_per_layer"};
+    warn_of_others("result.json: a method", fields.json(), kKnown);
     MethodNumbers method;
     method.name = fields.text("name");
     method.experts = fields.integer("experts", 0, kMostExperts);
@@ -176,13 +234,13 @@ class RecordReader {
       if (file_exists(path(plan))) {
         method->plan = read_plan(path(plan));
       } else {
-        note(plan + " is missing: figures of experts leave this method out.");
+        warn(plan + " is missing: figures of experts leave this method out.");
       }
     }
     const std::string samples = "samples/" + method->name + ".jsonl";
     if (!file_exists(path(samples))) {
       if (method->name != "random" && method->test)
-        note(samples + " is missing: this method's items cannot be compared.");
+        warn(samples + " is missing: this method's items cannot be compared.");
       return;
     }
     for_each_line(path(samples), false, [&](const JsonFields& line) {
@@ -198,6 +256,16 @@ class RecordReader {
       method->samples.push_back(std::move(sample));
     });
     if (method->test) check_count(samples, static_cast<int64_t>(method->samples.size()), method->test->n);
+  }
+
+  // No figure shows it, but people take it from here.
+  void read_final_plan() {
+    if (!record_->finished) return;
+    if (file_exists(path("plan.json"))) {
+      read_plan(path("plan.json"));
+    } else if (record_->search.contains("evaluations")) {
+      warn("plan.json is missing: `eep export` needs it.");
+    }
   }
 
   // Of runs from before result.json had it: from the items, as a run takes it.
@@ -230,7 +298,7 @@ class RecordReader {
       entry.fresh = line.has("shard") || line.flag_or("dropped", false);
       lines.push_back(std::move(entry));
     });
-    if (cut) note("The last line of " + file + " is cut: it is left out.");
+    if (cut) warn("The last line of " + file + " is cut: it is left out.");
     return lines;
   }
 
@@ -241,7 +309,7 @@ class RecordReader {
         check_count("archive.jsonl", static_cast<int64_t>(record_->archive.size()),
                     JsonFields(record_->search, path("result.json")).integer("evaluations", 0, kMostCount));
     } else {
-      note("archive.jsonl is missing: the search cannot be drawn.");
+      warn("archive.jsonl is missing: the search cannot be drawn.");
     }
     for (const std::string& name : directory_names(path("controls"))) {
       const std::string file = "controls/" + name + "/archive.jsonl";
@@ -251,7 +319,7 @@ class RecordReader {
 
   void read_generations() {
     if (!file_exists(path("metrics.jsonl"))) {
-      note("metrics.jsonl is missing: the search's pace cannot be drawn.");
+      warn("metrics.jsonl is missing: the search's pace cannot be drawn.");
       return;
     }
     const bool cut = for_each_line(path("metrics.jsonl"), !record_->finished, [&](const JsonFields& line) {
@@ -260,7 +328,7 @@ class RecordReader {
                                       line.integer("evaluated", 0, kMostCount), line.number_if("best"),
                                       line.number("wall_s")});
     });
-    if (cut) note("The last line of metrics.jsonl is cut: it is left out.");
+    if (cut) warn("The last line of metrics.jsonl is cut: it is left out.");
   }
 
   void read_finalists() {
@@ -285,7 +353,7 @@ class RecordReader {
           if (file.model == model && (file.data == data || same_task))
             record_->statistics = std::move(file.statistics);
         } catch (const Error&) {
-          note("checkpoints/" + printable(name) + " cannot be read: a calibration that is left out.");
+          warn("checkpoints/" + printable(name) + " cannot be read: a calibration that is left out.");
         }
       }
     }
@@ -335,13 +403,16 @@ bool holds_a_run(const std::string& directory) {
 
 // Directories of a sweep's combinations with their settings (seed, task and budget left out), in the sweep's
 // order: those of its configuration, else whatever directories hold one.
-std::vector<std::pair<std::string, std::string>> combinations_in(const std::string& directory) {
+// trouble: why those of the configuration are not known, or as it is.
+std::vector<std::pair<std::string, std::string>> combinations_in(const std::string& directory,
+                                                                 std::string* trouble) {
   std::vector<std::pair<std::string, std::string>> found;
   try {
     for (const Combination& combination : expand_sweep(directory + "/config.resolved.yaml"))
       found.emplace_back(combination.name, combination_label(combination, false));
-  } catch (const Error&) {
+  } catch (const Error& error) {
     found.clear();
+    *trouble = error.what();
     for (const std::string& name : directory_names(directory)) found.emplace_back(name, name);
   }
   return found;
@@ -386,7 +457,8 @@ std::vector<RunRecord> read_run_records(const std::string& directory) {
     return records;
   }
   size_t waiting = 0;
-  for (const auto& [name, setting] : combinations_in(directory)) {
+  std::string trouble;
+  for (const auto& [name, setting] : combinations_in(directory, &trouble)) {
     const std::string path = directory + "/" + name;
     if (name.empty() || !holds_a_run(path)) {
       waiting += name.empty() || !file_exists(directory + "/config.resolved.yaml") ? 0 : 1;
@@ -400,9 +472,14 @@ std::vector<RunRecord> read_run_records(const std::string& directory) {
     throw Error(ExitCode::kNoInput, directory, "not a run directory (expected result.json or archive.jsonl)",
                 "eep run prints its directory at the end");
   }
+  const auto warn = [&](const std::string& line) {
+    records[0].notes.push_back(line);
+    records[0].warnings.push_back(line);
+  };
+  if (!trouble.empty()) warn("The sweep is not known, runs are named by their directories: " + trouble + ".");
   if (waiting > 0)
-    records[0].notes.push_back(fmt::format("{} more {} of the sweep {} not begun.", waiting,
-                                           waiting == 1 ? "run" : "runs", waiting == 1 ? "has" : "have"));
+    warn(fmt::format("{} more {} of the sweep {} not begun.", waiting, waiting == 1 ? "run" : "runs",
+                     waiting == 1 ? "has" : "have"));
   return records;
 }
 

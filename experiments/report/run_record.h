@@ -99,7 +99,8 @@ struct RunRecord {
   std::optional<ExpertStatistics> statistics;
   std::vector<ExportCheck> checks;
   std::vector<ProbeLine> probes;
-  std::vector<std::string> notes;  // of missing parts, a sentence each
+  std::vector<std::string> notes;     // of missing parts, a sentence each
+  std::vector<std::string> warnings;  // those of the notes that are of files a whole run of this version has
 
   // A text of the manifest, in a section of it ("model", "data") or not (""); "" where it has none.
   std::string fact(const std::string& section, const std::string& key) const;

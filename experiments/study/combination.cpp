@@ -15,6 +15,7 @@
 #include "es/redundancy.h"
 #include "es/search.h"
 #include "experiments/study/run_export.h"
+#include "experiments/study/run_report.h"
 #include "experiments/study/samples.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
@@ -43,13 +44,23 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
     throw Error(ExitCode::kConfig, experiment_.counts.total > 0 ? "plan.experts.max" : "plan.experts",
                 fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts, most));
   }
+  const int64_t kept = experiment_.counts.total == 0 ? experiment_.experts
+                       : experiment_.counts.most > 0 ? experiment_.counts.most
+                                                     : config.num_experts;
+  if (experiment_.top_k > kept) {
+    throw Error(
+        ExitCode::kConfig, "plan.top_k",
+        fmt::format("more active than kept experts (expected 1..{}, got {})", kept, experiment_.top_k));
+  }
   top_k_ = static_cast<int32_t>(experiment_.top_k > 0 ? experiment_.top_k : config.top_k);
   space_ = experiment_.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
   const int64_t layers = config.sparse_layers();
   const int64_t groups = experiment_.groups == "per_layer" ? layers : std::stoll(experiment_.groups);
   groups_ = split_layers(config.sparse, static_cast<int32_t>(groups));
   for (const std::string& name : experiment_.baselines) {
-    if (name == "full" || find_criterion(name).merge == nullptr || groups == layers) continue;
+    if (name == "full" || find_skipping(name) != nullptr || find_criterion(name).merge == nullptr ||
+        groups == layers)
+      continue;
     throw Error(
         ExitCode::kConfig, "baselines",
         fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
@@ -76,7 +87,19 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
     check_plan_model(
         start_, info, config, [&] { return model_.hash(); }, file);
   }
-  // Refuses now what it would refuse after the baselines.
+  // Refuses now what it would refuse among the baselines and after them.
+  for (const std::string& name : experiment_.baselines) {
+    const SkippingRow* const row = find_skipping(name);
+    if (row == nullptr) continue;
+    if (model_.weights().link() != nullptr) {
+      throw Error(ExitCode::kConfig, "baselines",
+                  fmt::format("{} looks at all layers in one process, and --pipeline divides them", name),
+                  "leave out one of the two");
+    }
+    const bool pruned = !row->criterion.empty() && prunes();
+    check_skippable(config.top_k,
+                    pruned ? *std::min_element(kept_.begin(), kept_.end()) : config.num_experts);
+  }
   Search(genome_space(), search_config(), warm_starts(genome_space()));
 }
 
@@ -107,38 +130,69 @@ int64_t CombinationRun::planned_evaluations() const {
   return (prunes() ? experiment_.search.prune.evaluations : 0) + experiment_.search.merge.evaluations;
 }
 
+CombinationRun::Method& CombinationRun::add_method(const std::string& name, ExpertPlan plan) {
+  Method method;
+  method.result.name = name;
+  method.plan = std::move(plan);
+  methods_.push_back(std::move(method));
+  return methods_.back();
+}
+
+const ExpertStatistics& CombinationRun::statistics(double* seconds) {
+  return task_.statistics(
+      subset_kept_, [&] { hooks_.say("calibration"); },
+      [&](int64_t done, int64_t total) { hooks_.work("calibration", done, total, "tokens"); }, seconds);
+}
+
+void CombinationRun::add_skipping(const SkippingRow& row) {
+  const ModelConfig& config = model_.config();
+  const auto active = static_cast<int32_t>(config.top_k);
+  ExpertPlan plan = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts), active);
+  double seconds = 0;
+  if (!row.criterion.empty()) {
+    Criterion criterion;
+    criterion.row = &find_criterion(row.criterion);
+    criterion.seed = experiment_.search.seed;
+    plan = select_plan(statistics(&seconds), criterion, kept_, groups_, active, space_);
+  }
+  const SkipThresholds thresholds = task_.skip_thresholds(
+      plan, [&](int64_t done, int64_t total) { hooks_.work("thresholds", done, total, "tokens"); }, &seconds);
+  Method& method = add_method(std::string(row.name), skipping_plan(std::move(plan), thresholds));
+  method.result.active = thresholds.active;
+  method.result.seconds = seconds;
+}
+
 void CombinationRun::make_baselines() {
   const ModelConfig& config = model_.config();
   const int32_t experts = static_cast<int32_t>(config.num_experts);
   const auto add = [&](const std::string& name, ExpertPlan plan) -> Method& {
-    Method method;
-    method.result.name = name;
-    method.plan = std::move(plan);
-    methods_.push_back(std::move(method));
-    return methods_.back();
+    return add_method(name, std::move(plan));
   };
   // The full model is always there: every comparison needs it.
   add("full", identity_plan(config.sparse, experts, static_cast<int32_t>(config.top_k)));
   if (top_k_ < config.top_k) {
     add(fmt::format("full_top{}", top_k_), identity_plan(config.sparse, experts, top_k_));
   }
-  if (!prunes()) return;
   int64_t made = 0;
   for (const std::string& name : experiment_.baselines) {
     check_interrupted();
-    hooks_.work("baselines", made++, static_cast<int64_t>(experiment_.baselines.size()), name);
     if (name == "full") continue;
+    const SkippingRow* const skipping = find_skipping(name);
+    if (!prunes() && (skipping == nullptr || !skipping->criterion.empty())) continue;
+    hooks_.work("baselines", made++, static_cast<int64_t>(experiment_.baselines.size()), name);
+    if (skipping != nullptr) {
+      add_skipping(*skipping);
+      continue;
+    }
     Criterion criterion;
     criterion.row = &find_criterion(name);
     criterion.seed = experiment_.search.seed;
     if (criterion.row->calibrates()) {
       double seconds = 0;
-      const ExpertStatistics& statistics = task_.statistics(
-          subset_kept_, [&] { hooks_.say("calibration"); },
-          [&](int64_t done, int64_t total) { hooks_.work("calibration", done, total, "tokens"); }, &seconds);
-      Method& method = add(name, select_plan(statistics, criterion, kept_, groups_, top_k_, space_));
-      warn_of_no_signal(statistics, criterion, method.plan);
-      say_redundancy(statistics);
+      const ExpertStatistics& measured = statistics(&seconds);
+      Method& method = add(name, select_plan(measured, criterion, kept_, groups_, top_k_, space_));
+      warn_of_no_signal(measured, criterion, method.plan);
+      say_redundancy(measured);
       method.result.seconds = seconds;
       continue;
     }
@@ -301,7 +355,7 @@ Json CombinationRun::run() {
   Json methods = Json::array();
   for (const Method& method : methods_) methods.push_back(method_json(method.result));
   Json result{{"format", "eep-result"},
-              {"version", 1},
+              {"version", kResultVersion},
               {"name", experiment_.name},
               {"seed", experiment_.search.seed},
               {"device", model_.ops().name},

@@ -15,6 +15,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/methods.h"
 #include "experiments/study/run_hooks.h"
+#include "experiments/study/skipping.h"
 #include "experiments/study/task_context.h"
 #include "experiments/study/task_mix.h"
 
@@ -49,6 +50,9 @@ class CombinationRun {
   std::vector<WarmStart> warm_starts(const GenomeSpace& space) const;
   SearchConfig search_config() const;
   void make_baselines();
+  Method& add_method(const std::string& name, ExpertPlan plan);
+  const ExpertStatistics& statistics(double* seconds);  // of the task, with those that baselines need
+  void add_skipping(const SkippingRow& row);
   // What a baseline's choice does not rest on; what another's did not either is not said again.
   void warn_of_no_signal(const ExpertStatistics& statistics, const Criterion& criterion,
                          const ExpertPlan& plan);
@@ -57,6 +61,8 @@ class CombinationRun {
   void search();
   AnswerProgress generation_progress(const Search& search, const int64_t& asked,
                                      const std::string& best) const;
+  std::vector<Evaluation> evaluate(const EvaluationRequest& request, const GenomeSpace& space,
+                                   FitnessKind kind, const Archive* known);
   Searched run_search(const SearchConfig& config, const std::string& folder, const Archive* known);
   int64_t chosen(const std::string& method, const Search& search, bool prune_only, int64_t pruned);
   void add_searched(const std::string& name, const Search& search, int64_t evaluation, int64_t evaluations,

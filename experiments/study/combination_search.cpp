@@ -1,50 +1,17 @@
-// The search of one combination: warm starts, generations with checkpoints, resume, and the two searched
-// methods.
+// The search of one combination: warm starts, evaluations, controls, the choice on dev, and the searched methods.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "es/pareto.h"
 #include "es/search.h"
-#include "es/search_state.h"
 #include "experiments/study/combination.h"
+#include "experiments/study/search_files.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
 namespace {
-
-constexpr const char* kStateFile = "checkpoints/search.state";
-constexpr size_t kMostStateBytes = size_t{1} << 40;
-constexpr const char* kTimesFile = "checkpoints/search.json";
-
-// Seconds and work of the generations so far, which a resume adds to.
-struct Spent {
-  double prune = 0, merge = 0;
-  int64_t computed = 0, asked = 0;
-  int64_t kept = 0;                              // tokens whose layers earlier generations had computed
-  int64_t steps = 0, drafted = 0, accepted = 0;  // of decoding
-
-  Json json() const {
-    return {{"prune_seconds", prune}, {"merge_seconds", merge},
-            {"tokens", computed},     {"tokens_without_sharing", asked},
-            {"tokens_kept", kept},    {"decode_steps", steps},
-            {"drafted", drafted},     {"accepted", accepted}};
-  }
-  static Spent read(const std::string& file) {
-    const Json json = parse_json(read_file(file), file);
-    const auto count = [&](const char* name) { return json.value(name, int64_t{0}); };
-    return {json.value("prune_seconds", 0.0),
-            json.value("merge_seconds", 0.0),
-            count("tokens"),
-            count("tokens_without_sharing"),
-            count("tokens_kept"),
-            count("decode_steps"),
-            count("drafted"),
-            count("accepted")};
-  }
-};
 
 Decisions decisions_of(const SplitResult& result) {
   Decisions decisions;
@@ -71,23 +38,6 @@ Json raced_items(const Archive& archive) {
   return {{"items", seen}, {"items_without_racing", without}, {"dropped", dropped}};
 }
 
-// Metrics are written before the checkpoint that they describe; a run that was killed between the two, or
-// within a line, left lines that are to be made again. One whole line a generation remains.
-void keep_metrics(const std::string& file, int64_t evaluations) {
-  if (!file_exists(file)) return;
-  const std::string text = read_file(file);
-  size_t end = 0;
-  for (int64_t number = 1;; ++number) {
-    const size_t next = text.find('\n', end);
-    if (next == std::string::npos) break;
-    const Json line = parse_json(std::string_view(text).substr(end, next - end), file, number);
-    const auto done = line.is_object() ? line.find("evaluations") : line.end();
-    if (done == line.end() || !done->is_number_integer() || done->get<int64_t>() > evaluations) break;
-    end = next + 1;
-  }
-  if (end != text.size()) write_file_atomic(file, std::string_view(text).substr(0, end));
-}
-
 // What a control's search is told: the same budget, spent in another way, and every candidate on all items.
 SearchConfig control_config(const std::string& control, SearchConfig config) {
   config.racing.on = false;
@@ -109,7 +59,8 @@ std::vector<WarmStart> CombinationRun::warm_starts(const GenomeSpace& space) con
   std::vector<WarmStart> starts;
   if (experiment_.warm_start) {
     for (const Method& method : methods_) {
-      if (method.result.name.starts_with("full") || !method.draws.empty()) continue;
+      if (method.result.name.starts_with("full") || !method.draws.empty() || skips_experts(method.plan))
+        continue;
       starts.push_back({method.result.name, from_plan(space, method.plan, method.result.name.c_str())});
     }
   }
@@ -120,7 +71,7 @@ std::vector<WarmStart> CombinationRun::warm_starts(const GenomeSpace& space) con
 
 struct CombinationRun::Searched {
   std::unique_ptr<Search> search;
-  Spent spent;
+  SearchSpent spent;
 };
 
 // How far the generation under way is, told as evaluations of the search. Tasks are scored one after the other.
@@ -146,127 +97,78 @@ AnswerProgress CombinationRun::generation_progress(const Search& search, const i
   };
 }
 
+// One result a genome. known: see run_search.
+std::vector<Evaluation> CombinationRun::evaluate(const EvaluationRequest& request, const GenomeSpace& space,
+                                                 FitnessKind kind, const Archive* known) {
+  std::vector<Evaluation> evaluations(request.genomes.size());
+  std::vector<ExpertPlan> plans;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < request.genomes.size(); ++i) {
+    if (known != nullptr && request.items.empty() && !request.decisions && !request.values) {
+      const int64_t at = known->find(canonical_hash(request.genomes[i], space.experts));
+      if (at >= 0 && !(*known)[at].dropped) {
+        evaluations[i] = (*known)[at].result;
+        evaluations[i].decisions = {};
+        continue;
+      }
+    }
+    plans.push_back(to_plan(space, request.genomes[i]));
+    places.push_back(i);
+  }
+  if (plans.empty()) return evaluations;
+  if (mix_.several()) {
+    const std::vector<Evaluation> mixed = mix_.evaluations(plans, kind, request.decisions);
+    for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
+    return evaluations;
+  }
+  const bool fixed = request.fixed || request.items.empty();
+  const std::vector<SplitResult> results =
+      task_.score(fixed ? Split::kTrain : Split::kFresh, plans, request.items);
+  for (size_t i = 0; i < results.size(); ++i) {
+    const SplitResult& result = results[i];
+    evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
+                              result.n, request.decisions ? decisions_of(result) : Decisions{},
+                              request.values ? values_of(result) : std::vector<ItemValue>{}};
+  }
+  return evaluations;
+}
+
 // folder: of its files, "" or ending in /. known: an earlier search's archive, whose evaluations on the fixed
 // items are not made again; or null.
 CombinationRun::Searched CombinationRun::run_search(const SearchConfig& config, const std::string& folder,
                                                     const Archive* known) {
-  const FitnessKind kind = config.fitness;
   const GenomeSpace space = genome_space();
-  const std::vector<WarmStart> starts = warm_starts(space);
-
-  const std::string state_file = path(folder + kStateFile), times_file = path(folder + kTimesFile);
-  const std::string archive_file = path(folder + "archive.jsonl"),
-                    metrics_file = path(folder + "metrics.jsonl");
-  Searched run;
-  Spent& spent = run.spent;
-  std::unique_ptr<Search>& search = run.search;
-  if (file_exists(state_file)) {
-    // A killed run may have left a part of its last generation; an older program, another version.
-    const std::string bytes = read_file(state_file, kMostStateBytes);
-    search = std::make_unique<Search>(space, config, starts, whole_generations(bytes), kStateFile);
-    write_file_atomic(state_file, search->state());
-    if (file_exists(times_file)) spent = Spent::read(times_file);
+  SearchFiles files(path(folder), config.fitness);
+  bool resumed = false;
+  std::unique_ptr<Search> search = files.open(space, config, warm_starts(space), &resumed);
+  if (resumed) {
     hooks_.say(fmt::format("resuming at evaluation {} of {}", search->archive().size(),
                            search->total_evaluations()));
-  } else {
-    search = std::make_unique<Search>(space, config, starts);
   }
-  // The archive file is a view of the checkpoint: whatever a killed run left behind it is replaced.
-  std::string lines;
-  for (const ArchiveEntry& entry : search->archive().entries()) lines += archive_line(entry, kind) + "\n";
-  write_file_atomic(archive_file, lines);
-  if (!file_exists(metrics_file))
-    write_file_atomic(metrics_file, "");  // append_file adds to one that is there
-  keep_metrics(metrics_file, search->archive().size());
-
   const auto work = [&] {
     WorkCounts counts = task_.search_work();
     counts += mix_.further_work();
     return counts;
   };
-  const WorkCounts before = work();
-  const Spent spent_before = spent;
-  auto clock = std::chrono::steady_clock::now();
+  files.start_clock(work());
   int64_t asked = 0;  // evaluations of the generation under way
   std::string best_text = "first generation";
-  const EvaluateItems evaluate = [&](const EvaluationRequest& request) {
+  const EvaluateItems ask = [&](const EvaluationRequest& request) {
     asked = static_cast<int64_t>(request.genomes.size());
-    std::vector<Evaluation> evaluations(request.genomes.size());
-    std::vector<ExpertPlan> plans;
-    std::vector<size_t> places;
-    for (size_t i = 0; i < request.genomes.size(); ++i) {
-      if (known != nullptr && request.items.empty() && !request.decisions && !request.values) {
-        const int64_t at = known->find(canonical_hash(request.genomes[i], space.experts));
-        if (at >= 0 && !(*known)[at].dropped) {
-          evaluations[i] = (*known)[at].result;
-          evaluations[i].decisions = {};
-          continue;
-        }
-      }
-      plans.push_back(to_plan(space, request.genomes[i]));
-      places.push_back(i);
-    }
-    if (plans.empty()) return evaluations;
-    if (mix_.several()) {
-      const std::vector<Evaluation> mixed = mix_.evaluations(plans, kind, request.decisions);
-      for (size_t i = 0; i < mixed.size(); ++i) evaluations[places[i]] = mixed[i];
-      return evaluations;
-    }
-    const bool fixed = request.fixed || request.items.empty();
-    const std::vector<SplitResult> results =
-        task_.score(fixed ? Split::kTrain : Split::kFresh, plans, request.items);
-    for (size_t i = 0; i < results.size(); ++i) {
-      const SplitResult& result = results[i];
-      evaluations[places[i]] = {kind == FitnessKind::kLoglik ? result.loglik : result.score, result.loglik,
-                                result.n, request.decisions ? decisions_of(result) : Decisions{},
-                                request.values ? values_of(result) : std::vector<ItemValue>{}};
-    }
-    return evaluations;
+    return evaluate(request, space, config.fitness, known);
   };
   const auto on_generation = [&](const SearchProgress& progress) {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - clock).count();
-    clock = now;
-    (progress.phase == Phase::kPrune ? spent.prune : spent.merge) += seconds;
-    const WorkCounts done = work();
-    spent.computed = spent_before.computed + done.tokens_computed - before.tokens_computed;
-    spent.asked = spent_before.asked + done.tokens_asked - before.tokens_asked;
-    spent.kept = spent_before.kept + done.tokens_kept - before.tokens_kept;
-    spent.steps = spent_before.steps + done.decode_steps - before.decode_steps;
-    spent.drafted = spent_before.drafted + done.drafted - before.drafted;
-    spent.accepted = spent_before.accepted + done.accepted - before.accepted;
-    const ArchiveEntry& best = search->archive()[progress.best];
-    const Json metrics{
-        {"phase", to_string(progress.phase)},
-        {"generation", progress.generation},
-        {"evaluations", progress.end},
-        {"evaluated", progress.evaluated},
-        {"best", best.result.fitness},
-        {"best_tiebreak", best.result.tiebreak},
-        {"generation_best", progress.generation_best < 0
-                                ? Json()  // all of them dropped
-                                : Json(search->archive()[progress.generation_best].result.fitness)},
-        {"wall_s", spent.prune + spent.merge}};
-    append_file(metrics_file, metrics.dump() + "\n");
-    write_file_atomic(times_file, spent.json().dump() + "\n");
-    if (progress.first == 0) {
-      write_file_atomic(state_file, search->state());
-    } else {
-      append_file(state_file, search->state_of(progress.first, progress.end));
-    }
-    journal_->clear();  // the state has these evaluations
-    std::string fresh_lines;
-    for (int64_t i = progress.first; i < progress.end; ++i)
-      fresh_lines += archive_line(search->archive()[i], kind) + "\n";
-    append_file(archive_file, fresh_lines);
-    best_text = fmt::format("best {:.4g} (log-likelihood {:.3f})", best.result.fitness, best.result.tiebreak);
+    files.add(*search, progress, work());
+    journal_->clear();  // the checkpoint has these evaluations
+    const Evaluation& best = search->archive()[progress.best].result;
+    best_text = fmt::format("best {:.4g} (log-likelihood {:.3f})", best.fitness, best.tiebreak);
     hooks_.progress(to_string(progress.phase), progress.end, progress.total, best_text);
   };
   task_.set_progress(generation_progress(*search, asked, best_text));
-  const SearchResult result = search->run(evaluate, on_generation, &interrupt_flag());
+  const SearchResult result = search->run(ask, on_generation, &interrupt_flag());
   task_.set_progress({});
   if (!result.finished) throw Interrupted{};
-  return run;
+  return {std::move(search), files.spent()};
 }
 
 // The dev split's choice: of the prune phase alone, or of everything, in which case the pruned plan stands
@@ -370,7 +272,7 @@ Json CombinationRun::front_json() const {
 void CombinationRun::search() {
   const Searched main = run_search(search_config(), "", nullptr);
   const Search& search = *main.search;
-  const Spent& spent = main.spent;
+  const SearchSpent& spent = main.spent;
   std::vector<std::pair<std::string, Searched>> controls;
   for (const std::string& control : experiment_.controls) {
     // All experts stay: nothing to prune.
@@ -388,9 +290,9 @@ void CombinationRun::search() {
     const std::string name = "control_" + control;
     const int64_t own = run.search->prune_end() > 0 ? chosen(name, *run.search, true, -1) : -1;
     add_searched(name, *run.search, chosen(name, *run.search, false, own), run.search->archive().size(),
-                 run.spent.prune + run.spent.merge);
+                 run.spent.seconds());
   }
-  if (experiment_.search.objectives.several()) add_front(search, spent.prune + spent.merge);
+  if (experiment_.search.objectives.several()) add_front(search, spent.seconds());
   // The last method is the plan of plan.json.
   int64_t pruned = -1;
   if (search.prune_end() > 0) {
@@ -400,12 +302,12 @@ void CombinationRun::search() {
   }
   if (search.archive().size() > search.prune_end()) {
     add_searched("eep_merge", search, chosen("eep_merge", search, false, pruned), search.archive().size(),
-                 spent.prune + spent.merge);
+                 spent.seconds());
   }
   write_file_atomic(path("finalists.jsonl"), finalists_);
   write_plan_file("plan.json", methods_.back().plan, methods_.back().result.name);
   const SearchResult result = search.result();
-  const double seconds = spent.prune + spent.merge;
+  const double seconds = spent.seconds();
   search_json_ = {
       {"evaluations", result.evaluations},
       {"unique", result.unique},

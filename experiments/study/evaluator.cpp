@@ -18,6 +18,9 @@ std::string plan_key(const ExpertPlan& plan) {
     add(&group.kept, sizeof group.kept);
     add(group.router_mapping.data(), group.router_mapping.size() * sizeof(float));
     add(group.expert_merging.data(), group.expert_merging.size() * sizeof(float));
+    if (group.skip_below.empty()) continue;
+    add(&layers, sizeof layers);
+    add(group.skip_below.data(), layers * sizeof(float));
   }
   return key;
 }
@@ -87,7 +90,7 @@ class SplitEvaluator::Keeper final : public ScoreKeeper {
   std::vector<EvaluationJournal::Key> keys_;  // [plans]
 };
 
-void SplitResult::sum_up() {
+void SplitResult::sum_up(const Task& task) {
   n = static_cast<int32_t>(items.size());
   score = loglik = 0;
   for (const ItemScore& item : items) {
@@ -100,6 +103,13 @@ void SplitResult::sum_up() {
   for (size_t i = 0; i < more.size(); ++i) {
     for (const ItemScore& item : items) more[i] += item.more.at(i);
     more[i] /= n;
+    if (task.more.at(i).metric != Metric::kMacroF1) continue;
+    std::vector<int32_t> chosen, right;
+    for (const ItemScore& item : items) {
+      chosen.push_back(item.prediction);
+      right.push_back(item.right);
+    }
+    more[i] = macro_f1(chosen, right, task.choices.size());
   }
 }
 
@@ -160,7 +170,7 @@ std::vector<SplitResult> SplitEvaluator::evaluate(std::span<const ExpertPlan> pl
   std::vector<SplitResult> results(plans.size());
   for (size_t plan = 0; plan < plans.size(); ++plan) results[plan].items = requests.judge(scores[plan]);
   decode_undecided(plans, requests, ids, keeper, &results);
-  for (SplitResult& result : results) result.sum_up();
+  for (SplitResult& result : results) result.sum_up(requests.task());
   return results;
 }
 

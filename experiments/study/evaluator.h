@@ -25,7 +25,7 @@ struct SplitResult {
 
   std::vector<double> metrics() const;               // [n]
   std::vector<double> metrics(size_t number) const;  // [n] of the task's metric of this number, 0 the first
-  void sum_up();                                     // n and the means, of the items
+  void sum_up(const Task& task);  // n and the means, of the items; macro_f1 of all together
 };
 
 // How far an evaluation is: answers, plans times items; of a further step, decoding, those that it has to decide.

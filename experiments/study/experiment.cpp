@@ -22,7 +22,8 @@ constexpr size_t kMaxFileName = 255;
 
 class Reader {
  public:
-  explicit Reader(const YamlView& root) {
+  // where: gets the place of every field, or that of the section which lacks it; or null.
+  Reader(const YamlView& root, std::map<std::string, std::string>* where) : where_(where) {
     views_.push_back(root);
     known_.emplace_back();
   }
@@ -55,7 +56,13 @@ class Reader {
     views_.pop_back();
     known_.pop_back();
   }
-  void note(const char* name) { known_.back().push_back(name); }
+  void note(const char* name) {
+    known_.back().push_back(name);
+    if (where_ == nullptr) return;
+    const YamlView& parent = views_.back();
+    const std::string path = parent.path().empty() ? name : parent.path() + "." + name;
+    (*where_)[path] = (parent.has(name) ? parent.at(name) : parent).value().where;
+  }
 
   void text(const char* name, std::string& value, bool required) {
     note(name);
@@ -187,6 +194,7 @@ class Reader {
  private:
   std::vector<YamlView> views_;
   std::vector<std::vector<std::string>> known_;
+  std::map<std::string, std::string>* where_;
   YamlValue empty_;
 };
 
@@ -218,12 +226,13 @@ void check_tasks(const YamlValue& root, Experiment* e) {
     throw Error(ExitCode::kConfig, root.where, "tasks: no task has a weight above 0");
 }
 
-Experiment read(const YamlValue& given, const std::string& default_name, const std::string& directory) {
+Experiment read(const YamlValue& given, const std::string& default_name, const std::string& directory,
+                std::map<std::string, std::string>* where = nullptr) {
   const YamlValue root = with_task_name(given);
   Experiment e;
   e.name = default_name;
   e.directory = directory;
-  Reader reader(YamlView(root, "", ExitCode::kConfig).as_map());
+  Reader reader(YamlView(root, "", ExitCode::kConfig).as_map(), where);
   visit_experiment(reader, e);
   reader.sweep(e);
   reader.finish();
@@ -315,6 +324,15 @@ void refuse_ignored(const YamlValue& root, const YamlValue& sweep) {
   }
 }
 
+// Of a swept path the spelling without detours: ./a and a/ are a, also as labels.
+std::string plain_value(const std::string& key, const std::string& value) {
+  if ((key != "task.name" && key != "model.path" && key != "search.start") ||
+      value.find('/') == std::string::npos)
+    return value;
+  const std::string plain = fs::path(value).lexically_normal().string();
+  return plain.size() > 1 && plain.ends_with('/') ? plain.substr(0, plain.size() - 1) : plain;
+}
+
 std::string directory_of(const std::string& path) {
   return fs::absolute(fs::path(path)).lexically_normal().parent_path().string();
 }
@@ -355,7 +373,8 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
     }
     std::vector<Combination> longer;
     for (const Combination& shorter : combinations) {
-      for (const std::string& value : values) {
+      for (const std::string& given : values) {
+        const std::string value = plain_value(key, given);
         Combination next = shorter;
         next.values.emplace_back(key, value);
         next.name += (next.name.empty() ? "" : ",") + key + "=" + value;
@@ -377,7 +396,7 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
   for (Combination& combination : combinations) {
     YamlValue tree = root;
     for (const auto& [key, value] : combination.values) set_yaml(&tree, key, value, sweep.find(key)->where);
-    combination.experiment = read(tree, stem, directory);
+    combination.experiment = read(tree, stem, directory, &combination.where);
     const std::string beside = task_beside(root, combination, directory);
     if (!beside.empty()) combination.experiment.task = beside;
     if (!names.insert(combination.name).second) {
@@ -386,6 +405,19 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
     }
   }
   return combinations;
+}
+
+Error located(const Error& error, const Combination& combination) {
+  const std::string text = error.what();
+  std::string field = text.substr(0, text.find(": "));
+  if (error.code() != ExitCode::kConfig || field.find(':') != std::string::npos) return error;
+  for (;;) {
+    const auto found = combination.where.find(field);
+    if (found != combination.where.end()) return {error.code(), found->second, text, error.hint()};
+    const size_t dot = field.rfind('.');
+    if (dot == std::string::npos) return error;
+    field.resize(dot);
+  }
 }
 
 std::string resolve_path(const std::string& path, const std::string& directory) {

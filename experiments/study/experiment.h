@@ -101,6 +101,7 @@ struct Combination {
   std::string name;
   std::vector<std::pair<std::string, std::string>> values;
   Experiment experiment;
+  std::map<std::string, std::string> where;  // of every field (plan.experts): file:line:column, or --set
 };
 // In the order of the file, the last key fastest. One unnamed combination without a sweep. A swept task name
 // is also looked for beside the file that task.name names. An override of a swept field takes the place of
@@ -108,6 +109,10 @@ struct Combination {
 // refused.
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides = {},
                                       std::vector<std::string>* notes = nullptr);
+
+// An error that names a field of the experiment (`plan.experts: more than the model has`) with the field's
+// place in the file in front, or that of the section which lacks it; any other as it is.
+Error located(const Error& error, const Combination& combination);
 
 // JSON Schema (draft 2020-12) of the file.
 std::string experiment_schema();

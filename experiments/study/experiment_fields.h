@@ -7,6 +7,7 @@
 #include "es/algorithms.h"
 #include "es/criteria.h"
 #include "experiments/study/experiment.h"
+#include "experiments/study/skipping.h"
 #include "kernels/router.h"
 
 namespace eep {
@@ -140,6 +141,7 @@ void visit_experiment(Visitor& v, Experiment& e) {
   });
   std::vector<std::string> methods{"full"};
   for (const std::string_view name : criterion_names()) methods.emplace_back(name);
+  for (const SkippingRow& row : skipping_methods()) methods.emplace_back(row.name);
   v.words("baselines", e.baselines, methods);
   v.integer("random_draws", e.random_draws, 1, 10000);
   if (v.holds("controls", !e.controls.empty()))

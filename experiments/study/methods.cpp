@@ -171,6 +171,7 @@ Json method_json(const MethodResult& method) {
             {"evaluations", method.evaluations},
             {"seconds", method.seconds},
             {"plan", method.plan.empty() ? Json(nullptr) : Json(method.plan)}};
+  if (method.active) json["active_experts"] = *method.active;
   if (!method.experts_per_layer.empty()) json["experts_per_layer"] = method.experts_per_layer;
   return json;
 }

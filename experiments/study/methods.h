@@ -35,6 +35,7 @@ struct MethodResult {
   int32_t experts = 0;                       // kept in a layer; where layers differ, their mean rounded down
   std::vector<int32_t> experts_per_layer{};  // where they differ
   int32_t top_k = 0;
+  std::optional<double> active{};  // experts a token and layer, where some are skipped: of calibration
   int64_t parameters = 0;
   int64_t bytes = 0;
   std::optional<SplitScore> train, dev, test;

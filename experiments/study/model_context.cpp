@@ -6,9 +6,10 @@
 
 namespace eep {
 
-RawModel ModelContext::load(const std::string& path, Parity parity) {
+RawModel ModelContext::load(const std::string& path, Parity parity, bool look_at_values) {
   RawModel raw = load_checkpoint(path);
-  require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
+  if (look_at_values)
+    require_finite(raw);  // before the weights are packed, which reads the same pages again from memory
   raw.config.parity = parity;
   return raw;
 }

@@ -5,7 +5,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "engine/stages.h"
 #include "engine/weights.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/text/tokenizer.h"
@@ -14,18 +16,24 @@ namespace eep {
 
 class ModelContext {
  public:
-  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. parity: engine/config.h.
+  // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. parity: engine/config.h. stage, of
+  // so many: which part of the layers is packed; the weights of the others are not read, but by the first, which looks
+  // for values that are no numbers.
   ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0,
-               Parity parity = Parity::kNone)
+               Parity parity = Parity::kNone, int stage = 0, int stages = 1)
       : path_(path),
-        raw_(load(path, parity)),
-        weights_(raw_, ops, device, plan_weights(raw_.config, ops, memory)),
+        raw_(load(path, parity, stage == 0)),
+        stages_(divide_layers(raw_.config, ops, stages)),
+        weights_(raw_, ops, device,
+                 plan_weights(raw_.config, ops, memory, stages_[static_cast<size_t>(stage)])),
         ops_(ops) {}
 
   const std::string& path() const { return path_; }
   const RawModel& raw() const { return raw_; }
   const ModelConfig& config() const { return raw_.config; }
   const Weights& weights() const { return weights_; }
+  const std::vector<LayerRange>& stages() const { return stages_; }
+  void set_link(StageLink* link) { weights_.set_link(link); }
   const Ops& ops() const { return ops_; }
   // What the weights are while they compute: a GPU has no f32 ones.
   DType dtype() const { return ops_.weight_dtype(raw_.config.dtype); }
@@ -40,10 +48,11 @@ class ModelContext {
   const std::string& hash(const std::function<void(size_t done, size_t total)>& progress = {});
 
  private:
-  static RawModel load(const std::string& path, Parity parity);
+  static RawModel load(const std::string& path, Parity parity, bool look_at_values);
 
   std::string path_;
   RawModel raw_;
+  std::vector<LayerRange> stages_;
   Weights weights_;
   const Ops& ops_;
   std::optional<Tokenizer> tokenizer_;

@@ -27,7 +27,7 @@ std::string prompt_of(const std::string& line, const std::string& path, int64_t 
 }
 
 struct Summary {
-  size_t loops = 0;
+  size_t loops = 0, lost = 0;
   std::optional<double> distinct4;  // mean over the prompts that have it
 };
 
@@ -36,6 +36,10 @@ Summary summary_of(const ProbeColumn& column) {
   double sum = 0;
   size_t count = 0;
   for (const ProbeFigures& figures : column.figures) {
+    if (figures.lost) {
+      ++summary.lost;
+      continue;
+    }
     if (figures.loops()) ++summary.loops;
     if (!figures.distinct4) continue;
     sum += *figures.distinct4;
@@ -93,14 +97,17 @@ Json probe_json(const std::vector<ProbeColumn>& columns) {
     Json each = Json::array();
     for (const ProbeFigures& figures : column.figures) {
       each.push_back({{"tokens", figures.tokens},
-                      {"distinct4", optional_json(figures.distinct4)},
-                      {"loops", figures.loops()}});
+                      {"distinct4", figures.lost ? Json(nullptr) : optional_json(figures.distinct4)},
+                      {"loops", figures.lost ? Json(nullptr) : Json(figures.loops())}});
     }
-    models.push_back({{"name", column.name},
-                      {"loops", summary.loops},
-                      {"loop_rate", static_cast<double>(summary.loops) / static_cast<double>(each.size())},
-                      {"distinct4", optional_json(summary.distinct4)},
-                      {"each", std::move(each)}});
+    const size_t counted = each.size() - summary.lost;
+    const double loops = static_cast<double>(summary.loops);
+    models.push_back(
+        {{"name", column.name},
+         {"loops", summary.loops},
+         {"loop_rate", counted == 0 ? Json(nullptr) : Json(loops / static_cast<double>(counted))},
+         {"distinct4", optional_json(summary.distinct4)},
+         {"each", std::move(each)}});
   }
   return {{"probes", columns[0].figures.size()}, {"models", std::move(models)}};
 }
@@ -115,8 +122,11 @@ std::string probe_table(const std::vector<ProbeColumn>& columns) {
     std::vector<std::string> row{std::to_string(i + 1)};
     for (const ProbeColumn& column : columns) {
       const ProbeFigures& figures = column.figures[i];
-      row.insert(row.end(), {std::to_string(figures.tokens), optional_text(figures.distinct4),
-                             figures.loops() ? "yes" : "no"});
+      row.insert(row.end(),
+                 {std::to_string(figures.tokens), figures.lost ? "-" : optional_text(figures.distinct4),
+                  figures.lost      ? "-"
+                  : figures.loops() ? "yes"
+                                    : "no"});
     }
     rows.push_back(std::move(row));
   }
@@ -124,7 +134,7 @@ std::string probe_table(const std::vector<ProbeColumn>& columns) {
   for (const ProbeColumn& column : columns) {
     const Summary summary = summary_of(column);
     table += fmt::format("{}: loop rate {}/{}, distinct-4 {}\n", column.name, summary.loops,
-                         column.figures.size(), optional_text(summary.distinct4));
+                         column.figures.size() - summary.lost, optional_text(summary.distinct4));
   }
   return table;
 }

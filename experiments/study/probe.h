@@ -17,6 +17,7 @@ inline constexpr double kLoopBelow = 0.55;  // distinct-4 of a text that loops
 struct ProbeFigures {
   int64_t tokens = 0;               // generated, without the end of sequence
   std::optional<double> distinct4;  // different 4-grams of tokens / all of them; none below four tokens
+  bool lost = false;                // ended by logits that are no numbers: no figure of it counts
   bool loops() const { return distinct4 && *distinct4 < kLoopBelow; }
 };
 
@@ -33,7 +34,8 @@ std::vector<std::string> read_probes(const std::string& path);
 // ends: end-of-sequence ids.
 ProbeFigures probe_figures(std::span<const int32_t> generated, std::span<const int32_t> ends);
 
-// {"probes": n, "models": [{name, loops, loop_rate, distinct4, each: [{tokens, distinct4, loops}]}]}
+// {"probes": n, "models": [{name, loops, loop_rate, distinct4, each: [{tokens, distinct4, loops}]}]}; null
+// where logits were no numbers.
 Json probe_json(const std::vector<ProbeColumn>& columns);
 std::string probe_table(const std::vector<ProbeColumn>& columns);
 

@@ -15,14 +15,15 @@
 namespace eep {
 
 // Tags of the work.
-constexpr int kWorkTag = Ranks::kFirstTag, kResultTag = kWorkTag + 1, kKeptTag = kWorkTag + 2;
+constexpr int kWorkTag = Ranks::kFirstTag, kResultTag = kWorkTag + 1, kKeptTag = kWorkTag + 2,
+              kProgressTag = kWorkTag + 3, kLastTag = kProgressTag;
 
 // The side of the rank that leads: 0, or the first of a group.
 class RankEvaluation {
  public:
-  // This rank and the next ones, `count` together.
-  RankEvaluation(Ranks& ranks, int count)
-      : ranks_(ranks), first_(ranks.rank()), speeds_(static_cast<size_t>(count)) {}
+  // This rank and the next ones, `count` together, every `step`-th of which takes part.
+  RankEvaluation(Ranks& ranks, int count, int step)
+      : ranks_(ranks), first_(ranks.rank()), step_(step), speeds_(static_cast<size_t>(count / step)) {}
 
   // Throws Interrupted, and Error where another rank fails or its model or data differ.
   std::vector<SplitResult> evaluate(int32_t combination, ModelContext& model, TaskContext& task, Split set,
@@ -37,9 +38,12 @@ class RankEvaluation {
   void put_together(Evaluation& evaluation, int rank,
                     const std::vector<std::vector<std::vector<ItemScore>>>& items);
   void keep_waiting_records(EvaluationJournal* journal);
+  void note_progress(Evaluation& evaluation, int rank, const RankProgress& progress);
 
   Ranks& ranks_;
-  int first_;
+  int rank_of(int part) const { return first_ + part * step_; }
+
+  int first_, step_;
   RankSpeeds speeds_;
   int32_t number_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "experiments/study/rank_messages.h"
 
+#include "engine/stages.h"
 #include "es/bytes.h"
 
 namespace eep {
@@ -37,12 +38,13 @@ void put_plan(const ExpertPlan& plan, std::string& out) {
   put(static_cast<uint8_t>(router_space), out);
   put(static_cast<uint64_t>(groups.size()), out);
   for (const PlanGroup& group : groups) {
-    const auto& [layers, kept, experts, router_mapping, expert_merging] = group;
+    const auto& [layers, kept, experts, router_mapping, expert_merging, skip_below] = group;
     put_list(layers, out);
     put(kept, out);
     put(experts, out);
     put_list(router_mapping, out);
     put_list(expert_merging, out);
+    put_list(skip_below, out);
   }
 }
 
@@ -57,9 +59,44 @@ ExpertPlan take_plan(std::string_view& bytes) {
     group.experts = take<int32_t>(bytes, kWhere);
     group.router_mapping = take_list<float>(bytes);
     group.expert_merging = take_list<float>(bytes);
+    group.skip_below = take_list<float>(bytes);
     plan.groups.push_back(std::move(group));
   }
   return plan;
+}
+
+// Of values without pointers.
+template <typename T>
+void put_values(const std::vector<T>& values, std::string& out) {
+  put(static_cast<uint64_t>(values.size()), out);
+  out += bytes_of(std::span<const T>(values));
+}
+template <typename T>
+std::vector<T> take_values(std::string_view& bytes) {
+  const auto size = take<uint64_t>(bytes, kWhere);
+  if (size > bytes.size() / sizeof(T)) throw Error(ExitCode::kData, kWhere, "truncated");
+  return values_of<T>(take_bytes(bytes, static_cast<size_t>(size) * sizeof(T), kWhere));
+}
+
+void put_prompts(const Prompts& prompts, std::string& out) {
+  const auto& [tokens, positions, nodes, node_of_row, scores, tokens_without_sharing] = prompts;
+  put_values(tokens, out);
+  put_values(positions, out);
+  put_values(nodes, out);
+  put_values(node_of_row, out);
+  put_values(scores, out);
+  put(tokens_without_sharing, out);
+}
+
+Prompts take_prompts(std::string_view& bytes) {
+  Prompts prompts;
+  prompts.tokens = take_values<int32_t>(bytes);
+  prompts.positions = take_values<int32_t>(bytes);
+  prompts.nodes = take_values<PromptNode>(bytes);
+  prompts.node_of_row = take_values<int32_t>(bytes);
+  prompts.scores = take_values<ScorePosition>(bytes);
+  prompts.tokens_without_sharing = take<int64_t>(bytes, kWhere);
+  return prompts;
 }
 
 void put_item(const ItemScore& item, std::string& out) {
@@ -88,6 +125,67 @@ ItemScore take_item(std::string_view& bytes) {
 }
 
 }  // namespace
+
+std::string stage_request_bytes(const StageRequest& request) {
+  std::string out;
+  put(static_cast<uint8_t>(request.kind), out);
+  put(request.combination, out);
+  put(request.room, out);
+  put(static_cast<uint64_t>(request.plans.size()), out);
+  for (const ExpertPlan& plan : request.plans) put_plan(plan, out);
+  put_prompts(request.prompts, out);
+  put_list(request.subset_kept, out);
+  for (const int64_t value : {request.subset_tokens, request.subset_batch, request.max_exhaustive})
+    put(value, out);
+  for (const bool flag : {request.details, request.every_expert}) put(static_cast<uint8_t>(flag), out);
+  put(static_cast<uint64_t>(request.subsets.size()), out);
+  for (const auto& layer : request.subsets) {
+    put(static_cast<uint64_t>(layer.size()), out);
+    for (const auto& subsets : layer) {
+      put(static_cast<uint64_t>(subsets.size()), out);
+      for (const std::vector<int32_t>& subset : subsets) put_values(subset, out);
+    }
+  }
+  return out;
+}
+
+StageRequest stage_request_of(std::string_view bytes) {
+  StageRequest request;
+  request.kind = static_cast<StageRequest::Kind>(take<uint8_t>(bytes, kWhere));
+  request.combination = take<int32_t>(bytes, kWhere);
+  request.room = take<uint64_t>(bytes, kWhere);
+  for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans)
+    request.plans.push_back(take_plan(bytes));
+  request.prompts = take_prompts(bytes);
+  request.subset_kept = take_list<int32_t>(bytes);
+  for (int64_t* value : {&request.subset_tokens, &request.subset_batch, &request.max_exhaustive})
+    *value = take<int64_t>(bytes, kWhere);
+  for (bool* flag : {&request.details, &request.every_expert}) *flag = take<uint8_t>(bytes, kWhere) != 0;
+  for (auto layers = take<uint64_t>(bytes, kWhere); layers > 0; --layers) {
+    auto& layer = request.subsets.emplace_back();
+    for (auto counts = take<uint64_t>(bytes, kWhere); counts > 0; --counts) {
+      auto& subsets = layer.emplace_back();
+      for (auto number = take<uint64_t>(bytes, kWhere); number > 0; --number)
+        subsets.push_back(take_values<int32_t>(bytes));
+    }
+  }
+  return request;
+}
+
+std::string progress_bytes(const RankProgress& progress) {
+  std::string out;
+  put(progress.number, out);
+  for (const int64_t count : {progress.scored, progress.decoded, progress.open}) put(count, out);
+  return out;
+}
+
+RankProgress progress_of(std::string_view bytes) {
+  RankProgress progress;
+  progress.number = take<int32_t>(bytes, kWhere);
+  for (int64_t* count : {&progress.scored, &progress.decoded, &progress.open})
+    *count = take<int64_t>(bytes, kWhere);
+  return progress;
+}
 
 std::string work_bytes(const RankWork& work) {
   std::string out;

@@ -8,6 +8,7 @@
 
 #include "engine/expert_plan.h"
 #include "engine/forward.h"
+#include "engine/prompts.h"
 #include "experiments/study/evaluator.h"
 
 namespace eep {
@@ -33,6 +34,34 @@ struct RankResult {
   std::vector<std::vector<std::vector<ItemScore>>> items;  // [parts][plans][items]
 };
 
+// What the first stage of a model's layers tells the others (engine/stages.h).
+struct StageRequest {
+  enum class Kind : uint8_t { kOpen, kScore, kGenerate, kCalibrate } kind = Kind::kOpen;
+  int32_t combination = 0;  // of the sweep, whose model it is
+  uint64_t room = 0;        // StageLink::least_room
+  std::vector<ExpertPlan> plans;
+  Prompts prompts;
+  // Of kCalibrate: the numbers of CalibrationOptions, and the subsets that it would sample, [layers][kept counts].
+  std::vector<int32_t> subset_kept;
+  int64_t subset_tokens = 0, subset_batch = 0, max_exhaustive = 0;
+  bool details = false, every_expert = false;
+  std::vector<std::vector<std::vector<std::vector<int32_t>>>> subsets;
+};
+
+std::string stage_request_bytes(const StageRequest& request);
+StageRequest stage_request_of(std::string_view bytes);
+
+// How far a rank is with its parts, told while it computes: answers of plans to items that are scored, and of those
+// that scores leave open how many are decoded.
+struct RankProgress {
+  int32_t number = 0;
+  int64_t scored = 0, decoded = 0, open = 0;
+
+  bool operator==(const RankProgress&) const = default;
+};
+
+std::string progress_bytes(const RankProgress& progress);
+RankProgress progress_of(std::string_view bytes);
 std::string work_bytes(const RankWork& work);
 RankWork work_of(std::string_view bytes);
 std::string result_bytes(const RankResult& result);

@@ -16,10 +16,12 @@ constexpr int64_t kRoutedTokens = 1024;  // of the task that the export's routin
 constexpr size_t kLoopPrompts = 8;       // of the task, continued
 constexpr int32_t kLoopTokens = 32;      // by so many tokens
 
-// Of gate rows that were mixed, and rounded; none where a checkpoint holds the source's own.
+// Of gate rows that were mixed, and rounded; none where a checkpoint holds the source's own, nor where no process has
+// all layers of the source.
 std::optional<Check> routing_check(TaskContext& task, const ExpertPlan& plan, const RawModel& exported) {
   if (exported.plan || plan.router_space != RouterSpace::kLogits || hf_bit_exact(plan)) return std::nullopt;
   ModelContext& model = task.model();
+  if (model.weights().link() != nullptr) return std::nullopt;
   const std::vector<std::vector<int32_t>> sequences =
       routed_sequences(task.evaluator(Split::kTrain).requests(), kRoutedTokens);
   return Check{"routing", true,

@@ -36,6 +36,8 @@ Json read_result(const std::string& file) {
   const JsonDocument document = JsonDocument::read(file);
   const JsonView root = document.root().as_object();
   if (root.at("format").as_string() != "eep-result") root.at("format").fail_expected("eep-result");
+  if (root.has_value("version") && root.at("version").as_int(INT64_MIN, INT64_MAX) != kResultVersion)
+    root.at("version").fail_expected(std::to_string(kResultVersion));
   root.at("task").at("name").as_string();
   root.at("seed").as_int(INT64_MIN, INT64_MAX);
   const JsonView methods = root.at("methods").as_array();

@@ -15,6 +15,8 @@ std::string combination_label(const Combination& combination, bool with_seed);
 
 bool is_sweep(const std::vector<Combination>& combinations);
 
+constexpr int64_t kResultVersion = 1;  // of result.json
+
 // result.json of a finished combination. Throws Error(kData) where it lacks what the tables read.
 Json read_result(const std::string& file);
 

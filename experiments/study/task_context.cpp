@@ -286,15 +286,28 @@ const ExpertStatistics& TaskContext::statistics(const std::vector<int32_t>& subs
   return found->second.file.statistics;
 }
 
+const Requests& TaskContext::calibration_requests(std::unique_ptr<SplitEvaluator>& own) {
+  if (experiment_.calibration_limit == 0) return evaluator(Split::kTrain).requests();
+  own = make_evaluator(experiment_.train, experiment_.calibration_limit);
+  return own->requests();
+}
+
+SkipThresholds TaskContext::skip_thresholds(const ExpertPlan& plan, const CalibrationProgress& progress,
+                                            double* seconds) {
+  const auto start = std::chrono::steady_clock::now();
+  std::unique_ptr<SplitEvaluator> own;
+  const Prompts texts = calibration_requests(own).texts();
+  SkipThresholds made = eep::skip_thresholds(model_.weights(), model_.ops(), device_, memory_, plan, texts,
+                                             [&](int64_t tokens) { progress(tokens, texts.rows()); });
+  *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return made;
+}
+
 Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
                                        const std::function<void()>& announce,
                                        const CalibrationProgress& progress) {
   std::unique_ptr<SplitEvaluator> own;
-  const Requests* requests = &evaluator(Split::kTrain).requests();
-  if (experiment_.calibration_limit > 0) {
-    own = make_evaluator(experiment_.train, experiment_.calibration_limit);
-    requests = &own->requests();
-  }
+  const Requests* requests = &calibration_requests(own);
   Calibration made;
   made.file.model = model_.hash();
   made.file.data = items_hash(requests->items());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/calibration.h"
+#include "engine/skip_thresholds.h"
 #include "es/shards.h"
 #include "experiments/study/calibration_cache.h"
 #include "experiments/study/evaluation_journal.h"
@@ -61,6 +62,7 @@ class TaskContext {
   EvaluationJournal* journal() const { return journal_; }
   // Of this process's evaluations from now on, those of the further tasks too; may be empty.
   void set_progress(const AnswerProgress& progress);
+  const AnswerProgress& progress() const { return progress_; }
   ShardConfig shards() const;
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
@@ -72,6 +74,10 @@ class TaskContext {
   const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
                                      const std::function<void()>& announce,
                                      const CalibrationProgress& progress, double* seconds);
+  // Thresholds of a plan that skips experts, by a pass over the texts that statistics() reads. seconds: what it
+  // took is added.
+  SkipThresholds skip_thresholds(const ExpertPlan& plan, const CalibrationProgress& progress,
+                                 double* seconds);
   // While one lives, evaluations are kept in the journal and looked up there.
   class Journaled {
    public:
@@ -113,6 +119,8 @@ class TaskContext {
   std::vector<std::pair<const char*, Split>> splits() const;
   const Requests& requests(Split split);  // of all items of the split, with shards too
   std::unique_ptr<SplitEvaluator> make_evaluator(const SplitUse& use, int64_t limit);
+  // The train split's requests, or those of its first calibration.limit items, which `own` then holds.
+  const Requests& calibration_requests(std::unique_ptr<SplitEvaluator>& own);
   Calibration calibrate_now(const std::vector<int32_t>& subset_kept, const std::function<void()>& announce,
                             const CalibrationProgress& progress);
 

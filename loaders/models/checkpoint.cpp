@@ -48,6 +48,7 @@ class Loader {
     });
     table_.check_all_used();
     model_.bytes = table_.used_bytes();
+    model_.note = table_.note();
     model_.files = table_.take_files();
     return std::move(model_);
   }

@@ -24,21 +24,35 @@ namespace fs = std::filesystem;
 constexpr size_t kCopyBlock = size_t{1} << 22;
 constexpr const char* kNamedTemplates = "additional_chat_templates";  // transformers' name for it
 
+std::string lower_case(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  return name;
+}
+
+// Of a file or a folder; people spell licences in any case.
+bool is_licence(const std::string& name) {
+  static constexpr const char* kParts[] = {"license", "licence",   "notice",
+                                           "copying", "copyright", "use_policy"};
+  static constexpr const char* kPrefixes[] = {"usage", "eula", "terms"};
+  const std::string small = lower_case(name);
+  return std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](const char* part) { return small.find(part) != std::string::npos; }) ||
+         std::any_of(std::begin(kPrefixes), std::end(kPrefixes),
+                     [&](const char* prefix) { return small.starts_with(prefix); });
+}
+
 bool is_side_file(const std::string& name) {
   static constexpr const char* kNames[] = {"merges.txt",        "special_tokens_map.json",
                                            "added_tokens.json", "generation_config.json",
                                            "spiece.model",      "tekken.json"};
-  static constexpr const char* kPrefixes[] = {"tokenizer",  "chat_template", "vocab.",  "license",
-                                              "licence",    "notice",        "copying", "copyright",
-                                              "use_policy", "usage",         "eula",    "terms"};
+  static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab."};
   static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
-  std::string small = name;  // people spell licences in any case
-  std::transform(small.begin(), small.end(), small.begin(),
-                 [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  const std::string small = lower_case(name);
   const auto same = [&](const char* known) { return name == known; };
   const auto starts = [&](const char* known) { return small.rfind(known, 0) == 0; };
   const auto ends = [&](const char* known) { return name.ends_with(known); };
-  return std::any_of(std::begin(kNames), std::end(kNames), same) ||
+  return is_licence(name) || std::any_of(std::begin(kNames), std::end(kNames), same) ||
          std::any_of(std::begin(kPrefixes), std::end(kPrefixes), starts) ||
          std::any_of(std::begin(kEnds), std::end(kEnds), ends);
 }
@@ -102,6 +116,7 @@ std::string hf_obstacle(const ModelConfig& config, const ExpertPlan& plan, bool 
   if (per_layer) {
     if (std::string obstacle = top_k_obstacle(plan); !obstacle.empty()) return obstacle;
   }
+  if (skips_experts(plan)) return "it skips experts token by token (skip_below), and a stock router does not";
   for (size_t i = 0; i < plan.groups.size() && !per_layer; ++i) {
     const PlanGroup& group = plan.groups[i];
     if (group.kept != plan.groups[0].kept) {
@@ -226,23 +241,41 @@ std::vector<RouterTie> router_ties(const RawModel& model, const ExpertPlan& plan
   return ties;
 }
 
+namespace {
+
+// Adds the files of a folder that are wanted, and those of its folders, as FOLDER/NAME.
+void add_folder(const std::string& directory, const std::string& folder, bool (*wanted)(const std::string&),
+                std::vector<std::string>* names) {
+  const fs::path root = join_path(directory, folder);
+  std::error_code error;
+  fs::recursive_directory_iterator entry(root, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().lexically_relative(root).generic_string();
+    if (wanted(name) && !directory_exists(entry->path().string())) names->push_back(folder + "/" + name);
+  }
+  if (error) throw Error(ExitCode::kIo, root.string(), "cannot read the directory: " + error.message());
+}
+
+}  // namespace
+
 std::vector<std::string> side_files(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
-    if (is_side_file(name) && !directory_exists(entry.path().string())) names.push_back(name);
+    if (!directory_exists(entry.path().string())) {
+      if (is_side_file(name)) names.push_back(name);
+    } else if (name == kNamedTemplates) {
+      const auto is_template = [](const std::string& file) {
+        return file.ends_with(".jinja") && file.find('/') == std::string::npos;
+      };
+      add_folder(directory, name, is_template, &names);
+    } else if (is_licence(name)) {
+      add_folder(
+          directory, name, [](const std::string&) { return true; }, &names);
+    }
   }
   if (error) throw Error(ExitCode::kIo, directory, "cannot read the directory: " + error.message());
-  const std::string templates = join_path(directory, kNamedTemplates);
-  if (directory_exists(templates)) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(templates, error)) {
-      const std::string name = entry.path().filename().string();
-      if (name.ends_with(".jinja") && !directory_exists(entry.path().string()))
-        names.push_back(std::string(kNamedTemplates) + "/" + name);
-    }
-    if (error) throw Error(ExitCode::kIo, templates, "cannot read the directory: " + error.message());
-  }
   std::sort(names.begin(), names.end());
   return names;
 }

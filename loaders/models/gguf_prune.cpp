@@ -133,6 +133,9 @@ class Selection {
   void read_groups() {
     const std::vector<PlanGroup>& groups = pruning_.plan.groups;
     kept_ = groups.front().kept;
+    if (skips_experts(pruning_.plan))
+      fail_plan("it skips experts token by token (skip_below), and a GGUF file's router does not",
+                "--format native, from the checkpoint, writes a directory that eep reads");
     for (size_t i = 0; i < groups.size(); ++i) {
       const PlanGroup& group = groups[i];
       if (group.experts != experts_)

@@ -285,6 +285,10 @@ ExpertPlan keep_list_plan(const KeepList& list, int32_t experts, int32_t top_k) 
 
 std::string format_keep_list(const ExpertPlan& plan) {
   KeepList list;
+  if (skips_experts(plan)) {
+    throw Error(ExitCode::kUsage, "--export-keep-list",
+                "a list of kept experts cannot say what this plan does: it skips experts token by token");
+  }
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> kept = one_hot_rows(group.expert_merging, group.kept, group.experts);
     if (kept.empty() || group.router_mapping != group.expert_merging) {

@@ -78,8 +78,24 @@ std::vector<float> read_matrix(const JsonView& matrix, int32_t& kept, int32_t& e
   return values;
 }
 
+// One a layer of the group, in [0, 1].
+std::vector<float> read_thresholds(const JsonView& list, size_t layers) {
+  const Json& numbers = list.as_array().value();
+  if (numbers.size() != layers) {
+    list.fail("wrong number of thresholds (expected one a layer, " + std::to_string(layers) + ", got " +
+              std::to_string(numbers.size()) + ")");
+  }
+  std::vector<float> values;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const double value = numbers[i].is_number() ? numbers[i].get<double>() : -1;
+    if (!(value >= 0 && value <= 1)) list.at(i).fail_expected("a number from 0 to 1");
+    values.push_back(static_cast<float>(value));
+  }
+  return values;
+}
+
 PlanGroup read_group(const JsonView& view, const PlanInfo& info, int32_t& experts, std::set<int32_t>& seen) {
-  view.only_keys({"layers", "router_mapping", "expert_merging"});
+  view.only_keys({"layers", "router_mapping", "expert_merging", "skip_below"});
   PlanGroup group;
   const JsonView layers = view.at("layers").as_array();
   if (layers.size() == 0) layers.fail_expected("at least one layer");
@@ -93,6 +109,7 @@ PlanGroup read_group(const JsonView& view, const PlanInfo& info, int32_t& expert
   group.router_mapping = read_matrix(view.at("router_mapping"), group.kept, experts);
   group.expert_merging = read_matrix(view.at("expert_merging"), group.kept, experts);
   group.experts = experts;
+  if (view.has_value("skip_below")) group.skip_below = read_thresholds(view.at("skip_below"), layers.size());
   return group;
 }
 
@@ -179,6 +196,14 @@ std::string format_plan(const ExpertPlan& plan, const PlanInfo& info) {
     append_matrix(text, group.router_mapping, group.experts);
     text += ",\n   \"expert_merging\": ";
     append_matrix(text, group.expert_merging, group.experts);
+    if (!group.skip_below.empty()) {
+      text += ",\n   \"skip_below\": [";
+      for (size_t layer = 0; layer < group.skip_below.size(); ++layer) {
+        if (layer > 0) text += ", ";
+        append_number(text, group.skip_below[layer]);
+      }
+      text += ']';
+    }
     text += '}';
   }
   text += "]";

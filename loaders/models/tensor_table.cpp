@@ -1,6 +1,10 @@
 #include "loaders/models/tensor_table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <string_view>
 #include <unordered_set>
 
@@ -31,6 +35,23 @@ DType dtype_of(const std::string& name, const std::string& dtype, Code allowed) 
       dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
 }
 
+// NUMBER-of-TOTAL of a shard's name, or {0, 0}.
+struct ShardNumber {
+  int64_t number = 0, total = 0;
+};
+ShardNumber shard_number(std::string_view name, const std::string& stem) {
+  constexpr std::string_view kOf = "-of-", kEnd = ".safetensors";
+  if (!name.starts_with(stem + "-") || !name.ends_with(kEnd)) return {};
+  name = name.substr(0, name.size() - kEnd.size()).substr(stem.size() + 1);
+  const size_t of = name.find(kOf);
+  if (of == std::string_view::npos) return {};
+  const auto count = [](std::string_view digits) -> int64_t {
+    const bool plain = digits.find_first_not_of("0123456789") == std::string_view::npos;
+    return plain && !digits.empty() && digits.size() <= 9 ? std::stoll(std::string(digits)) : 0;
+  };
+  return {count(name.substr(0, of)), count(name.substr(of + kOf.size()))};
+}
+
 bool is_quantised(std::string_view name) {
   return name.ends_with(".qweight") || name.ends_with("_packed") || name.ends_with("_scale") ||
          name.ends_with("_scale_inv") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
@@ -46,7 +67,7 @@ TensorTable::TensorTable(const std::string& directory, const std::string& stem) 
     add_file(single);
   } else if (is_there(index)) {
     add_shards(directory, index);
-  } else {
+  } else if (!add_shards_without_index(directory, stem)) {
     fail_missing(single, "no such file, and no " + stem + ".safetensors.index.json",
                  "weights in other formats are not read (eep convert reads .gguf)");
   }
@@ -189,6 +210,40 @@ void TensorTable::add_shards(const std::string& directory, const std::string& in
     throw Error(ExitCode::kData, files_[item.file].path(),
                 "tensor " + printable(name) + " is not listed in the index");
   }
+}
+
+// The names of the shards tell which there must be, and their headers what is in them: an index adds nothing.
+bool TensorTable::add_shards_without_index(const std::string& directory, const std::string& stem) {
+  const std::string index = stem + ".safetensors.index.json";
+  std::map<int64_t, std::string> shards;
+  int64_t total = 0;
+  std::error_code error;
+  std::filesystem::directory_iterator entry(directory, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const ShardNumber shard = shard_number(name, stem);
+    if (shard.number == 0 || shard.total == 0) continue;
+    if (total == 0) total = shard.total;
+    if (shard.total != total || !shards.emplace(shard.number, name).second) {
+      throw Error(ExitCode::kData, join_path(directory, name),
+                  "belongs to another set of shards than " + printable(shards.begin()->second) + ", and no " +
+                      index + " says which one counts",
+                  "remove one set, or fetch " + index);
+    }
+  }
+  if (shards.empty()) return false;
+  int64_t missing = 1;  // the first one, if any is
+  while (shards.count(missing) != 0) ++missing;
+  if (missing <= total || std::ssize(shards) != total) {
+    throw Error(
+        ExitCode::kNoInput, directory,
+        fmt::format("shard {} of {} of {}.safetensors is missing, and so is {}", missing, total, stem, index),
+        "fetch the rest of the checkpoint");
+  }
+  for (const auto& [number, name] : shards) add_file(join_path(directory, name));
+  note_ = fmt::format("{} is missing: all {} shards are read without it, which transformers does not", index,
+                      total);
+  return true;
 }
 
 }  // namespace eep

@@ -14,7 +14,8 @@ namespace eep {
 
 class TensorTable {
  public:
-  // `stem`.safetensors, else the shards that `stem`.safetensors.index.json names.
+  // `stem`.safetensors, else the shards that `stem`.safetensors.index.json names, else all of
+  // `stem`-00001-of-0000N.safetensors, which the note says.
   TensorTable(const std::string& directory, const std::string& stem);
 
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
@@ -32,6 +33,7 @@ class TensorTable {
   void check_all_used() const;
 
   size_t used_bytes() const { return used_bytes_; }
+  const std::string& note() const { return note_; }  // or ""
   std::vector<MappedFile> take_files() { return std::move(files_); }
 
  private:
@@ -47,10 +49,13 @@ class TensorTable {
   [[noreturn]] void fail_missing_tensor(const std::string& name) const;
   void add_file(const std::string& path);
   void add_shards(const std::string& directory, const std::string& index_path);
+  bool add_shards_without_index(const std::string& directory,
+                                const std::string& stem);  // false: none is there
 
   std::vector<MappedFile> files_;
   std::unordered_map<std::string, Item> tensors_;
   size_t used_bytes_ = 0;
+  std::string note_;
 };
 
 }  // namespace eep

@@ -77,6 +77,7 @@ std::string check_files(const std::string& directory, const RawModel& model) {
   if (error) throw Error(ExitCode::kIo, directory, "cannot read the directory: " + error.message());
   const std::string stem = stem_of(directory);
   const std::string index = join_path(directory, stem + ".safetensors.index.json");
+  if (!model.note.empty()) fail(index, "missing beside shards: stock loaders need it");
   if (!file_exists(index)) return fmt::format("{} file(s)", used.size());
   if (used.count(stem + ".safetensors") != 0) fail(index, "stale index beside a single file");
   size_t stored = 0;

@@ -103,6 +103,8 @@ constexpr std::array kMetrics{
               },
               /*binary=*/false},
     MetricRow{"acc_bytes", "the same as acc, per byte of the choice"},
+    MetricRow{"macro_f1", "mean over the choices of the F1 of choosing each, of all items together", nullptr,
+              /*binary=*/false},
 };
 
 // exact_match on the plain text: decided wrong once no reference begins with it. The right answer may still
@@ -162,6 +164,20 @@ std::vector<std::string> metric_names() {
   std::vector<std::string> names;
   for (const MetricRow& row : kMetrics) names.emplace_back(row.name);
   return names;
+}
+
+double macro_f1(std::span<const int32_t> chosen, std::span<const int32_t> right, size_t classes) {
+  double sum = 0;
+  for (size_t c = 0; c < classes; ++c) {
+    const auto choice = static_cast<int32_t>(c);
+    int64_t both = 0, either = 0;
+    for (size_t item = 0; item < chosen.size(); ++item) {
+      both += chosen[item] == choice && right[item] == choice;
+      either += (chosen[item] == choice) + (right[item] == choice);
+    }
+    if (either > 0) sum += 2 * static_cast<double>(both) / static_cast<double>(either);
+  }
+  return sum / static_cast<double>(std::max<size_t>(classes, 1));
 }
 
 bool normalises_to_nothing(Metric metric, const std::string& reference) {

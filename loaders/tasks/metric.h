@@ -25,6 +25,7 @@ enum class Metric : uint8_t {
   kDropExact,
   kDropF1,
   kAccBytes,
+  kMacroF1,
 };
 
 // A row of the table of metrics.
@@ -43,6 +44,10 @@ std::string metric_name(Metric metric);
 std::vector<std::string> metric_names();
 inline bool is_choice_metric(Metric metric) { return metric_row(metric).score == nullptr; }
 inline bool is_binary(Metric metric) { return metric_row(metric).binary; }
+
+// Mean over `classes` choices of the F1 of choosing each, 0 where one is never right nor chosen: the metric
+// macro_f1, of all items together. [items] each.
+double macro_f1(std::span<const int32_t> chosen, std::span<const int32_t> right, size_t classes);
 
 // Whether nothing that the metric compares is left of a reference: it would be found in every output.
 bool normalises_to_nothing(Metric metric, const std::string& reference);

@@ -250,7 +250,7 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
 // What a log-likelihood is divided by: of the choice as the task writes it. Where the task says no delimiter, a
 // blank at the beginning is one.
 double Requests::choice_length(Metric metric, const Item& item, size_t choice) const {
-  if (metric == Metric::kAcc) return 1;
+  if (metric == Metric::kAcc || metric == Metric::kMacroF1) return 1;
   std::string_view text = one_continuation(task_) ? item.prompt : item.choices[choice];
   if (task_.target_delimiter && !one_continuation(task_)) {
     text.remove_prefix(task_.target_delimiter->size());

@@ -263,10 +263,15 @@ void check_task(const YamlView& view, Task* task) {
   for (const ScoreRule& rule : task->more) metrics.push_back(rule.metric);
   for (const Metric metric : metrics) {
     if (choice && !is_choice_metric(metric))
-      fail(metric_key, "a multiple_choice task is scored by acc, acc_norm or acc_bytes");
+      fail(metric_key, "a multiple_choice task is scored by acc, acc_norm, acc_bytes or macro_f1");
     if (!choice && is_choice_metric(metric))
-      fail(metric_key, "acc, acc_norm and acc_bytes are for multiple_choice tasks");
+      fail(metric_key, "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
   }
+  if (task->metric == Metric::kMacroF1)
+    fail(metric_key,
+         "macro_f1 is of all items together: it stands behind another, which is one of each item");
+  if (std::find(metrics.begin(), metrics.end(), Metric::kMacroF1) != metrics.end() && task->choices.empty())
+    fail(metric_key, "macro_f1 is for choices that all items have in common");
   if (choice) {
     if (task->prompts.empty() && task->choices.empty() == task->choices_from.empty())
       fail("kind", "exactly one of choices and choices_from is needed");

@@ -253,7 +253,7 @@ class ReferenceModel {
     for (Vec& row : h) {
       const Vec x = norm(row, layer.post_norm, config_.rms_norm_eps);
       const std::vector<std::pair<int32_t, double>> chosen =
-          route(group, multiply(gate, x), layer.router_bias);
+          route(group, skip_below_of(group, place_of(group, index)), multiply(gate, x), layer.router_bias);
       Vec out(row.size(), 0.0);
       for (const auto& [expert, weight] : chosen) add(out, experts[static_cast<size_t>(expert)](x), weight);
       if (layer.shared.gate) {
@@ -266,8 +266,13 @@ class ReferenceModel {
     }
   }
 
-  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, const Vec& gate_logits,
-                                                const Tensor& bias) {
+  static size_t place_of(const PlanGroup& group, int64_t layer) {
+    const auto at = std::find(group.layers.begin(), group.layers.end(), static_cast<int32_t>(layer));
+    return static_cast<size_t>(at - group.layers.begin());
+  }
+
+  std::vector<std::pair<int32_t, double>> route(const PlanGroup& group, float skip_below,
+                                                const Vec& gate_logits, const Tensor& bias) {
     const bool in_logits = plan_.router_space == RouterSpace::kLogits;
     const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
     Vec logits = gate_logits;
@@ -291,7 +296,7 @@ class ReferenceModel {
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
       return mapped[static_cast<size_t>(a)] > mapped[static_cast<size_t>(b)];
     });
-    const int32_t k = std::min(plan_.top_k, group.kept);
+    int32_t k = std::min(plan_.top_k, group.kept);
     for (int32_t i = 0; i < k && i + 1 < group.kept; ++i) {
       const double gap = mapped[static_cast<size_t>(order[static_cast<size_t>(i)])] -
                          mapped[static_cast<size_t>(order[static_cast<size_t>(i + 1)])];
@@ -303,8 +308,15 @@ class ReferenceModel {
       if (gap > 0) smallest_margin = std::min(smallest_margin, gap);
     }
     const Vec weights = sigmoids ? values : in_logits ? softmax(mapped) : mapped;
+    const auto weight_of = [&](int32_t slot) {
+      return weights[static_cast<size_t>(order[static_cast<size_t>(slot)])];
+    };
+    const double least = static_cast<double>(skip_below) * weight_of(0);
+    for (int32_t i = 1; i < k && skip_below > 0; ++i)
+      smallest_margin = std::min(smallest_margin, std::fabs(weight_of(i) - least));
+    while (k > 1 && skip_below > 0 && weight_of(k - 1) < least) --k;
     double sum = 0;
-    for (int32_t i = 0; i < k; ++i) sum += weights[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    for (int32_t i = 0; i < k; ++i) sum += weight_of(i);
     std::vector<std::pair<int32_t, double>> chosen;
     for (int32_t i = 0; i < k; ++i) {
       const int32_t row = order[static_cast<size_t>(i)];

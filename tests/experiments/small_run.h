@@ -29,6 +29,13 @@ random_draws: 3
 )" + more);
 }
 
+inline RunLimits on_ranks(int count) {
+  RunLimits limits;
+  limits.launcher = {"mpirun", "--oversubscribe",    "--allow-run-as-root", "--bind-to", "none",
+                     "-n",     std::to_string(count)};
+  return limits;
+}
+
 // Files of a run by name, with their bytes, those apart that hold times and places; of result.json the scores.
 inline std::string run_bytes(const std::string& run) {
   std::vector<std::string> names;

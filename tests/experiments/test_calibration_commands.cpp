@@ -143,6 +143,32 @@ TEST_CASE("select: score files add exactly, weights count a text so often, other
   CHECK(says(other, "foreign.json: statistics of another model than "));
 }
 
+TEST_CASE("select: one score file twice is refused by any path, two of one text are said") {
+  const TempDir directory;
+  const std::string a = directory("a.json"), text = directory.write("a.jsonl", rows({"d b a c", "c a"}));
+  REQUIRE(eep::test::eep({"calibrate", kDemoModel, "--text", text, "--experts", "4", "--out", a}).code == 0);
+  std::filesystem::copy(a, directory("copy.json"));
+  std::filesystem::create_symlink(a, directory("link.json"));
+  const auto select = [&](const std::vector<std::string>& files) {
+    std::vector<std::string> words{"select"};
+    words.insert(words.end(), files.begin(), files.end());
+    for (const char* word : {"--method", "reap", "--experts", "4", "--out"}) words.emplace_back(word);
+    words.push_back(directory("plan.json"));
+    return eep::test::eep(words);
+  };
+  for (const std::string& other :
+       {a, directory("./a.json"), directory("copy.json"), directory("link.json"), a + ":2"}) {
+    CAPTURE(other);
+    check_one_error(select({a, other}), 2, a + (other == a + ":2" ? ":3" : ":2"));
+  }
+  CHECK(!std::filesystem::exists(directory("plan.json")));
+  Json of_other_options = read(a);
+  of_other_options["layers"][0]["count"][0] = 1;
+  const Outcome said = select({a, directory.write("b.json", of_other_options.dump())});
+  CHECK(said.code == 0);
+  CHECK(says(said, "b.json are of the same text (a.jsonl), which counts twice"));
+}
+
 TEST_CASE("select: experts that no token reached are named") {
   const TempDir directory;
   const std::string text = directory.write("one.jsonl", rows({"a"}));

@@ -197,6 +197,77 @@ TEST_CASE("damage: --seed goes before the experiment's seed") {
         std::string::npos);
 }
 
+TEST_CASE("damage: --set and the option of the same field agree, or are refused") {
+  TempDir directory;
+  const std::string file = tiny_experiment(directory);
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"run", file, "--dry-run"});
+    return eep::test::eep(more);
+  };
+  check_one_error(run({"--set", "seed=1", "--seed", "2"}), 2, "--seed: --set seed=1 is given too");
+  check_one_error(run({"--set", "model.parity=none", "--parity", "hf"}), 2,
+                  "--parity: --set model.parity=none");
+  check_one_error(run({"--set", "model.precision=f32", "--precision", "bf16"}), 2, "--precision: --set");
+  CHECK(run({"--set", "seed=2", "--seed", "2"}).out.find("seed: 2\n") != std::string::npos);
+  const Outcome swept = run({"--set", "sweep.seed=[1, 2]", "--set", "seed=3", "--seed", "3"});
+  CHECK(swept.code == 0);
+  CHECK(swept.out.find("seed: 3\n") != std::string::npos);
+  const std::string note = "seed: 3 in place of the sweep's values";
+  CHECK(swept.err.find(note) != std::string::npos);
+  CHECK(swept.err.find(note) == swept.err.rfind(note));  // once
+}
+
+TEST_CASE("damage: an experiment and its task are the same under every spelling of their paths") {
+  TempDir directory;
+  std::filesystem::create_directory(directory("sub"));
+  const std::string file = tiny_experiment(directory), text = slurp(file);
+  const std::string data = kSource + "/experiments/demo/data/sort/", task = directory("t.yaml");
+  std::string rules = slurp(kSource + "/experiments/tasks/sort.yaml");
+  for (size_t at = 0; (at = rules.find("../demo/data/sort/", at)) != std::string::npos; at += data.size())
+    rules.replace(at, 18, data);
+  directory.write("t.yaml", rules);
+  std::string configuration;
+  const std::pair<std::string, std::string> spellings[] = {{"t.yaml", file},
+                                                           {"./t.yaml", directory("./e.yaml")},
+                                                           {task, directory("sub/../e.yaml")},
+                                                           {"sub/../t.yaml", file}};
+  for (const auto& [name, spelled] : spellings) {
+    std::string own = text;
+    own.replace(own.find("name: sort"), 10, "name: " + name);
+    directory.write("e.yaml", own);
+    const Outcome made = eep::test::eep({"run", spelled, "--dry-run", "--json"});
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    const std::string config = parse_json(made.out, "dry run").at("config");
+    if (configuration.empty()) configuration = config;
+    CHECK(config == configuration);
+  }
+}
+
+TEST_CASE("damage: what the model cannot do is found at its line of the experiment file") {
+  TempDir directory;
+  const std::string file = tiny_experiment(directory);  // plan is line 4, search line 5
+  const auto found = [&](const std::string& set, const std::string& where, const std::string& what) {
+    CAPTURE(set);
+    std::string text = slurp(file);
+    if (!set.empty()) text.replace(text.find("plan: {experts: 4, groups: 2}"), 29, set);
+    check_one_error(eep::test::eep({"run", directory.write("bad.yaml", text), "--dry-run"}), 78,
+                    directory("bad.yaml") + where + what);
+  };
+  found("plan: {experts: 9, groups: 2}", ":4:17: ", "plan.experts: more than the model has");
+  found("plan: {experts: 4, groups: 7}", ":4:28: ", "plan.groups: impossible number of layer groups");
+  found("plan: {experts: 4}\n\nsweep: {plan.groups: [1, 9]}", ":6:22: ", "plan.groups: impossible");
+  found("plan: {experts: {total: 999}, groups: 1}", ":4:17: ", "plan.experts.total: more than all layers");
+  found("plan: {experts: {total: 9, max: 9}, groups: 1}", ":4:17: ", "plan.experts.max: more than");
+  found("plan: {experts: 2, groups: 1, top_k: 3}", ":4:38: ", "plan.top_k: more active than kept");
+  check_one_error(eep::test::eep({"run", file, "--dry-run", "--set", "plan.experts=9"}), 78,
+                  "--set plan.experts: plan.experts: more than the model has");
+  check_one_error(eep::test::eep({"run", file, "--dry-run", "--set", "model.dtype=f16"}), 78,
+                  "--set model.dtype: model.dtype: the checkpoint has another");
+  check_one_error(eep::test::eep({"run", file, "--dry-run", "--set", "task.test.split=none"}), 78,
+                  "--set task.test.split: task.test.split: task sort has no such split");
+}
+
 TEST_CASE("damage: a full disk, a held lock and torn files do not spoil a run") {
   TempDir directory;
   const std::string file = tiny_experiment(directory), whole = directory("whole"), run = directory("run");

@@ -193,6 +193,8 @@ TEST_CASE("experiment: what may be swept") {
   refuse("{name: [\"a=b\"]}", "a swept value names a directory");
   refuse("{sweep.seed: [1]}", "a sweep cannot be swept");
   refuse("{model.path: [a/b, a_b]}", "two values give one directory");
+  refuse("{model.path: [a, ./a]}", "two values give one directory");
+  refuse("{model.path: [a/b, ./a/./c/../b/]}", "two values give one directory");
   refuse("{name: [" + std::string(300, 'n') + "]}", "a directory's name is too long");
   std::string values;
   for (int i = 0; i < 150; ++i) values += (i == 0 ? "" : ", ") + std::to_string(i + 1);

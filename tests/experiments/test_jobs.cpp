@@ -88,6 +88,36 @@ TEST_CASE("jobs: the same command starts a run and finds it done; a changed conf
   CHECK(eep::test::eep({"run", file, "--output", directory("empty"), "--resume-if-there"}).code == 0);
 }
 
+TEST_CASE("jobs: every command leaves at a signal with 130 and one line, whatever it was at") {
+  const TempDir directory;
+  const std::string scores = directory("s.json"), text = directory.write("text.txt", "Sort: d b a c\n");
+  const std::vector<std::vector<std::string>> commands{
+      {"profile", kDemoModel, "--repeat", "1000"},
+      {"generate", kDemoModel, "--prompt", "Sort: b a", "--ignore-eos", "--max-new", "100"},
+      {"tokenize", kDemoModel, "--file", text},
+      {"inspect", kDemoModel},
+      {"doctor", kDemoModel},
+      {"calibrate", kDemoModel, "--task", "sort", "--out", scores}};
+  int stopped = 0;
+  for (const std::vector<std::string>& command : commands) {
+    for (const int signal : {SIGTERM, SIGINT}) {
+      CAPTURE(command[0]);
+      RunLimits limits;
+      limits.signal = signal;
+      limits.microseconds = command[0] == "profile" || command[0] == "calibrate" ? 150000 : 12000;
+      Outcome outcome;
+      const int64_t took = microseconds_of([&] { outcome = eep::test::eep(command, limits); });
+      CAPTURE(outcome.err);
+      CHECK(took - limits.microseconds < 2000000);
+      if (outcome.code == 0 || outcome.code == -signal) continue;  // done before, or not begun
+      CHECK(outcome.code == 130);
+      CHECK(outcome.err.ends_with("interrupted\n"));
+      ++stopped;
+    }
+  }
+  CHECK(stopped >= 2);  // profile
+}
+
 TEST_CASE("jobs: a second signal ends at once; an ignored hang-up stays ignored") {
   TempDir directory;
   const std::string file = small_run(directory), run = directory("run");

@@ -149,6 +149,7 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
   plan.top_k = 2;
   plan.router_space = RouterSpace::kProbabilities;
   plan.groups = {one_hot_group({0, 3}, {1, 2}, 4), one_hot_group({1}, {0}, 4)};
+  plan.groups[0].skip_below = {0.5f, 0};
   work.parts = {{{plan, plan}, {4, 5}}, {{plan}, {}}};
   const std::string bytes = work_bytes(work);
   const RankWork read = work_of(bytes);
@@ -173,6 +174,8 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
   const std::string text = result_bytes(result);
   CHECK(result_bytes(result_of(text)) == text);
   CHECK(result_of(text).items[0][0][1].output == item.output);
+  const RankProgress progress{3, int64_t{1} << 40, 5, 6};
+  CHECK(progress_of(progress_bytes(progress)) == progress);
   for (size_t cut = 0; cut < bytes.size(); cut += 7)
     CHECK_THROWS_AS(work_of(std::string_view(bytes).substr(0, cut)), Error);
 }
@@ -180,13 +183,6 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
 #ifdef EEP_HAVE_MPI
 
 namespace {
-
-RunLimits on_ranks(int count) {
-  RunLimits limits;
-  limits.launcher = {"mpirun", "--oversubscribe",    "--allow-run-as-root", "--bind-to", "none",
-                     "-n",     std::to_string(count)};
-  return limits;
-}
 
 // The process of one rank of the run that has `word` in its command line; 0 if there is none yet.
 pid_t process_of_rank(const std::string& word, int rank) {

@@ -69,6 +69,29 @@ TEST_CASE(
   CHECK(!std::filesystem::exists(run + "/result.json"));
 }
 
+TEST_CASE("strange: what a model that overflows puts out is no token, no speed and no figure") {
+  const TempDir directory;
+  const std::string model = huge_model(directory, "model.norm.weight");
+  const Outcome made = eep::test::eep({"generate", model, "--prompt", "Sort: b a", "--print-ids"});
+  CHECK(made.code == 0);
+  CHECK(made.out == "[]\n");
+  CHECK(made.err.find("stopped after 0 of 64 new tokens: the logits are no numbers") != std::string::npos);
+  const std::string prompts = directory.write("p.txt", "Sort: b a\nSort: d c\n");
+  const Outcome probed =
+      eep::test::eep({"generate", model, "--probe", prompts, "--against", kDemoModel, "--json"});
+  CHECK(probed.code == 0);
+  CHECK(probed.err.find("model: 2 of 2 continuations ended where the logits are no numbers") !=
+        std::string::npos);
+  CHECK(probed.err.find("full: ") == std::string::npos);
+  const Json models = parse_json(probed.out, "probe").at("models");
+  CHECK(models[0].at("loop_rate").is_null());
+  CHECK(models[0].at("each")[1].at("loops").is_null());
+  CHECK(models[1].at("loop_rate").is_number());
+  check_one_error(eep::test::eep({"profile", model, "--batch", "1", "--prompt", "8", "--new", "4"}), 65,
+                  "its logits are no numbers");
+  CHECK(eep::test::eep({"generate", kDemoModel, "--prompt", "Sort: b a"}).err.empty());
+}
+
 TEST_CASE("strange: an empty name is no missing option, and 010 is no 8") {
   const TempDir directory;
   const std::string task = write_task(directory);

@@ -62,12 +62,31 @@ inline double rounding_error(DType dtype, double value) {
   return dtype == DType::kF16 ? 0x1p-11 * std::fabs(value) + 0x1p-25 : 0;
 }
 
+// The last expert that stays is not below the threshold, the best of those left out is.
+template <class BoundOf>
+void check_skipped(const RouterMap& map, const std::vector<double>& g, const BoundOf& bound_of,
+                   const std::vector<bool>& chosen, const int32_t* expert, int32_t active) {
+  const double threshold = static_cast<double>(map.skip_below);
+  const size_t first = static_cast<size_t>(expert[0]), last = static_cast<size_t>(expert[active - 1]);
+  const double least = threshold * g[first], error = threshold * bound_of(first) + kUnit * std::fabs(least);
+  if (active > 1) CHECK(g[last] >= least - error - bound_of(last));
+  if (active == map.top_k) return;
+  double best = -HUGE_VAL, own = 0;
+  for (size_t r = 0; r < g.size(); ++r) {
+    if (!chosen[r] && g[r] > best) best = g[r], own = bound_of(r);
+  }
+  CHECK(best <= least + error + own);
+}
+
 // One row against the definition: order, exclusion, weights, these rounded once to `dtype`.
 inline void check_row(const RouterMap& map, bool renormalise, const float* logits, int32_t experts,
                       int32_t slots, const int32_t* expert, const float* weight, DType dtype = DType::kF32) {
   const std::vector<Bounded> mapped = mapped_values(map, logits, experts);
   std::vector<bool> chosen(mapped.size());
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  int32_t active = map.top_k;
+  if (map.skip_below > 0)
+    active = static_cast<int32_t>(std::find(expert + 1, expert + map.top_k, -1) - expert);
+  for (int32_t slot = 0; slot < active; ++slot) {
     const size_t r = static_cast<size_t>(expert[slot]);
     REQUIRE(r < mapped.size());
     REQUIRE(!chosen[r]);
@@ -80,7 +99,7 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
     if (exact && map.kept_experts[expert[slot - 1]] == map.kept_experts[r])
       CHECK(expert[slot - 1] < expert[slot]);
   }
-  const Bounded& last = mapped[static_cast<size_t>(expert[map.top_k - 1])];
+  const Bounded& last = mapped[static_cast<size_t>(expert[active - 1])];
   for (size_t r = 0; r < mapped.size(); ++r) {
     if (!chosen[r]) CHECK(last.expected >= mapped[r].expected - last.bound - mapped[r].bound);
   }
@@ -99,19 +118,23 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
   } else {
     for (const Bounded& m : mapped) g.push_back(m.expected);
   }
+  const auto bound_of = [&](size_t r) {
+    return map.space == RouterSpace::kLogits ? relative * g[r]
+                                             : mapped[r].bound + kUnit * 4 * std::fabs(g[r]);
+  };
+  if (map.skip_below > 0) check_skipped(map, g, bound_of, chosen, expert, active);
   double sum = 0, sum_bound = 0;
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  for (int32_t slot = 0; slot < active; ++slot) {
     const size_t r = static_cast<size_t>(expert[slot]);
     sum += g[r];
-    sum_bound +=
-        map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound + kUnit * 4 * std::fabs(g[r]);
+    sum_bound += bound_of(r);
   }
-  for (int32_t slot = 0; slot < map.top_k; ++slot) {
+  for (int32_t slot = 0; slot < active; ++slot) {
     const size_t r = static_cast<size_t>(expert[slot]);
     double own = map.space == RouterSpace::kLogits ? relative * g[r] : mapped[r].bound;
     double expected = g[r], bound = own + kTiny;
     if (renormalise && std::fabs(sum) < static_cast<double>(kRouterTinySum)) {
-      expected = 1.0 / map.top_k;
+      expected = 1.0 / active;
       bound = kUnit;
     } else if (renormalise) {
       expected = g[r] / sum;
@@ -125,7 +148,7 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
     bound += rounding_error(dtype, std::fabs(expected) + bound);
     CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= bound);
   }
-  for (int32_t slot = map.top_k; slot < slots; ++slot) {
+  for (int32_t slot = active; slot < slots; ++slot) {
     CHECK(expert[slot] == -1);
     CHECK(weight[slot] == 0.0f);
   }
@@ -162,8 +185,9 @@ struct MixedMaps {
   std::vector<int32_t> kept, twice;
   Floats dense;
 
+  // skip_below: of all maps
   template <class Layer>
-  MixedMaps(const RouterCase& c, Data& data, Layer& layer)
+  MixedMaps(const RouterCase& c, Data& data, Layer& layer, float skip_below = 0)
       : kept(some_experts(c, data)), dense(dense_map(c, data)) {
     for (int32_t r = 0; r < c.kept; ++r) twice.push_back(kept[static_cast<size_t>(r / 2)]);
     for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
@@ -171,6 +195,7 @@ struct MixedMaps {
       layer.maps.push_back({twice.data(), nullptr, c.kept, 1, space});
       layer.maps.push_back({nullptr, dense.data(), c.kept, c.top_k, space});
     }
+    for (RouterMap& map : layer.maps) map.skip_below = skip_below;
     for (int64_t row = 0; row < c.rows; ++row)
       layer.map_of_row.push_back(static_cast<int32_t>(data.below(6)));
   }

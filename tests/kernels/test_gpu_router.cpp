@@ -136,6 +136,20 @@ TEST_CASE("gpu router: in every tile of the product the logits are the CPU's") {
   }
 }
 
+TEST_CASE("gpu router: experts far below the first are skipped, with the CPU's bits") {
+  for (const RouterCase& c : kRouterCases) {
+    for (bool renormalise : {true, false}) {
+      CAPTURE(c.seed);
+      CAPTURE(renormalise);
+      Data data(c.seed + 2);
+      GpuLayer layer(c.rows, c.experts, c.hidden, c.top_k, data, c.seed % 2 ? DType::kBF16 : DType::kF16);
+      layer.renormalise = renormalise;
+      const MixedMaps maps(c, data, layer, 0.5f);
+      check_layer(layer);
+    }
+  }
+}
+
 TEST_CASE("gpu router: one-hot, dense and duplicate rows, both spaces, mixed in one launch") {
   for (const RouterCase& c : kRouterCases) {
     for (bool renormalise : {true, false}) {

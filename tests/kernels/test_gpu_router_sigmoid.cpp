@@ -117,6 +117,28 @@ struct SigmoidLayer {
     }
   }
 
+  // Of the chosen, those that stay reach to the last one whose score is not below the threshold.
+  static void check_skipped(const RouterMap& map, const std::vector<double>& score,
+                            const std::vector<double>& choice, const int32_t* expert, int32_t active,
+                            double close) {
+    const auto score_of = [&](int32_t row) { return score[static_cast<size_t>(row)]; };
+    const auto choice_of = [&](int32_t row) { return choice[static_cast<size_t>(row)]; };
+    const double least = static_cast<double>(map.skip_below) * score_of(expert[0]);
+    if (active > 1) CHECK(score_of(expert[active - 1]) >= least - close);
+    std::vector<int32_t> order(choice.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return choice_of(a) > choice_of(b); });
+    for (int32_t slot = active; slot < map.top_k; ++slot) {
+      const double own = choice_of(order[static_cast<size_t>(slot)]);
+      const auto unclear = [&](int32_t row) {
+        return row != order[static_cast<size_t>(slot)] && std::fabs(choice_of(row) - own) <= close;
+      };
+      if (std::none_of(order.begin(), order.end(), unclear))
+        CHECK(score_of(order[static_cast<size_t>(slot)]) <= least + close);
+    }
+  }
+
   // f32 sums of c.experts terms and the sigmoid's few ulp; a choice closer than that may fall either way.
   void check(const Routed& out) const {
     const double close = 1e-4;
@@ -130,22 +152,26 @@ struct SigmoidLayer {
       const float* weight = &out.weight[static_cast<size_t>(row * slots)];
       std::vector<double> sorted = choice;
       std::sort(sorted.rbegin(), sorted.rend());
+      int32_t active = map.top_k;
+      if (map.skip_below > 0)
+        active = static_cast<int32_t>(std::find(expert + 1, expert + map.top_k, -1) - expert);
       double sum = 0;
-      for (int32_t slot = 0; slot < map.top_k; ++slot) {
+      for (int32_t slot = 0; slot < active; ++slot) {
         REQUIRE(expert[slot] >= 0);
         REQUIRE(expert[slot] < map.kept);
-        CHECK(std::count(expert, expert + map.top_k, expert[slot]) == 1);
+        CHECK(std::count(expert, expert + active, expert[slot]) == 1);
         CHECK(choice[static_cast<size_t>(expert[slot])] >= sorted[static_cast<size_t>(slot)] - close);
         sum += score[static_cast<size_t>(expert[slot])];
       }
-      if (std::fabs(sum) < 0.05) continue;  // what cancels has no digits left
-      for (int32_t slot = 0; slot < map.top_k; ++slot) {
-        const double expected = 2.5 * score[static_cast<size_t>(expert[slot])] / (renormalise ? sum : 1);
-        CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= close * (1 + std::fabs(expected)));
-      }
-      for (int32_t slot = map.top_k; slot < slots; ++slot) {
+      if (map.skip_below > 0) check_skipped(map, score, choice, expert, active, close);
+      for (int32_t slot = active; slot < slots; ++slot) {
         CHECK(expert[slot] == -1);
         CHECK(weight[slot] == 0.0f);
+      }
+      if (std::fabs(sum) < 0.05) continue;  // what cancels has no digits left
+      for (int32_t slot = 0; slot < active; ++slot) {
+        const double expected = 2.5 * score[static_cast<size_t>(expert[slot])] / (renormalise ? sum : 1);
+        CHECK(std::fabs(static_cast<double>(weight[slot]) - expected) <= close * (1 + std::fabs(expected)));
       }
     }
   }
@@ -169,6 +195,21 @@ TEST_CASE("gpu router: sigmoid scores with a bias, maps of all kinds, the CPU's 
       layer.renormalise = renormalise;
       layer.biased = c.seed % 3 != 0;
       const MixedMaps maps(c, data, layer);
+      check_layer(layer);
+    }
+  }
+}
+
+TEST_CASE("gpu router: sigmoid scores far below the first's are skipped, with the CPU's bits") {
+  for (const RouterCase& c : kRouterCases) {
+    for (const bool renormalise : {true, false}) {
+      CAPTURE(c.seed);
+      CAPTURE(renormalise);
+      Data data(c.seed + 5);
+      SigmoidLayer layer(c, data);
+      layer.renormalise = renormalise;
+      layer.biased = c.seed % 3 != 0;
+      const MixedMaps maps(c, data, layer, c.seed % 2 == 0 ? 0.9f : 0.6f);
       check_layer(layer);
     }
   }

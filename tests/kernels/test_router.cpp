@@ -102,6 +102,37 @@ TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one 
   }
 }
 
+TEST_CASE("router: experts far below the first are skipped, the rest shares their weight") {
+  for (const RouterCase& c : kRouterCases) {
+    for (bool renormalise : {true, false}) {
+      for (float skip_below : {0.3f, 0.9f, 1.0f}) {
+        CAPTURE(c.seed);
+        CAPTURE(renormalise);
+        CAPTURE(skip_below);
+        Data data(c.seed + 2);
+        Layer layer(c.rows, c.experts, c.hidden, data, c.top_k);
+        layer.renormalise = renormalise;
+        const MixedMaps maps(c, data, layer, skip_below);
+        check_layer(layer);
+      }
+    }
+  }
+  // Two experts with the weights 2/3 and 1/3: the second stays at one half, not above.
+  Data data(78);
+  Layer layer(1, 2, 1, data, 2);
+  layer.x = {1.0f};
+  layer.gate = Weights({std::log(2.0f), 0.0f}, 2, 1, DType::kF32);
+  const std::vector<int32_t> kept = {0, 1};
+  for (const RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
+    layer.maps = {{kept.data(), nullptr, 2, 2, space, 0.49f}};
+    CHECK(layer.run(0, 1, cpu(1)).expert == std::vector<int32_t>{0, 1});
+    layer.maps[0].skip_below = 0.51f;
+    const Routed out = layer.run(0, 1, cpu(1));
+    CHECK(out.expert == std::vector<int32_t>{0, -1});
+    CHECK(out.weight == Floats{1.0f, 0.0f});
+  }
+}
+
 TEST_CASE("router: rounded as transformers does, logits and weights") {
   for (const RouterCase& c : kRouterCases) {
     Data data(c.seed + 1);

@@ -1,14 +1,18 @@
 // Checkpoints: layouts, shards, dtypes and spellings that must load to the same model, and everything that
 // must not load.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <random>
 
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/model_hash.h"
+#include "loaders/models/verify.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
 namespace eep {
@@ -287,6 +291,38 @@ TEST_CASE("checkpoint: shards and index must agree") {
   std::filesystem::copy(scratch.path("shard-0.safetensors"), scratch.path("shard-1.safetensors"));
   edit_index(scratch, [](Json& map) { map["lm_head.weight"] = "shard-1.safetensors"; });
   check_error(ExitCode::kData, "in two shards", [&] { load_checkpoint(scratch.path()); });
+}
+
+TEST_CASE("checkpoint: shards without an index are read by their names, all or none") {
+  const Scratch scratch;
+  TinyCheckpoint tiny("mixtral");
+  const std::string hash = hash_of(tiny);
+  int next = 0;
+  for (const auto& [name, tensor] : tiny.tensors) tiny.shard_of[name] = next++ % 3;
+  tiny.write(scratch);
+  const auto shard = [&](int number, int of) {
+    return scratch.path(fmt::format("model-{:05}-of-{:05}.safetensors", number, of));
+  };
+  for (int i = 0; i < 3; ++i)
+    std::filesystem::rename(scratch.path(fmt::format("shard-{}.safetensors", i)), shard(i + 1, 3));
+  std::filesystem::remove(scratch.path("model.safetensors.index.json"));
+  const RawModel model = load_checkpoint(scratch.path());
+  CHECK(model_hash(model) == hash);
+  CHECK(model.note.starts_with("model.safetensors.index.json is missing: all 3 shards are read"));
+  std::optional<RawModel> verified;
+  const std::vector<Check> checks = verify_directory(scratch.path(), verified);
+  CHECK(std::any_of(checks.begin(), checks.end(), [](const Check& check) {
+    return !check.passed && check.detail.find("index.json: missing beside shards") != std::string::npos;
+  }));
+  std::filesystem::copy(shard(2, 3), shard(2, 4));
+  check_error(ExitCode::kData, "belongs to another set of shards", [&] { load_checkpoint(scratch.path()); });
+  std::filesystem::remove(shard(2, 4));
+  for (const int missing : {1, 2, 3}) {
+    std::filesystem::rename(shard(missing, 3), scratch.path("away"));
+    check_error(ExitCode::kNoInput, fmt::format("shard {} of 3 of model.safetensors is missing", missing),
+                [&] { load_checkpoint(scratch.path()); });
+    std::filesystem::rename(scratch.path("away"), shard(missing, 3));
+  }
 }
 
 TEST_CASE("config: spellings of transformers 4 and 5") {

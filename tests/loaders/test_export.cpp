@@ -221,8 +221,10 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   source.write("generation_config.json", "{\"eos_token_id\": [2, 3]}");
   source.write("LICENSE", "as is");
   for (const char* name :
-       {"license.txt", "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja"})
+       {"license.txt", "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja",
+        "MODEL_LICENSE", "Third-Party-Notices.md", "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x"})
     source.write(name, name);
+  source.write("docs/LICENSE", "of the documents");
   source.write("pytorch_model.bin", "not copied");
   source.write("notes.txt", "not for others");
   source.write("README.md", "---\nlicense: apache-2.0\nmodel: x\n---\n# Card\n");
@@ -235,9 +237,11 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   CHECK(read_file(source.path("out/config.json")) == expected);
   for (const char* name :
        {"tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE", "license.txt",
-        "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja"}) {
+        "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja", "MODEL_LICENSE",
+        "Third-Party-Notices.md", "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x"}) {
     CHECK(read_file(source.path(std::string("out/") + name)) == read_file(source.path(name)));
   }
+  CHECK(!fs::exists(source.path("out/docs")));
   CHECK(!fs::exists(source.path("out/notes.txt")));
   CHECK(!fs::exists(source.path("out/pytorch_model.bin")));
   const std::string card = read_file(source.path("out/README.md"));

@@ -138,6 +138,9 @@ TEST_CASE("gguf: what pruning in place cannot express is refused with the reason
   GgufPruning merged = choice({0, 1}, {0, 1}, 5);
   merged.plan.groups[1].expert_merging[4] = 0.5f;
   refuse(model, merged, "groups[1] merges experts");
+  GgufPruning skipping = choice({0, 1}, {0, 1}, 5);
+  skipping.plan.groups[1].skip_below.assign(skipping.plan.groups[1].layers.size(), 0.5f);
+  refuse(model, skipping, "it skips experts token by token");
   GgufPruning probabilities = choice({0, 1}, {0, 1}, 5);
   probabilities.plan.router_space = RouterSpace::kProbabilities;
   refuse(model, probabilities, "a smaller softmax gives other weights");

@@ -170,8 +170,8 @@ TEST_CASE("gpt-oss: an export of a selection slices blocks and scales, one that 
     CHECK(config["experts_per_token"] == plan.top_k);
     if (merges) continue;
     const SafetensorsFile file(out + "/model.safetensors");
-    for (const char* name : {"gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales",
-                             "gate_up_proj_bias", "down_proj_bias"}) {
+    for (const char* name : {"gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks",
+                             "down_proj_scales", "gate_up_proj_bias", "down_proj_bias"}) {
       const std::string tensor = std::string("model.layers.1.mlp.experts.") + name;
       const std::string all = bytes_of(source, tensor), kept = bytes_of(file, tensor);
       CHECK(all.substr(all.size() - kept.size()) == kept);
@@ -214,7 +214,8 @@ TEST_CASE("gpt-oss: what its config cannot say is refused in one line") {
     check_error(ExitCode::kData, what, [&] { load_checkpoint(scratch.path()); });
   };
   refused("layer_types", Json::array({"full_attention"}), "wrong length (expected 2, one a layer, got 1)");
-  refused("layer_types", Json::array({"full_attention", "linear_attention"}), "sliding_attention or full_attention");
+  refused("layer_types", Json::array({"full_attention", "linear_attention"}),
+          "sliding_attention or full_attention");
   refused("swiglu_limit", 0, "a number above 0");
   refused("experts_per_token", 1, "the same as num_experts_per_tok");
   refused("rope_scaling", nullptr, "nothing says how positions turn");

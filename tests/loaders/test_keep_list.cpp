@@ -112,8 +112,11 @@ TEST_CASE("keep list: what is wrong is said where it stands") {
   refused("{\"0\": [1]", "malformed JSON");
 }
 
-TEST_CASE("keep list: a plan that merges has none") {
+TEST_CASE("keep list: a plan that merges or skips has none") {
   ExpertPlan plan = keep_list_plan(kExpected, 4, 2);
   plan.groups[0].expert_merging[0] = 0.5f;
   check_error(ExitCode::kUsage, "merges experts", [&] { format_keep_list(plan); });
+  ExpertPlan skipping = keep_list_plan(kExpected, 4, 2);
+  skipping.groups[0].skip_below = {0.5f};
+  check_error(ExitCode::kUsage, "skips experts token by token", [&] { format_keep_list(skipping); });
 }

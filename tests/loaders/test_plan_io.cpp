@@ -97,6 +97,29 @@ TEST_CASE("plan: coefficients come back to the bit") {
   CHECK(same_bits(parse_plan(format_plan(plan, {}), "p"), plan));
 }
 
+TEST_CASE("plan: thresholds of skipping are optional, one a layer, and come back to the bit") {
+  PlanInfo info;
+  ExpertPlan plan = parse_plan(kGood, "p.json", &info);
+  CHECK_FALSE(skips_experts(plan));
+  CHECK(format_plan(plan, info).find("skip_below") == std::string::npos);
+  plan.groups[0].skip_below = {0.1f, 0.37254903f};
+  CHECK(skips_experts(plan));
+  CHECK(parse_plan(format_plan(plan, info), "p.json") == plan);
+  CHECK_NOTHROW(check_plan(plan, small_config().sparse, 3, "p.json"));
+  plan.groups[0].skip_below.pop_back();
+  check_error(ExitCode::kData, "groups[0].skip_below: wrong number of entries (expected 2, got 1)",
+              [&] { check_plan(plan, small_config().sparse, 3, "p.json"); });
+  plan.groups[0].skip_below = {0.5f, 1.5f};
+  check_error(ExitCode::kData, "groups[0].skip_below: out of range (expected 0..1, got 1.5",
+              [&] { check_plan(plan, small_config().sparse, 3, "p.json"); });
+  const std::string with = "\"layers\": [0, 2], \"skip_below\": ";
+  refuse("\"layers\": [0, 2],", with + "[0.5],",
+         "skip_below: wrong number of thresholds (expected one a layer, 2, got 1)");
+  refuse("\"layers\": [0, 2],", with + "[0.5, 2],",
+         "groups[0].skip_below[1]: wrong value (expected a number from 0 to 1, got 2)");
+  refuse("\"layers\": [0, 2],", with + "0.5,", "groups[0].skip_below");
+}
+
 TEST_CASE("plan: what is wrong is named with its place") {
   refuse("\"eep-plan\"", "\"other\"",
          "p.json:1:12: format: wrong value (expected \"eep-plan\", got \"other\")");

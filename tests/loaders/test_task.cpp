@@ -114,8 +114,13 @@ TEST_CASE("task: mistakes in the task file are named with their place") {
   refuse(with(kChoice, "target: label\n", ""), "target is missing");
   refuse(with(kChoice, "metric: acc", "metric: accuracy"), "metric: unknown value");
   refuse(with(kChoice, "metric: acc", "metric: f1"),
-         "a multiple_choice task is scored by acc, acc_norm or acc_bytes");
-  refuse(with(kGenerate, "exact_match", "acc"), "acc, acc_norm and acc_bytes are for multiple_choice tasks");
+         "a multiple_choice task is scored by acc, acc_norm, acc_bytes or macro_f1");
+  refuse(with(kChoice, "metric: acc", "metric: macro_f1"), "macro_f1 is of all items together");
+  CHECK(
+      parse_task(with(kChoice, "metric: acc", "metrics: [acc, macro_f1]"), "t.yaml", "harness").more.size() ==
+      1);
+  refuse(with(kGenerate, "exact_match", "acc"),
+         "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
   refuse(with(kChoice, "choices: [\" no\", \" yes\"]\n", ""), "exactly one of choices and choices_from");
   refuse(kChoice + "choices_from: c\n", "exactly one of choices and choices_from");
   refuse(with(kChoice, "{train: train.jsonl}", "{}"), "data: no splits");
@@ -320,7 +325,7 @@ TEST_CASE("task: several metrics, the first is the task's") {
   refuse("metrics: []\n", "no metric (expected at least 1)");
   refuse("metrics: [f1, f1]\n", "two metrics of the same name (f1)");
   refuse("metric: f1\nmetrics: [f1]\n", "stands in place of metric");
-  refuse("metrics: [f1, acc]\n", "acc, acc_norm and acc_bytes are for multiple_choice tasks");
+  refuse("metrics: [f1, acc]\n", "acc, acc_norm, acc_bytes and macro_f1 are for multiple_choice tasks");
   refuse("metrics: [{name: a}]\n", "metric");
   refuse("", "metric");
 }

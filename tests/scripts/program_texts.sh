@@ -70,6 +70,7 @@ completed allocations select scores.json --allocation
 
 rows algorithms docs/experiments.md
 rows criteria docs/method.md
+rows skipping docs/experiments.md
 rows metrics docs/experiments.md
 rows extraction docs/experiments.md
 "$program" list schema | cmp -s - share/experiment.schema.json || lacks share/experiment.schema.json "a field" "make schema"

@@ -1,0 +1,161 @@
+#include "experiments/study/stage_link.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "engine/calibration.h"
+#include "es/bytes.h"
+#include "kernels/common/subsets.h"
+
+namespace eep {
+namespace {
+
+// Of what is small in each of the layers: two copies of a model that differ are told apart without reading them.
+uint64_t digest_of(const RawModel& raw, LayerRange layers) {
+  std::string bytes;
+  for (int64_t index = layers.begin; index < layers.end; ++index) {
+    const RawLayer& layer = raw.layers[static_cast<size_t>(index)];
+    for (const Tensor* norm : {&layer.input_norm, &layer.post_norm})
+      bytes.append(static_cast<const char*>(norm->data), norm->bytes());
+  }
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+// The smaller one, 0 being no limit.
+size_t smaller(size_t a, size_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
+
+}  // namespace
+
+size_t room_beside(const Weights& weights, size_t memory) {
+  if (memory == 0) return 0;
+  const size_t taken = weights.plan().device_bytes();
+  return memory > taken ? memory - taken : 1;
+}
+
+void RankStageLink::tell_model(Ranks& ranks, int stages, int32_t combination) {
+  StageRequest request;
+  request.combination = combination;
+  for (int stage = 1; stage < stages; ++stage)
+    ranks.send(ranks.rank() + stage, kCallTag, stage_request_bytes(request));
+}
+
+void RankStageLink::await_others(size_t own_room) {
+  room_ = own_room;
+  for (int stage = 1; stage < stages(); ++stage) {
+    const std::string message = receive(stage);
+    std::string_view bytes = message;
+    room_ = smaller(room_, static_cast<size_t>(take<uint64_t>(bytes, "message")));
+    const uint64_t wanted = digest_of(model_.raw(), layers()[static_cast<size_t>(stage)]);
+    const auto found = take<uint64_t>(bytes, "message");
+    if (wanted == found) continue;
+    throw Error(ExitCode::kData, "the model",
+                fmt::format("{} has another one (expected norms of its layers {:016x}, got {:016x})",
+                            ranks_.name(rank_of(stage)), wanted, found),
+                "every rank must see the same files");
+  }
+}
+
+void RankStageLink::answer(size_t own_room) {
+  std::string out;
+  put(static_cast<uint64_t>(own_room), out);
+  put(digest_of(model_.raw(), layers()[static_cast<size_t>(stage_)]), out);
+  send(0, out);
+}
+
+void RankStageLink::announce(const StageCall& call) {
+  StageRequest request;
+  request.combination = combination_;
+  request.room = room_;
+  request.plans.assign(call.plans.begin(), call.plans.end());
+  if (call.prompts != nullptr) request.prompts = *call.prompts;
+  switch (call.kind) {
+    case StageCall::Kind::kScore:
+      request.kind = StageRequest::Kind::kScore;
+      break;
+    case StageCall::Kind::kGenerate:
+      request.kind = StageRequest::Kind::kGenerate;
+      break;
+    case StageCall::Kind::kCalibrate: {
+      request.kind = StageRequest::Kind::kCalibrate;
+      const CalibrationOptions& options = *call.options;
+      request.subset_kept = options.subset_kept;
+      request.subset_tokens = options.subset_tokens;
+      request.subset_batch = options.subset_batch;
+      request.max_exhaustive = options.max_exhaustive;
+      request.details = options.details;
+      request.every_expert = options.every_expert;
+      for (int32_t layer = 0; layer < model_.config().num_layers && options.sample_subsets; ++layer) {
+        auto& lists = request.subsets.emplace_back();
+        for (const int32_t kept : options.subset_kept) {
+          const auto experts = static_cast<int32_t>(model_.config().num_experts);
+          const bool sampled = binomial(experts, kept) > options.max_exhaustive;
+          lists.push_back(sampled ? options.sample_subsets(layer, kept)
+                                  : std::vector<std::vector<int32_t>>{});
+        }
+      }
+    }
+  }
+  const std::string bytes = stage_request_bytes(request);
+  for (int stage = 1; stage < stages(); ++stage) ranks_.send(rank_of(stage), kCallTag, bytes);
+}
+
+std::string RankStageLink::receive(int stage) {
+  const int from = rank_of(stage);
+  std::deque<std::string>& early = early_[from];
+  while (early.empty()) {
+    RankMessage message = ranks_.receive({kRowsTag});
+    early_[message.from].push_back(std::move(message.bytes));
+  }
+  std::string bytes = std::move(early.front());
+  early.pop_front();
+  return bytes;
+}
+
+void compute_stage(const StageRequest& request, const ModelContext& model, const Device& device,
+                   PopulationForward& forward) {
+  switch (request.kind) {
+    case StageRequest::Kind::kOpen:
+      return;
+    case StageRequest::Kind::kScore:
+      return forward.follow({StageCall::Kind::kScore, request.plans, &request.prompts, nullptr});
+    case StageRequest::Kind::kGenerate:
+      return forward.follow({StageCall::Kind::kGenerate, request.plans, nullptr, nullptr});
+    case StageRequest::Kind::kCalibrate:
+      break;
+  }
+  CalibrationOptions options;
+  options.subset_kept = request.subset_kept;
+  options.subset_tokens = request.subset_tokens;
+  options.subset_batch = request.subset_batch;
+  options.max_exhaustive = request.max_exhaustive;
+  options.details = request.details;
+  options.every_expert = request.every_expert;
+  options.sample_subsets = [&](int32_t layer, int32_t kept) {
+    const auto at = std::find(request.subset_kept.begin(), request.subset_kept.end(), kept);
+    return request.subsets.at(static_cast<size_t>(layer))
+        .at(static_cast<size_t>(at - request.subset_kept.begin()));
+  };
+  calibrate(model.weights(), model.ops(), device, 0, request.prompts, options);
+}
+
+std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
+                            int64_t candidates) {
+  std::string text = "pipeline:";
+  for (const LayerRange& layers : divide_layers(model.config(), model.ops(), stages)) {
+    const size_t bytes = Weights::packed_bytes(model.config(), model.ops(), layers);
+    text += fmt::format(" layers {}..{} with {:.1f} MB,", layers.begin, layers.end - 1,
+                        static_cast<double>(bytes) / 1e6);
+  }
+  const int64_t chunks = ceil_div(rows, plan.chunk_rows) * ceil_div(candidates, int64_t{plan.candidates});
+  const int64_t most = plan.chunk_rows * plan.candidates * model.config().hidden_size;
+  return text +
+         fmt::format(
+             " at most {:.1f} MB from stage to stage a chunk, {} chunks a generation: stages wait {:.0f} "
+             "% of their time",
+             4.0 * static_cast<double>(most) / 1e6, chunks,
+             100.0 * (stages - 1) / static_cast<double>(chunks + stages - 1));
+}
+
+}  // namespace eep

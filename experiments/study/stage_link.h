@@ -1,0 +1,65 @@
+// RankStageLink: the stages of a model's layers (engine/stages.h) as neighbouring ranks, the first of which takes part
+// in the run; the others do what it tells them.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/stages.h"
+#include "experiments/ranks/ranks.h"
+#include "experiments/study/model_context.h"
+#include "experiments/study/rank_messages.h"
+
+namespace eep {
+
+class RankStageLink : public StageLink {
+ public:
+  static constexpr int kCallTag = Ranks::kFirstTag + 8, kRowsTag = kCallTag + 1;
+
+  // stage: this rank's, of as many as the model is divided into; the ranks beside it have the others.
+  RankStageLink(Ranks& ranks, int stage, int32_t combination, const ModelContext& model)
+      : ranks_(ranks), stage_(stage), combination_(combination), model_(model) {}
+
+  // Of the first stage: tells the others which model it is about to open, and afterwards waits until all have it.
+  // Throws Error(kData) if theirs is another one.
+  static void tell_model(Ranks& ranks, int stages, int32_t combination);
+  void await_others(size_t own_room);
+  // Of another stage: answers that, and takes over what the call says of all.
+  void answer(size_t own_room);
+  void set_room(uint64_t room) { room_ = static_cast<size_t>(room); }
+
+  int stage() const override { return stage_; }
+  const std::vector<LayerRange>& layers() const override { return model_.stages(); }
+  size_t least_room() const override { return room_; }
+  void announce(const StageCall& call) override;
+  void send(int stage, std::string bytes) override {
+    ranks_.send(rank_of(stage), kRowsTag, std::move(bytes));
+  }
+  std::string receive(int stage) override;
+
+ private:
+  int rank_of(int stage) const { return ranks_.rank() - stage_ + stage; }
+
+  Ranks& ranks_;
+  int stage_;
+  int32_t combination_;
+  const ModelContext& model_;
+  size_t room_ = 0;
+  std::map<int, std::deque<std::string>> early_;  // from each stage, what came before it was asked for
+};
+
+// Bytes of a rank's memory that its weights leave; 0: unlimited.
+size_t room_beside(const Weights& weights, size_t memory);
+
+// Of another stage: does what the request says with its part of the model.
+void compute_stage(const StageRequest& request, const ModelContext& model, const Device& device,
+                   PopulationForward& forward);
+
+// Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows, candidates: of
+// a generation.
+std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
+                            int64_t candidates);
+
+}  // namespace eep
