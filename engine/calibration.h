@@ -28,7 +28,8 @@ struct CalibrationState {
   std::vector<PendingRows> pending;  // [sparse layers]
 };
 
-struct CalibrationOptions {
+// What is summed: values that a message can hold.
+struct CalibrationSums {
   // Kept counts for which subset errors are wanted; empty: none.
   std::vector<int32_t> subset_kept;
   int64_t subset_tokens = 2048;  // tokens of the calibration text that enter the subset errors
@@ -39,8 +40,11 @@ struct CalibrationOptions {
   bool details = false;
   // Those of them that need every expert on the first `subset_tokens` tokens.
   bool every_expert = false;
+};
+
+struct CalibrationOptions : CalibrationSums {
   // (layer, kept) -> distinct ascending subsets to try when there are too many.
-  std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets;
+  std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets{};
   // A pass over one Prompts, without details, that was ended goes on to the same bits: `begin` may fill the state in, which has its sizes and is
   // empty; `keep` is called after every chunk. May be empty.
   std::function<void(CalibrationState* state)> begin{};

@@ -5,6 +5,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <memory>
 
 #include "engine/raw_values.h"
 #include "kernels/common/float16.h"
@@ -49,46 +50,50 @@ struct RoundBF16 {
   static uint16_t round(float value) { return f32_to_bf16(value); }
 };
 
-// The sixteen E2M1 numbers times each E8M0 scale, rounded.
+// The two E2M1 numbers of each byte times each E8M0 scale, rounded.
 template <typename Round>
-using ScaledHalves = std::array<std::array<typename Round::Value, 16>, 256>;
+struct ScaledHalves {
+  using Pair = std::array<typename Round::Value, 2>;
+  std::array<std::array<Pair, 256>, 256> of;  // [scale][byte]
+};
 
 template <typename Round>
 const ScaledHalves<Round>& scaled_halves() {
-  static const ScaledHalves<Round> table = [] {
-    ScaledHalves<Round> values{};
+  static const auto table = [] {
+    auto values = std::make_unique<ScaledHalves<Round>>();
     for (size_t scale = 0; scale < 256; ++scale) {
-      for (size_t code = 0; code < 16; ++code) {
-        values[scale][code] =
-            Round::round(e2m1_to_f32(static_cast<uint8_t>(code)) * e8m0_to_f32(static_cast<uint8_t>(scale)));
+      const float factor = e8m0_to_f32(static_cast<uint8_t>(scale));
+      for (size_t byte = 0; byte < 256; ++byte) {
+        values->of[scale][byte] = {Round::round(e2m1_to_f32(static_cast<uint8_t>(byte & 15)) * factor),
+                                   Round::round(e2m1_to_f32(static_cast<uint8_t>(byte >> 4)) * factor)};
       }
     }
     return values;
   }();
-  return table;
+  return *table;
 }
 
-// The same of halves of bytes, whose scales are E8M0 numbers.
+// A row of halves of bytes, whose scales are E8M0 numbers.
 template <typename Round>
-void decode_halves(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t first, int64_t last,
-                   typename Round::Value* out) {  // [end - begin, k]
+void decode_halves(const RawMatrix& matrix, int64_t row, typename Round::Value* out) {  // [k]
   const BlockScales& scales = matrix.scales;
-  const int64_t block = (scales.first_row + begin) / scales.block_rows * scales.row_stride +
-                        (scales.first_column + first) / scales.block_columns * scales.column_stride;
-  const auto& values = scaled_halves<Round>()[static_cast<const uint8_t*>(scales.data)[block]];
+  const auto& table = scaled_halves<Round>().of;
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
-  for (int64_t row = begin; row < end; ++row) {
-    auto* const to = out + (row - begin) * matrix.k + first;
-    const int64_t from = row * matrix.row_stride + first * matrix.column_stride, count = last - first;
-    int64_t i = 0;
-    if (matrix.column_stride == 1 && from % 2 == 0) {
-      for (; i + 2 <= count; i += 2) {
-        const uint8_t pair = codes[(from + i) / 2];
-        to[i] = values[pair & 15];
-        to[i + 1] = values[pair >> 4];
-      }
+  const auto* scale = static_cast<const uint8_t*>(scales.data) +
+                      (scales.first_row + row) / scales.block_rows * scales.row_stride;
+  const int64_t begin = row * matrix.row_stride;
+  int64_t block = scales.first_column / scales.block_columns,
+          end = -scales.first_column % scales.block_columns;
+  for (int64_t i = 0; i < matrix.k; ++block) {
+    const auto& values = table[scale[block * scales.column_stride]];
+    end = std::min(end + scales.block_columns, matrix.k);
+    if (matrix.column_stride == 1 && (begin + i) % 2 == 0) {
+      for (; i + 2 <= end; i += 2) std::memcpy(out + i, &values[codes[(begin + i) / 2]], sizeof values[0]);
     }
-    for (; i < count; ++i) to[i] = values[half_byte(codes, from + i * matrix.column_stride)];
+    for (; i < end; ++i) {
+      const int64_t at = begin + i * matrix.column_stride;
+      out[i] = values[codes[at / 2]][static_cast<size_t>(at % 2)];
+    }
   }
 }
 
@@ -96,29 +101,38 @@ void decode_halves(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t 
 template <typename Round>
 void decode_block(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t first, int64_t last,
                   typename Round::Value* out) {  // [end - begin, k]
-  using Value = typename Round::Value;
-  if (matrix.scales.numbers == Code::kE2M1) {
-    return decode_halves<Round>(matrix, begin, end, first, last, out);
-  }
   const float scale = scale_at(matrix.scales, begin, first);
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
-  const int64_t step = matrix.column_stride;
-  for (int64_t row = begin; row < end; ++row) {
-    const uint8_t* from = codes + row * matrix.row_stride + first * step;
-    Value* to = out + (row - begin) * matrix.k + first;
-    const int64_t count = last - first;
-    if (step == 1) {
-      for (int64_t i = 0; i < count; ++i) to[i] = Round::round(kE4M3[from[i]] * scale);
-    } else {
-      for (int64_t i = 0; i < count; ++i) to[i] = Round::round(kE4M3[from[i * step]] * scale);
+  const int64_t step = matrix.column_stride, count = last - first;
+  const auto each = [&](auto&& value_of) {
+    for (int64_t row = begin; row < end; ++row) {
+      const uint8_t* from = codes + row * matrix.row_stride + first * step;
+      auto* const to = out + (row - begin) * matrix.k + first;
+      if (step == 1) {
+        for (int64_t i = 0; i < count; ++i) to[i] = value_of(from[i]);
+      } else {
+        for (int64_t i = 0; i < count; ++i) to[i] = value_of(from[i * step]);
+      }
     }
+  };
+  if ((end - begin) * count < 1024) {  // where no table of the block's values pays
+    each([scale](uint8_t code) { return Round::round(kE4M3[code] * scale); });
+    return;
   }
+  std::array<typename Round::Value, 256> values;
+  for (size_t code = 0; code < values.size(); ++code) values[code] = Round::round(kE4M3[code] * scale);
+  each([&values](uint8_t code) { return values[code]; });
 }
 
 template <typename Round>
 void decode(const RawMatrix& matrix, int64_t begin, int64_t end, void* out) {
   const BlockScales& scales = matrix.scales;
   auto* const values = static_cast<typename Round::Value*>(out);
+  if (scales.numbers == Code::kE2M1) {
+    for (int64_t row = begin; row < end; ++row)
+      decode_halves<Round>(matrix, row, values + (row - begin) * matrix.k);
+    return;
+  }
   const auto past = [](int64_t at, int64_t origin, int64_t block) {  // the end of its block
     return ((origin + at) / block + 1) * block - origin;
   };

@@ -13,9 +13,10 @@
 namespace eep {
 
 enum class Family : uint8_t { kMixtral, kQwen2Moe, kQwen3Moe, kOlmoe, kGlm4Moe, kGptOss };
+inline constexpr Family kFamilies[] = {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe,
+                                       Family::kOlmoe,   Family::kGlm4Moe,  Family::kGptOss};
 
-const char* family_name(
-    Family family);  // "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "gpt_oss"
+const char* family_name(Family family);  // as config.json spells it: "mixtral", "qwen2_moe", ...
 
 // What the RMS norm of q and of k goes over: nothing, each head, or the whole projection of a row.
 enum class QkNorm : uint8_t { kNone, kHead, kWhole };

@@ -24,21 +24,21 @@ int64_t positions_needed(const Prompts& prompts) {
 }  // namespace
 
 MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t candidates,
-                                          const Prompts& prompts) const {
+                                          const Prompts& prompts, int stages) const {
+  if (stages == 0) stages = weights.link() != nullptr ? weights.link()->stages() : 1;
   MemoryRequest request = request_for(weights, memory_budget);
   request.rows = prompts.rows();
   request.largest_tree = largest_tree_rows(prompts);
-  if (const StageLink* const link = weights.link())  // or they would wait for each other
-    request.rows = std::max(request.largest_tree, ceil_div(request.rows, kChunksOfStage * link->stages()));
+  if (stages > 1)  // or they would wait for each other
+    request.rows = std::max(request.largest_tree, ceil_div(request.rows, kChunksOfStage * stages));
   request.positions = positions_needed(prompts);
   request.candidates = static_cast<int32_t>(candidates);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
   MemoryPlan plan = plan_memory(config, ops, request);
-  if (const StageLink* const link =
-          weights.link()) {  // prompts that share their first token are not cut, plans are
+  if (stages > 1) {  // prompts that share their first token are not cut, plans are
     const int64_t chunks = ceil_div(prompts.rows(), plan.chunk_rows);
-    const int64_t batches = ceil_div(kChunksOfStage * link->stages(), chunks);
+    const int64_t batches = ceil_div(kChunksOfStage * stages, chunks);
     const auto most = static_cast<int32_t>(ceil_div(static_cast<int64_t>(candidates), batches));
     plan.candidates = std::clamp(most, 1, plan.candidates);
   }
@@ -96,9 +96,10 @@ void PopulationForward::State::check_tokens(std::span<const int32_t> tokens, int
   }
 }
 
-MemoryPlan PopulationForward::memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const {
+MemoryPlan PopulationForward::memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts,
+                                          int stages) const {
   const LayerVariants variants(state_->config, plans);
-  return state_->plan(variants, plans.size(), prompts);
+  return state_->plan(variants, plans.size(), prompts, stages);
 }
 
 std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const ExpertPlan> plans,

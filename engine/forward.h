@@ -94,8 +94,9 @@ class PopulationForward {
   // of what the memory plan leaves. 0: no longer, and what is kept is given up.
   void keep_layers(size_t bytes);
 
-  // The memory plan that score() would follow for this work.
-  MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts) const;
+  // The memory plan that score() would follow for this work; stages: with the layers divided into so many, 0: as they
+  // are.
+  MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts, int stages = 0) const;
 
   const WorkCounts& work() const;
   void reset_work();

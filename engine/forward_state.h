@@ -27,7 +27,9 @@ struct PopulationForward::State {
   // model's positions.
   void check_tokens(std::span<const int32_t> tokens, int64_t longest) const;
   // Of a scoring pass.
-  MemoryPlan plan(const LayerVariants& variants, size_t candidates, const Prompts& prompts) const;
+  // stages: how many the layers are divided into; 0: as they are.
+  MemoryPlan plan(const LayerVariants& variants, size_t candidates, const Prompts& prompts,
+                  int stages = 0) const;
 };
 
 }  // namespace eep

@@ -1,6 +1,7 @@
 #include "engine/skip_thresholds.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <string>
 
@@ -61,6 +62,7 @@ void check_skippable(int64_t top_k, int64_t kept) {
 SkipThresholds skip_thresholds(const Weights& weights, const Ops& ops, const Device& device,
                                size_t memory_budget, const ExpertPlan& plan, const Prompts& prompts,
                                const std::function<void(int64_t)>& progress) {
+  assert(weights.link() == nullptr);  // other stages are not told of the pass, and it would wait for them
   int32_t kept = plan.groups.at(0).kept;
   for (const PlanGroup& group : plan.groups) kept = std::min(kept, group.kept);
   check_skippable(plan.top_k, kept);

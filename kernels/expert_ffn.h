@@ -20,7 +20,7 @@ struct ExpertMatrices {
   PackedMatrix gate;  // [intermediate, hidden]
   PackedMatrix up;    // [intermediate, hidden]
   PackedMatrix down;  // [hidden, intermediate]
-  // All three or none, of the same dtype: merged as the matrices are.
+  // All three or none, in all groups, of the same dtype: merged as the matrices are.
   PackedMatrix gate_bias = {}, up_bias = {};  // [intermediate, 1]
   PackedMatrix down_bias = {};                // [hidden, 1]
 };
@@ -45,6 +45,13 @@ struct ExpertFfnArgs {
 inline void check([[maybe_unused]] const ExpertFfnArgs& args) {
   assert(args.groups == 0 || (args.offset != nullptr && args.experts != nullptr));
   assert(args.groups >= 0 && args.slots > 0 && args.hidden > 0 && args.intermediate > 0);
+  assert(args.limit >= 0);
+  for (int32_t group = 0; group < args.groups; ++group) {  // of all groups or of none
+    [[maybe_unused]] const ExpertMatrices& expert = args.experts[group];
+    [[maybe_unused]] const bool biased = args.experts[0].gate_bias.data != nullptr;
+    assert((expert.gate_bias.data != nullptr) == biased && (expert.up_bias.data != nullptr) == biased);
+    assert((expert.down_bias.data != nullptr) == biased);
+  }
 }
 
 // Of `activation` on every backend, for `total` slots: h in f32, or in 16 bits.

@@ -31,9 +31,9 @@ struct FfnArgs {
   float* activation;            // [total, intermediate]
   float* out;                   // [rows * slots, hidden]
   int32_t slots, group_count, hidden, intermediate;
-  float limit, alpha;
-  bool vectors;  // rows that this product reads start at 16 bytes
-  bool pairs;    // rows that it writes start at 8 bytes
+  float limit, alpha, shift;  // of h: without a limit infinity, 1 and 0
+  bool vectors;               // rows that this product reads start at 16 bytes
+  bool pairs;                 // rows that it writes start at 8 bytes
 };
 
 // Within 9 u of itself: 2 ulp of the exponential, one rounding of the sum, 2 ulp of the quotient; below about
@@ -46,10 +46,10 @@ __device__ float bias_at(const uint16_t* bias, int at) {
   return bias == nullptr ? 0.0f : Half::low(bias[at * row_stride_16bit(1)]);
 }
 
-__device__ inline float clamped_unit(float gate, float up, float limit, float alpha) {
-  gate = gate > limit ? limit : gate;  // NaN stays
-  up = up > limit ? limit : up < -limit ? -limit : up;
-  return (up + 1.0f) * __fdividef(gate, 1.0f + expf(-alpha * gate));
+__device__ inline float clamped_unit(const FfnArgs& args, float gate, float up) {
+  gate = gate > args.limit ? args.limit : gate;  // NaN stays
+  up = up > args.limit ? args.limit : up < -args.limit ? -args.limit : up;
+  return (up + args.shift) * __fdividef(gate, 1.0f + expf(-args.alpha * gate));
 }
 
 // Columns `column` and the next of h, in 16 bits. kOther: with biases or a limit; a kernel of its own, so that
@@ -65,7 +65,7 @@ __device__ uint32_t unit_pair(const FfnArgs& args, int group, int column, const 
     const int at = min(column + i, args.intermediate - 1);
     const float g = gate[i] + bias_at<Half>(matrices.gate_bias, at);
     const float u = up[i] + bias_at<Half>(matrices.up_bias, at);
-    h[i] = args.limit > 0.0f ? clamped_unit(g, u, args.limit, args.alpha) : silu(g) * u;
+    h[i] = clamped_unit(args, g, u);
   }
   return Half::pack(h[0], h[1]);
 }
@@ -160,8 +160,10 @@ inline FfnArgs stage_groups(const ExpertFfnArgs& args, Staging& staging) {
   ffn.group_count = args.groups;
   ffn.hidden = static_cast<int32_t>(args.hidden);
   ffn.intermediate = static_cast<int32_t>(args.intermediate);
-  ffn.limit = args.limit;
-  ffn.alpha = args.alpha;
+  const bool limited = args.limit > 0;
+  ffn.limit = limited ? args.limit : INFINITY;
+  ffn.alpha = limited ? args.alpha : 1.0f;
+  ffn.shift = limited ? 1.0f : 0.0f;
   return ffn;
 }
 

@@ -77,21 +77,22 @@ __device__ void store_h(const WgmmaFfnArgs& args, const GroupTile& tile,
                         const WgmmaConsumer<WgmmaTile, Half>& product) {
   const int first_column = tile.column * Product<true>::kColumns;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int position = tile.begin + product.row() + 8 * half;
-    uint16_t* const h = args.h + position * row_stride_16bit(args.ffn.intermediate);
+  for (int j = 0; j < 16; j += 4) {
+    const int column = first_column + 8 * (j + threadIdx.x % 4);
 #pragma unroll
-    for (int j = 0; j < 16; j += 4) {
+    for (int half = 0; half < 2; ++half) {
+      const int position = tile.begin + product.row() + 8 * half;
       uint32_t word[4];
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
+        if constexpr (kOther) __syncwarp();  // else all biases are loaded at once, and registers spill
         const float *gate = &product.d[j + c][2 * half], *up = &product.d[j + c + 16][2 * half];
         const int pair = first_column + 8 * (j + c) + threadIdx.x % 4 * 2;
         word[c] = unit_pair<Half, kOther>(args.ffn, tile.group, pair, gate, up);
       }
       const uint4 eight = transpose_quad(word[0], word[1], word[2], word[3]);
-      const int column = first_column + 8 * (j + threadIdx.x % 4);
-      if (position < tile.end && column < args.ffn.intermediate) st_global_v4(h + column, eight);
+      if (position < tile.end && column < args.ffn.intermediate)
+        st_global_v4(args.h + position * row_stride_16bit(args.ffn.intermediate) + column, eight);
     }
   }
 }

@@ -83,7 +83,7 @@ inline void check([[maybe_unused]] const RouterArgs& args) {
   assert(args.rows >= 0 && args.slots > 0 && args.gate.n > 0 && args.gate.k > 0 && args.maps != nullptr);
   assert(args.rows == 0 || (args.x != nullptr && args.gate.data != nullptr && args.expert != nullptr &&
                             args.weight != nullptr && args.logits != nullptr));
-  assert(args.score == RouterScore::kSigmoid || args.selection_bias == nullptr);
+  assert((args.score == RouterScore::kSigmoid ? args.bias : args.selection_bias) == nullptr);
   assert(args.groups >= 1 && args.top_groups >= 1 && args.top_groups <= args.groups);
 }
 

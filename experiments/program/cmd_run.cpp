@@ -294,7 +294,8 @@ class Runner {
     return {counts.begin(), counts.end()};
   }
 
-  MemoryPlan population_memory(const Experiment& e) {
+  // parts: how many stages the layers are divided into; 0: as the model has been opened.
+  MemoryPlan population_memory(const Experiment& e, int parts = 0) {
     const ModelConfig& config = model_of(e).config();
     std::vector<ExpertPlan> plans(static_cast<size_t>(e.search.population),
                                   identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
@@ -308,14 +309,13 @@ class Runner {
         group.expert_merging = group.router_mapping;
       }
     }
-    return task_of(e).evaluator(Split::kTrain).memory_plan(plans);
+    return task_of(e).evaluator(Split::kTrain).memory_plan(plans, parts);
   }
 
   std::string describe_memory(const Experiment& e) {
-    const MemoryPlan plan = population_memory(e);
-    if (stages() == 1) return describe(plan);
-    return describe(plan) + "; " +
-           describe_stages(model_of(e), stages(), plan,
+    if (stages() == 1) return describe(population_memory(e));
+    return describe(population_memory(e)) + "; " +
+           describe_stages(model_of(e), stages(), population_memory(e, stages()),
                            task_of(e).evaluator(Split::kTrain).requests().prompts().rows(),
                            e.search.population);
   }

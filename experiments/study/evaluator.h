@@ -48,8 +48,8 @@ class SplitEvaluator {
   std::vector<std::string> texts(const ExpertPlan& plan);
 
   const Requests& requests() const { return requests_; }
-  MemoryPlan memory_plan(std::span<const ExpertPlan> plans) const {
-    return forward_.memory_plan(plans, requests_.prompts());
+  MemoryPlan memory_plan(std::span<const ExpertPlan> plans, int stages = 0) const {
+    return forward_.memory_plan(plans, requests_.prompts(), stages);
   }
   const WorkCounts& work() const { return forward_.work(); }
   void keep_layers(size_t bytes) { forward_.keep_layers(bytes); }

@@ -134,10 +134,10 @@ std::string stage_request_bytes(const StageRequest& request) {
   put(static_cast<uint64_t>(request.plans.size()), out);
   for (const ExpertPlan& plan : request.plans) put_plan(plan, out);
   put_prompts(request.prompts, out);
-  put_list(request.subset_kept, out);
-  for (const int64_t value : {request.subset_tokens, request.subset_batch, request.max_exhaustive})
-    put(value, out);
-  for (const bool flag : {request.details, request.every_expert}) put(static_cast<uint8_t>(flag), out);
+  const CalibrationSums& sums = request.sums;
+  put_list(sums.subset_kept, out);
+  for (const int64_t value : {sums.subset_tokens, sums.subset_batch, sums.max_exhaustive}) put(value, out);
+  for (const bool flag : {sums.details, sums.every_expert}) put(static_cast<uint8_t>(flag), out);
   put(static_cast<uint64_t>(request.subsets.size()), out);
   for (const auto& layer : request.subsets) {
     put(static_cast<uint64_t>(layer.size()), out);
@@ -157,10 +157,11 @@ StageRequest stage_request_of(std::string_view bytes) {
   for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans)
     request.plans.push_back(take_plan(bytes));
   request.prompts = take_prompts(bytes);
-  request.subset_kept = take_list<int32_t>(bytes);
-  for (int64_t* value : {&request.subset_tokens, &request.subset_batch, &request.max_exhaustive})
+  CalibrationSums& sums = request.sums;
+  sums.subset_kept = take_list<int32_t>(bytes);
+  for (int64_t* value : {&sums.subset_tokens, &sums.subset_batch, &sums.max_exhaustive})
     *value = take<int64_t>(bytes, kWhere);
-  for (bool* flag : {&request.details, &request.every_expert}) *flag = take<uint8_t>(bytes, kWhere) != 0;
+  for (bool* flag : {&sums.details, &sums.every_expert}) *flag = take<uint8_t>(bytes, kWhere) != 0;
   for (auto layers = take<uint64_t>(bytes, kWhere); layers > 0; --layers) {
     auto& layer = request.subsets.emplace_back();
     for (auto counts = take<uint64_t>(bytes, kWhere); counts > 0; --counts) {

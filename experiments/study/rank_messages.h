@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/calibration.h"
 #include "engine/expert_plan.h"
 #include "engine/forward.h"
 #include "engine/prompts.h"
@@ -41,10 +42,8 @@ struct StageRequest {
   uint64_t room = 0;        // StageLink::least_room
   std::vector<ExpertPlan> plans;
   Prompts prompts;
-  // Of kCalibrate: the numbers of CalibrationOptions, and the subsets that it would sample, [layers][kept counts].
-  std::vector<int32_t> subset_kept;
-  int64_t subset_tokens = 0, subset_batch = 0, max_exhaustive = 0;
-  bool details = false, every_expert = false;
+  // Of kCalibrate, and the subsets that CalibrationOptions would sample, [layers][kept counts].
+  CalibrationSums sums;
   std::vector<std::vector<std::vector<std::vector<int32_t>>>> subsets;
 };
 

@@ -80,12 +80,7 @@ void RankStageLink::announce(const StageCall& call) {
     case StageCall::Kind::kCalibrate: {
       request.kind = StageRequest::Kind::kCalibrate;
       const CalibrationOptions& options = *call.options;
-      request.subset_kept = options.subset_kept;
-      request.subset_tokens = options.subset_tokens;
-      request.subset_batch = options.subset_batch;
-      request.max_exhaustive = options.max_exhaustive;
-      request.details = options.details;
-      request.every_expert = options.every_expert;
+      request.sums = options;
       for (int32_t layer = 0; layer < model_.config().num_layers && options.sample_subsets; ++layer) {
         auto& lists = request.subsets.emplace_back();
         for (const int32_t kept : options.subset_kept) {
@@ -125,17 +120,11 @@ void compute_stage(const StageRequest& request, const ModelContext& model, const
     case StageRequest::Kind::kCalibrate:
       break;
   }
-  CalibrationOptions options;
-  options.subset_kept = request.subset_kept;
-  options.subset_tokens = request.subset_tokens;
-  options.subset_batch = request.subset_batch;
-  options.max_exhaustive = request.max_exhaustive;
-  options.details = request.details;
-  options.every_expert = request.every_expert;
+  CalibrationOptions options{request.sums};
   options.sample_subsets = [&](int32_t layer, int32_t kept) {
-    const auto at = std::find(request.subset_kept.begin(), request.subset_kept.end(), kept);
-    return request.subsets.at(static_cast<size_t>(layer))
-        .at(static_cast<size_t>(at - request.subset_kept.begin()));
+    const std::vector<int32_t>& counts = request.sums.subset_kept;
+    const auto at = std::find(counts.begin(), counts.end(), kept);
+    return request.subsets.at(static_cast<size_t>(layer)).at(static_cast<size_t>(at - counts.begin()));
   };
   calibrate(model.weights(), model.ops(), device, 0, request.prompts, options);
 }

@@ -308,6 +308,11 @@ class Loader {
                   "4-bit weights that config.json does not describe (expected a quantization_config with "
                   "quant_method mxfp4)");
     }
+    if (table_.has(name) && !table_.has(name + "_blocks")) {
+      throw Error(ExitCode::kData, name,
+                  "no 4-bit weights, and config.json says quant_method mxfp4 (expected " + name + "_blocks)",
+                  "a checkpoint of plain numbers has no quantization_config");
+    }
     const int64_t blocks = k / kMxfp4Block;
     const Tensor codes = table_.get(name + "_blocks", {count, n, blocks, kMxfp4Block / 2}, Code::kByte);
     const Tensor scales = table_.get(name + "_scales", {count, n, blocks}, Code::kByte);

@@ -1,4 +1,4 @@
-// The tensors of a model after a plan, in the per-expert layout and the names of the family's releases:
+// The tensors of a model after a plan, in the names of the family's releases, one an expert (gpt-oss: fused):
 // merged experts and mapped gate rows are summed in f32 in expert order with one rounding to the checkpoint's
 // dtype (kernels/expert_merge), everything else is copied byte for byte.
 #pragma once
@@ -19,7 +19,7 @@ enum class ExportFormat {
   kNative       // what only eep reads: the whole gate, the map stays in the plan
 };
 
-// Whether matrices in 8 bits go on as they are stored, numbers and scales: where the plan only selects experts
+// Whether matrices in 8 or 4 bits go on as they are stored, numbers and scales: where the plan only selects experts
 // and each matrix has blocks of its own. Else all of them become values of the checkpoint's dtype, and
 // quantization_config goes (export_config.h).
 bool stays_coded(const RawModel& model, const ExpertPlan& plan);

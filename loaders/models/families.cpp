@@ -58,6 +58,8 @@ std::span<const FamilyRow> families() {
                 .shared = "shared_experts."},
       FamilyRow{.family = Family::kGptOss,
                 .architecture = "GptOssForCausalLM",
+                .gguf = "gpt-oss",
+                .gguf_converted = false,
                 .experts_key = "num_local_experts",
                 .expert_width_key = "intermediate_size",
                 .bias_key = "attention_bias",

@@ -13,6 +13,7 @@ struct FamilyRow {
   Family family = Family::kMixtral;  // family_name() is its model_type
   const char* architecture = "";     // architectures[0] of config.json
   std::string_view gguf = "";        // general.architecture of a GGUF file
+  bool gguf_converted = true;        // to a checkpoint; else such files are pruned and no more
 
   // config.json. Both names of the number of experts are read; this one is written.
   const char* experts_key = "num_experts";

@@ -96,6 +96,11 @@ std::optional<Place> first_place(std::span<const Values> tensors) {
 
 }  // namespace
 
+Code code_of(const SafetensorsEntry& entry) {
+  const Code code = code_named(entry.dtype);
+  return code == Code::kByte && entry.name.ends_with("_scales") ? Code::kE8M0 : code;
+}
+
 size_t first_not_finite(const void* data, size_t count, DType dtype, Code code) {
   const Values values{static_cast<const uint8_t*>(data), count, dtype, code};
   const std::optional<Place> place = first_place(std::span(&values, 1));
@@ -119,8 +124,7 @@ void require_finite(const RawModel& model) {
       const DType dtype = entry.dtype == "F32"   ? DType::kF32
                           : entry.dtype == "F16" ? DType::kF16
                                                  : DType::kBF16;
-      Code code = code_named(entry.dtype);
-      if (code == Code::kByte && entry.name.ends_with("_scales")) code = Code::kE8M0;  // MXFP4
+      const Code code = code_of(entry);
       const size_t size = code == Code::kNone ? dtype_size(dtype) : 1;
       tensors.push_back({file.data() + entry.offset, entry.bytes / size, dtype, code});
       entries.push_back(std::move(entry));

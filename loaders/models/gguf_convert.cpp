@@ -92,7 +92,7 @@ class Converter {
   FamilyRow find_family(const std::string& architecture) const {
     std::vector<std::string_view> known;
     for (const FamilyRow& row : families()) {
-      if (row.gguf.empty()) continue;
+      if (row.gguf.empty() || !row.gguf_converted) continue;
       if (row.gguf == architecture) return row;
       known.push_back(row.gguf);
     }

@@ -173,10 +173,11 @@ class Selection {
     if (pruning_.plan.router_space == RouterSpace::kLogits || kept_ == experts_) return;
     const FamilyRow* row = family();
     const GgufValue* normalised = file_.find_value(prefix_ + "expert_weights_norm");
-    constexpr int64_t kSigmoid = 2;  // of llama.cpp's gating functions
+    constexpr int64_t kSigmoid = 2, kOfChosen = 3;  // of llama.cpp's gating functions
+    const int64_t gating = optional("expert_gating_func", 0);
     const bool cancels = (row != nullptr && (row->renormalises || row->gguf_renormalises)) ||
                          (normalised != nullptr && normalised->integers == std::vector<int64_t>{1}) ||
-                         optional("expert_gating_func", 0) == kSigmoid;
+                         gating == kSigmoid || gating == kOfChosen;
     if (!cancels) {
       fail_plan(
           "selects among the probabilities of all experts, and without renormalisation a smaller softmax "

@@ -92,6 +92,10 @@ void TensorTable::fail_missing_tensor(const std::string& name) const {
                                                 "gate.weight",
                                                 "norm.weight",
                                                 "shared_expert_gate.weight",
+                                                "router.weight",
+                                                "router.bias",
+                                                "sinks",
+                                                "o_proj.bias",
                                                 "experts.down_proj",
                                                 "experts.gate_up_proj",
                                                 "input_layernorm.weight",
@@ -99,11 +103,15 @@ void TensorTable::fail_missing_tensor(const std::string& name) const {
                                                 "embed_tokens.weight"};
   const size_t last = name.rfind('.'), owner = last == std::string::npos ? last : name.rfind('.', last - 1);
   const std::string stem = name.substr(0, owner == std::string::npos ? 0 : owner + 1);
+  const auto of_gpt_oss = [](std::string_view text) {
+    return text.ends_with("_proj_blocks") || text.ends_with("_proj_scales") || text.ends_with("_proj_bias");
+  };
   const std::string* beside = nullptr;
   for (const auto& [other, item] : tensors_) {
     if (stem.empty() || !other.starts_with(stem)) continue;
     const std::string_view rest = std::string_view(other).substr(stem.size());
     if (std::find(std::begin(kKnown), std::end(kKnown), rest) != std::end(kKnown)) continue;
+    if (of_gpt_oss(name) && of_gpt_oss(rest)) continue;
     if (std::count(rest.begin(), rest.end(), '.') > 1 || rest.ends_with("_scale_inv")) continue;
     if (beside == nullptr || other < *beside) beside = &other;
   }

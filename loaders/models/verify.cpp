@@ -111,7 +111,7 @@ std::string check_tensors(const RawModel& model) {
       size_t count = 1;
       for (int64_t extent : entry.shape) count *= static_cast<size_t>(extent);
       const size_t element =
-          first_not_finite(file.data() + entry.offset, count, dtype_of(entry.dtype), code_named(entry.dtype));
+          first_not_finite(file.data() + entry.offset, count, dtype_of(entry.dtype), code_of(entry));
       if (element < count)
         fail(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), element));
     }

@@ -36,6 +36,18 @@ bool rows_zero(const RawMatrix& matrix, int64_t begin, int64_t end) {
 
 bool all_zero(const RawMatrix& matrix) { return rows_zero(matrix, 0, matrix.n); }
 
+// Of a product and its bias, if it has one.
+bool gives_zero(const RawMatrix& matrix, const RawMatrix& bias) {
+  return (!bias || all_zero(bias)) && all_zero(matrix);
+}
+
+// Of expert_ffn.h's formulas: a limit makes up of zero one.
+bool puts_out_zero(const RawFfn& ffn, bool limited) {
+  if (ffn.down_bias && !all_zero(ffn.down_bias)) return false;
+  return all_zero(ffn.down) || gives_zero(ffn.gate, ffn.gate_bias) ||
+         (!limited && gives_zero(ffn.up, ffn.up_bias));
+}
+
 }  // namespace
 
 std::vector<ZeroExperts> zero_experts(const RawModel& model) {
@@ -45,9 +57,7 @@ std::vector<ZeroExperts> zero_experts(const RawModel& model) {
     ZeroExperts zero;
     zero.layer = static_cast<int32_t>(index);
     for (size_t expert = 0; expert < layer.experts.size(); ++expert) {
-      const RawFfn& ffn = layer.experts[expert];
-      const bool biased = ffn.down_bias && !all_zero(ffn.down_bias);
-      if (!biased && (all_zero(ffn.down) || all_zero(ffn.gate) || all_zero(ffn.up)))
+      if (puts_out_zero(layer.experts[expert], model.config.expert_limit > 0))
         zero.experts.push_back(static_cast<int32_t>(expert));
       const auto row = static_cast<int64_t>(expert);
       if (layer.router && row < layer.router.n && rows_zero(layer.router, row, row + 1))

@@ -157,7 +157,9 @@ void run_attention(const Device& device) {
   rope.sine = table.sine.data();
   rope_cpu(rope, device);
   report("rope", hash(q));
-  for (int64_t window : {0, 70}) {
+  const Floats sinks = normals(16, kHeads);
+  for (const char* name : {"attention", "attention.win", "attention.sink"}) {
+    const int64_t window = name == std::string("attention.win") ? 70 : 0;
     Floats out(q.size());
     const KvSpan span{k.data(), v.data(), 150};
     AttentionRun run;
@@ -172,10 +174,11 @@ void run_attention(const Device& device) {
     args.kv_heads = kKvHeads;
     args.head_dim = kHeadDim;
     args.window = window;
+    if (name == std::string("attention.sink")) args.sinks = sinks.data();
     args.scale = 0.3f;
     args.out = out.data();
     attention_cpu(args, device);
-    report(window > 0 ? "attention.win" : "attention", hash(out));
+    report(name, hash(out));
   }
 }
 
@@ -200,6 +203,11 @@ void run_experts(const Device& device) {
   router.expert = expert.data();
   router.weight = weight.data();
   router.logits = logits.data();
+  const Floats bias = normals(17, kExperts);
+  router.bias = bias.data();
+  router_cpu(router, device);
+  report("router.bias", hash(weight) ^ hash(expert));
+  router.bias = nullptr;
   router_cpu(router, device);
   report("router", hash(weight) ^ hash(expert));
 
@@ -237,6 +245,25 @@ void run_experts(const Device& device) {
   ffn.intermediate = kIntermediate;
   ffn.activation = activation.data();
   ffn.out = slot_out.data();
+  std::vector<Weights> biases;  // with a limit that many values reach
+  for (uint32_t e = 0; e < kKept; ++e) {
+    biases.emplace_back(80 + e, kIntermediate, 1, DType::kBF16);
+    biases.emplace_back(90 + e, kIntermediate, 1, DType::kBF16);
+    biases.emplace_back(100 + e, kHidden, 1, DType::kBF16);
+  }
+  std::vector<ExpertMatrices> biased = matrices;
+  for (size_t e = 0; e < kKept; ++e) {
+    biased[e].gate_bias = biases[3 * e].packed;
+    biased[e].up_bias = biases[3 * e + 1].packed;
+    biased[e].down_bias = biases[3 * e + 2].packed;
+  }
+  ffn.experts = biased.data();
+  ffn.limit = 2.0f;
+  ffn.alpha = 1.702f;
+  expert_ffn_cpu(ffn, device);
+  report("expert_ffn.lim", hash(slot_out));
+  ffn.experts = matrices.data();
+  ffn.limit = 0;
   expert_ffn_cpu(ffn, device);
   report("expert_ffn", hash(slot_out));
 

@@ -64,6 +64,9 @@ class HollowModel {
       layer.input_norm = layer.post_norm = vector(config.hidden_size);
       layer.q_norm = layer.k_norm = vector(config.head_dim);
       layer.q_bias = layer.k_bias = layer.v_bias = vector(config.num_heads * config.head_dim);
+      if (config.o_bias) layer.o_bias = vector(config.hidden_size);
+      if (config.sinks) layer.sinks = vector(config.num_heads);
+      if (config.has_router_bias()) layer.router_bias = vector(config.num_experts);
       layer.experts.resize(static_cast<size_t>(config.num_experts));
       raw.layers.push_back(std::move(layer));
     }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/calibration.h"
+#include "kernels/common/subsets.h"
 #include "tests/engine/reference_model.h"
 #include "tests/engine/synthetic.h"
 
@@ -23,7 +24,7 @@ Prompts calibration_prompts(const ModelConfig& config) {
 }  // namespace
 
 TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe}) {
+  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kGptOss}) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 31);
     const Weights weights(model.raw, cpu_ops());
@@ -50,7 +51,8 @@ TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
       CHECK(count == rows * static_cast<double>(config.top_k));
       CHECK(probability == doctest::Approx(rows).epsilon(1e-5));  // f32 softmax rows sum to 1 within E eps
       if (config.norm_topk_prob) CHECK(gate == doctest::Approx(rows).epsilon(1e-5));
-      CHECK(layer.subset_errors[0].subsets.size() == (family == Family::kMixtral ? 10 : 21));
+      CHECK(layer.subset_errors[0].subsets.size() ==
+            static_cast<size_t>(binomial(static_cast<int32_t>(config.num_experts), 2)));
     }
     Device threads;
     threads.threads = 3;

@@ -69,8 +69,7 @@ bool same_bits(const std::vector<TokenScore>& a, const std::vector<TokenScore>& 
 }  // namespace
 
 TEST_CASE("forward: logits of every family and kind of plan agree with double precision") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
       ModelConfig config = tiny_config(family);
       config.dtype = dtype;
@@ -106,8 +105,7 @@ TEST_CASE("forward: logits of every family and kind of plan agree with double pr
 }
 
 TEST_CASE("forward: a candidate's bits do not depend on population, order, chunks, memory or threads") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     ModelConfig config = tiny_config(family);
     config.dtype = DType::kBF16;
     const SyntheticModel model(config, 5);

@@ -29,8 +29,7 @@ std::vector<int32_t> greedy(PopulationForward& forward, const ExpertPlan& plan, 
 }  // namespace
 
 TEST_CASE("generate: equals repeated full passes for every candidate, prompt length and memory limit") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     ModelConfig config = tiny_config(family);
     config.eos_token_ids = {3, 17};
     const SyntheticModel model(config, 21);

@@ -53,8 +53,7 @@ bool same(const std::vector<TokenScore>& a, const std::vector<TokenScore>& b) {
 
 TEST_CASE("gpu backend: logits as near to the CPU's as 16-bit activations are") {
   int compared = 0;
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     for (DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
       ModelConfig config = gpu_config(family);
       config.dtype = dtype;
@@ -90,8 +89,7 @@ TEST_CASE("gpu backend: logits as near to the CPU's as 16-bit activations are") 
 }
 
 TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, or the order of threads") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     CAPTURE(family_name(family));
     const ModelConfig config = gpu_config(family);
     const SyntheticModel model(config, 5);
@@ -179,8 +177,7 @@ TEST_CASE("gpu backend: generation equals repeated full passes") {
 }
 
 TEST_CASE("gpu backend: a decoding step asks the device for the same few things whatever the sequences") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     CAPTURE(family_name(family));
     const ModelConfig config = gpu_config(family);
     const SyntheticModel model(config, 22);

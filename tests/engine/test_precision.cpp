@@ -153,7 +153,7 @@ TEST_CASE("precision bf16: a checkpoint of another dtype is rounded, but for its
 }
 
 TEST_CASE("precision bf16: the same bits on every instruction set, thread count and memory limit") {
-  for (const Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe}) {
+  for (const Family family : kFamilies) {
     CAPTURE(family_name(family));
     ModelConfig config = tiny_config(family);
     config.dtype = DType::kBF16;

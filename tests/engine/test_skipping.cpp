@@ -56,8 +56,7 @@ TEST_CASE("skipping: never is the plan itself, always is one active expert, to t
 }
 
 TEST_CASE("skipping: logits of every family agree with double precision") {
-  for (Family family :
-       {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe, Family::kGlm4Moe}) {
+  for (const Family family : kFamilies) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 11);
     const std::vector<int32_t> tokens = random_tokens(config, 17, 3);
@@ -115,7 +114,7 @@ TEST_CASE("skipping: rows kept behind a layer are another plan's only where both
 }
 
 TEST_CASE("skipping: decoding heeds it as full passes do") {
-  for (Family family : {Family::kMixtral, Family::kGlm4Moe}) {
+  for (Family family : {Family::kMixtral, Family::kGlm4Moe, Family::kGptOss}) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 25);
     const Weights weights(model.raw, cpu_ops());

@@ -191,8 +191,6 @@ class HalfKnown : public ScoreKeeper {
   int32_t until_;
 };
 
-constexpr Family kFamilies[] = {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kGlm4Moe};
-
 }  // namespace
 
 TEST_CASE("stages: layers are divided so that the largest stage is small, and each has some") {

@@ -122,7 +122,7 @@ Ops counting_ops() {
 TEST_CASE("streaming: the bits of resident weights, for scores, logits, texts and calibration") {
   const std::vector<std::pair<Family, std::vector<uint8_t>>> cases = {
       {Family::kMixtral, {1, 1, 1}},  {Family::kQwen2Moe, {1, 1, 1, 1}}, {Family::kQwen3Moe, {0, 1, 0, 1, 1}},
-      {Family::kQwen2Moe, {0, 0, 1}}, {Family::kMixtral, {1}},
+      {Family::kQwen2Moe, {0, 0, 1}}, {Family::kMixtral, {1}},           {Family::kGptOss, {1, 0, 1}},
   };
   for (const auto& one : cases) {
     const Family family = one.first;
@@ -214,7 +214,7 @@ TEST_CASE("streaming: a limit below the weights gives the bits of none") {
 }
 
 TEST_CASE("memory plan: no layer takes memory, and a pass takes no more than its plan") {
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe}) {
+  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kGptOss}) {
     CAPTURE(family_name(family));
     const ModelConfig config = stream_config(family, 3);
     const SyntheticModel model(config, 9);

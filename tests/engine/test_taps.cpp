@@ -37,8 +37,7 @@ std::string failure_of(const std::function<void()>& body) {
 
 TEST_CASE("taps: every layer of the GPU's row is as near to the CPU's as its rounding allows") {
   int compared = 0;
-  for (Family family : {Family::kMixtral, Family::kQwen2Moe, Family::kQwen3Moe, Family::kOlmoe,
-                        Family::kGlm4Moe, Family::kGptOss}) {
+  for (const Family family : kFamilies) {
     for (DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
       CAPTURE(std::string(family_name(family)));
       CAPTURE(std::string(dtype_name(dtype)));

@@ -1,11 +1,15 @@
-// A config.json beside matrices in 8 bits, whose blocks it describes: what is accepted can be widened and exported.
+// A config.json beside matrices in 8 or 4 bits, whose blocks it describes: what is accepted can be widened and exported.
+#include <string_view>
+
 #include "engine/coded_matrix.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export_tensors.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const fuzz::Scratch scratch("glm4_fp8", "config.json");
+  static const fuzz::Scratch bytes("glm4_fp8", "config.json"), halves("gptoss_mxfp4", "config.json");
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const fuzz::Scratch& scratch = text.find("gpt_oss") != text.npos ? halves : bytes;
   scratch.write("config.json", data, size);
   fuzz::accepts([&] {
     const eep::RawModel model = eep::load_checkpoint(scratch.path());
@@ -19,12 +23,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       for (const eep::RawMatrix* matrix : {&layer.q, &layer.o, &layer.dense.gate, &layer.shared.down}) {
         if (*matrix) eep::decoded(*matrix, values);
       }
+      for (const eep::RawFfn& expert : layer.experts) {
+        if (config.mxfp4) eep::decoded(expert.up, values);
+      }
     }
     for (const eep::StreamedTensor& tensor :
          eep::export_tensors(model, plan, eep::ExportFormat::kHf, eep::Device{}, eep::MtpExport::kDrop)) {
-      size_t bytes = 0;
-      tensor.produce([&](const void*, size_t part) { bytes += part; });
-      fuzz::demand(bytes == eep::tensor_bytes(tensor.spec), "a tensor has another size");
+      size_t produced = 0;
+      tensor.produce([&](const void*, size_t part) { produced += part; });
+      fuzz::demand(produced == eep::tensor_bytes(tensor.spec), "a tensor has another size");
     }
   });
   return 0;

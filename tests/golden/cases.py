@@ -160,10 +160,10 @@ CASES = [
                        rope_parameters=yarn(150000.0, 4.0, 128, truncate=False)),
         "drop": ["layer_types"],
     },
-    {   # MXFP4, released keys, one head of keys, plans
+    {   # MXFP4 with two and three blocks a row, released keys, one head of keys, plans
         "name": "gptoss_mxfp4", "family": "gpt_oss", "dtype": "bf16", "spelling": "v4", "mxfp4": True, "plans": True,
         "prompts": [5],
-        "config": dict(vocab_size=67, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=3,
+        "config": dict(vocab_size=67, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3,
                        num_key_value_heads=1, head_dim=10, num_local_experts=8, num_experts_per_tok=4, sliding_window=7,
                        max_position_embeddings=512, rope_parameters=yarn(150000.0, 32.0, 64, truncate=False)),
         "drop": ["swiglu_alpha"], "extra": {"experts_per_token": 4, "initial_context_length": 64},

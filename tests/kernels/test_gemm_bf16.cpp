@@ -254,77 +254,110 @@ TEST_CASE(
   CHECK(run_gemm({}, w, 0, 0, cpu(2)).empty());
 }
 
+namespace {
+
+// biased: with biases and a limit that many values reach
+void check_expert_ffn(const ExpertCase& c, bool biased) {
+  Data data(c.seed);
+  const Floats x = data.floats(c.rows * c.hidden);
+  std::vector<Tiles> gate, up, down;
+  std::vector<ExpertMatrices> matrices;
+  for (int32_t e = 0; e < c.experts; ++e) {
+    gate.emplace_back(data.floats(c.intermediate * c.hidden), c.intermediate, c.hidden, c.dtype);
+    up.emplace_back(data.floats(c.intermediate * c.hidden), c.intermediate, c.hidden, c.dtype);
+    down.emplace_back(data.floats(c.hidden * c.intermediate), c.hidden, c.intermediate, c.dtype);
+    matrices.push_back({gate.back().packed, up.back().packed, down.back().packed});
+  }
+  std::vector<Tiles> gate_bias, up_bias, down_bias;
+  for (int32_t e = 0; biased && e < c.experts; ++e) {
+    gate_bias.emplace_back(data.floats(c.intermediate), c.intermediate, 1, c.dtype);
+    up_bias.emplace_back(data.floats(c.intermediate), c.intermediate, 1, c.dtype);
+    down_bias.emplace_back(data.floats(c.hidden), c.hidden, 1, c.dtype);
+    ExpertMatrices& one = matrices[static_cast<size_t>(e)];
+    one.gate_bias = gate_bias.back().packed;
+    one.up_bias = up_bias.back().packed;
+    one.down_bias = down_bias.back().packed;
+  }
+  const float limit = biased ? 0.75f : 0.0f, alpha = biased ? 1.702f : 1.0f;
+  const int64_t total = c.rows * c.slots;
+  std::vector<int32_t> expert, identity(static_cast<size_t>(c.experts));
+  std::iota(identity.begin(), identity.end(), 0);
+  for (int64_t slot = 0; slot < total; ++slot)
+    expert.push_back(c.skew == 1 ? 1 % c.experts : static_cast<int32_t>(data.below(c.experts)));
+  std::vector<int32_t> offset(static_cast<size_t>(c.experts + 1)), order(static_cast<size_t>(total));
+  DispatchArgs dispatch;
+  dispatch.expert = expert.data();
+  dispatch.rows = c.rows;
+  dispatch.slots = c.slots;
+  dispatch.group_of = identity.data();
+  dispatch.group_stride = dispatch.groups = c.experts;
+  dispatch.offset = offset.data();
+  dispatch.order = order.data();
+  dispatch_cpu(dispatch, cpu(1));
+  const int64_t stride = row_stride_16bit(c.intermediate);
+  std::vector<uint16_t> h;  // [total, stride] in sorted order
+  for (const bool rounded_before : {false, true}) {
+    const Floats out = same_bits_everywhere([&](const Device& device) {
+      std::vector<float> activation(expert_ffn_scratch_bytes(total, c.intermediate) / sizeof(float) + 1);
+      Floats y(static_cast<size_t>(total * c.hidden));
+      const std::vector<uint16_t> x16 = round_all(x, c.rows, c.hidden, device);
+      ExpertFfnArgs args;
+      args.x = x.data();
+      if (rounded_before) args.x16 = x16.data();
+      args.slots = c.slots;
+      args.order = order.data();
+      args.offset = offset.data();
+      args.groups = c.experts;
+      args.experts = matrices.data();
+      args.hidden = c.hidden;
+      args.intermediate = c.intermediate;
+      args.limit = limit;
+      args.alpha = alpha;
+      args.activation = activation.data();
+      args.out = y.data();
+      expert_ffn_bf16_cpu(args, device);
+      h.resize(static_cast<size_t>(total * stride));
+      std::memcpy(h.data(), activation.data(), h.size() * sizeof(uint16_t));
+      return y;
+    });
+    for (int64_t position = 0; position < total; ++position) {
+      const int64_t slot = order[static_cast<size_t>(position)];
+      const auto e = static_cast<size_t>(expert[static_cast<size_t>(slot)]);
+      const auto from = x.begin() + slot / c.slots * c.hidden;
+      const Floats one(from, from + c.hidden);
+      const Floats g = run_gemm(one, gate[e], 0, 1, cpu(1)), u = run_gemm(one, up[e], 0, 1, cpu(1));
+      Floats row;
+      for (int64_t j = 0; j < c.intermediate; ++j) {
+        const auto at = static_cast<size_t>(j);
+        row.push_back(bf16_to_f32(h[static_cast<size_t>(position * stride + j)]));
+        // silu is within 8 units and its product within one, then one rounding to bf16; with biases the sums and
+        // u + 1 are the op's own f32 numbers, and alpha's product moves the sigmoid by a unit of its argument.
+        float gate_sum = g[at], up_sum = u[at];
+        if (biased) {
+          gate_sum = std::min(gate_sum + gate_bias[e].values[at], limit);
+          up_sum = std::clamp(up_sum + up_bias[e].values[at], -limit, limit) + 1.0f;
+        }
+        const double scaled = static_cast<double>(alpha) * static_cast<double>(gate_sum);
+        const double s = static_cast<double>(gate_sum) / (1 + std::exp(-scaled));
+        const double exact = s * static_cast<double>(up_sum);
+        CHECK(std::fabs(static_cast<double>(row.back()) - exact) <=
+              std::fabs(exact) * (0x1p-8 + (12 + std::fabs(scaled)) * kUnit) + kTiny);
+      }
+      Floats y = scalar_gemm(row, down[e].values, 1, c.hidden, c.intermediate);
+      for (size_t i = 0; biased && i < y.size(); ++i) y[i] += down_bias[e].values[i];
+      CHECK(same_bits(y.data(), out.data() + slot * c.hidden, c.hidden));
+    }
+  }
+}
+
+}  // namespace
+
 TEST_CASE("expert_ffn_bf16: the bits of its two products with h rounded between them") {
   for (const ExpertCase& c : kExpertCases) {
-    CAPTURE(c.seed);
-    Data data(c.seed);
-    const Floats x = data.floats(c.rows * c.hidden);
-    std::vector<Tiles> gate, up, down;
-    std::vector<ExpertMatrices> matrices;
-    for (int32_t e = 0; e < c.experts; ++e) {
-      gate.emplace_back(data.floats(c.intermediate * c.hidden), c.intermediate, c.hidden, c.dtype);
-      up.emplace_back(data.floats(c.intermediate * c.hidden), c.intermediate, c.hidden, c.dtype);
-      down.emplace_back(data.floats(c.hidden * c.intermediate), c.hidden, c.intermediate, c.dtype);
-      matrices.push_back({gate.back().packed, up.back().packed, down.back().packed});
-    }
-    const int64_t total = c.rows * c.slots;
-    std::vector<int32_t> expert, identity(static_cast<size_t>(c.experts));
-    std::iota(identity.begin(), identity.end(), 0);
-    for (int64_t slot = 0; slot < total; ++slot)
-      expert.push_back(c.skew == 1 ? 1 % c.experts : static_cast<int32_t>(data.below(c.experts)));
-    std::vector<int32_t> offset(static_cast<size_t>(c.experts + 1)), order(static_cast<size_t>(total));
-    DispatchArgs dispatch;
-    dispatch.expert = expert.data();
-    dispatch.rows = c.rows;
-    dispatch.slots = c.slots;
-    dispatch.group_of = identity.data();
-    dispatch.group_stride = dispatch.groups = c.experts;
-    dispatch.offset = offset.data();
-    dispatch.order = order.data();
-    dispatch_cpu(dispatch, cpu(1));
-    const int64_t stride = row_stride_16bit(c.intermediate);
-    std::vector<uint16_t> h;  // [total, stride] in sorted order
-    for (const bool rounded_before : {false, true}) {
-      const Floats out = same_bits_everywhere([&](const Device& device) {
-        std::vector<float> activation(expert_ffn_scratch_bytes(total, c.intermediate) / sizeof(float) + 1);
-        Floats y(static_cast<size_t>(total * c.hidden));
-        const std::vector<uint16_t> x16 = round_all(x, c.rows, c.hidden, device);
-        ExpertFfnArgs args;
-        args.x = x.data();
-        if (rounded_before) args.x16 = x16.data();
-        args.slots = c.slots;
-        args.order = order.data();
-        args.offset = offset.data();
-        args.groups = c.experts;
-        args.experts = matrices.data();
-        args.hidden = c.hidden;
-        args.intermediate = c.intermediate;
-        args.activation = activation.data();
-        args.out = y.data();
-        expert_ffn_bf16_cpu(args, device);
-        h.resize(static_cast<size_t>(total * stride));
-        std::memcpy(h.data(), activation.data(), h.size() * sizeof(uint16_t));
-        return y;
-      });
-      for (int64_t position = 0; position < total; ++position) {
-        const int64_t slot = order[static_cast<size_t>(position)];
-        const auto e = static_cast<size_t>(expert[static_cast<size_t>(slot)]);
-        const auto from = x.begin() + slot / c.slots * c.hidden;
-        const Floats one(from, from + c.hidden);
-        const Floats g = run_gemm(one, gate[e], 0, 1, cpu(1)), u = run_gemm(one, up[e], 0, 1, cpu(1));
-        Floats row;
-        for (int64_t j = 0; j < c.intermediate; ++j) {
-          const auto at = static_cast<size_t>(j);
-          row.push_back(bf16_to_f32(h[static_cast<size_t>(position * stride + j)]));
-          // silu is within 8 units and its product within one, then one rounding to bf16.
-          const double s = static_cast<double>(g[at]) / (1 + std::exp(-static_cast<double>(g[at])));
-          const double exact = s * static_cast<double>(u[at]);
-          CHECK(std::fabs(static_cast<double>(row.back()) - exact) <=
-                std::fabs(exact) * (0x1p-8 + 10 * kUnit) + kTiny);
-        }
-        const Floats y = scalar_gemm(row, down[e].values, 1, c.hidden, c.intermediate);
-        CHECK(same_bits(y.data(), out.data() + slot * c.hidden, c.hidden));
-      }
+    for (const bool biased : {false, true}) {
+      CAPTURE(c.seed);
+      CAPTURE(biased);
+      check_expert_ffn(c, biased);
     }
   }
 }

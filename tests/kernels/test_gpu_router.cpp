@@ -17,6 +17,7 @@ struct GpuLayer {
   Floats x;
   DeviceWeights gate;
   Weights on_cpu;
+  Floats bias;  // [experts] of the logits, or empty
   std::vector<RouterMap> maps;
   std::vector<int32_t> map_of_row;
   bool renormalise = true, hf_rounding = false;
@@ -51,8 +52,10 @@ struct GpuLayer {
     const OnDevice<int32_t> expert(count * slots, 99);
     const OnDevice<float> weight(count * slots, 99), logits(count * experts, 99);
     const OnDevice<RouterCounts> counts(1);
+    const OnDevice<float> bias_there(bias);
     RouterArgs args = this->args(first, count);
     args.x = in.data();
+    args.bias = bias.empty() ? nullptr : bias_there.data();
     args.gate = gate.packed;
     args.expert = expert.data();
     args.weight = weight.data();
@@ -69,6 +72,7 @@ struct GpuLayer {
                {}};
     RouterArgs args = this->args(0, rows);
     args.x = x.data();
+    args.bias = bias.empty() ? nullptr : bias.data();
     args.gate = on_cpu.packed;
     args.expert = out.expert.data();
     args.weight = out.weight.data();
@@ -81,7 +85,8 @@ struct GpuLayer {
 
 void check_layer(const GpuLayer& layer) {
   const Routed out = layer.run(0, layer.rows);
-  check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
+  check_bounded(out.logits,
+                gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden, layer.bias));
   check_rows(layer, out);
   CHECK(same_bits(same_bits_in_schedules([&] { return layer.run(0, layer.rows).flat(); }),
                   layer.run_cpu().flat()));
@@ -110,7 +115,7 @@ TEST_CASE("gpu router: full width") {
 
 // One multiprocessor takes the wide, the square, the narrow and the few-rows tile in turn (gate_logits.h);
 // extents that do not come out even, and rows of x that do not start at 16 bytes.
-TEST_CASE("gpu router: in every tile of the product the logits are the CPU's") {
+TEST_CASE("gpu router: in every tile of the product, with a bias and without, the logits are the CPU's") {
   struct Extents {
     int64_t rows;
     int32_t experts;
@@ -124,9 +129,11 @@ TEST_CASE("gpu router: in every tile of the product the logits are the CPU's") {
                            {20, 20, 200},
                            {100, 100, 33}}) {
     CAPTURE(e.hidden);
-    for (DType dtype : {DType::kBF16, DType::kF16}) {
+    for (const bool biased : {false, true}) {
+      const DType dtype = biased == (e.hidden % 8 == 0) ? DType::kBF16 : DType::kF16;
       Data data(75);
       GpuLayer layer(e.rows, e.experts, e.hidden, 2, data, dtype);
+      if (biased) layer.bias = data.floats(e.experts);
       std::vector<int32_t> kept(static_cast<size_t>(e.experts));
       for (int32_t r = 0; r < e.experts; ++r) kept[static_cast<size_t>(r)] = r;
       layer.maps = {{kept.data(), nullptr, e.experts, 2, RouterSpace::kLogits}};

@@ -16,6 +16,7 @@ struct Layer {
   int32_t experts;
   Floats x;
   Weights gate;
+  Floats bias;  // [experts] of the logits, or empty
   std::vector<RouterMap> maps;
   std::vector<int32_t> map_of_row;
   int32_t slots;
@@ -38,6 +39,7 @@ struct Layer {
     args.x = x.data() + first * hidden;
     args.rows = count;
     args.gate = gate.packed;
+    args.bias = bias.empty() ? nullptr : bias.data();
     args.maps = maps.data();
     args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
     args.slots = slots;
@@ -67,7 +69,8 @@ struct Layer {
 
 void check_layer(const Layer& layer) {
   const Routed out = layer.run(0, layer.rows, cpu(1));
-  check_bounded(out.logits, gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden));
+  check_bounded(out.logits,
+                gemm(layer.x, layer.gate.values, layer.rows, layer.experts, layer.hidden, layer.bias));
   check_rows(layer, out);
   const Floats bits =
       same_bits_everywhere([&](const Device& device) { return layer.bits(0, layer.rows, device); });
@@ -95,6 +98,21 @@ TEST_CASE("router: one-hot, dense and duplicate rows, both spaces, mixed in one 
       CAPTURE(renormalise);
       Data data(c.seed);
       Layer layer(c.rows, c.experts, c.hidden, data, std::min(kMaxTopK, c.top_k + 1));
+      layer.renormalise = renormalise;
+      const MixedMaps maps(c, data, layer);
+      check_layer(layer);
+    }
+  }
+}
+
+TEST_CASE("router: a bias belongs to the logits, before the map and the softmax") {
+  for (const RouterCase& c : kRouterCases) {
+    for (bool renormalise : {true, false}) {
+      CAPTURE(c.seed);
+      CAPTURE(renormalise);
+      Data data(c.seed + 3);
+      Layer layer(c.rows, c.experts, c.hidden, data, c.top_k);
+      layer.bias = data.floats(c.experts, 2.0f);
       layer.renormalise = renormalise;
       const MixedMaps maps(c, data, layer);
       check_layer(layer);

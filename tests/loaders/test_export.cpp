@@ -11,6 +11,7 @@
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
 #include "loaders/models/export_directory.h"
+#include "loaders/models/families.h"
 #include "loaders/models/model_hash.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
@@ -94,7 +95,8 @@ void export_to(const RawModel& raw, const std::string& source, const ExpertPlan&
 }  // namespace
 
 TEST_CASE("export: a reloaded checkpoint computes what the plan in memory computes, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
+  for (const FamilyRow& row : families()) {
+    const std::string family = family_name(row.family);
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused, TinyLayout::kTransposed}) {
       for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
         CAPTURE(family);
@@ -144,7 +146,8 @@ TEST_CASE("export: one-hot rows on probabilities, where the family renormalises"
 }
 
 TEST_CASE("export: the native layout holds any plan, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
+  for (const FamilyRow& row : families()) {
+    const std::string family = family_name(row.family);
     for (DType dtype : {DType::kF32, DType::kBF16}) {
       for (RouterSpace space : {RouterSpace::kProbabilities, RouterSpace::kLogits}) {
         CAPTURE(family);

@@ -126,6 +126,43 @@ TEST_CASE("gguf: blocks of any type stay as they are, in files of any architectu
   }
 }
 
+TEST_CASE("gguf: gpt-oss is pruned in either router space, biases too, though not converted") {
+  GgufWriter writer;
+  writer.string("general.architecture", "gpt-oss");
+  writer.integer("gpt-oss.block_count", 2);
+  writer.integer("gpt-oss.expert_count", 5);
+  writer.integer("gpt-oss.expert_used_count", 2);
+  for (const std::string layer : {"blk.0.", "blk.1."}) {
+    writer.tensor(layer + "ffn_gate_inp.weight", {5, 7});
+    writer.tensor(layer + "ffn_gate_inp.bias", {5});
+    writer.tensor(layer + "ffn_up_exps.weight", {5, 3, 7});
+    writer.tensor(layer + "ffn_up_exps.bias", {5, 3});
+    writer.tensor(layer + "attn_sinks.weight", {4});
+  }
+  const std::string source = writer.bytes();
+  const GgufFile before = parse(source);
+  GgufPruning pruning = choice({3, 0}, {1, 4}, 5);
+  pruning.plan.router_space = RouterSpace::kProbabilities;
+  pruning.info.family = "gpt_oss";
+  const std::string left = pruned(source, pruning);
+  const GgufFile after = parse(left);
+  for (const std::string name :
+       {"ffn_gate_inp.weight", "ffn_gate_inp.bias", "ffn_up_exps.weight", "ffn_up_exps.bias"}) {
+    const GgufTensor *whole = before.find("blk.0." + name), *part = after.find("blk.0." + name);
+    REQUIRE(part != nullptr);
+    const size_t row = whole->bytes / 5;
+    REQUIRE(part->bytes == 2 * row);
+    CHECK(std::memcmp(part->data, whole->data + 3 * row, row) == 0);
+    CHECK(std::memcmp(part->data + row, whole->data, row) == 0);
+  }
+  CHECK(after.find("blk.1.attn_sinks.weight")->bytes == before.find("blk.1.attn_sinks.weight")->bytes);
+  pruning.info.family = "mixtral";
+  check_error(ExitCode::kData, "another family (expected gpt_oss, got mixtral)",
+              [&] { pruned(source, pruning); });
+  check_error(ExitCode::kData, "architecture not supported (expected one of llama,",
+              [&] { convert_gguf(before, DType::kF32); });
+}
+
 TEST_CASE("gguf: what pruning in place cannot express is refused with the reason") {
   GgufWriter model;
   model.model("qwen2moe", 5);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "engine/coded_matrix.h"
 #include "engine/forward.h"
@@ -180,6 +181,31 @@ TEST_CASE("gpt-oss: an export of a selection slices blocks and scales, one that 
   }
 }
 
+TEST_CASE("gpt-oss: MXFP4 in the native layout, and with other counts layer by layer") {
+  const RawModel raw = load_checkpoint(kMxfp4);
+  for (bool merges : {false, true}) {
+    for (ExportFormat format : {ExportFormat::kNative, ExportFormat::kHfPerLayer}) {
+      CAPTURE(merges);
+      CAPTURE(static_cast<int>(format));
+      const Scratch target;
+      ExpertPlan plan = last_experts(raw, merges);
+      PlanGroup second = plan.groups[0];
+      plan.groups[0].layers = {0};
+      second.layers = {1};
+      second.kept -= 1;
+      for (std::vector<float>* matrix : {&second.router_mapping, &second.expert_merging})
+        matrix->resize(static_cast<size_t>(second.kept) * static_cast<size_t>(second.experts));
+      plan.groups.push_back(second);
+      export_to(raw, kMxfp4, plan, target.path("out"), format);
+      const RawModel again = load_checkpoint(target.path("out"));
+      CHECK(again.config.mxfp4 == !merges);
+      REQUIRE(again.plan);
+      CHECK(logits_of(again, *again.plan) == logits_of(raw, plan));
+      if (format == ExportFormat::kHfPerLayer) check_verified(target.path("out"), kMxfp4, raw, plan);
+    }
+  }
+}
+
 TEST_CASE("gpt-oss: exports of plain numbers compute what the plan in memory computes, to the bit") {
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const Scratch source;
@@ -202,6 +228,100 @@ TEST_CASE("gpt-oss: exports of plain numbers compute what the plan in memory com
   }
 }
 
+namespace {
+
+// The golden checkpoint, its tensors changed.
+void rewrite_golden(const Scratch& scratch,
+                    const std::function<void(std::map<std::string, TinyTensor>&)>& change) {
+  const SafetensorsFile file(kMxfp4 + "/model.safetensors");
+  std::map<std::string, TinyTensor> tensors;
+  for (const SafetensorsEntry& entry : file.header.entries) {
+    const bool coded = entry.dtype == "U8";
+    tensors[entry.name] = {coded ? DType::kF32 : DType::kBF16, entry.shape, bytes_of(file, entry.name),
+                           coded ? Code::kByte : Code::kNone};
+  }
+  change(tensors);
+  std::vector<NamedTensor> list;
+  for (const auto& [name, tensor] : tensors)
+    list.push_back({{name, tensor.dtype, tensor.shape, tensor.code}, tensor.bytes.data()});
+  write_safetensors(scratch.path("model.safetensors"), list);
+  scratch.write("config.json", read_file(kMxfp4 + "/config.json"));
+}
+
+}  // namespace
+
+TEST_CASE("gpt-oss: a checkpoint in 4 bits is its twin in plain values, hash and logits to the bit") {
+  const RawModel raw = load_checkpoint(kMxfp4);
+  const int64_t hidden = raw.config.hidden_size, inner = raw.config.expert_intermediate_size;
+  const Scratch scratch;
+  const auto append = [](std::string& bytes, float value) {
+    const uint16_t bits = f32_to_bf16(value);
+    bytes.append(reinterpret_cast<const char*>(&bits), sizeof bits);
+  };
+  rewrite_golden(scratch, [&](auto& tensors) {
+    for (size_t layer = 0; layer < raw.layers.size(); ++layer) {
+      TinyTensor gate_up{DType::kBF16, {raw.config.num_experts, hidden, 2 * inner}, {}};
+      TinyTensor down{DType::kBF16, {raw.config.num_experts, inner, hidden}, {}};
+      for (const RawFfn& ffn : raw.layers[layer].experts) {
+        for (int64_t j = 0; j < hidden; ++j) {
+          for (int64_t i = 0; i < 2 * inner; ++i)
+            append(gate_up.bytes, element_of(i % 2 == 0 ? ffn.gate : ffn.up, i / 2, j));
+        }
+        for (int64_t i = 0; i < inner; ++i) {
+          for (int64_t j = 0; j < hidden; ++j) append(down.bytes, element_of(ffn.down, j, i));
+        }
+      }
+      const std::string experts = "model.layers." + std::to_string(layer) + ".mlp.experts.";
+      for (const char* name :
+           {"gate_up_proj_blocks", "gate_up_proj_scales", "down_proj_blocks", "down_proj_scales"})
+        tensors.erase(experts + name);
+      tensors[experts + "gate_up_proj"] = std::move(gate_up);
+      tensors[experts + "down_proj"] = std::move(down);
+    }
+  });
+  Json config = parse_json(read_file(kMxfp4 + "/config.json"), "config.json");
+  config.erase("quantization_config");
+  scratch.write("config.json", config.dump());
+  const RawModel twin = load_checkpoint(scratch.path());
+  CHECK_FALSE(twin.config.mxfp4);
+  CHECK(model_hash(twin) == model_hash(raw));
+  CHECK(logits_of(twin, whole(twin)) == logits_of(raw, whole(raw)));
+}
+
+TEST_CASE("gpt-oss: scales that are no numbers and tensors of neither layout are told by name") {
+  const std::string experts = "model.layers.1.mlp.experts.";
+  const Scratch nan;
+  rewrite_golden(nan, [&](auto& tensors) { tensors.at(experts + "down_proj_scales").bytes[5] = '\xff'; });
+  const RawModel model = load_checkpoint(nan.path());
+  check_error(ExitCode::kData, experts + "down_proj_scales: element 5 (of expert 0) is not finite",
+              [&] { require_finite(model); });
+  std::optional<RawModel> verified;
+  bool told = false;
+  for (const Check& check : verify_directory(nan.path(), verified))
+    told |= check.detail.find("down_proj_scales: element 5") != std::string::npos;
+  CHECK(told);
+
+  const Scratch lost;
+  rewrite_golden(lost, [&](auto& tensors) { tensors.erase(experts + "down_proj_bias"); });
+  check_error(ExitCode::kData, experts + "down_proj_bias: missing tensor", [&] {
+    try {
+      load_checkpoint(lost.path());
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()).find("quantised") == std::string::npos);
+      throw;
+    }
+  });
+  const Scratch plain;
+  rewrite_golden(plain, [&](auto& tensors) {
+    TinyTensor values = tensors.at("model.norm.weight");
+    for (const char* part : {"_blocks", "_scales"}) tensors.erase(experts + "down_proj" + part);
+    tensors[experts + "down_proj"] = values;
+  });
+  check_error(ExitCode::kData,
+              experts + "down_proj: no 4-bit weights, and config.json says quant_method mxfp4",
+              [&] { load_checkpoint(plain.path()); });
+}
+
 TEST_CASE("gpt-oss: what its config cannot say is refused in one line") {
   const auto refused = [](const char* key, const Json& value, const char* what) {
     const Scratch scratch;
@@ -221,6 +341,14 @@ TEST_CASE("gpt-oss: what its config cannot say is refused in one line") {
   refused("rope_scaling", nullptr, "nothing says how positions turn");
   refused("quantization_config", Json{{"quant_method", "fp8"}}, "expected mxfp4");
   refused("quantization_config", Json{{"quant_method", "mxfp4"}}, "blocks of 32 numbers do not divide a row");
+  for (const auto& [lost, what] : {std::pair{"down_proj_bias", "down_proj_bias: missing tensor"},
+                                   {"gate_up_proj", "gate_up_proj: missing tensor"}}) {
+    const Scratch without;
+    TinyCheckpoint tiny("gpt_oss");
+    tiny.tensors.erase(std::string("model.layers.1.mlp.experts.") + lost);
+    tiny.write(without);
+    check_error(ExitCode::kData, what, [&] { load_checkpoint(without.path()); });
+  }
   const Scratch scratch;
   TinyCheckpoint other("mixtral");
   other.config["quantization_config"] = {{"quant_method", "mxfp4"}};

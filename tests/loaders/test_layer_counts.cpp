@@ -8,6 +8,7 @@
 #include "loaders/models/config_json.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
+#include "loaders/models/families.h"
 #include "loaders/models/verify.h"
 #include "tests/loaders/tiny_checkpoint.h"
 
@@ -41,7 +42,7 @@ ExpertPlan uneven_plan() {
 }  // namespace
 
 TEST_CASE("layer counts: an export reads back and computes what the plan computes, to the bit") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe"}) {
+  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss"}) {
     for (TinyLayout layout : {TinyLayout::kPerExpert, TinyLayout::kFused}) {
       CAPTURE(family);
       const Scratch source, target;
@@ -59,7 +60,7 @@ TEST_CASE("layer counts: an export reads back and computes what the plan compute
       CHECK(config.at("per_layer_num_experts") == Json{2, 3});
       CHECK(config.at("num_experts_per_layer") == Json{2, 3});
       CHECK(config.at("original_num_experts") == 3);
-      CHECK(config.at(std::string(family) == "mixtral" ? "num_local_experts" : "num_experts") == 3);
+      CHECK(config.at(family_row(raw.config.family).experts_key) == 3);
 
       const RawModel again = load_checkpoint(out);
       CHECK(again.config.experts_per_layer == std::vector<int64_t>{2, 3});

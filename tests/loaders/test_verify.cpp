@@ -5,6 +5,7 @@
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
+#include "loaders/models/families.h"
 #include "loaders/models/model_hash.h"
 #include "loaders/models/verify.h"
 #include "tests/loaders/tiny_checkpoint.h"
@@ -99,7 +100,8 @@ const std::string kExpert = "model.layers.0.block_sparse_moe.experts.1.w2.weight
 }  // namespace
 
 TEST_CASE("verify: a sound export passes, in every family, dtype and format") {
-  for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe"}) {
+  for (const FamilyRow& row : families()) {
+    const std::string family = family_name(row.family);
     for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
       for (ExportFormat format : {ExportFormat::kHf, ExportFormat::kNative}) {
         CAPTURE(family);

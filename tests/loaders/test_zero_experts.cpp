@@ -34,4 +34,22 @@ TEST_CASE("zero experts: a matrix of zeros, a gate row of zeros, and nothing els
   CHECK(zero_experts(load_checkpoint(TinyCheckpoint("mixtral", TinyLayout::kFused).write(clean))).empty());
 }
 
+TEST_CASE("zero experts: with biases and a limit only what truly puts out zero") {
+  const auto zeros_of = [](const std::vector<std::string>& names, size_t expert) {
+    TinyCheckpoint checkpoint("gpt_oss");
+    for (const std::string& name : names) {
+      std::string& bytes = checkpoint.tensors.at("model.layers.1.mlp.experts." + name).bytes;
+      const size_t one = bytes.size() / 3;
+      std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(expert * one), one, '\0');
+    }
+    const Scratch scratch;
+    const std::vector<ZeroExperts> zeros = zero_experts(load_checkpoint(checkpoint.write(scratch)));
+    return zeros.empty() ? std::vector<int32_t>{} : zeros[0].experts;
+  };
+  CHECK(zeros_of({"down_proj"}, 1).empty());                       // its bias comes out
+  CHECK(zeros_of({"gate_up_proj", "down_proj_bias"}, 1).empty());  // gate's bias, times one
+  CHECK(zeros_of({"down_proj", "down_proj_bias"}, 1) == std::vector<int32_t>{1});
+  CHECK(zeros_of({"gate_up_proj", "gate_up_proj_bias", "down_proj_bias"}, 2) == std::vector<int32_t>{2});
+}
+
 }  // namespace eep
