@@ -11,6 +11,7 @@
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export_directory.h"
+#include "loaders/models/families.h"
 #include "loaders/models/gguf_convert.h"
 #include "loaders/models/moefy.h"
 #include "loaders/text/gguf_tokenizer.h"
@@ -128,7 +129,8 @@ int convert(const Arguments& given, CommandContext& context) {
   const GgufFile file = parse_gguf(source.data(), source.size(), arguments.source);
   ConvertedModel model = convert_gguf(file, parse_dtype(arguments.dtype, file));
   ExportDirectory directory(arguments.out);
-  if (file.find_value("tokenizer.ggml.model") != nullptr) {
+  const char* const kind = "tokenizer.ggml.model";
+  if (file.find_value(kind) != nullptr && file.text(kind) != "none") {
     write_tokenizer(file, model.config, directory);
   } else {
     context.messages.warn("the file has no tokenizer: the checkpoint takes token ids alone");
@@ -149,6 +151,15 @@ int convert(const Arguments& given, CommandContext& context) {
   return 0;
 }
 
+// As general.architecture of a file spells them.
+std::string architectures() {
+  std::vector<std::string_view> names;
+  for (const FamilyRow& row : families()) {
+    if (!row.gguf.empty()) names.push_back(row.gguf);
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 }  // namespace
 
 void register_convert(CommandLine& line) {
@@ -157,7 +168,7 @@ void register_convert(CommandLine& line) {
       line.command("convert", "A GGUF file as a Hugging Face checkpoint",
                    "eep convert model.gguf --out model --moefy 8 --top-k 4 --calibration text.txt",
                    [=](CommandContext& context) { return convert(*arguments, context); });
-  command.option("SOURCE", arguments->source, "GGUF file: llama, qwen2moe, qwen3moe").required();
+  command.option("SOURCE", arguments->source, "GGUF file: " + architectures()).required();
   command.option("--out", arguments->out, "directory to make").required();
   command.option("--dtype", arguments->dtype, "auto, f32, f16 or bf16 (default: as stored, else bf16)")
       .one_of({"auto", "f32", "f16", "bf16"});

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/common/float16.h"
+#include "kernels/common/float8.h"
 
 namespace eep {
 
@@ -74,6 +75,15 @@ void q8_0_block(const uint8_t* p, float* y) {
   for (int j = 0; j < 32; ++j) y[j] = static_cast<float>(static_cast<int8_t>(p[2 + j])) * d;
 }
 
+// An E8M0 scale, 16 bytes of E2M1 numbers, in the order of Q4_0.
+void mxfp4_block(const uint8_t* p, float* y) {
+  const float d = e8m0_to_f32(p[0]);
+  for (int j = 0; j < 16; ++j) {
+    y[j] = e2m1_to_f32(p[1 + j]) * d;
+    y[j + 16] = e2m1_to_f32(static_cast<uint8_t>(p[1 + j] >> 4)) * d;
+  }
+}
+
 // The 6-bit scale and minimum of sub-block j of Q4_K, packed in 12 bytes.
 void scale_and_minimum(const uint8_t* packed, int j, int* scale, int* minimum) {
   if (j < 4) {
@@ -133,6 +143,7 @@ constexpr Format kFormats[] = {
     {GgufType::kQ8_0, "Q8_0", 32, 34, q8_0_block},
     {GgufType::kQ4_K, "Q4_K", 256, 144, q4_k_block},
     {GgufType::kQ6_K, "Q6_K", 256, 210, q6_k_block},
+    {GgufType::kMXFP4, "MXFP4", 32, 17, mxfp4_block},
     {GgufType{9}, "Q8_1", 32, 36, nullptr},
     {GgufType{10}, "Q2_K", 256, 84, nullptr},
     {GgufType{11}, "Q3_K", 256, 110, nullptr},
@@ -154,7 +165,6 @@ constexpr Format kFormats[] = {
     {GgufType{29}, "IQ1_M", 256, 56, nullptr},
     {GgufType{34}, "TQ1_0", 256, 54, nullptr},
     {GgufType{35}, "TQ2_0", 256, 66, nullptr},
-    {GgufType{39}, "MXFP4", 32, 17, nullptr},
 };
 
 const Format& format_of(GgufType type) {

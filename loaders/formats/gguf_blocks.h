@@ -19,7 +19,8 @@ enum class GgufType : uint32_t {
   kQ8_0 = 8,
   kQ4_K = 12,
   kQ6_K = 14,
-  kBF16 = 30
+  kBF16 = 30,
+  kMXFP4 = 39
 };
 
 std::optional<GgufType> gguf_type(uint32_t number);         // none: not read

@@ -45,6 +45,17 @@ inline CharClass classify(uint32_t code_point) {
   return code_point < 128 ? kAsciiClass[code_point] : classify_slow(code_point);
 }
 
+// \p{Ll}, [\p{Lu}\p{Lt}], [\p{Lm}\p{Lo}\p{M}] and the rest.
+enum class LetterCase : uint8_t { kNone, kLower, kUpper, kEither };
+
+LetterCase letter_case_slow(uint32_t code_point);
+
+inline LetterCase letter_case(uint32_t code_point) {
+  if (code_point >= 128) return letter_case_slow(code_point);
+  if (code_point >= 'a' && code_point <= 'z') return LetterCase::kLower;
+  return code_point >= 'A' && code_point <= 'Z' ? LetterCase::kUpper : LetterCase::kNone;
+}
+
 bool is_word_character(uint32_t code_point);  // \w of Unicode regular expressions
 
 // True only if the text is in normal form C; false when that is not plain from the single characters.

@@ -42,6 +42,7 @@ std::span<const FamilyRow> families() {
                 .clips_qkv = true},
       FamilyRow{.family = Family::kGlm4Moe,
                 .architecture = "Glm4MoeForCausalLM",
+                .gguf = "glm4moe",
                 .experts_key = "n_routed_experts",
                 .shared_count_key = "n_shared_experts",
                 .bias_key = "attention_bias",
@@ -55,11 +56,11 @@ std::span<const FamilyRow> families() {
                 .dense_layers = false,
                 .qk_norm = QkNorm::kHead,
                 .router_bias = "gate.e_score_correction_bias",
-                .shared = "shared_experts."},
+                .shared = "shared_experts.",
+                .gguf_post_norm = "post_attention_norm"},
       FamilyRow{.family = Family::kGptOss,
                 .architecture = "GptOssForCausalLM",
                 .gguf = "gpt-oss",
-                .gguf_converted = false,
                 .experts_key = "num_local_experts",
                 .expert_width_key = "intermediate_size",
                 .bias_key = "attention_bias",
@@ -74,7 +75,8 @@ std::span<const FamilyRow> families() {
                 .dense_layers = false,
                 .gpt_oss_experts = true,
                 .router = "router.weight",
-                .router_bias = "router.bias"},
+                .router_bias = "router.bias",
+                .gguf_post_norm = "post_attention_norm"},
   };
   return kRows;
 }

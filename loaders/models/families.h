@@ -13,7 +13,6 @@ struct FamilyRow {
   Family family = Family::kMixtral;  // family_name() is its model_type
   const char* architecture = "";     // architectures[0] of config.json
   std::string_view gguf = "";        // general.architecture of a GGUF file
-  bool gguf_converted = true;        // to a checkpoint; else such files are pruned and no more
 
   // config.json. Both names of the number of experts are read; this one is written.
   const char* experts_key = "num_experts";
@@ -57,6 +56,7 @@ struct FamilyRow {
 
   // GGUF: rows of q and k lie in pairs; what llama.cpp's norm_topk_prob is.
   bool gguf_pairs = false;
+  const char* gguf_post_norm = "ffn_norm";  // the norm before a layer's experts
   bool gguf_renormalises = false;
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <utility>
 
@@ -68,7 +69,15 @@ class Converter {
     if (heads_ % kv_heads_ != 0 || head_dim_ < 2 || head_dim_ % 2 != 0) {
       throw Error(ExitCode::kData, file_.where, "numbers of heads that do not fit together");
     }
-    refuse_scaled_rope();
+    read_rope();
+    // Layers for multi-token prediction come last.
+    layers_ -= optional_integer("nextn_predict_layers", 0, 0, layers_ - 1);
+    if (family_.score == RouterScore::kSigmoid && integer("expert_gating_func", 0, 16) != 2) {
+      throw Error(ExitCode::kData, file_.where, prefix_ + "expert_gating_func: not sigmoid (expected 2)");
+    }
+    has_bias_ = family_.bias_key != nullptr && (family_.bias || file_.find("blk.0.attn_q.bias") != nullptr);
+    has_norms_ = family_.qk_norm != QkNorm::kNone &&
+                 (family_.qk_norm_key == nullptr || file_.find("blk.0.attn_q_norm.weight") != nullptr);
     model_.dense_llama = architecture == kLlama.gguf && experts_ == 0;
     if (model_.dense_llama) family_ = kLlama;
     const GgufTensor& embedding = tensor("token_embd.weight");
@@ -79,7 +88,7 @@ class Converter {
     tied_ = file_.find("output.weight") == nullptr;
     if (!tied_) add("lm_head.weight", "output.weight", {vocabulary_, hidden_});
     for (const GgufTensor& each : file_.tensors) {
-      if (used_.count(each.name) == 0) {
+      if (used_.count(each.name) == 0 && !beyond_layers(each.name)) {
         throw Error(ExitCode::kData, printable(each.name),
                     "tensor that is not known in architecture " + architecture);
       }
@@ -92,7 +101,7 @@ class Converter {
   FamilyRow find_family(const std::string& architecture) const {
     std::vector<std::string_view> known;
     for (const FamilyRow& row : families()) {
-      if (row.gguf.empty() || !row.gguf_converted) continue;
+      if (row.gguf.empty()) continue;
       if (row.gguf == architecture) return row;
       known.push_back(row.gguf);
     }
@@ -109,16 +118,25 @@ class Converter {
     return file_.find_value(prefix_ + key) == nullptr ? fallback : integer(key, smallest, largest);
   }
 
-  void refuse_scaled_rope() const {
+  void read_rope() {
     const std::string key = prefix_ + "rope.scaling.type";
-    if (file_.find_value(key) != nullptr && file_.text(key) != "none") {
+    yarn_ = family_.rope_said && file_.find_value(key) != nullptr && file_.text(key) == "yarn";
+    if (!yarn_ && file_.find_value(key) != nullptr && file_.text(key) != "none") {
       throw Error(ExitCode::kData, file_.where, key + ": rotary scaling not supported");
     }
-    const int64_t turned = optional_integer("rope.dimension_count", head_dim_, 2, 4096);
-    if (turned != head_dim_) {
+    turned_ = optional_integer("rope.dimension_count", head_dim_, 2, 4096);
+    if (turned_ != head_dim_ && (family_.partial_rotary == 1 || turned_ > head_dim_)) {
       throw Error(ExitCode::kData, file_.where,
                   prefix_ + "rope.dimension_count: only whole heads are rotated");
     }
+  }
+
+  // Whether it is one of a layer for multi-token prediction.
+  bool beyond_layers(const std::string& name) const {
+    int64_t layer = -1;
+    if (!name.starts_with("blk.")) return false;
+    std::from_chars(name.data() + 4, name.data() + name.size(), layer);
+    return layer >= layers_ && layer < integer("block_count", 1, kMaxLayers);
   }
 
   const GgufTensor& tensor(const std::string& name) {
@@ -131,17 +149,26 @@ class Converter {
   // The part of a stored tensor that begins at row `first`; its own shape must be `whole`.
   void add(const std::string& name, const std::string& stored, const std::vector<int64_t>& whole,
            std::vector<int64_t> shape = {}, int64_t first = 0, bool permuted = false) {
+    add_as(dtype_, name, stored, whole, std::move(shape), first, permuted);
+  }
+
+  const GgufTensor& shaped(const std::string& stored, const std::vector<int64_t>& whole) {
     const GgufTensor& source = tensor(stored);
-    if (source.shape != whole) {
-      throw Error(ExitCode::kData, stored,
-                  fmt::format("wrong shape (expected [{}], got [{}])", fmt::join(whole, ", "),
-                              fmt::join(source.shape, ", ")));
-    }
+    if (source.shape == whole) return source;
+    throw Error(ExitCode::kData, stored,
+                fmt::format("wrong shape (expected [{}], got [{}])", fmt::join(whole, ", "),
+                            fmt::join(source.shape, ", ")));
+  }
+
+  void add_as(DType dtype, const std::string& name, const std::string& stored,
+              const std::vector<int64_t>& whole, std::vector<int64_t> shape = {}, int64_t first = 0,
+              bool permuted = false) {
+    const GgufTensor& source = shaped(stored, whole);
     if (shape.empty()) shape = whole;
     const int64_t row_elements = shape.back();
     const int64_t rows = shape.size() == 1 ? 1 : shape[0];
     const int64_t head_dim = permuted ? head_dim_ : 0;
-    model_.tensors.push_back({{name, dtype_, shape}, [=, dtype = dtype_, &source](const ByteSink& sink) {
+    model_.tensors.push_back({{name, dtype, shape}, [=, &source](const ByteSink& sink) {
                                 produce(source, first, rows, row_elements, head_dim, dtype, sink);
                               }});
   }
@@ -171,7 +198,7 @@ class Converter {
     const std::string name = fmt::format("model.layers.{}.self_attn.{}_proj", layer, letter);
     const int64_t rows = heads * head_dim_;
     add(name + ".weight", stored + ".weight", {rows, hidden_}, {}, 0, permuted && family_.gguf_pairs);
-    if (family_.bias_key != nullptr) add(name + ".bias", stored + ".bias", {rows});
+    if (has_bias_) add(name + ".bias", stored + ".bias", {rows});
   }
 
   void add_layer(int64_t layer) {
@@ -182,24 +209,37 @@ class Converter {
     add_projection(layer, "v", kv_heads_, false);
     add(name + "self_attn.o_proj.weight", layer_name(layer, "attn_output.weight"),
         {hidden_, heads_ * head_dim_});
-    if (family_.qk_norm != QkNorm::kNone) {
+    if (family_.o_bias) add(name + "self_attn.o_proj.bias", layer_name(layer, "attn_output.bias"), {hidden_});
+    if (family_.sinks) add(name + "self_attn.sinks", layer_name(layer, "attn_sinks.weight"), {heads_});
+    if (has_norms_) {
       const bool head = family_.qk_norm == QkNorm::kHead;
       add(name + "self_attn.q_norm.weight", layer_name(layer, "attn_q_norm.weight"),
           {head ? head_dim_ : heads_ * head_dim_});
       add(name + "self_attn.k_norm.weight", layer_name(layer, "attn_k_norm.weight"),
           {head ? head_dim_ : kv_heads_ * head_dim_});
     }
-    add(name + "post_attention_layernorm.weight", layer_name(layer, "ffn_norm.weight"), {hidden_});
+    add(name + "post_attention_layernorm.weight",
+        layer_name(layer, family_.gguf_post_norm + std::string(".weight")), {hidden_});
     const std::string mlp = name + family_.mlp;
     if (experts_ == 0 || file_.find(layer_name(layer, "ffn_gate_inp.weight")) == nullptr) {
-      // Where every layer has experts, it is missing.
-      if (experts_ > 0 && !family_.dense_layers) tensor(layer_name(layer, "ffn_gate_inp.weight"));
+      // Where every layer has experts, or every one after the first, it is missing.
+      const bool first = family_.first_dense && layer == static_cast<int64_t>(dense_layers_.size());
+      if (experts_ > 0 && !family_.dense_layers && !first) tensor(layer_name(layer, "ffn_gate_inp.weight"));
       if (experts_ > 0) dense_layers_.push_back(layer);
       add_ffn(mlp, layer, "", &dense_width_);
       return;
     }
-    add(mlp + "gate.weight", layer_name(layer, "ffn_gate_inp.weight"), {experts_, hidden_});
+    add(mlp + family_.router, layer_name(layer, "ffn_gate_inp.weight"), {experts_, hidden_});
+    if (family_.router_bias != nullptr) {
+      const bool in_choice = family_.score == RouterScore::kSigmoid;  // in f32 in every checkpoint
+      add_as(in_choice ? DType::kF32 : dtype_, mlp + family_.router_bias,
+             layer_name(layer, in_choice ? "exp_probs_b.bias" : "ffn_gate_inp.bias"), {experts_});
+    }
+    if (family_.gpt_oss_experts) return add_fused_experts(mlp + "experts.", layer);
     add_experts(mlp + "experts.", layer);
+    if (family_.shared_count_key != nullptr &&
+        file_.find(layer_name(layer, "ffn_gate_shexp.weight")) != nullptr)
+      add_ffn(mlp + family_.shared, layer, "_shexp", &shared_width_);
     if (family_.shared_width_key != nullptr) {
       add_ffn(mlp + "shared_expert.", layer, "_shexp", &shared_width_);
       const GgufTensor& gate = tensor(layer_name(layer, "ffn_gate_inp_shexp.weight"));
@@ -242,6 +282,48 @@ class Converter {
       add(own + family_.up, stored("up"), {experts_, inner, hidden_}, {inner, hidden_}, expert * inner);
       add(own + family_.down, stored("down"), {experts_, hidden_, inner}, {hidden_, inner}, expert * hidden_);
     }
+  }
+
+  // Of gpt-oss: [experts, in, out], gate's and up's columns in turn, and their biases.
+  void add_fused_experts(const std::string& name, int64_t layer) {
+    const auto stored = [&](const char* part, const char* kind) {
+      return layer_name(layer, fmt::format("ffn_{}_exps.{}", part, kind));
+    };
+    const int64_t inner = width_of(stored("gate", "weight"), 1, &expert_width_);
+    const auto both = [&](const char* kind, const std::vector<int64_t>& shape) {
+      return std::vector{&shaped(stored("gate", kind), shape), &shaped(stored("up", kind), shape)};
+    };
+    add_interleaved(name + "gate_up_proj", {experts_, hidden_, 2 * inner},
+                    both("weight", {experts_, inner, hidden_}), inner, hidden_);
+    add_interleaved(name + "gate_up_proj_bias", {experts_, 2 * inner}, both("bias", {experts_, inner}), inner,
+                    1);
+    add_interleaved(name + "down_proj", {experts_, inner, hidden_},
+                    {&shaped(stored("down", "weight"), {experts_, hidden_, inner})}, hidden_, inner);
+    add(name + "down_proj_bias", stored("down", "bias"), {experts_, hidden_});
+  }
+
+  // Of each expert the transposed [n, k] of every part, their columns in turn: [k, n * parts].
+  void add_interleaved(const std::string& name, std::vector<int64_t> shape,
+                       std::vector<const GgufTensor*> parts, int64_t n, int64_t k) {
+    const auto produce = [=, experts = experts_, dtype = dtype_](const ByteSink& sink) {
+      std::vector<float> from(static_cast<size_t>(n * k)), to(from.size() * parts.size());
+      std::vector<uint8_t> bytes;
+      for (int64_t expert = 0; expert < experts; ++expert) {
+        for (size_t part = 0; part < parts.size(); ++part) {
+          const GgufTensor& source = *parts[part];
+          const size_t size = from.size() / static_cast<size_t>(gguf_block_elements(source.type)) *
+                              gguf_block_bytes(source.type);
+          gguf_dequantise(source.type, source.data + static_cast<size_t>(expert) * size, n * k, from.data());
+          for (int64_t i = 0; i < n; ++i) {
+            for (int64_t j = 0; j < k; ++j)
+              to[static_cast<size_t>(j * n + i) * parts.size() + part] = from[static_cast<size_t>(i * k + j)];
+          }
+        }
+        round_to(dtype, to, bytes);
+        sink(bytes.data(), bytes.size());
+      }
+    };
+    model_.tensors.push_back({{name, dtype_, std::move(shape)}, produce});
   }
 
   void add_single_experts(const std::string& name, int64_t layer) {
@@ -296,7 +378,49 @@ class Converter {
     config["num_experts_per_tok"] = integer("expert_used_count", 1, experts_);
     if (family_.sliding_window) config["sliding_window"] = nullptr;
     if (family_.dense_layers) add_dense_layers(config);
+    if (family_.first_dense) add_glm(config);
+    if (family_.gpt_oss_experts) add_gpt_oss(config);
     return config;
+  }
+
+  void add_glm(Json& config) const {
+    config[family_.expert_width_key] = expert_width_;
+    config["first_k_dense_replace"] = dense_layers_.size();
+    if (dense_width_ == 0)
+      config["intermediate_size"] = optional_integer("feed_forward_length", expert_width_, 1, kMaxWidth);
+    if (shared_width_ % expert_width_ != 0) {
+      throw Error(ExitCode::kData, file_.where,
+                  fmt::format("a shared expert of width {} (expected a multiple of the experts' {})",
+                              shared_width_, expert_width_));
+    }
+    config[family_.shared_count_key] = shared_width_ / expert_width_;
+    config[family_.bias_key] = has_bias_;
+    config[family_.qk_norm_key] = has_norms_;
+    const GgufValue* const normalised = file_.find_value(prefix_ + "expert_weights_norm");
+    config["norm_topk_prob"] = normalised != nullptr && normalised->integers == std::vector<int64_t>{1};
+    config["routed_scaling_factor"] = file_.find_value(prefix_ + "expert_weights_scale") != nullptr
+                                          ? shortest("expert_weights_scale")
+                                          : Json(1.0);
+    config["n_group"] = optional_integer("expert_group_count", 1, 1, kMaxExperts);
+    config["topk_group"] = optional_integer("expert_group_used_count", 1, 1, kMaxExperts);
+    config["partial_rotary_factor"] = static_cast<double>(turned_) / static_cast<double>(head_dim_);
+  }
+
+  // What is the same in every file of the family is not in it: every second layer has the window, from the first; the
+  // limits of yarn's ramp are not rounded.
+  void add_gpt_oss(Json& config) const {
+    config["sliding_window"] = integer("attention.sliding_window", 1, int64_t{1} << 28);
+    config["rope_scaling"] = {{"rope_type", "default"}};
+    if (!yarn_) return;
+    config["rope_scaling"] = {{"rope_type", "yarn"},
+                              {"factor", shortest("rope.scaling.factor")},
+                              {"original_max_position_embeddings",
+                               integer("rope.scaling.original_context_length", 1, int64_t{1} << 28)},
+                              {"truncate", false}};
+    for (const char* beta : {"beta_fast", "beta_slow"}) {
+      const std::string key = fmt::format("rope.scaling.yarn_{}", beta);
+      if (file_.find_value(prefix_ + key) != nullptr) config["rope_scaling"][beta] = shortest(key);
+    }
   }
 
   void add_dense_layers(Json& config) const {
@@ -313,7 +437,8 @@ class Converter {
   FamilyRow family_;
   int64_t experts_ = 0, layers_ = 0, hidden_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, vocabulary_ = 0;
   int64_t dense_width_ = 0, expert_width_ = 0, shared_width_ = 0;
-  bool tied_ = false;
+  int64_t turned_ = 0;  // elements of a head
+  bool tied_ = false, yarn_ = false, has_bias_ = false, has_norms_ = false;
   std::vector<int64_t> dense_layers_;
   std::set<std::string> used_;
   ConvertedModel model_;

@@ -349,6 +349,7 @@ ChatValue ChatEvaluator::call(const ChatNode& node) {
   const ChatArguments given = arguments(node);
   if (function.kind == ChatKind::kMacro) return call_macro(function, given);
   if (function.kind == ChatKind::kFunction) return call_chat_function(*this, function.text, given);
+  if (callee.op == ChatOp::kName && callee.text == "strftime_now" && function.is_text()) return function;
   refuse_chat(callee.op == ChatOp::kName ? "function not known: " + callee.text
                                          : "a call of something that is no function");
 }

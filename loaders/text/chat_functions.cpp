@@ -175,8 +175,9 @@ ChatValue call_chat_function(ChatEvaluator& evaluator, const std::string& name, 
   }
   if (name == "strftime_now") {
     refuse_chat(
-        "strftime_now: the prompt would change with the date (set the variable that it fills: "
-        "--chat-set date_string=\"26 Jul 2024\")");
+        "strftime_now: the prompt would change with the date (--chat-set strftime_now=2025-06-28 says what "
+        "it "
+        "gives, or set the variable that it fills, such as date_string)");
   }
   if ((name == "namespace" || name == "dict") && given.values.empty()) {
     ChatValue object = ChatValue::object(name == "dict" ? ChatKind::kMap : ChatKind::kNamespace);

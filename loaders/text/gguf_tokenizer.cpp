@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "loaders/text/pretokenizer.h"
+
 namespace eep {
 
 namespace {
@@ -19,10 +21,24 @@ enum TokenType : int64_t {
 };
 
 constexpr const char* kBlank = "\xe2\x96\x81";  // SentencePiece's mark of a space
-constexpr const char* kQwenPattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
-    "|\\s+(?!\\S)|\\s+";
+// What tokenizer.ggml.pre says of a byte-level tokenizer: how texts are cut before the merges.
+struct PreTokenization {
+  std::string_view name;
+  const char* const* pattern = nullptr;  // else that of GPT-2
+  bool nfc = false;
+  bool digits = false;         // each alone
+  bool ignore_merges = false;  // a piece that is a token is that token
+};
+
+constexpr PreTokenization kPreTokenizations[] = {
+    {.name = "gpt-2"},
+    {.name = "smollm", .digits = true},
+    {.name = "qwen2", .pattern = &kQwenRegex, .nfc = true},
+    {.name = "olmo", .nfc = true},
+    {.name = "glm4", .pattern = &kLlama3Regex, .ignore_merges = true},
+    {.name = "gpt-4o", .pattern = &kGpt4oRegex},
+    {.name = "llama-bpe", .pattern = &kLlama3Regex, .ignore_merges = true},
+};
 
 class Builder {
  public:
@@ -87,30 +103,36 @@ class Builder {
     return added;
   }
 
-  void byte_level_parts(Json& tokenizer) const {
+  const PreTokenization& pre_tokenization() const {
     const std::string key = "tokenizer.ggml.pre";
     const std::string pre = file_.find_value(key) == nullptr ? "gpt-2" : file_.text(key);
+    std::vector<std::string_view> known;
+    for (const PreTokenization& each : kPreTokenizations) {
+      if (each.name == pre) return each;
+      known.push_back(each.name);
+    }
+    fail(fmt::format("{}: pre-tokenizer not supported (expected one of {}, got {})", key,
+                     fmt::join(known, ", "), printable(pre)));
+  }
+
+  void byte_level_parts(Json& tokenizer) const {
+    const PreTokenization& pre = pre_tokenization();
     const Json bytes{{"type", "ByteLevel"},
                      {"add_prefix_space", false},
                      {"trim_offsets", true},
-                     {"use_regex", pre != "qwen2"}};
-    tokenizer["normalizer"] = pre == "qwen2" ? Json{{"type", "NFC"}} : Json();
-    if (pre == "smollm") {
-      tokenizer["pre_tokenizer"] = {
-          {"type", "Sequence"},
-          {"pretokenizers", {Json{{"type", "Digits"}, {"individual_digits", true}}, bytes}}};
-    } else if (pre == "qwen2") {
-      const Json split{{"type", "Split"},
-                       {"pattern", {{"Regex", kQwenPattern}}},
-                       {"behavior", "Isolated"},
-                       {"invert", false}};
-      tokenizer["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}};
-    } else if (pre == "gpt-2") {
-      tokenizer["pre_tokenizer"] = bytes;
-    } else {
-      fail(key + ": pre-tokenizer not supported (expected gpt-2, smollm or qwen2, got " + printable(pre) +
-           ")");
+                     {"use_regex", pre.pattern == nullptr}};
+    tokenizer["normalizer"] = pre.nfc ? Json{{"type", "NFC"}} : Json();
+    Json first;
+    if (pre.digits) first = {{"type", "Digits"}, {"individual_digits", true}};
+    if (pre.pattern != nullptr) {
+      first = {{"type", "Split"},
+               {"pattern", {{"Regex", *pre.pattern}}},
+               {"behavior", "Isolated"},
+               {"invert", false}};
     }
+    tokenizer["pre_tokenizer"] = bytes;
+    if (!first.is_null())
+      tokenizer["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {first, bytes}}};
     const Json decoder{
         {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
     tokenizer["post_processor"] = decoder;
@@ -171,7 +193,7 @@ class Builder {
                {"end_of_word_suffix", nullptr},
                {"fuse_unk", sentencepiece},
                {"byte_fallback", sentencepiece},
-               {"ignore_merges", false},
+               {"ignore_merges", !sentencepiece && pre_tokenization().ignore_merges},
                {"vocab", std::move(vocabulary)}};
     model["merges"] = sentencepiece ? derived_merges(ids) : stored_merges(ids);
     return model;

@@ -1,5 +1,6 @@
-// Pre-tokenisers: where a text is cut before BPE. The regular expressions of GPT-2 and Qwen run as state
-// machines of one pass; any other expression is refused, not approximated.
+// Pre-tokenisers: where a text is cut before BPE. The regular expressions of GPT-2, Qwen, Llama 3 (cl100k, GLM-4.5's
+// too) and GPT-4o (o200k, gpt-oss's too) run as state machines of one pass; any other expression is refused, not
+// approximated.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,8 @@ namespace eep {
 struct PreTokenizer {
   enum class Kind : uint8_t {
     kQwen,            // Split by Qwen's expression, every match a piece
+    kLlama3,          // the same, up to three digits a piece
+    kGpt4o,           // Split by GPT-4o's expression
     kGpt2,            // Split by GPT-2's expression (ByteLevel with use_regex)
     kDigits,          // every digit alone
     kDigitRuns,       // every run of digits alone
@@ -27,6 +30,10 @@ struct PreTokenizer {
   std::string replacement = "\xe2\x96\x81";
 };
 
+extern const char* const kQwenRegex;
+extern const char* const kLlama3Regex;
+extern const char* const kGpt4oRegex;
+
 // The expressions as tokenizer.json spells them; false: unknown.
 bool split_kind(std::string_view regex, PreTokenizer::Kind& kind);
 
@@ -38,6 +45,8 @@ void pre_tokenize(const std::vector<PreTokenizer>& stages, std::string_view piec
 
 // The end of the match of each expression that begins at `at` < text.size().
 size_t match_qwen(std::string_view text, size_t at);
+size_t match_llama3(std::string_view text, size_t at);
+size_t match_gpt4o(std::string_view text, size_t at);
 size_t match_gpt2(std::string_view text, size_t at);
 
 }  // namespace eep

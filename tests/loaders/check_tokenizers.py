@@ -22,6 +22,11 @@ import unicodedata
 
 QWEN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
         r"\s+(?!\S)|\s+")
+LLAMA3 = QWEN.replace(r"\p{N}|", r"\p{N}{1,3}|")
+END = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+GPT4O = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{END}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{END}|"
+         r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 WORDS = """the of and to in is that it was for on are with as his they at be this from have or by one had not but what
 all were when we there can an your which their said if do will each about how up out them then she many some so these
 would other into has more her two like him see time could no make than first been its who now people my made over did
@@ -42,7 +47,7 @@ def assigned(point):
 
 
 def fragment(rng):
-    kind = rng.randrange(13)
+    kind = rng.randrange(15)
     if kind <= 2:
         words = [rng.choice(WORDS) for _ in range(rng.randrange(1, 9))]
         if rng.random() < 0.3:
@@ -64,6 +69,8 @@ def fragment(rng):
         return rng.choice("aeionsAEIOuc") + "".join(chr(rng.randrange(0x300, 0x345)) for _ in range(rng.randrange(1, 4)))
     if kind == 10:
         return rng.choice(["'", "’"]) + rng.choice(["s", "S", "ſ", "t", "re", "Ve", "m", "lL", "d", "x", "l"])
+    if kind <= 12:  # letters of every category, with marks and what may stand beside them
+        return "".join(rng.choice("aBcDéÉßǅǈʰªºあ中ـ\u0301\u0903\u20dd '/-1") for _ in range(rng.randrange(1, 9)))
     low, high = rng.choice(RANGES)
     points = [rng.randrange(low, high + 1) for _ in range(rng.randrange(1, 9))]
     return "".join(chr(p) for p in points if assigned(p))
@@ -200,6 +207,16 @@ def check_qwen(eep, path, count, seed, folder):
     hf = hf_qwen(ranks)
     ok &= check_hf("qwen tokenizer.json", eep, hf, folder / "qwen", count, seed + 1)
     hf.normalizer = None
+    for name, expression in (("Llama 3", LLAMA3), ("GPT-4o", GPT4O)):
+        import tokenizers
+        hf.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(tokenizers.Regex(expression), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        ok &= check_hf(f"the same tokens with {name}'s expression", eep, hf, folder / name, count, seed + 3)
+        plain = tiktoken.Encoding("other", pat_str=expression, mergeable_ranks=ranks, special_tokens=specials)
+        texts = make_texts(count // 4, seed + 4, True, True)
+        ok &= compare(f"the same against tiktoken", eep, folder / name, texts,
+                      lambda s: [plain.encode(t, allowed_special="all") for t in s], plain.decode, True)
     hf.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                 pre_tokenizers.ByteLevel(add_prefix_space=False)])
     ok &= check_hf("the same tokens with SmolLM2's pre-tokenizer", eep, hf, folder / "smol", count // 4, seed + 2)

@@ -88,13 +88,14 @@ class GgufWriter {
   void model(const std::string& architecture, int64_t experts, bool single = false) {
     const std::string p = architecture + ".";
     string("general.architecture", architecture);
-    for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 2},
-                                                                    {"context_length", 64},
-                                                                    {"embedding_length", 8},
-                                                                    {"feed_forward_length", 12},
-                                                                    {"attention.head_count", 2},
-                                                                    {"attention.head_count_kv", 1},
-                                                                    {"attention.key_length", 4}}) {
+    for (const auto& [key, value] :
+         std::map<std::string, uint32_t>{{"block_count", architecture == "glm4moe" ? 3 : 2},
+                                         {"context_length", 64},
+                                         {"embedding_length", 8},
+                                         {"feed_forward_length", 12},
+                                         {"attention.head_count", 2},
+                                         {"attention.head_count_kv", 1},
+                                         {"attention.key_length", 4}}) {
       integer(p + key, value);
     }
     real(p + "attention.layer_norm_rms_epsilon", 1e-5f);
@@ -103,6 +104,23 @@ class GgufWriter {
       integer(p + "expert_count", static_cast<uint32_t>(experts));
       integer(p + "expert_used_count", 2);
     }
+    const bool glm = architecture == "glm4moe", gpt_oss = architecture == "gpt-oss";
+    if (glm) {  // a dense layer, then one with experts; half of a head turns; one more for multi-token prediction
+      integer(p + "rope.dimension_count", 2);
+      integer(p + "expert_gating_func", 2);
+      integer(p + "expert_shared_count", 2);
+      integer(p + "leading_dense_block_count", 1);
+      integer(p + "nextn_predict_layers", 1);
+      real(p + "expert_weights_scale", 1.5f);
+      boolean(p + "expert_weights_norm", true);
+      tensor("blk.2.nextn.eh_proj.weight", {8, 16});
+    }
+    if (gpt_oss) {
+      integer(p + "attention.sliding_window", 5);
+      string(p + "rope.scaling.type", "yarn");
+      real(p + "rope.scaling.factor", 4.0f);
+      integer(p + "rope.scaling.original_context_length", 16);
+    }
     tensor("token_embd.weight", {16, 8});
     for (const std::string& layer : {std::string("blk.0."), std::string("blk.1.")}) {
       tensor(layer + "attn_norm.weight", {8});
@@ -110,11 +128,33 @@ class GgufWriter {
       tensor(layer + "attn_k.weight", {4, 8});
       tensor(layer + "attn_v.weight", {4, 8});
       tensor(layer + "attn_output.weight", {8, 8});
-      tensor(layer + "ffn_norm.weight", {8});
-      if (architecture == "qwen2moe") {
+      tensor(layer + (glm || gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight"), {8});
+      if (architecture == "qwen2moe" || glm || gpt_oss) {
         tensor(layer + "attn_q.bias", {8});
         tensor(layer + "attn_k.bias", {4});
         tensor(layer + "attn_v.bias", {4});
+      }
+      if (gpt_oss) {
+        tensor(layer + "attn_output.bias", {8});
+        tensor(layer + "attn_sinks.weight", {2});
+        tensor(layer + "ffn_gate_inp.bias", {experts});
+        tensor(layer + "ffn_gate_exps.bias", {experts, 4});
+        tensor(layer + "ffn_up_exps.bias", {experts, 4});
+        tensor(layer + "ffn_down_exps.bias", {experts, 8});
+      }
+      if (architecture == "olmoe") {
+        tensor(layer + "attn_q_norm.weight", {8});
+        tensor(layer + "attn_k_norm.weight", {4});
+      }
+      if (glm && layer == "blk.0.") {
+        ffn(layer, "", {}, 12);
+        continue;
+      }
+      if (glm) {
+        tensor(layer + "exp_probs_b.bias", {experts});
+        ffn(layer, "_shexp", {}, 8);
+      }
+      if (architecture == "qwen2moe") {
         tensor(layer + "ffn_gate_inp_shexp.weight", {8});
         ffn(layer, "_shexp", {}, 6);
       }

@@ -122,6 +122,8 @@ TEST_CASE("chat: expressions have Jinja's values, or none") {
   refuse("messages|tojson(separators=(',', ':'))", "tojson with separators");
   refuse("range(3)", "as text");
   refuse("strftime_now('%d')", "the prompt would change with the date");
+  CHECK(render("{% set strftime_now = '2025-06-28' %}{{ 'on ' + strftime_now('%Y-%m-%d') }}") ==
+        "on 2025-06-28");
   refuse("'ß'|upper", "has several");
   refuse("'a' * 'b'", "* of values that it does not fit");
   refuse("'\\N{BULLET}'", "escape not known");

@@ -2,6 +2,8 @@
 // tokenizers converted.
 #include <doctest/doctest.h>
 
+#include "engine/coded_matrix.h"
+#include "kernels/common/float8.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/gguf_convert.h"
 #include "loaders/text/gguf_tokenizer.h"
@@ -151,7 +153,8 @@ TEST_CASE("gguf: damaged files are refused") {
 
 TEST_CASE("gguf: models of every architecture load after conversion") {
   const std::pair<const char*, Family> known[] = {
-      {"llama", Family::kMixtral}, {"qwen2moe", Family::kQwen2Moe}, {"qwen3moe", Family::kQwen3Moe}};
+      {"llama", Family::kMixtral}, {"qwen2moe", Family::kQwen2Moe}, {"qwen3moe", Family::kQwen3Moe},
+      {"olmoe", Family::kOlmoe},   {"glm4moe", Family::kGlm4Moe},   {"gpt-oss", Family::kGptOss}};
   for (const auto& pair : known) {
     const char* const architecture = pair.first;  // CAPTURE's lambda may not capture a structured binding
     const Family family = pair.second;
@@ -168,12 +171,12 @@ TEST_CASE("gguf: models of every architecture load after conversion") {
     CHECK(raw.config.top_k == 2);
     CHECK(raw.config.tie_word_embeddings);
     CHECK(raw.config.rms_norm_eps == 1e-5f);
-    CHECK(raw.config.norm_topk_prob == (family != Family::kQwen2Moe));
+    CHECK(raw.config.norm_topk_prob == (family != Family::kQwen2Moe && family != Family::kOlmoe));
     // Expert 2, row 1, column 3 of gate [3, 4, 8]; row 5, column 1 of down [3, 8, 4].
     const RawFfn& expert = raw.layers[1].experts[2];
-    CHECK(static_cast<const float*>(expert.gate.data)[8 + 3] ==
-          GgufWriter::element("blk.1.ffn_gate_exps.weight", 2 * 32 + 8 + 3));
-    CHECK(static_cast<const float*>(expert.down.data)[5 * 4 + 1] ==
+    CHECK(element_of(expert.gate, 1, 3) == GgufWriter::element("blk.1.ffn_gate_exps.weight", 2 * 32 + 8 + 3));
+    CHECK(element_of(expert.up, 1, 3) == GgufWriter::element("blk.1.ffn_up_exps.weight", 2 * 32 + 8 + 3));
+    CHECK(element_of(expert.down, 5, 1) ==
           GgufWriter::element("blk.1.ffn_down_exps.weight", 2 * 32 + 5 * 4 + 1));
     // Architecture llama stores the pairs of a head side by side: row 1 of a head of 4 lies in row 2.
     const int64_t stored = family == Family::kMixtral ? 2 : 1;
@@ -183,6 +186,58 @@ TEST_CASE("gguf: models of every architecture load after conversion") {
           GgufWriter::element("blk.0.attn_v.weight", 8));
     const RawModel half = load(convert_gguf(file, DType::kBF16), scratch.path("h"));
     CHECK(half.config.dtype == DType::kBF16);
+  }
+}
+
+TEST_CASE("gguf: what GLM-4.5 and gpt-oss have besides") {
+  const Scratch scratch;
+  GgufWriter glm_writer, oss_writer;
+  glm_writer.model("glm4moe", 3);
+  oss_writer.model("gpt-oss", 3);
+  const std::string glm_bytes = glm_writer.bytes(), oss_bytes = oss_writer.bytes();
+  const GgufFile glm_file = parse(glm_bytes), oss_file = parse(oss_bytes);
+  const RawModel glm = load(convert_gguf(glm_file, DType::kBF16), scratch.path("glm"));
+  CHECK(glm.config.num_layers == 2);
+  CHECK(glm.config.sparse == std::vector<uint8_t>{0, 1});
+  CHECK(glm.config.dense_intermediate_size == 12);
+  CHECK(glm.config.shared_intermediate_size == 8);
+  CHECK(glm.config.router_scale == 1.5f);
+  CHECK(glm.config.rotary_dim == 2);
+  CHECK(glm.config.qkv_bias);
+  CHECK(glm.config.qk_norm == QkNorm::kNone);
+  CHECK(glm.layers[1].router_bias.dtype == DType::kF32);
+  CHECK(static_cast<const float*>(glm.layers[1].router_bias.data)[2] ==
+        GgufWriter::element("blk.1.exp_probs_b.bias", 2));
+
+  const RawModel oss = load(convert_gguf(oss_file, DType::kF32), scratch.path("oss"));
+  CHECK(oss.config.sliding_window == 5);
+  CHECK(oss.config.windowed == std::vector<uint8_t>{1, 0});
+  CHECK(oss.config.rope_scaling.factor == 4);
+  CHECK_FALSE(oss.config.rope_scaling.truncate);
+  CHECK(static_cast<const float*>(oss.layers[1].sinks.data)[1] ==
+        GgufWriter::element("blk.1.attn_sinks.weight", 1));
+  const RawFfn& expert = oss.layers[1].experts[2];
+  CHECK(element_of(expert.gate_bias, 3, 0) == GgufWriter::element("blk.1.ffn_gate_exps.bias", 2 * 4 + 3));
+  CHECK(element_of(expert.up_bias, 3, 0) == GgufWriter::element("blk.1.ffn_up_exps.bias", 2 * 4 + 3));
+  CHECK(element_of(expert.down_bias, 5, 0) == GgufWriter::element("blk.1.ffn_down_exps.bias", 2 * 8 + 5));
+
+  GgufWriter softmax;
+  softmax.model("glm4moe", 3);
+  std::string bytes = softmax.bytes();
+  bytes[bytes.find("expert_gating_func") + 18 + 4] = 1;
+  check_error(ExitCode::kData, "glm4moe.expert_gating_func: not sigmoid",
+              [&] { convert_gguf(parse(bytes), DType::kF32); });
+}
+
+TEST_CASE("gguf: MXFP4 blocks are the numbers of the checkpoint, in another order") {
+  // Weight j lies in the low half of byte j, j + 16 in the high half.
+  uint8_t block[17] = {126};
+  for (int j = 0; j < 16; ++j) block[1 + j] = static_cast<uint8_t>(j | (15 - j) << 4);
+  float values[32];
+  gguf_dequantise(GgufType::kMXFP4, block, 32, values);
+  for (int j = 0; j < 16; ++j) {
+    CHECK(values[j] == e2m1_to_f32(static_cast<uint8_t>(j)) / 2);
+    CHECK(values[j + 16] == e2m1_to_f32(static_cast<uint8_t>(15 - j)) / 2);
   }
 }
 
@@ -265,6 +320,56 @@ TEST_CASE("gguf: a byte-level tokenizer") {
   const Tokenizer tokenizer = Tokenizer::load(scratch.path());
   CHECK(tokenizer.encode("ab ab11<|im_end|>", true) == std::vector<int32_t>{6, 7, 4, 4, 1});
   CHECK(tokenizer.decode(std::vector<int32_t>{6, 7, 4}, true) == "ab ab1");
+}
+
+TEST_CASE("gguf: each pre-tokenizer cuts texts as its name says") {
+  struct Cut {
+    const char* pre;
+    const char* text;
+    std::vector<std::string> pieces;
+  };
+  // Every piece is a token, so that what is cut apart stays apart; the blank is written as tokens are.
+  for (const Cut& cut :
+       {Cut{"gpt-2", "ab1234's", {"ab", "1234", "'s"}}, Cut{"olmo", "ab1234's", {"ab", "1234", "'s"}},
+        Cut{"smollm", "ab12", {"ab", "1", "2"}}, Cut{"qwen2", "ab12'S", {"ab", "1", "2", "'S"}},
+        Cut{"glm4", "ab1234'S", {"ab", "123", "4", "'S"}},
+        Cut{"gpt-4o", "abCd1234'S/", {"ab", "Cd", "123", "4", "'S", "/"}}, Cut{"gpt-4o", "ab'S", {"ab'S"}}}) {
+    CAPTURE(cut.pre);
+    CAPTURE(cut.text);
+    GgufWriter writer;
+    writer.string("tokenizer.ggml.model", "gpt2");
+    writer.string("tokenizer.ggml.pre", cut.pre);
+    std::vector<std::string> tokens, merges;
+    for (const char* c = "abCdS1234'/"; *c != 0; ++c) tokens.push_back(std::string(1, *c));
+    for (const std::string whole : {"ab", "Cd", "12", "123", "1234", "'s", "'S", "ab'S", "S/"}) {
+      tokens.push_back(whole);
+      merges.push_back(whole.substr(0, whole.size() - 1) + " " + whole.substr(whole.size() - 1));
+    }
+    tokens.insert(tokens.end(), {"s", "ab'"});
+    merges.insert(merges.begin() + 1, "ab '");
+    writer.texts("tokenizer.ggml.tokens", tokens);
+    writer.integers("tokenizer.ggml.token_type", std::vector<int32_t>(tokens.size(), 1));
+    writer.texts("tokenizer.ggml.merges", merges);
+    const std::string bytes = writer.bytes();
+    const Scratch scratch;
+    scratch.write("tokenizer.json", gguf_tokenizer(parse(bytes)).tokenizer.dump());
+    const Tokenizer tokenizer = Tokenizer::load(scratch.path());
+    std::vector<std::string> pieces;
+    for (const int32_t id : tokenizer.encode(cut.text, false))
+      pieces.push_back(tokens[static_cast<size_t>(id)]);
+    CHECK(pieces == cut.pieces);
+  }
+  GgufWriter writer;
+  writer.string("tokenizer.ggml.model", "gpt2");
+  writer.string("tokenizer.ggml.pre", "tekken");
+  writer.texts("tokenizer.ggml.tokens", {"a"});
+  writer.integers("tokenizer.ggml.token_type", {1});
+  writer.texts("tokenizer.ggml.merges", {});
+  const std::string bytes = writer.bytes();
+  check_error(ExitCode::kData,
+              "pre-tokenizer not supported (expected one of gpt-2, smollm, qwen2, olmo, glm4, gpt-4o, "
+              "llama-bpe, got tekken)",
+              [&] { gguf_tokenizer(parse(bytes)); });
 }
 
 TEST_CASE("gguf: a SentencePiece tokenizer: merges from the scores") {

@@ -169,7 +169,7 @@ TEST_CASE("tokenizer: heap, scan and whole-word look-up are the BPE of the defin
   }
 }
 
-TEST_CASE("tokenizer: pieces of the two expressions") {
+TEST_CASE("tokenizer: pieces of the expressions") {
   const auto cut = [](const std::string& text, size_t (*match)(std::string_view, size_t)) {
     std::string pieces;
     for (size_t at = 0; at < text.size();) {
@@ -185,6 +185,22 @@ TEST_CASE("tokenizer: pieces of the two expressions") {
   CHECK(cut("a.b ..\r\n\r\n  c", match_qwen) == "a|.b| ..\r\n\r\n| | c|");
   CHECK(cut("   ", match_qwen) == "   |");
   CHECK(cut("\t\tx", match_qwen) == "\t|\tx|");
+  CHECK(cut("It's 1234567  a\n\n b WE'LL", match_llama3) == "It|'s| |123|456|7| | a|\n\n| b| WE|'LL|");
+  CHECK(cut("It's camelCase HTTPServer's WE'LL 1234/x a//\n/b", match_gpt4o) ==
+        "It's| camel|Case| HTTPServer's| WE'LL| |123|4|/x| a|//\n/|b|");
+  // Letters without case and marks belong to both halves of a word, and what follows a run of them is given back.
+  CHECK(cut("\xe4\xb8\xad\xe6\x96\x87"
+            "AB\xc3\xa9",
+            match_gpt4o) ==
+        "\xe4\xb8\xad\xe6\x96\x87"
+        "AB\xc3\xa9|");
+  CHECK(cut("\xe4\xb8\xad"
+            "A B\xe6\x96\x87"
+            "A-",
+            match_gpt4o) == "\xe4\xb8\xad|A| B\xe6\x96\x87|A|-|");
+  CHECK(cut("\xcc\x81 \xcc\x81"
+            "A1",
+            match_gpt4o) == "\xcc\x81| \xcc\x81|A|1|");
   CHECK(cut("It's 12  a\n\n b WE'LL", match_gpt2) == "It|'s| 12| | a|\n\n| b| WE|'|LL|");
   CHECK(cut("\xe3\x80\x80x \xc2\xbd", match_gpt2) == "\xe3\x80\x80|x| \xc2\xbd|");
 }
