@@ -130,6 +130,8 @@ class Report:
                  "95 % interval", "seeds", "n", "against full", "published", "published against full", "difference"]]
         groups = {}
         for cell in cells:
+            if cell["method"] not in self.row.get("methods", [cell["method"]]):
+                continue
             groups.setdefault((cell["task"], cell["experts"], cell["groups"]), []).append(cell)
         panels = []
         for (task, experts, layers), own in groups.items():
@@ -137,7 +139,7 @@ class Report:
             known_full = self.published_cell(full) if full else None
             panel = []
             for cell in own:
-                low, high = (100 * value for value in interval(cell))
+                low, high = (100 * min(max(value, 0), 1) for value in interval(cell))  # no score is beyond
                 known = self.published_cell(cell)
                 score, others = 100 * mean_of(cell), cell is not full and full is not None
                 panel.append((cell["method"], score, low, high, known))
