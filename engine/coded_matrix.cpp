@@ -1,4 +1,4 @@
-// A block at a time: its elements have one scale.
+// Blocks that lie side by side at a time: the elements of each have one scale.
 #include "engine/coded_matrix.h"
 
 #include <algorithm>
@@ -6,6 +6,8 @@
 #include <cassert>
 #include <cstring>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "engine/raw_values.h"
 #include "kernels/common/float16.h"
@@ -97,31 +99,54 @@ void decode_halves(const RawMatrix& matrix, int64_t row, typename Round::Value* 
   }
 }
 
-// Columns [first, last) of rows [begin, end), all of one block.
+// Columns that have one scale, in rows that have the same ones.
+struct ColumnBlock {
+  int64_t first, last;
+  float scale;
+};
+
+// Elements `first` to `last` of a row, each by value_of.
+template <typename ValueOf, typename Value>
+void decode_run(const uint8_t* row, int64_t step, const ColumnBlock& block, const ValueOf& value_of,
+                Value* out) {
+  if (step == 1) {
+    for (int64_t i = block.first; i < block.last; ++i) out[i] = value_of(row[i]);
+  } else {
+    for (int64_t i = block.first; i < block.last; ++i) out[i] = value_of(row[i * step]);
+  }
+}
+
+// Rows [begin, end) of E4M3 numbers, from left to right: a row is written in one go.
 template <typename Round>
-void decode_block(const RawMatrix& matrix, int64_t begin, int64_t end, int64_t first, int64_t last,
-                  typename Round::Value* out) {  // [end - begin, k]
-  const float scale = scale_at(matrix.scales, begin, first);
+void decode_block_rows(const RawMatrix& matrix, int64_t begin, int64_t end,
+                       std::span<const ColumnBlock> blocks,
+                       typename Round::Value* out) {  // [end - begin, k]
+  using Value = typename Round::Value;
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
-  const int64_t step = matrix.column_stride, count = last - first;
-  const auto each = [&](auto&& value_of) {
-    for (int64_t row = begin; row < end; ++row) {
-      const uint8_t* from = codes + row * matrix.row_stride + first * step;
-      auto* const to = out + (row - begin) * matrix.k + first;
-      if (step == 1) {
-        for (int64_t i = 0; i < count; ++i) to[i] = value_of(from[i]);
-      } else {
-        for (int64_t i = 0; i < count; ++i) to[i] = value_of(from[i * step]);
+  const int64_t step = matrix.column_stride;
+  const auto row_of = [&](int64_t row) { return codes + row * matrix.row_stride; };
+  if ((end - begin) * (blocks[0].last - blocks[0].first) < 1024) {  // where no table of a block's values pays
+    for (int64_t row = begin; row < end; ++row, out += matrix.k) {
+      for (const ColumnBlock& block : blocks) {
+        const float scale = block.scale;
+        decode_run(
+            row_of(row), step, block, [scale](uint8_t code) { return Round::round(kE4M3[code] * scale); },
+            out);
       }
     }
-  };
-  if ((end - begin) * count < 1024) {  // where no table of the block's values pays
-    each([scale](uint8_t code) { return Round::round(kE4M3[code] * scale); });
     return;
   }
-  std::array<typename Round::Value, 256> values;
-  for (size_t code = 0; code < values.size(); ++code) values[code] = Round::round(kE4M3[code] * scale);
-  each([&values](uint8_t code) { return values[code]; });
+  std::vector<std::array<Value, 256>> tables(blocks.size());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    for (size_t code = 0; code < 256; ++code) tables[i][code] = Round::round(kE4M3[code] * blocks[i].scale);
+  }
+  for (int64_t row = begin; row < end; ++row, out += matrix.k) {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      const std::array<Value, 256>& values = tables[i];
+      decode_run(
+          row_of(row), step, blocks[i], [&values](uint8_t code) { return values[code]; }, out);
+    }
+  }
 }
 
 template <typename Round>
@@ -136,13 +161,15 @@ void decode(const RawMatrix& matrix, int64_t begin, int64_t end, void* out) {
   const auto past = [](int64_t at, int64_t origin, int64_t block) {  // the end of its block
     return ((origin + at) / block + 1) * block - origin;
   };
+  std::vector<ColumnBlock> blocks;
   for (int64_t row = begin; row < end;) {
     const int64_t next_row = std::min(end, past(row, scales.first_row, scales.block_rows));
-    for (int64_t column = 0; column < matrix.k;) {
-      const int64_t next = std::min(matrix.k, past(column, scales.first_column, scales.block_columns));
-      decode_block<Round>(matrix, row, next_row, column, next, values + (row - begin) * matrix.k);
-      column = next;
+    blocks.clear();
+    for (int64_t column = 0; column < matrix.k; column = blocks.back().last) {
+      const int64_t next = past(column, scales.first_column, scales.block_columns);
+      blocks.push_back({column, std::min(matrix.k, next), scale_at(scales, row, column)});
     }
+    decode_block_rows<Round>(matrix, row, next_row, blocks, values + (row - begin) * matrix.k);
     row = next_row;
   }
 }
