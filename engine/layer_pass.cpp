@@ -58,6 +58,47 @@ size_t cut_scratch(const ModelConfig& config, const LayerLimits& limits, uint8_t
   return cutter.used();
 }
 
+// The base experts, shared by every candidate, then the merged rows of a block, each once.
+struct DispatchGroups {
+  std::vector<ExpertMatrices> experts;  // [groups]
+  std::vector<int32_t> group_of;        // [variants, stride] of each kept row, -1 beyond them
+  std::vector<RouterMap> maps;          // [variants]
+  int32_t stride, slots;                // the most kept rows, the most active ones
+};
+
+DispatchGroups dispatch_groups(const LayerWeights& weights, int64_t layer, const MixtureBlock& block,
+                               int32_t experts, MergeBuffer& merged) {
+  DispatchGroups all{weights.experts, {}, {}, 1, 1};
+  auto& [groups, group_of, maps, stride, slots] = all;
+  std::vector<MergedRow> merged_rows;
+  std::unordered_map<int32_t, int32_t> group_of_id;
+  for (const LayerVariant* variant : block.variants) {
+    stride = std::max(stride, variant->map.kept);
+    slots = std::max(slots, variant->map.top_k);
+  }
+  group_of.assign(block.variants.size() * static_cast<size_t>(stride), -1);
+  for (size_t index = 0; index < block.variants.size(); ++index) {
+    const LayerVariant& variant = *block.variants[index];
+    maps.push_back(variant.map);
+    for (int32_t row = 0; row < variant.map.kept; ++row) {
+      int32_t group = variant.base_expert[static_cast<size_t>(row)];
+      if (group < 0) {
+        const int32_t id = variant.merged_id[static_cast<size_t>(row)];
+        const auto [entry, inserted] =
+            group_of_id.try_emplace(id, experts + static_cast<int32_t>(merged_rows.size()));
+        if (inserted) merged_rows.push_back({id, variant.merging + int64_t{row} * experts});
+        group = entry->second;
+      }
+      group_of[index * static_cast<size_t>(stride) + static_cast<size_t>(row)] = group;
+    }
+  }
+  if (!merged_rows.empty()) {
+    const std::vector<ExpertMatrices> fresh = merged.merge(layer, merged_rows);
+    groups.insert(groups.end(), fresh.begin(), fresh.end());
+  }
+  return all;
+}
+
 }  // namespace
 
 size_t layer_scratch_bytes(const ModelConfig& config, const LayerLimits& limits) {
@@ -206,53 +247,10 @@ void LayerPass::shared_expert(const LayerWeights& weights, int64_t rows) {
   if (config_.shared_gated) gemm(weights.shared_gate, nullptr, at_.normed, nullptr, rows, at_.shared_gate);
 }
 
-void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
-                        MixtureObserver* observer) {
+// Of the normed rows: experts, weights and logits.
+void LayerPass::route(int64_t layer, const MixtureBlock& block, std::span<const RouterMap> maps,
+                      int32_t slots) {
   const LayerWeights& weights = weights_.layer(layer);
-  const int64_t hidden = config_.hidden_size;
-  const int32_t experts = static_cast<int32_t>(config_.num_experts);
-
-  // Groups of the dispatch: the base experts, shared by every candidate, then the merged rows of this block,
-  // each once.
-  std::vector<ExpertMatrices> groups = weights.experts;
-  std::vector<MergedRow> merged_rows;
-  std::unordered_map<int32_t, int32_t> group_of_id;
-  int32_t stride = 1, slots = 1;
-  for (const LayerVariant* variant : block.variants) {
-    stride = std::max(stride, variant->map.kept);
-    slots = std::max(slots, variant->map.top_k);
-  }
-  std::vector<int32_t> group_of(block.variants.size() * static_cast<size_t>(stride), -1);
-  std::vector<RouterMap> maps;
-  for (size_t index = 0; index < block.variants.size(); ++index) {
-    const LayerVariant& variant = *block.variants[index];
-    maps.push_back(variant.map);
-    for (int32_t row = 0; row < variant.map.kept; ++row) {
-      int32_t group = variant.base_expert[static_cast<size_t>(row)];
-      if (group < 0) {
-        const int32_t id = variant.merged_id[static_cast<size_t>(row)];
-        const auto [entry, inserted] =
-            group_of_id.try_emplace(id, experts + static_cast<int32_t>(merged_rows.size()));
-        if (inserted) merged_rows.push_back({id, variant.merging + int64_t{row} * experts});
-        group = entry->second;
-      }
-      group_of[index * static_cast<size_t>(stride) + static_cast<size_t>(row)] = group;
-    }
-  }
-  if (!merged_rows.empty()) {
-    const std::vector<ExpertMatrices> fresh = merged.merge(layer, merged_rows);
-    groups.insert(groups.end(), fresh.begin(), fresh.end());
-  }
-
-  std::vector<uint8_t> reachable(groups.size(), 0);
-  for (int32_t group : group_of) {
-    if (group >= 0) reachable[static_cast<size_t>(group)] = 1;
-  }
-  expert_bytes_ += std::count(reachable.begin(), reachable.end(), 1) *
-                   static_cast<int64_t>(MergeBuffer::slot_bytes(config_, ops_));
-
-  normalise(layer, block.residual, block.rows, weights.post_norm, /*in_f32=*/true);
-
   RouterArgs router;
   router.x = at_.normed;
   router.rows = block.rows;
@@ -273,10 +271,33 @@ void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& m
   router.logits = at_.router_logits;
   router.counts = at_.counts;
   ops_.router(router, device_);
-  tap("router.input", layer, at_.normed, block.rows, hidden);
-  tap("router.logits", layer, at_.router_logits, block.rows, experts);
+  tap("router.input", layer, at_.normed, block.rows, config_.hidden_size);
+  tap("router.logits", layer, at_.router_logits, block.rows, config_.num_experts);
   tap("router.expert", layer, at_.expert, block.rows, slots);
   tap("router.weight", layer, at_.weight, block.rows, slots);
+}
+
+void LayerPass::mixture(int64_t layer, const MixtureBlock& block, MergeBuffer& merged,
+                        MixtureObserver* observer) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const int64_t hidden = config_.hidden_size;
+  const int32_t experts = static_cast<int32_t>(config_.num_experts);
+
+  const DispatchGroups all = dispatch_groups(weights, layer, block, experts, merged);
+  const std::vector<ExpertMatrices>& groups = all.experts;
+  const std::vector<int32_t>& group_of = all.group_of;
+  const int32_t stride = all.stride, slots = all.slots;
+
+  std::vector<uint8_t> reachable(groups.size(), 0);
+  for (int32_t group : group_of) {
+    if (group >= 0) reachable[static_cast<size_t>(group)] = 1;
+  }
+  expert_bytes_ += std::count(reachable.begin(), reachable.end(), 1) *
+                   static_cast<int64_t>(MergeBuffer::slot_bytes(config_, ops_));
+
+  normalise(layer, block.residual, block.rows, weights.post_norm, /*in_f32=*/true);
+
+  route(layer, block, all.maps, slots);
 
   DispatchArgs dispatch;
   dispatch.expert = at_.expert;

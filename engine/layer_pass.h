@@ -138,6 +138,7 @@ class LayerPass {
   void rotate(float* x, int64_t rows, int64_t heads, const int32_t* position, const float* norm);
   void clip(float* x, int64_t count);
   const int32_t* offset_of_all(int64_t rows);  // {0, rows} on the device: one group of all rows
+  void route(int64_t layer, const MixtureBlock& block, std::span<const RouterMap> maps, int32_t slots);
   void shared_expert(const LayerWeights& weights, int64_t rows);
   // The norm of rows into at_.normed, and in 16 bits where products want it so; in_f32: others read it too.
   void normalise(int64_t layer,
