@@ -84,6 +84,8 @@ class Converter {
     vocabulary_ = embedding.shape[0];
     add("model.embed_tokens.weight", "token_embd.weight", {vocabulary_, hidden_});
     for (int64_t layer = 0; layer < layers_; ++layer) add_layer(layer);
+    if (experts_ > 0 && expert_width_ == 0)
+      throw Error(ExitCode::kData, file_.where, prefix_ + "expert_count: no layer has experts");
     add("model.norm.weight", "output_norm.weight", {hidden_});
     tied_ = file_.find("output.weight") == nullptr;
     if (!tied_) add("lm_head.weight", "output.weight", {vocabulary_, hidden_});

@@ -87,24 +87,33 @@ struct Experts {
   }
 };
 
+void check_products(const Experts& experts) {
+  const ExpertCase& c = experts.c;
+  const Floats out =
+      same_bits_everywhere([&](const Device& device) { return experts.run(0, c.rows, device); });
+  std::vector<Bounded> expected;
+  for (int64_t slot = 0; slot < c.rows * c.slots; ++slot) {
+    const size_t e = static_cast<size_t>(experts.expert[static_cast<size_t>(slot)]);
+    UnitOptions options;
+    if (!experts.gate_bias.empty()) {
+      options = {experts.gate_bias[e].values.data(), experts.up_bias[e].values.data(),
+                 experts.down_bias[e].values.data(), static_cast<double>(experts.limit), experts.alpha};
+    }
+    const auto y = swiglu(experts.x.data() + slot / c.slots * c.hidden, experts.gate[e].values,
+                          experts.up[e].values, experts.down[e].values, c.hidden, c.intermediate, options);
+    expected.insert(expected.end(), y.begin(), y.end());
+  }
+  check_bounded(out, expected);
+  same_bits_in_batches(out, c.rows, c.slots * c.hidden,
+                       [&](int64_t first, int64_t rows) { return experts.run(first, rows, cpu(1)); });
+}
+
 }  // namespace
 
 TEST_CASE("expert_ffn: within the bound, same bits everywhere and in every batch") {
   for (const ExpertCase& c : kExpertCases) {
     CAPTURE(c.seed);
-    const Experts experts(c);
-    const Floats out =
-        same_bits_everywhere([&](const Device& device) { return experts.run(0, c.rows, device); });
-    std::vector<Bounded> expected;
-    for (int64_t slot = 0; slot < c.rows * c.slots; ++slot) {
-      const size_t e = static_cast<size_t>(experts.expert[static_cast<size_t>(slot)]);
-      const auto y = swiglu(experts.x.data() + slot / c.slots * c.hidden, experts.gate[e].values,
-                            experts.up[e].values, experts.down[e].values, c.hidden, c.intermediate);
-      expected.insert(expected.end(), y.begin(), y.end());
-    }
-    check_bounded(out, expected);
-    same_bits_in_batches(out, c.rows, c.slots * c.hidden,
-                         [&](int64_t first, int64_t rows) { return experts.run(first, rows, cpu(1)); });
+    check_products(Experts(c));
   }
 }
 
@@ -115,20 +124,7 @@ TEST_CASE("expert_ffn: biases and a limit, same bits everywhere and in every bat
       CAPTURE(limit);
       Experts experts(c);
       experts.add_biases(limit, 1.702f);
-      const Floats out =
-          same_bits_everywhere([&](const Device& device) { return experts.run(0, c.rows, device); });
-      std::vector<Bounded> expected;
-      for (int64_t slot = 0; slot < c.rows * c.slots; ++slot) {
-        const size_t e = static_cast<size_t>(experts.expert[static_cast<size_t>(slot)]);
-        const auto y = swiglu(experts.x.data() + slot / c.slots * c.hidden, experts.gate[e].values,
-                              experts.up[e].values, experts.down[e].values, c.hidden, c.intermediate,
-                              {experts.gate_bias[e].values.data(), experts.up_bias[e].values.data(),
-                               experts.down_bias[e].values.data(), static_cast<double>(limit), 1.702f});
-        expected.insert(expected.end(), y.begin(), y.end());
-      }
-      check_bounded(out, expected);
-      same_bits_in_batches(out, c.rows, c.slots * c.hidden,
-                           [&](int64_t first, int64_t rows) { return experts.run(first, rows, cpu(1)); });
+      check_products(experts);
     }
   }
 }

@@ -84,8 +84,8 @@ class GgufWriter {
   }
 
   // hidden 8, 2 heads of 4, 1 kv head, 2 layers, FFN 12, vocabulary 16; experts 0: dense. single: a tensor
-  // an expert, as older files have it.
-  void model(const std::string& architecture, int64_t experts, bool single = false) {
+  // an expert, as older files have it. all_dense: of glm4moe, which has one dense layer else.
+  void model(const std::string& architecture, int64_t experts, bool single = false, bool all_dense = false) {
     const std::string p = architecture + ".";
     string("general.architecture", architecture);
     for (const auto& [key, value] :
@@ -146,7 +146,7 @@ class GgufWriter {
         tensor(layer + "attn_q_norm.weight", {8});
         tensor(layer + "attn_k_norm.weight", {4});
       }
-      if (glm && layer == "blk.0.") {
+      if (glm && (all_dense || layer == "blk.0.")) {
         ffn(layer, "", {}, 12);
         continue;
       }

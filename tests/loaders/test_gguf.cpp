@@ -284,6 +284,9 @@ TEST_CASE("gguf: what a conversion cannot express is refused by name") {
   GgufWriter part = model;
   part.integer("llama.rope.dimension_count", 2);
   refuse(part, "whole heads");
+  GgufWriter empty;  // every layer is one of those before the first with experts
+  empty.model("glm4moe", 3, false, true);
+  refuse(empty, "expert_count: no layer has experts");
   GgufWriter one_of_two = model;
   one_of_two.integer("split.count", 2);
   refuse(one_of_two, "one of several files");
