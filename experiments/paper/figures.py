@@ -96,6 +96,8 @@ def cells(path, title, panels):
         y += 6
         for tick in (0, 25, 50, 75, 100):
             parts.append(f'<line x1="{at(tick)}" x2="{at(tick)}" y1="{y}" y2="{y + step * len(rows)}" stroke="#ddd"/>')
+            parts.append(f'<text x="{at(tick)}" y="{y + step * len(rows) + 12}" text-anchor="middle" font-size="9" fill="#555">'
+                         f'{tick}{" %" if tick == 100 else ""}</text>')
         for method, score, low, high, published in rows:
             middle = y + step / 2
             parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{method}</text>')
@@ -104,5 +106,5 @@ def cells(path, title, panels):
             if published is not None:
                 parts.append(f'<circle cx="{at(published):.1f}" cy="{middle}" r="4" fill="none" stroke="{COLOURS[1]}"/>')
             y += step
-        y += 26
+        y += 34
     write(path, left + width + 30, y, parts)

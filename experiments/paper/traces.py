@@ -90,11 +90,11 @@ def write(out, title, layer, before, after, kept):
             for i, matrix_row in enumerate(own.correlation()):
                 rows.writerow([stage, i, names[i], own.tokens, own.counts[i], f"{own.weights[i]:.6g}",
                                " ".join(f"{value:.4f}" for value in matrix_row)])
-    about = f"{title}, layer {layer}"
-    figures.heat_map(out / "correlation.svg", about + ": correlation of activation",
+    about = f"{title.split(':')[0]}, layer {layer}"  # a figure is no wider than its panels
+    figures.heat_map(out / "correlation.svg", about + ": correlation",
                      [("before", before.correlation()), ("after", after.correlation())])
     figures.bars(out / "counts.svg", about + ": activations", [("before", before.counts), ("after", after.counts)])
-    figures.bars(out / "weights.svg", about + ": sums of routing weights",
+    figures.bars(out / "weights.svg", about + ": sums of weights",
                  [("before", before.weights), ("after", after.weights)])
 
 
