@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -27,11 +28,20 @@ size_t scale_size(const BlockScales& scales) {
   return scales.code == Code::kE8M0 ? 1 : dtype_size(scales.dtype);
 }
 
+float stored_scale(const uint8_t* at, const BlockScales& scales) {
+  return scales.code == Code::kE8M0 ? e8m0_to_f32(*at) : stored_value(at, scales.dtype);
+}
+
 float scale_at(const BlockScales& scales, int64_t row, int64_t column) {
   const int64_t block = (scales.first_row + row) / scales.block_rows * scales.row_stride +
                         (scales.first_column + column) / scales.block_columns * scales.column_stride;
   const auto* at = static_cast<const uint8_t*>(scales.data) + static_cast<size_t>(block) * scale_size(scales);
-  return scales.code == Code::kE8M0 ? e8m0_to_f32(*at) : stored_value(at, scales.dtype);
+  return stored_scale(at, scales);
+}
+
+float rounded(float value, DType dtype) {
+  if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(value));
+  return dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value;
 }
 
 // An E2M1 number, as it lies in its byte.
@@ -202,9 +212,20 @@ float element_of(const RawMatrix& matrix, int64_t row, int64_t column) {
   const auto* codes = static_cast<const uint8_t*>(matrix.data);
   const float code =
       matrix.scales.numbers == Code::kE2M1 ? e2m1_to_f32(half_byte(codes, at)) : e4m3_to_f32(codes[at]);
-  const float product = code * scale_at(matrix.scales, row, column);
-  if (matrix.dtype == DType::kF16) return f16_to_f32(f32_to_f16(product));
-  return matrix.dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(product)) : product;
+  return rounded(code * scale_at(matrix.scales, row, column), matrix.dtype);
+}
+
+bool may_overflow(const RawMatrix& matrix) {
+  const StoredMatrix scales = stored_scales(matrix);
+  const float largest = matrix.scales.numbers == Code::kE2M1 ? 6.0f : 448.0f;
+  for (int64_t row = 0; row < scales.n; ++row) {
+    for (int64_t column = 0; column < scales.k; ++column) {
+      const auto at = static_cast<size_t>(row * scales.row_stride + column * scales.column_stride);
+      const float scale = stored_scale(scales.data + at * scales.element, matrix.scales);
+      if (!std::isfinite(rounded(largest * scale, matrix.dtype))) return true;
+    }
+  }
+  return false;
 }
 
 StoredMatrix stored_values(const RawMatrix& matrix) {

@@ -20,6 +20,10 @@ RawMatrix decoded(const RawMatrix& matrix, Buffer& storage);
 // One element of any matrix, coded or not.
 float element_of(const RawMatrix& matrix, int64_t row, int64_t column);
 
+// Whether a scale of a coded matrix is so large that the largest code times it is beyond the range of the matrix's
+// dtype: some element may be infinite though every stored number is finite. Reads the scales only.
+bool may_overflow(const RawMatrix& matrix);
+
 // Elements as they lie in a file: (i, j) at i * row_stride + j * column_stride elements.
 struct StoredMatrix {
   const uint8_t* data = nullptr;

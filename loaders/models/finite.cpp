@@ -13,6 +13,7 @@
 
 #include "kernels/common/error.h"
 #include "loaders/formats/safetensors.h"
+#include "loaders/models/scaled_range.h"
 
 namespace eep {
 
@@ -131,11 +132,15 @@ void require_finite(const RawModel& model) {
     }
   }
   const std::optional<Place> place = first_place(tensors);
-  if (!place) return;
-  const SafetensorsEntry& entry = entries[place->tensor];
-  throw Error(ExitCode::kData, entry.name,
-              not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), place->element),
-              "the file is damaged, or was converted badly: fetch or convert it again");
+  const auto refuse = [](const std::string& name, const std::string& detail) {
+    throw Error(ExitCode::kData, name, detail,
+                "the file is damaged, or was converted badly: fetch or convert it again");
+  };
+  if (place) {
+    const SafetensorsEntry& entry = entries[place->tensor];
+    refuse(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), place->element));
+  }
+  if (const auto beyond = first_out_of_range(model)) refuse(beyond->tensor, beyond->detail);
 }
 
 }  // namespace eep

@@ -21,6 +21,7 @@
 #include "loaders/models/families.h"
 #include "loaders/models/finite.h"
 #include "loaders/models/plan_io.h"
+#include "loaders/models/scaled_range.h"
 #include "loaders/text/tokenizer.h"
 
 namespace eep {
@@ -116,6 +117,7 @@ std::string check_tensors(const RawModel& model) {
         fail(entry.name, not_finite_text(entry.name, entry.shape.data(), entry.shape.size(), element));
     }
   }
+  if (const auto beyond = first_out_of_range(model)) fail(beyond->tensor, beyond->detail);
   return fmt::format("{} tensors, finite, {}", tensors,
                      fused ? "experts fused as in the family's releases" : "one tensor an expert");
 }

@@ -1,8 +1,10 @@
 // Checkpoints in 8 bits: the values that are read, what an export keeps of them, and what is refused.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "engine/coded_matrix.h"
 #include "engine/forward.h"
@@ -11,6 +13,7 @@
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
+#include "loaders/models/finite.h"
 #include "loaders/models/model_hash.h"
 #include "loaders/models/verify.h"
 #include "tests/loaders/coded_checkpoint.h"
@@ -20,7 +23,7 @@ namespace {
 
 std::vector<float> logits_of(const RawModel& raw, const ExpertPlan& plan, const Ops& ops = cpu_ops()) {
   const Weights weights(raw, ops);
-  PopulationForward forward(weights, ops, Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<int32_t> tokens{1, 4, 2, 0, 6, 3, 5, 5};
   return forward.logits(plan, tokens);
 }
@@ -256,6 +259,45 @@ TEST_CASE("coded: what does not fit together is refused by name") {
   CHECK(std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
     return !check.passed && check.detail.find(q + ": element 3 is not finite") != std::string::npos;
   }));
+}
+
+TEST_CASE(
+    "coded: a code that its scale makes infinite is told with its place, a large scale of small codes is "
+    "not") {
+  const std::string q = "model.layers.0.self_attn.q_proj.weight";
+  const auto with_codes = [&](uint8_t code, float scale,
+                              const std::function<void(const std::string&)>& look) {
+    const Scratch scratch;
+    CodedCheckpoint both("mixtral", 4, 4);
+    TinyTensor& codes = both.coded.tensors[q];
+    const auto columns = static_cast<size_t>(codes.shape[1]);
+    std::fill(codes.bytes.begin(), codes.bytes.end(), '\0');
+    codes.bytes[columns * 5 + 2] = static_cast<char>(code);
+    TinyTensor& scales = both.coded.tensors[q + "_scale_inv"];
+    REQUIRE(scales.dtype == DType::kF32);
+    const auto blocks = static_cast<size_t>(scales.shape[1]);
+    std::memcpy(scales.bytes.data() + sizeof(float) * blocks, &scale,
+                sizeof scale);  // rows 4 to 7, columns 0 to 3
+    both.coded.write(scratch);
+    look(scratch.path());
+  };
+  const std::string detail = "row 5, column 2, times the scale of its block, is beyond the range of BF16";
+  for (const float scale :
+       {1e36f, -1e36f, 7.59e35f}) {  // 448 * 7.59e35 is finite in f32 and rounds up in bf16
+    CAPTURE(scale);
+    with_codes(0x7e, scale, [&](const std::string& directory) {
+      const RawModel model = load_checkpoint(directory);
+      check_error(ExitCode::kData, q + ": " + detail, [&] { require_finite(model); });
+      std::optional<RawModel> verified;
+      const std::vector<Check> checks = verify_directory(directory, verified);
+      CHECK(std::any_of(checks.begin(), checks.end(), [&](const Check& check) {
+        return !check.passed && check.detail.find(q + ": " + detail) != std::string::npos;
+      }));
+    });
+  }
+  with_codes(0x38, 1e36f,
+             [&](const std::string& directory) { require_finite(load_checkpoint(directory)); });  // 1
+  with_codes(0x7e, 7e35f, [&](const std::string& directory) { require_finite(load_checkpoint(directory)); });
 }
 
 TEST_CASE("coded: a key goes out of a config with its comma, whatever its value") {

@@ -1,6 +1,7 @@
 // gpt-oss: experts in MXFP4 and in plain numbers, what an export makes of them, and what is refused.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -32,7 +33,7 @@ bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 std::vector<float> logits_of(const RawModel& raw, const ExpertPlan& plan) {
   const Weights weights(raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   return forward.logits(plan, std::vector<int32_t>{1, 4, 2, 0, 6, 3, 5, 5, 2, 1, 1, 3});
 }
 
@@ -286,6 +287,32 @@ TEST_CASE("gpt-oss: a checkpoint in 4 bits is its twin in plain values, hash and
   CHECK_FALSE(twin.config.mxfp4);
   CHECK(model_hash(twin) == model_hash(raw));
   CHECK(logits_of(twin, whole(twin)) == logits_of(raw, whole(raw)));
+}
+
+TEST_CASE("gpt-oss: a number that its scale makes infinite is told by its tensor and expert") {
+  const std::string down = "model.layers.1.mlp.experts.down_proj";
+  const auto with_number = [&](char number, const std::function<void(const RawModel&)>& look) {
+    const Scratch scratch;
+    rewrite_golden(scratch, [&](auto& tensors) {
+      std::string &codes = tensors.at(down + "_blocks").bytes, &scales = tensors.at(down + "_scales").bytes;
+      const size_t block = codes.size() / 8 * 3 / 16;  // the first of expert 3
+      std::fill(codes.begin() + static_cast<std::ptrdiff_t>(block * 16),
+                codes.begin() + static_cast<std::ptrdiff_t>(block * 16 + 16), '\0');
+      codes[block * 16 + 4] = number;
+      scales[block] = '\xfe';  // 2^127
+    });
+    look(load_checkpoint(scratch.path()));
+  };
+  with_number('\x50', [&](const RawModel& model) {  // 3 in column 9
+    check_error(
+        ExitCode::kData,
+        down +
+            "_blocks: row 0, column 9 of expert 3, times the scale of its block, is beyond the range of BF16",
+        [&] { require_finite(model); });
+  });
+  with_number('\x10', [&](const RawModel& model) {
+    require_finite(model);
+  });  // 0.5: the largest power of two, halved
 }
 
 TEST_CASE("gpt-oss: scales that are no numbers and tensors of neither layout are told by name") {
