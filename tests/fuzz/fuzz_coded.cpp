@@ -4,12 +4,12 @@
 #include "engine/coded_matrix.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export_tensors.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/small_checkpoint.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const fuzz::Scratch bytes("glm4_fp8", "config.json"), halves("gptoss_mxfp4", "config.json");
+  static const fuzz::SmallCheckpoint bytes("glm4_fp8", 2, 8, 2), halves("gptoss_mxfp4", 2, 8, 2);
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const fuzz::Scratch& scratch = text.find("gpt_oss") != text.npos ? halves : bytes;
+  const fuzz::SmallCheckpoint& scratch = text.find("gpt_oss") != text.npos ? halves : bytes;
   scratch.write("config.json", data, size);
   fuzz::accepts([&] {
     const eep::RawModel model = eep::load_checkpoint(scratch.path());
