@@ -108,8 +108,9 @@ int run(Options& options) {
   const WeightPlan weight_plan = plan_weights(config, ops, options.common.memory);
   std::unique_ptr<Weights> weights;
   const double build_seconds = ops.seconds(
-      [&] { weights = std::make_unique<Weights>(model.raw(), model.ops(), device, weight_plan); }, device);
-  PopulationForward forward(*weights, ops, device, options.common.memory);
+      [&] { weights = std::make_unique<Weights>(model.raw(), Backend(model.ops(), device), weight_plan); },
+      device);
+  PopulationForward forward(*weights, options.common.memory);
 
   std::vector<ExpertPlan> plans;
   for (int32_t i = 0; i < options.candidates; ++i)

@@ -76,9 +76,9 @@ int run(const Options& options) {
   Device device;
   device.threads = options.threads;
   const Task task = load_task(find_task(options.task, "."));
-  ModelContext model(options.model, cpu_ops());
-  SplitEvaluator evaluator(model.weights(), model.ops(), device, 0, task,
-                           load_items(task, options.split, options.limit), model.tokenizer());
+  ModelContext model(options.model, {cpu_ops(), device});
+  SplitEvaluator evaluator(model.weights(), 0, task, load_items(task, options.split, options.limit),
+                           model.tokenizer());
   if (options.plans.empty()) {
     std::cout << fmt::format("{:>10} {:>14} {:>10} {:>16} {:>14} {:>13}\n", "population", "candidates/s",
                              "seconds", "tokens computed", "tokens asked", "decode steps");

@@ -17,7 +17,7 @@ target_include_directories(eep_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURC
                                                $<INSTALL_INTERFACE:include>)
 # -ffp-contract=off: a multiply and an add become one rounding only where the source says std::fma, so results do not depend on the compiler.
 # -Wno-restrict: a false positive of g++ 12 in std::string (GCC bug 105651).
-set(flags -Wall -Wextra -Werror -ffp-contract=off)
+set(flags -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Werror -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND flags -Wno-restrict)
 endif()

@@ -68,8 +68,12 @@ void route_sigmoid(const float* logits, const std::vector<float>& bias, const st
 
 class Calibrator : public MixtureObserver {
  public:
-  Calibrator(const Weights& weights, const Ops& ops, const Device& device, const CalibrationOptions& options)
-      : weights_(weights), config_(weights.config()), ops_(ops), device_(device), options_(options) {
+  Calibrator(const Weights& weights, const CalibrationOptions& options)
+      : weights_(weights),
+        config_(weights.config()),
+        ops_(weights.ops()),
+        device_(weights.device()),
+        options_(options) {
     statistics_.experts = static_cast<int32_t>(config_.num_experts);
     statistics_.top_k = static_cast<int32_t>(config_.top_k);
     slot_of_layer_.assign(static_cast<size_t>(config_.num_layers), -1);
@@ -81,7 +85,7 @@ class Calibrator : public MixtureObserver {
     pending_.resize(statistics_.layers.size());
     const size_t bytes =
         statistics_.layers.size() * kFields * static_cast<size_t>(config_.num_experts) * sizeof(double);
-    sums_ = DeviceBuffer(ops_, device_, bytes);
+    sums_ = DeviceBuffer(weights_.backend(), bytes);
     ops_.clear(sums_.data(), bytes, device_);
     if (options_.details || options_.every_expert) {
       details_ = std::make_unique<CalibrationDetails>(
@@ -91,14 +95,14 @@ class Calibrator : public MixtureObserver {
     if (!runs_every_expert()) return;
     const int64_t batch = options_.subset_batch, slots = batch * config_.num_experts;
     const auto take = [&](int64_t elements) {
-      return DeviceBuffer(ops_, device_, static_cast<size_t>(elements) * sizeof(float));
+      return DeviceBuffer(weights_.backend(), static_cast<size_t>(elements) * sizeof(float));
     };
     batch_x_ = take(batch * config_.hidden_size);
     if (ops_.round_rows != nullptr) batch_x16_ = take(batch * row_stride_16bit(config_.hidden_size) / 2);
     batch_order_ = take(slots);
     batch_offset_ = take(config_.num_experts + 1);
     batch_activation_ =
-        DeviceBuffer(ops_, device_, expert_ffn_scratch_bytes(slots, config_.expert_intermediate_size));
+        DeviceBuffer(weights_.backend(), expert_ffn_scratch_bytes(slots, config_.expert_intermediate_size));
     batch_out_ = take(slots * config_.hidden_size);
   }
 
@@ -302,10 +306,10 @@ class Calibrator : public MixtureObserver {
     const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
     const std::vector<float> bias =
         sigmoids ? downloaded(weights_.layer(layer.layer).router_bias, experts) : std::vector<float>{};
-    const auto route_among = [&](const float* logits, const std::vector<int32_t>& some,
+    const auto route_among = [&](const float* row, const std::vector<int32_t>& some,
                                  std::vector<Choice>* to) {
-      if (sigmoids) return route_sigmoid(logits, bias, some, config_, to);
-      route(logits, some, statistics_.top_k, config_.norm_topk_prob, to);
+      if (sigmoids) return route_sigmoid(row, bias, some, config_, to);
+      route(row, some, statistics_.top_k, config_.norm_topk_prob, to);
     };
     std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
     for (int64_t row = 0; row < rows; ++row)
@@ -442,9 +446,9 @@ void require_finite(const ExpertStatistics& statistics) {
 
 }  // namespace
 
-ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                           const PromptSource& next, const CalibrationOptions& options) {
-  Calibrator calibrator(weights, ops, device, options);
+ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
+                           const CalibrationOptions& options) {
+  Calibrator calibrator(weights, options);
   int64_t first_row = 0;
   StageLink* const link = weights.link();
   if (options.begin && link == nullptr) {
@@ -454,7 +458,7 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
     calibrator.go_on_from(std::move(state));
   }
   for (Prompts prompts; next(prompts);) {
-    observe_mixtures(weights, ops, device, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
+    observe_mixtures(weights, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
       if (options.keep && link == nullptr) options.keep([&] { return calibrator.state(rows); });
     });
   }
@@ -464,8 +468,8 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
   return statistics;
 }
 
-ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                           const Prompts& prompts, const CalibrationOptions& options) {
+ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                           const CalibrationOptions& options) {
   if (weights.link() != nullptr && weights.link()->first())
     weights.link()->announce({StageCall::Kind::kCalibrate, {}, &prompts, &options});
   bool given = false;
@@ -474,7 +478,7 @@ ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device&
     next = prompts;
     return given = true;
   };
-  return calibrate(weights, ops, device, memory_budget, PromptSource(once), options);
+  return calibrate(weights, memory_budget, PromptSource(once), options);
 }
 
 }  // namespace eep

@@ -58,13 +58,13 @@ struct CalibrationOptions : CalibrationSums {
 using PromptSource = std::function<bool(Prompts& prompts)>;
 
 // Prompts after prompts, of a text that need not fit memory: the sums are those of one pass over all of them.
-ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                           const PromptSource& next, const CalibrationOptions& options);
+ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
+                           const CalibrationOptions& options);
 
 // The same over several stages (engine/stages.h), which call it with equal prompts and options, without a state to go
 // on from; the first one gets the statistics of all layers.
 // Every row of `prompts` is a token of the calibration text and counts once (engine/prompt_texts.h).
-ExpertStatistics calibrate(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                           const Prompts& prompts, const CalibrationOptions& options);
+ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                           const CalibrationOptions& options);
 
 }  // namespace eep

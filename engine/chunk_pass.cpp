@@ -61,10 +61,10 @@ void count_weights(const LayerPass& layers, const MergeBuffer& merged, WorkCount
   work->expert_bytes += layers.expert_bytes();
 }
 
-Residuals::Residuals(const Ops& ops, const Device& device, int64_t capacity_rows, int64_t hidden)
-    : ops_(ops), device_(device), capacity_rows_(capacity_rows), hidden_(hidden) {
+Residuals::Residuals(const Backend& backend, int64_t capacity_rows, int64_t hidden)
+    : ops_(*backend.ops), device_(backend.device), capacity_rows_(capacity_rows), hidden_(hidden) {
   for (DeviceBuffer& buffer : buffers_)
-    buffer = DeviceBuffer(ops, device, static_cast<size_t>(capacity_rows * hidden) * sizeof(float));
+    buffer = DeviceBuffer(backend, static_cast<size_t>(capacity_rows * hidden) * sizeof(float));
 }
 
 void Residuals::copy_rows(int64_t from, int64_t to, int64_t rows) {
@@ -77,22 +77,21 @@ void Residuals::gather_rows(std::span<const int32_t> from, int64_t to) {
   ops_.embed({rows, from.data(), static_cast<int64_t>(from.size()), other() + to * hidden_}, device_);
 }
 
-ChunkPass::ChunkPass(const Weights& weights, const Ops& ops, const Device& device,
-                     const LayerVariants& variants, const MemoryPlan& plan, LayerPass& layers,
-                     MergeBuffer& merged, WorkCounts& work)
+ChunkPass::ChunkPass(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan,
+                     WorkCounts& work)
     : weights_(weights),
       config_(weights.config()),
-      ops_(ops),
-      device_(device),
+      ops_(weights.ops()),
+      device_(weights.device()),
       variants_(variants),
       plan_(plan),
-      layers_(layers),
-      merged_(merged),
+      layers_(weights, plan.limits),
+      merged_(weights, plan.merged_experts),
       work_(work),
-      residuals_(ops, device, plan.chunk_rows * plan.candidates, config_.hidden_size) {
+      residuals_(weights.backend(), plan.chunk_rows * plan.candidates, config_.hidden_size) {
   const int64_t kv_width = config_.num_kv_heads * config_.head_dim;
-  k_ = DeviceBuffer(ops, device, static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
-  v_ = DeviceBuffer(ops, device, static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+  k_ = DeviceBuffer(weights.backend(), static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
+  v_ = DeviceBuffer(weights.backend(), static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
 }
 
 // Calls body(first stream, stream count) for blocks of whole streams of `rows` rows each.
@@ -111,7 +110,7 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
   if (!fresh.empty()) streams_.push_back({std::move(fresh)});
   if (own.begin > 0) {
     split_by(0, own.begin);
-    take_rows(before, residuals_.current(), rows_after(chunk) * config_.hidden_size, ops_, device_);
+    take_rows(before, residuals_.current(), rows_after(chunk) * config_.hidden_size, weights_.backend());
   } else if (!streams_.empty()) {
     ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
     layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);

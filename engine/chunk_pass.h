@@ -30,7 +30,7 @@ struct Stream {
 // layer's compaction copies from one to the other.
 class Residuals {
  public:
-  Residuals(const Ops& ops, const Device& device, int64_t capacity_rows, int64_t hidden);
+  Residuals(const Backend& backend, int64_t capacity_rows, int64_t hidden);
   float* current() { return buffers_[active_].as<float>(); }
   float* other() { return buffers_[1 - active_].as<float>(); }
   void swap() { active_ = 1 - active_; }
@@ -47,8 +47,8 @@ class Residuals {
 
 class ChunkPass {
  public:
-  ChunkPass(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-            const MemoryPlan& plan, LayerPass& layers, MergeBuffer& merged, WorkCounts& work);
+  // Takes all its memory here, as the plan says. All outlive this object.
+  ChunkPass(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan, WorkCounts& work);
 
   // Candidates begin behind what is kept of them, and leave behind what later ones may begin at. Both outlive
   // this object; prefixes are those of the plans that the variants were made of.
@@ -72,6 +72,8 @@ class ChunkPass {
 
   const std::vector<Stream>& streams() const { return streams_; }
   float* residual() { return residuals_.current(); }
+  LayerPass& layers() { return layers_; }
+  const MergeBuffer& merged() const { return merged_; }
   int64_t computed_row_layers() const { return computed_row_layers_; }
   int64_t kept_row_layers() const { return kept_row_layers_; }  // not computed: rows of earlier passes
 
@@ -112,8 +114,8 @@ class ChunkPass {
   Device device_;
   const LayerVariants& variants_;
   const MemoryPlan& plan_;
-  LayerPass& layers_;
-  MergeBuffer& merged_;
+  LayerPass layers_;
+  MergeBuffer merged_;
   WorkCounts& work_;
   Residuals residuals_;
   DeviceBuffer k_, v_;  // [block_rows, kv_heads * head_dim] of the current layer

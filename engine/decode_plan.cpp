@@ -16,7 +16,7 @@ int64_t layers_of_a_stage(const Weights& weights) {
 
 }  // namespace
 
-DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
+DecodePlan plan_decoding(const Weights& weights, size_t budget, const LayerVariants& variants,
                          int32_t candidates, std::span<const LaneSize> lanes) {
   const ModelConfig& config = weights.config();
   const auto row_cache =
@@ -42,20 +42,20 @@ DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, 
   const auto with = [&](const MemoryPlan& memory) {
     return DecodePlan{memory, row_cache, budget == 0 ? SIZE_MAX : budget - memory.total()};
   };
-  const int64_t most_rows = ops.block_rows(config.num_experts, config.top_k);
+  const int64_t most_rows = weights.ops().block_rows(config.num_experts, config.top_k);
   int64_t rows = 16;
   while (rows < std::min(most_rows, prompt_rows)) rows *= 2;
   for (; rows >= 16; rows /= 2) {
     for (const int64_t merged : {dense * config.sparse_layers() * candidates, dense * candidates, dense}) {
       ask(rows, merged);
-      const std::optional<MemoryPlan> memory = fitting_plan(config, ops, request);
+      const std::optional<MemoryPlan> memory = fitting_plan(config, weights.ops(), request);
       if (!memory) continue;
       const DecodePlan decode = with(*memory);
       if (decode.cache_bytes >= std::min(caches, memory->total() - memory->weights)) return decode;
     }
   }
   ask(16, dense);
-  return with(plan_memory(config, ops, request));
+  return with(plan_memory(config, weights.ops(), request));
 }
 
 }  // namespace eep

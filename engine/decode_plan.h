@@ -25,7 +25,7 @@ struct DecodePlan {
 // The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in, and merged
 // experts of all layers, then of one, may have half of what is left, or all that the lanes' caches do not need. Throws
 // Error(kRuntime) as plan_memory does.
-DecodePlan plan_decoding(const Weights& weights, const Ops& ops, size_t budget, const LayerVariants& variants,
+DecodePlan plan_decoding(const Weights& weights, size_t budget, const LayerVariants& variants,
                          int32_t candidates, std::span<const LaneSize> lanes);
 
 }  // namespace eep

@@ -11,8 +11,8 @@ namespace eep {
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
-  DeviceBuffer(const Ops& ops, const Device& device, size_t bytes)
-      : ops_(&ops), device_(device), data_(ops.allocate(bytes, device)), bytes_(bytes) {}
+  DeviceBuffer(const Backend& backend, size_t bytes)
+      : ops_(backend.ops), device_(backend.device), data_(ops_->allocate(bytes, device_)), bytes_(bytes) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
     swap(other);
@@ -25,8 +25,8 @@ class DeviceBuffer {
   }
 
   // Room for `bytes`; what was in it is lost if it has to grow.
-  void reserve(const Ops& ops, const Device& device, size_t bytes) {
-    if (bytes > bytes_) *this = DeviceBuffer(ops, device, bytes);
+  void reserve(const Backend& backend, size_t bytes) {
+    if (bytes > bytes_) *this = DeviceBuffer(backend, bytes);
   }
 
   // Const like a pointer: the owner is, the memory is not.

@@ -35,7 +35,7 @@ MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t 
   request.candidates = static_cast<int32_t>(candidates);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
-  MemoryPlan plan = plan_memory(config, ops, request);
+  MemoryPlan plan = plan_memory(config, weights.ops(), request);
   if (stages > 1) {  // prompts that share their first token are not cut, plans are
     const int64_t chunks = ceil_div(prompts.rows(), plan.chunk_rows);
     const int64_t batches = ceil_div(kChunksOfStage * stages, chunks);
@@ -60,9 +60,8 @@ WorkCounts& WorkCounts::operator+=(const WorkCounts& other) {
   return *this;
 }
 
-PopulationForward::PopulationForward(const Weights& weights, const Ops& ops, const Device& device,
-                                     size_t memory_budget)
-    : state_(std::make_unique<State>(weights, ops, device, memory_budget)) {}
+PopulationForward::PopulationForward(const Weights& weights, size_t memory_budget)
+    : state_(std::make_unique<State>(weights, memory_budget)) {}
 PopulationForward::~PopulationForward() = default;
 
 const WorkCounts& PopulationForward::work() const { return state_->work; }
@@ -77,7 +76,7 @@ void PopulationForward::keep_layers(size_t bytes) {
   if (bytes == 0) {
     state_->kept.reset();
   } else if (!state_->kept) {
-    state_->kept.emplace(state_->ops, state_->device);
+    state_->kept.emplace(state_->weights.backend());
   }
 }
 
@@ -111,7 +110,7 @@ std::vector<std::vector<TokenScore>> PopulationForward::score(std::span<const Ex
 
   const LayerVariants variants(state.config, plans);
   const MemoryPlan plan = state.plan(variants, plans.size(), prompts);
-  Scoring scoring(state.weights, state.ops, state.device, variants, plan, prompts, plans.size(), state.work);
+  Scoring scoring(state.weights, variants, plan, prompts, plans.size(), state.work);
   std::optional<PlanPrefixes> prefixes;
   if (state.kept) {
     const size_t left = plan.budget == 0 ? state.most_kept : plan.budget - plan.total();
@@ -132,8 +131,7 @@ void PopulationForward::follow(const StageCall& call) {
   if (call.kind == StageCall::Kind::kGenerate) return follow_generation(call.plans);
   const LayerVariants variants(state.config, call.plans);
   const MemoryPlan plan = state.plan(variants, call.plans.size(), *call.prompts);
-  Scoring scoring(state.weights, state.ops, state.device, variants, plan, *call.prompts, call.plans.size(),
-                  state.work);
+  Scoring scoring(state.weights, variants, plan, *call.prompts, call.plans.size(), state.work);
   scoring.follow();
   scoring.count();
 }
@@ -148,15 +146,13 @@ std::vector<float> PopulationForward::logits(const ExpertPlan& plan, std::span<c
   const std::span<const ExpertPlan> plans(&plan, 1);
   const LayerVariants variants(state.config, plans);
   const MemoryPlan memory = state.plan(variants, 1, prompts);
-  LayerPass layers(state.weights, state.ops, state.device, memory.limits);
-  layers.set_taps(taps);
-  MergeBuffer merged(state.weights, state.ops, state.device, memory.merged_experts);
-  ChunkPass pass(state.weights, state.ops, state.device, variants, memory, layers, merged, state.work);
+  ChunkPass pass(state.weights, variants, memory, state.work);
+  pass.layers().set_taps(taps);
   const std::vector<PromptChunk> chunks = cut_prompts(prompts, memory.chunk_rows);
   const size_t only[] = {0};
   pass.run(chunks.at(0), only, nullptr);
   std::vector<float> out(tokens.size() * static_cast<size_t>(state.config.vocab_size));
-  layers.logits(pass.residual(), static_cast<int64_t>(tokens.size()), out.data());
+  pass.layers().logits(pass.residual(), static_cast<int64_t>(tokens.size()), out.data());
   return out;
 }
 

@@ -69,7 +69,7 @@ class ScoreKeeper {
 class PopulationForward {
  public:
   // memory_budget: bytes for packed weights, activations and merged experts together; 0: unlimited.
-  PopulationForward(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget);
+  PopulationForward(const Weights& weights, size_t memory_budget);
   ~PopulationForward();
 
   // [candidate][score]: the scores of prompts.scores for every plan. Plans must have passed check_plan.

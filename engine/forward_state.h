@@ -10,13 +10,11 @@
 namespace eep {
 
 struct PopulationForward::State {
-  State(const Weights& weights_, const Ops& ops_, const Device& device_, size_t budget)
-      : weights(weights_), config(weights_.config()), ops(ops_), device(device_), memory_budget(budget) {}
+  State(const Weights& weights_, size_t budget)
+      : weights(weights_), config(weights_.config()), memory_budget(budget) {}
 
   const Weights& weights;
   const ModelConfig& config;
-  const Ops& ops;
-  Device device;
   size_t memory_budget;
   WorkCounts work;
   std::function<void(double share)> progress;  // of score(); may be empty

@@ -66,23 +66,23 @@ constexpr int64_t kNoMoreSteps = -1;
 
 class Decoder {
  public:
-  Decoder(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          const LayerLimits& limits, int64_t merged_slots, bool ends_lost, WorkCounts& work)
+  Decoder(const Weights& weights, const LayerVariants& variants, const LayerLimits& limits,
+          int64_t merged_slots, bool ends_lost, WorkCounts& work)
       : weights_(weights),
         config_(weights.config()),
-        ops_(ops),
-        device_(device),
+        ops_(weights.ops()),
+        device_(weights.device()),
         variants_(variants),
         own_(weights.layers()),
         link_(weights.link()),
         kv_width_(config_.num_kv_heads * config_.head_dim),
         block_rows_(limits.block_rows),
-        layers_(weights, ops, device, limits),
-        merged_(weights, ops, device, merged_slots),
+        layers_(weights, limits),
+        merged_(weights, merged_slots),
         ends_lost_(ends_lost),
         work_(work) {
     const auto floats = [&](int64_t count) {
-      return DeviceBuffer(ops, device, static_cast<size_t>(count) * sizeof(float));
+      return DeviceBuffer(weights.backend(), static_cast<size_t>(count) * sizeof(float));
     };
     residual_ = floats(block_rows_ * config_.hidden_size);
     wanted_residual_ = floats(block_rows_ * config_.hidden_size);
@@ -140,14 +140,14 @@ class Decoder {
         continue;
       }
       const std::vector<TokenScore> best = predictions();
-      link_->send(
-          0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(best)));
+      link_->send(0, row_message(header, nullptr, 0, weights_.backend()) +
+                         bytes_of(std::span<const TokenScore>(best)));
     }
   }
   void end_followers() {
     std::vector<int64_t> header(kHeader, 0);
     header[kStep] = kNoMoreSteps;
-    link_->send(1, row_message(header, nullptr, 0, ops_, device_));
+    link_->send(1, row_message(header, nullptr, 0, weights_.backend()));
   }
 
  private:
@@ -180,7 +180,7 @@ class Decoder {
     if (own_.begin == 0) {
       ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
     } else {
-      take_rows(before, residual_.as<float>(), rows * config_.hidden_size, ops_, device_);
+      take_rows(before, residual_.as<float>(), rows * config_.hidden_size, weights_.backend());
     }
     for (int64_t layer = own_.begin; layer < own_.end; ++layer) {
       check_interrupted();
@@ -193,7 +193,7 @@ class Decoder {
 
   void send_rows(std::span<const int64_t> header) {
     const int64_t floats = static_cast<int64_t>(positions_.size()) * config_.hidden_size;
-    link_->send(link_->stage() + 1, row_message(header, residual_.as<float>(), floats, ops_, device_));
+    link_->send(link_->stage() + 1, row_message(header, residual_.as<float>(), floats, weights_.backend()));
   }
 
   std::vector<int64_t> header_of(const std::vector<Piece>& pieces) const {
@@ -219,7 +219,7 @@ class Decoder {
       lane.candidate = static_cast<int32_t>(header.at(at + 1));
       lane.capacity = static_cast<size_t>(header.at(at + 2));
       if (lane.cache.bytes() == 0)
-        lane.cache = DeviceBuffer(ops_, device_, row_cache_bytes() * lane.capacity);
+        lane.cache = DeviceBuffer(weights_.backend(), row_cache_bytes() * lane.capacity);
       pieces.push_back({&lane, static_cast<size_t>(header.at(at + 3)), static_cast<size_t>(header.at(at + 4)),
                         static_cast<size_t>(header.at(at + 5))});
     }
@@ -470,17 +470,17 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
   const LayerVariants variants(config, plans);
   std::vector<LaneSize> sizes_of_lanes;
   for (const Lane& lane : lanes) sizes_of_lanes.push_back({lane.prompt_size, lane.capacity});
-  const DecodePlan decode = plan_decoding(state.weights, state.ops, state.memory_budget, variants,
+  const DecodePlan decode = plan_decoding(state.weights, state.memory_budget, variants,
                                           static_cast<int32_t>(plans.size()), sizes_of_lanes);
   const size_t row_cache = decode.row_cache;
   const MemoryPlan& memory = decode.memory;
-  Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
-                  options.lost != nullptr, state.work);
+  Decoder decoder(state.weights, variants, memory.limits, memory.merged_experts, options.lost != nullptr,
+                  state.work);
   if (StageLink* const link = state.weights.link()) {
     link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
     const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions,
                                        memory.merged_experts};
-    link->send(1, row_message(sizes, nullptr, 0, state.ops, state.device));
+    link->send(1, row_message(sizes, nullptr, 0, state.weights.backend()));
   }
 
   const auto finished = [&](const Lane& lane) {
@@ -500,7 +500,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     while (end < lanes.size() &&
            (end == begin || used + row_cache * lanes[end].capacity <= decode.cache_bytes)) {
       used += row_cache * lanes[end].capacity;
-      lanes[end].cache = DeviceBuffer(state.ops, state.device, row_cache * lanes[end].capacity);
+      lanes[end].cache = DeviceBuffer(state.weights.backend(), row_cache * lanes[end].capacity);
       live.push_back(&lanes[end++]);
     }
     while (!live.empty()) {
@@ -537,8 +537,8 @@ void PopulationForward::follow_generation(std::span<const ExpertPlan> plans) {
   request.merged_slots = sizes.at(2);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
-  const MemoryPlan memory = plan_memory(state.config, state.ops, request);
-  Decoder decoder(state.weights, state.ops, state.device, variants, memory.limits, memory.merged_experts,
+  const MemoryPlan memory = plan_memory(state.config, state.weights.ops(), request);
+  Decoder decoder(state.weights, variants, memory.limits, memory.merged_experts,
                   /*ends_lost=*/false, state.work);
   decoder.follow();
   count_weights(decoder.layers(), decoder.merged(), &state.work);

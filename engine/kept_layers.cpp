@@ -127,8 +127,8 @@ std::shared_ptr<DeviceBuffer> KeptLayers::make_room(size_t bytes) {
 void KeptLayers::keep(const Key& key, int64_t layer, const float* rows, size_t bytes) {
   if (bytes > limit_ || entries_.count(key) != 0) return;
   std::shared_ptr<DeviceBuffer> room = make_room(bytes);
-  if (room == nullptr) room = std::make_shared<DeviceBuffer>(ops_, device_, bytes);
-  ops_.copy(room->data(), rows, bytes, device_);
+  if (room == nullptr) room = std::make_shared<DeviceBuffer>(backend_, bytes);
+  backend_.ops->copy(room->data(), rows, bytes, backend_.device);
   bytes_ += bytes;
   const auto entry = entries_.emplace(key, Entry{std::move(room), pass_, layer}).first;
   by_value_[{{pass_, layer}, key}] = entry;

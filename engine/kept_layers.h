@@ -54,7 +54,7 @@ class KeptLayers {
     auto operator<=>(const Key&) const = default;
   };
 
-  KeptLayers(const Ops& ops, const Device& device) : ops_(ops), device_(device) {}
+  explicit KeptLayers(const Backend& backend) : backend_(backend) {}
 
   // A new pass, with so much memory; what lies above it is given up, the least valuable first: what the most
   // recent passes used stays, of one pass what saves the most layers.
@@ -72,8 +72,7 @@ class KeptLayers {
   // Makes room; the memory of what was given up last, where it has that size and nobody reads it.
   std::shared_ptr<DeviceBuffer> make_room(size_t bytes);
 
-  const Ops& ops_;
-  Device device_;
+  Backend backend_;
   size_t limit_ = 0, bytes_ = 0;
   int64_t pass_ = 0;
   std::map<Key, Entry> entries_;

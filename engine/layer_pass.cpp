@@ -110,9 +110,13 @@ size_t logits_bytes(const ModelConfig& config) {
   return static_cast<size_t>(kLogitRows * config.vocab_size) * sizeof(float);
 }
 
-LayerPass::LayerPass(const Weights& weights, const Ops& ops, const Device& device, const LayerLimits& limits)
-    : weights_(weights), config_(weights.config()), ops_(ops), device_(device), limits_(limits) {
-  storage_ = DeviceBuffer(ops_, device_, layer_scratch_bytes(config_, limits_));
+LayerPass::LayerPass(const Weights& weights, const LayerLimits& limits)
+    : weights_(weights),
+      config_(weights.config()),
+      ops_(weights.ops()),
+      device_(weights.device()),
+      limits_(limits) {
+  storage_ = DeviceBuffer(weights.backend(), layer_scratch_bytes(config_, limits_));
   cut_scratch(config_, limits_, storage_.as<uint8_t>(), &at_);
   const RopeTable table =
       rope_table(limits.positions, config_.rotary(), config_.rope_theta, config_.rope_scaling);
@@ -419,7 +423,7 @@ void LayerPass::score(const float* residual, std::span<const int32_t> row_of_sco
 }
 
 void LayerPass::logits(const float* residual, int64_t rows, float* out) {
-  logits_.reserve(ops_, device_, logits_bytes(config_));
+  logits_.reserve(weights_.backend(), logits_bytes(config_));
   rounded_from_ = nullptr;
   ops_.rmsnorm({residual, rows, config_.hidden_size, weights_.final_norm(), config_.rms_norm_eps, at_.normed},
                device_);

@@ -86,7 +86,7 @@ struct LayerScratch {
 class LayerPass {
  public:
   // Takes all its memory here.
-  LayerPass(const Weights& weights, const Ops& ops, const Device& device, const LayerLimits& limits);
+  LayerPass(const Weights& weights, const LayerLimits& limits);
 
   // Attention, first half: norm of the rows, keys and values of each.
   void keys_values(int64_t layer, const float* residual,  // [rows, hidden]

@@ -4,10 +4,10 @@
 
 namespace eep {
 
-LayerStream::LayerStream(const Ops& ops, const Device& device, size_t buffer_bytes)
-    : ops_(ops), device_(device) {
+LayerStream::LayerStream(const Backend& backend, size_t buffer_bytes)
+    : ops_(*backend.ops), device_(backend.device) {
   static_assert(kStreamBuffers == 2 && kStreamBuffers <= kUploadSlots);
-  for (DeviceBuffer& buffer : buffers_) buffer = DeviceBuffer(ops, device, buffer_bytes);
+  for (DeviceBuffer& buffer : buffers_) buffer = DeviceBuffer(backend, buffer_bytes);
   holds_.fill(kNothing);
 }
 

@@ -15,8 +15,11 @@ namespace eep {
 // Move-only owner of memory of Ops::allocate_host.
 class HostBuffer {
  public:
-  HostBuffer(const Ops& ops, const Device& device, size_t bytes)
-      : ops_(&ops), device_(device), data_(ops.allocate_host(bytes, device)), bytes_(bytes) {}
+  HostBuffer(const Backend& backend, size_t bytes)
+      : ops_(backend.ops),
+        device_(backend.device),
+        data_(ops_->allocate_host(bytes, device_)),
+        bytes_(bytes) {}
   HostBuffer(HostBuffer&& other) noexcept
       : ops_(other.ops_),
         device_(other.device_),
@@ -38,7 +41,7 @@ class HostBuffer {
 
 class LayerStream {
  public:
-  LayerStream(const Ops& ops, const Device& device, size_t buffer_bytes);
+  LayerStream(const Backend& backend, size_t buffer_bytes);
 
   // The next layer's packed weights, in the order in which passes come to them.
   void add(HostBuffer layer) { layers_.push_back(std::move(layer)); }

@@ -31,11 +31,11 @@ std::vector<Piece> pieces(const ModelConfig& config) {
 
 }  // namespace
 
-MergeBuffer::MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots)
-    : weights_(weights), ops_(ops), device_(device), slots_(slots) {
+MergeBuffer::MergeBuffer(const Weights& weights, int64_t slots)
+    : weights_(weights), ops_(weights.ops()), device_(weights.device()), slots_(slots) {
   const ModelConfig& config = weights.config();
-  slot_bytes_ = slot_bytes(config, ops);
-  storage_ = DeviceBuffer(ops, device, slot_bytes_ * static_cast<size_t>(slots));
+  slot_bytes_ = slot_bytes(config, ops_);
+  storage_ = DeviceBuffer(weights.backend(), slot_bytes_ * static_cast<size_t>(slots));
   slot_of_.resize(static_cast<size_t>(config.num_layers));
 }
 

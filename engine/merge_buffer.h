@@ -26,7 +26,7 @@ struct MergeCounts {
 class MergeBuffer {
  public:
   // slots: merged experts that fit at once (memory plan).
-  MergeBuffer(const Weights& weights, const Ops& ops, const Device& device, int64_t slots);
+  MergeBuffer(const Weights& weights, int64_t slots);
   ~MergeBuffer();
   MergeBuffer(const MergeBuffer&) = delete;
   MergeBuffer& operator=(const MergeBuffer&) = delete;

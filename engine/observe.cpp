@@ -9,8 +9,8 @@
 
 namespace eep {
 
-void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                      const Prompts& prompts, MixtureObserver& observer, int64_t first_row,
+void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                      MixtureObserver& observer, int64_t first_row,
                       const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none) {
   const ModelConfig& config = weights.config();
   // Every row is wanted: the last layer must see them all.
@@ -33,11 +33,9 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
   request.beside = observer.memory();
   request.slots = variants.slots();
   request.dense_experts = variants.most_merged_rows();
-  const MemoryPlan plan = plan_memory(config, ops, request);
-  LayerPass layers(weights, ops, device, plan.limits);
-  MergeBuffer merged(weights, ops, device, plan.merged_experts);
+  const MemoryPlan plan = plan_memory(config, weights.ops(), request);
   WorkCounts work;
-  ChunkPass pass(weights, ops, device, variants, plan, layers, merged, work);
+  ChunkPass pass(weights, variants, plan, work);
   const size_t only[] = {0};
   StageLink* const link = weights.link();
   int under_way = 0;  // chunks that the last stage has not seen
@@ -45,8 +43,9 @@ void observe_mixtures(const Weights& weights, const Ops& ops, const Device& devi
     const std::string before = link == nullptr || link->first() ? "" : link->receive(link->stage() - 1);
     pass.run(chunk, only, &observer, before);
     if (link != nullptr && !link->last()) {
-      link->send(link->stage() + 1,
-                 row_message({}, pass.residual(), pass.rows_after(chunk) * config.hidden_size, ops, device));
+      link->send(
+          link->stage() + 1,
+          row_message({}, pass.residual(), pass.rows_after(chunk) * config.hidden_size, weights.backend()));
     } else if (link != nullptr) {
       link->send(0, {});
     }

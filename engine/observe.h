@@ -13,8 +13,8 @@
 
 namespace eep {
 
-void observe_mixtures(const Weights& weights, const Ops& ops, const Device& device, size_t memory_budget,
-                      const Prompts& prompts, MixtureObserver& observer, int64_t first_row = 0,
+void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                      MixtureObserver& observer, int64_t first_row = 0,
                       const std::function<void(int64_t)>& chunk_done = {}, const ExpertPlan* plan = nullptr);
 
 }  // namespace eep

@@ -96,6 +96,15 @@ struct Ops {
   double (*seconds)(const std::function<void()>& work, const Device&);
 };
 
+// A row of ops and where it runs. Weights own one: what a backend has packed, no other computes with.
+struct Backend {
+  Backend(const Ops& row, const Device& where = {})
+      : ops(&row), device(where) {}  // NOLINT: a row alone is one, too
+
+  const Ops* ops;
+  Device device;
+};
+
 // The CPU, with products of a precision: two rows that differ in them, in how weights are packed, and so in
 // bits.
 const Ops& cpu_ops(Precision precision = Precision::kF32);

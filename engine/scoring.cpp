@@ -14,19 +14,16 @@ constexpr int64_t kNoMoreChunks = -1;
 
 }  // namespace
 
-Scoring::Scoring(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-                 const MemoryPlan& plan, const Prompts& prompts, size_t candidates, WorkCounts& work)
+Scoring::Scoring(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan,
+                 const Prompts& prompts, size_t candidates, WorkCounts& work)
     : config_(weights.config()),
-      ops_(ops),
-      device_(device),
       plan_(plan),
       prompts_(prompts),
       candidates_(candidates),
       work_(work),
       link_(weights.link()),
-      layers_(weights, ops, device, plan.limits),
-      merged_(weights, ops, device, plan.merged_experts),
-      pass_(weights, ops, device, variants, plan, layers_, merged_, work),
+      backend_(weights.backend()),
+      pass_(weights, variants, plan, work),
       chunks_(cut_prompts(prompts, plan.chunk_rows)) {}
 
 void Scoring::lead(ScoreKeeper* keeper, const std::function<void(double share)>& progress, Scores* scores) {
@@ -59,7 +56,7 @@ void Scoring::lead(ScoreKeeper* keeper, const std::function<void(double share)>&
   }
   if (link_ != nullptr) {
     const std::array<int64_t, kHeader> end{kNoMoreChunks};
-    link_->send(1, row_message(end, nullptr, 0, ops_, device_));
+    link_->send(1, row_message(end, nullptr, 0, backend_));
     while (!under_way_.empty()) take_back(keeper, scores);
   }
   if (progress) progress(1);
@@ -82,7 +79,7 @@ std::vector<TokenScore> Scoring::made(const PromptChunk& chunk) {
   const std::vector<int32_t> rows =
       repeat(chunk.wanted_of_score, streams, static_cast<int32_t>(chunk.wanted.size()));
   std::vector<TokenScore> scores(rows.size());
-  layers_.score(pass_.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
+  pass_.layers().score(pass_.residual(), rows, repeat(chunk.targets, streams, 0), scores.data());
   return scores;
 }
 
@@ -107,7 +104,7 @@ void Scoring::pass_on(int64_t number, std::span<const size_t> candidates) {
   header[kChunk] = number;
   header.insert(header.end(), candidates.begin(), candidates.end());
   const int64_t rows = pass_.rows_after(chunks_[static_cast<size_t>(number)]);
-  link_->send(1, row_message(header, pass_.residual(), rows * config_.hidden_size, ops_, device_));
+  link_->send(1, row_message(header, pass_.residual(), rows * config_.hidden_size, backend_));
 }
 
 void Scoring::take_back(ScoreKeeper* keeper, Scores* scores) {
@@ -142,12 +139,11 @@ void Scoring::follow() {
     header[kRowLayers] += pass_.computed_row_layers() - computed;
     if (link_->last()) {
       const std::vector<TokenScore> scores = made(chunk);
-      link_->send(
-          0, row_message(header, nullptr, 0, ops_, device_) + bytes_of(std::span<const TokenScore>(scores)));
+      link_->send(0,
+                  row_message(header, nullptr, 0, backend_) + bytes_of(std::span<const TokenScore>(scores)));
     } else {
-      link_->send(link_->stage() + 1,
-                  row_message(header, pass_.residual(), pass_.rows_after(chunk) * config_.hidden_size, ops_,
-                              device_));
+      link_->send(link_->stage() + 1, row_message(header, pass_.residual(),
+                                                  pass_.rows_after(chunk) * config_.hidden_size, backend_));
     }
   }
 }
@@ -155,7 +151,7 @@ void Scoring::follow() {
 void Scoring::count() {
   work_.tokens_computed += (pass_.computed_row_layers() + row_layers_elsewhere_) / config_.num_layers;
   work_.tokens_kept += pass_.kept_row_layers() / config_.num_layers;
-  count_weights(layers_, merged_, &work_);
+  count_weights(pass_.layers(), pass_.merged(), &work_);
 }
 
 }  // namespace eep

@@ -16,8 +16,8 @@ class Scoring {
   using Scores = std::vector<std::vector<TokenScore>>;  // [candidates][Prompts::scores]
 
   // All outlive this object.
-  Scoring(const Weights& weights, const Ops& ops, const Device& device, const LayerVariants& variants,
-          const MemoryPlan& plan, const Prompts& prompts, size_t candidates, WorkCounts& work);
+  Scoring(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan,
+          const Prompts& prompts, size_t candidates, WorkCounts& work);
 
   ChunkPass& pass() { return pass_; }
   void lead(ScoreKeeper* keeper, const std::function<void(double share)>& progress, Scores* scores);
@@ -41,15 +41,12 @@ class Scoring {
   void take_back(ScoreKeeper* keeper, Scores* scores);
 
   const ModelConfig& config_;
-  const Ops& ops_;
-  Device device_;
   const MemoryPlan& plan_;
   const Prompts& prompts_;
   size_t candidates_;
   WorkCounts& work_;
   StageLink* link_;
-  LayerPass layers_;
-  MergeBuffer merged_;
+  const Backend& backend_;
   ChunkPass pass_;
   std::vector<PromptChunk> chunks_;
   std::deque<UnderWay> under_way_;

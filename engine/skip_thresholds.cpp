@@ -13,8 +13,8 @@ namespace {
 
 class RatioObserver final : public MixtureObserver {
  public:
-  RatioObserver(const ModelConfig& config, const Ops& ops, const Device& device)
-      : ops_(ops), device_(device), ratios_(config.sparse.size()) {}
+  RatioObserver(const ModelConfig& config, const Backend& backend)
+      : ops_(*backend.ops), device_(backend.device), ratios_(config.sparse.size()) {}
 
   void observe(const View& view) override {
     std::vector<float> weight(static_cast<size_t>(view.rows * view.slots));
@@ -59,17 +59,16 @@ void check_skippable(int64_t top_k, int64_t kept) {
                   std::to_string(top_k) + " of " + std::to_string(kept) + ")");
 }
 
-SkipThresholds skip_thresholds(const Weights& weights, const Ops& ops, const Device& device,
-                               size_t memory_budget, const ExpertPlan& plan, const Prompts& prompts,
-                               const std::function<void(int64_t)>& progress) {
+SkipThresholds skip_thresholds(const Weights& weights, size_t memory_budget, const ExpertPlan& plan,
+                               const Prompts& prompts, const std::function<void(int64_t)>& progress) {
   assert(weights.link() == nullptr);  // other stages are not told of the pass, and it would wait for them
   int32_t kept = plan.groups.at(0).kept;
   for (const PlanGroup& group : plan.groups) kept = std::min(kept, group.kept);
   check_skippable(plan.top_k, kept);
   if (skips_experts(plan))
     throw Error(ExitCode::kConfig, "dynamic skipping", "the plan skips experts already");
-  RatioObserver observer(weights.config(), ops, device);
-  observe_mixtures(weights, ops, device, memory_budget, prompts, observer, 0, progress, &plan);
+  RatioObserver observer(weights.config(), weights.backend());
+  observe_mixtures(weights, memory_budget, prompts, observer, 0, progress, &plan);
   return observer.finish();
 }
 

@@ -25,9 +25,8 @@ void check_skippable(int64_t top_k, int64_t kept);
 // One pass of the plan, which has two active experts and skips none yet, over the prompts; four bytes a token
 // and sparse layer are held. progress: called with the rows that are done; may be empty. Throws Error(kConfig)
 // as check_skippable does.
-SkipThresholds skip_thresholds(const Weights& weights, const Ops& ops, const Device& device,
-                               size_t memory_budget, const ExpertPlan& plan, const Prompts& prompts,
-                               const std::function<void(int64_t)>& progress = {});
+SkipThresholds skip_thresholds(const Weights& weights, size_t memory_budget, const ExpertPlan& plan,
+                               const Prompts& prompts, const std::function<void(int64_t)>& progress = {});
 
 // The plan with them.
 ExpertPlan skipping_plan(ExpertPlan plan, const SkipThresholds& thresholds);

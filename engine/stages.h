@@ -55,12 +55,12 @@ class StageLink {
 };
 
 // A message between stages: a list of numbers, and rows in device memory.
-std::string row_message(std::span<const int64_t> header, const float* rows, int64_t floats, const Ops& ops,
-                        const Device& device);
+std::string row_message(std::span<const int64_t> header, const float* rows, int64_t floats,
+                        const Backend& backend);
 // The header; the rows go to `rows` in device memory, which has room for so many floats.
 std::vector<int64_t> take_header(std::string_view message);
 std::string_view after_header(std::string_view message);
-void take_rows(std::string_view message, float* rows, int64_t floats, const Ops& ops, const Device& device);
+void take_rows(std::string_view message, float* rows, int64_t floats, const Backend& backend);
 
 // Values without pointers, as bytes and back.
 template <typename T>

@@ -19,7 +19,7 @@ struct Tap {
 
 class Taps {
  public:
-  Taps(const Ops& ops, const Device& device) : ops_(ops), device_(device) {}
+  explicit Taps(const Backend& backend) : ops_(*backend.ops), device_(backend.device) {}
 
   void add(const char* name, int64_t layer, const float* values,  // [rows, width] on the device
            int64_t rows, int64_t width);

@@ -44,8 +44,8 @@ enum class Walk : uint8_t {
 // Describes and, with a base, fills every tensor. One walk, so sizes and contents cannot disagree.
 class Packer {
  public:
-  Packer(const ModelConfig& config, const Ops& ops, const Device& device, Walk walk, uint8_t* base)
-      : config_(config), ops_(ops), device_(device), walk_(walk), arena_(base) {}
+  Packer(const ModelConfig& config, const Backend& backend, Walk walk, uint8_t* base)
+      : config_(config), ops_(*backend.ops), device_(backend.device), walk_(walk), arena_(base) {}
 
   const float* vector(const Tensor& source, int64_t size) {
     auto* out = reinterpret_cast<float*>(arena_.cut(static_cast<size_t>(size) * sizeof(float)));
@@ -165,7 +165,7 @@ class Packer {
  private:
   const ModelConfig& config_;
   const Ops& ops_;
-  const Device& device_;
+  Device device_;
   Walk walk_;
   Arena arena_;
   Buffer decoded_;  // of one matrix that the checkpoint stores in 8 bits
@@ -178,8 +178,7 @@ size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
 }
 
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops, LayerRange layers) {
-  const Device nowhere;
-  Packer sizes(config, ops, nowhere, Walk::kSizes, nullptr);
+  Packer sizes(config, ops, Walk::kSizes, nullptr);
   const RawLayer none;
   for (int64_t layer = layers.begin; layer < layers.end; ++layer)
     sizes.layer(none, config.sparse[static_cast<size_t>(layer)] != 0);
@@ -192,21 +191,20 @@ size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops, LayerRan
 }
 
 size_t Weights::layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse) {
-  const Device nowhere;
-  Packer sizes(config, ops, nowhere, Walk::kSizes, nullptr);
+  Packer sizes(config, ops, Walk::kSizes, nullptr);
   sizes.layer({}, sparse);
   return sizes.used();
 }
 
-Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device)
-    : Weights(raw, ops, device, plan_weights(raw.config, ops, 0)) {}
+Weights::Weights(const RawModel& raw, const Backend& backend)
+    : Weights(raw, backend, plan_weights(raw.config, *backend.ops, 0)) {}
 
-Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan)
-    : config_(raw.config), plan_(plan), streamed_(raw.layers.size()) {
+Weights::Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan)
+    : config_(raw.config), backend_(backend), plan_(plan), streamed_(raw.layers.size()) {
   if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
-  if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
-  storage_ = DeviceBuffer(ops, device, plan_.resident);
-  Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
+  if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(backend, plan_.buffer);
+  storage_ = DeviceBuffer(backend, plan_.resident);
+  Packer packer(config_, backend, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
   for (size_t index = 0; index < raw.layers.size(); ++index) {
     check_interrupted();
@@ -221,13 +219,13 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
       continue;
     }
     layers_.emplace_back();
-    HostBuffer host(ops, device, layer_bytes(config_, ops, sparse));
-    Packer(config_, ops, device, Walk::kHost, host.data()).layer(layer, sparse);
+    HostBuffer host(backend, layer_bytes(config_, *backend.ops, sparse));
+    Packer(config_, backend, Walk::kHost, host.data()).layer(layer, sparse);
     stream_->add(std::move(host));
     streamed_[index] = std::make_unique<Streamed>();
     streamed_[index]->number = streamed++;
     for (int slot = 0; slot < kStreamBuffers; ++slot) {
-      Packer views(config_, ops, device, Walk::kViews, stream_->buffer(slot));
+      Packer views(config_, backend, Walk::kViews, stream_->buffer(slot));
       streamed_[index]->views[static_cast<size_t>(slot)] = views.layer(layer, sparse);
     }
   }

@@ -45,10 +45,14 @@ class Weights {
  public:
   // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object
   // (on the CPU the embedding is a view into it).
-  Weights(const RawModel& raw, const Ops& ops, const Device& device = {});  // every layer resident
-  Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan);
+  Weights(const RawModel& raw, const Backend& backend);  // every layer resident
+  Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan);
 
   const ModelConfig& config() const { return config_; }
+  // What packed them, and what computes with them.
+  const Backend& backend() const { return backend_; }
+  const Ops& ops() const { return *backend_.ops; }
+  const Device& device() const { return backend_.device; }
   // For work that is given to the device before the layer after the next one is asked for.
   const LayerWeights& layer(int64_t index) const;
   const Tensor& embedding() const { return embedding_; }          // [vocab, hidden], the checkpoint's dtype
@@ -69,6 +73,7 @@ class Weights {
 
  private:
   ModelConfig config_;
+  Backend backend_;
   WeightPlan plan_;
   StageLink* link_ = nullptr;
   std::vector<LayerWeights> layers_;  // [layers] empty for streamed ones

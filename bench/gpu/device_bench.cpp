@@ -67,7 +67,7 @@ DeviceBench::DeviceBench(const BenchOptions& options) : options_(options) {
 }
 
 DeviceBuffer DeviceBench::empty(int64_t bytes) const {
-  return DeviceBuffer(*ops_, device_, static_cast<size_t>(bytes));
+  return DeviceBuffer({*ops_, device_}, static_cast<size_t>(bytes));
 }
 
 DeviceBuffer DeviceBench::random(int64_t count, DType dtype, float scale) {

@@ -104,8 +104,7 @@ ExpertStatistics of_file(const Arguments& arguments, ModelContext& model, Comman
     context.messages.brief_progress("calibration", bytes_before + static_cast<int64_t>(bytes),
                                     prompts.bytes(), "bytes of text");
   };
-  return calibrate(model.weights(), model.ops(), context.options.device, context.options.memory, next,
-                   calibration);
+  return calibrate(model.weights(), context.options.memory, next, calibration);
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
@@ -143,9 +142,8 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
     const std::string identity = fmt::format(
         "{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity, context.options.precision,
         arguments.subset_tokens, arguments.sampled_subsets, fmt::join(options.subset_kept, ","));
-    file.statistics =
-        calibrate_resumably(model.weights(), model.ops(), context.options.device, context.options.memory,
-                            texts, options, arguments.out + ".state", identity);
+    file.statistics = calibrate_resumably(model.weights(), context.options.memory, texts, options,
+                                          arguments.out + ".state", identity);
   } else {
     file.statistics = of_file(arguments, model, context, file);
   }

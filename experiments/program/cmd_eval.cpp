@@ -63,8 +63,8 @@ int eval(const Arguments& arguments, CommandContext& context) {
   ModelContext& model = *opened;
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   warn_of_no_change(plan, model.config(), arguments.plan, context);
-  SplitEvaluator evaluator(model.weights(), model.ops(), context.options.device, context.options.memory, task,
-                           std::move(items), model.tokenizer());
+  SplitEvaluator evaluator(model.weights(), context.options.memory, task, std::move(items),
+                           model.tokenizer());
   if (const std::string cut = evaluator.requests().truncation_text(arguments.split); !cut.empty())
     context.messages.warn(cut);
   context.messages.info(describe(evaluator.memory_plan(std::span(&plan, 1))));

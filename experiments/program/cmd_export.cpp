@@ -77,10 +77,9 @@ void say_routing(const Arguments& arguments, const RawModel& model, const Expert
     return;
   }
   const RawModel exported = load_checkpoint(arguments.out);
-  const Ops& ops = cpu_ops();
-  const Weights weights(model, ops);
-  const RoutingChanges changes = routing_changes(exported, model, plan, sequences, weights, ops,
-                                                 context.options.device, context.options.memory);
+  const Weights weights(model, {cpu_ops(), context.options.device});
+  const RoutingChanges changes =
+      routing_changes(exported, model, plan, sequences, weights, context.options.memory);
   context.messages.info("routing: " + changes.text() + " than the plan, by rounded gate rows");
 }
 

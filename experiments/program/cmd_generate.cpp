@@ -78,7 +78,7 @@ void add_probe(const Arguments& arguments, const std::string& directory, const s
   options.lost = [&](int32_t plan, int32_t sequence) {
     lost[static_cast<size_t>(plan)][static_cast<size_t>(sequence)] = true;
   };
-  PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
+  PopulationForward forward(model.weights(), context.options.memory);
   const auto on_token = [](int32_t, int32_t, std::span<const int32_t>) { return false; };
   const auto made = forward.generate(plans, asked, options, on_token);
   context.messages.finish_progress();
@@ -146,7 +146,7 @@ int generate(const Arguments& arguments, CommandContext& context) {
   if (!arguments.print_ids) model.tokenizer();  // one that is missing is said before the work
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   warn_of_no_change(plan, model.config(), arguments.plan, context);
-  PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
+  PopulationForward forward(model.weights(), context.options.memory);
   GenerateOptions options;
   options.max_new = arguments.max_new;
   options.ignore_eos = arguments.ignore_eos;

@@ -69,7 +69,7 @@ void warn_of_lost_rows(const std::vector<std::vector<float>>& values, int64_t vo
   size_t rows = 0, lost = 0;
   for (const std::vector<float>& logits : values) {
     for (auto row = logits.begin(); row != logits.end(); row += vocabulary, ++rows)
-      lost += std::all_of(row, row + vocabulary, [](float logit) { return std::isfinite(logit); }) ? 0 : 1;
+      lost += std::all_of(row, row + vocabulary, [](float logit) { return std::isfinite(logit); }) ? 0u : 1u;
   }
   if (lost > 0) {
     context.messages.warn(
@@ -101,10 +101,10 @@ int logits(const Arguments& arguments, CommandContext& context) {
   }
   const ExpertPlan plan = plan_or_identity(arguments.plan, model);
   warn_of_no_change(plan, model.config(), arguments.plan, context);
-  PopulationForward forward(model.weights(), model.ops(), context.options.device, context.options.memory);
+  PopulationForward forward(model.weights(), context.options.memory);
   std::vector<std::vector<float>> values;
   std::vector<NamedTensor> tensors;
-  Taps taps(model.ops(), context.options.device);
+  Taps taps(model.weights().backend());
   const bool tapped = !arguments.taps.empty() || !arguments.against.empty();
   if (tapped && sequences.size() != 1)
     throw Error(ExitCode::kUsage, "--taps", "takes one sequence", "use --ids or --text");

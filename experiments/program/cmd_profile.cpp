@@ -53,11 +53,7 @@ class Profiler {
  public:
   Profiler(const Arguments& arguments, ModelContext& model, const ExpertPlan& plan,
            const CommonOptions& options)
-      : arguments_(arguments),
-        model_(model),
-        plan_(plan),
-        device_(options.device),
-        forward_(model.weights(), model.ops(), options.device, options.memory) {}
+      : arguments_(arguments), model_(model), plan_(plan), forward_(model.weights(), options.memory) {}
 
   // One round to warm up, then the repeats. A round: prompts and one token, then prompts and all tokens, of
   // which those count that come when every sequence has its first.
@@ -131,14 +127,13 @@ class Profiler {
 
   void note_memory() {
     if (model_.ops().host_memory) return;
-    const DeviceMemory memory = model_.ops().memory(device_);
+    const DeviceMemory memory = model_.ops().memory(model_.weights().device());
     most_used_ = std::max(most_used_, memory.total - memory.free);
   }
 
   const Arguments& arguments_;
   ModelContext& model_;
   const ExpertPlan& plan_;
-  Device device_;
   PopulationForward forward_;
   size_t most_used_ = 0;
 };

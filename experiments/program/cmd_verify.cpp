@@ -48,9 +48,8 @@ std::vector<std::vector<int32_t>> probe_sequences(const ModelConfig& config) {
 // One model at a time is packed.
 std::vector<std::vector<float>> logits_of(const RawModel& raw, const ExpertPlan& plan,
                                           const CommonOptions& options) {
-  const Ops& ops = cpu_ops(precision_named(options.precision));
-  const Weights weights(raw, ops);
-  PopulationForward forward(weights, ops, options.device, options.memory);
+  const Weights weights(raw, {cpu_ops(precision_named(options.precision)), options.device});
+  PopulationForward forward(weights, options.memory);
   std::vector<std::vector<float>> logits;
   for (const std::vector<int32_t>& ids : probe_sequences(raw.config)) {
     logits.push_back(forward.logits(plan, ids));
@@ -133,10 +132,10 @@ void compare_logits(const RawModel& exported, const RawModel& source, const Expe
   const bool folded = !selects_rows(plan) && exported.config.dtype != DType::kF32;
   std::string routed;
   if (plan.router_space == RouterSpace::kLogits) {
-    const Weights weights(source, cpu_ops());
-    routed = ", " + routing_changes(exported, source, plan, probe_sequences(source.config), weights,
-                                    cpu_ops(), options.device, options.memory)
-                        .text();
+    const Weights weights(source, {cpu_ops(), options.device});
+    routed = ", " +
+             routing_changes(exported, source, plan, probe_sequences(source.config), weights, options.memory)
+                 .text();
   }
   const bool enough = folded || 2 * whole.close >= whole.positions;
   checks.push_back(

@@ -21,8 +21,8 @@ std::unique_ptr<ModelContext> open_model(const std::string& path, CommandContext
                                          int stages) {
   const CommonOptions& options = context.options;
   const Ops& ops = options.ops_with(precision);
-  auto model = std::make_unique<ModelContext>(path, ops, options.device, options.memory, parity_named(parity),
-                                              stage, stages);
+  auto model = std::make_unique<ModelContext>(path, Backend(ops, options.device), options.memory,
+                                              parity_named(parity), stage, stages);
   if (stage == 0 && !model->raw().note.empty()) context.messages.warn(path + ": " + model->raw().note);
   if (stage == 0 && model->dtype() != model->config().dtype) {
     context.messages.info(

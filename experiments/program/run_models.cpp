@@ -36,8 +36,7 @@ ModelContext& RunModels::model_of(const Experiment& e) {
 TaskContext& RunModels::task_of(const Experiment& e) {
   const std::string key = resolve_path(e.model_path, e.directory) + "\n" + TaskContext::key(e);
   std::unique_ptr<TaskContext>& task = tasks_[key];
-  if (!task)
-    task = std::make_unique<TaskContext>(model_of(e), context_.options.device, context_.options.memory, e);
+  if (!task) task = std::make_unique<TaskContext>(model_of(e), context_.options.memory, e);
   return *task;
 }
 
@@ -77,10 +76,9 @@ void RunModels::serve(const StageRequest& request) {
   link.set_room(request.room);
   std::unique_ptr<PopulationForward>& pass = passes_[&model];
   if (pass == nullptr) {
-    pass = std::make_unique<PopulationForward>(model.weights(), model.ops(), context_.options.device,
-                                               context_.options.memory);
+    pass = std::make_unique<PopulationForward>(model.weights(), context_.options.memory);
   }
-  compute_stage(request, model, context_.options.device, *pass);
+  compute_stage(request, model, *pass);
 }
 
 }  // namespace eep

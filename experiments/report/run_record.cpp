@@ -461,7 +461,7 @@ std::vector<RunRecord> read_run_records(const std::string& directory) {
   for (const auto& [name, setting] : combinations_in(directory, &trouble)) {
     const std::string path = directory + "/" + name;
     if (name.empty() || !holds_a_run(path)) {
-      waiting += name.empty() || !file_exists(directory + "/config.resolved.yaml") ? 0 : 1;
+      waiting += name.empty() || !file_exists(directory + "/config.resolved.yaml") ? 0u : 1u;
       continue;
     }
     records.push_back(read_one(path, directory));

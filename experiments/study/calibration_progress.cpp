@@ -91,12 +91,11 @@ bool read_calibration_state(std::string_view bytes, const std::string& identity,
   return true;
 }
 
-ExpertStatistics calibrate_resumably(const Weights& weights, const Ops& ops, const Device& device,
-                                     size_t memory_budget, const Prompts& prompts,
+ExpertStatistics calibrate_resumably(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                                      const CalibrationOptions& options, const std::string& file,
                                      const std::string& identity) {
   if (options.details || options.every_expert)  // their sums have no state to go on from
-    return calibrate(weights, ops, device, memory_budget, prompts, options);
+    return calibrate(weights, memory_budget, prompts, options);
   CalibrationOptions resumable = options;
   resumable.begin = [&](CalibrationState* state) {
     if (file_exists(file)) read_calibration_state(read_file(file, SIZE_MAX), identity, state);
@@ -108,7 +107,7 @@ ExpertStatistics calibrate_resumably(const Weights& weights, const Ops& ops, con
     write_file_atomic(file, write_calibration_state(state(), identity));
     last = std::chrono::steady_clock::now();
   };
-  ExpertStatistics statistics = calibrate(weights, ops, device, memory_budget, prompts, resumable);
+  ExpertStatistics statistics = calibrate(weights, memory_budget, prompts, resumable);
   ::unlink(file.c_str());
   return statistics;
 }

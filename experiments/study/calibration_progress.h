@@ -20,8 +20,7 @@ bool read_calibration_state(std::string_view bytes, const std::string& identity,
 
 // calibrate() with the state, unless details are asked for, kept in `file` about once a second, and removed at the end. identity: all that
 // decides the sums: model, text, options.
-ExpertStatistics calibrate_resumably(const Weights& weights, const Ops& ops, const Device& device,
-                                     size_t memory_budget, const Prompts& prompts,
+ExpertStatistics calibrate_resumably(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                                      const CalibrationOptions& options, const std::string& file,
                                      const std::string& identity);
 

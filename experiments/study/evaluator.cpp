@@ -126,12 +126,12 @@ std::vector<double> SplitResult::metrics() const {
   return values;
 }
 
-SplitEvaluator::SplitEvaluator(const Weights& weights, const Ops& ops, const Device& device, size_t memory,
-                               const Task& task, std::vector<Item> items, const Tokenizer& tokenizer)
+SplitEvaluator::SplitEvaluator(const Weights& weights, size_t memory, const Task& task,
+                               std::vector<Item> items, const Tokenizer& tokenizer)
     : tokenizer_(tokenizer),
       config_(weights.config()),
       requests_(task, std::move(items), tokenizer, weights.config()),
-      forward_(weights, ops, device, memory) {}
+      forward_(weights, memory) {}
 
 void SplitEvaluator::set_progress(AnswerProgress progress) {
   progress_ = std::move(progress);

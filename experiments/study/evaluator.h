@@ -34,8 +34,8 @@ using AnswerProgress = std::function<void(bool decoding, int64_t done, int64_t t
 class SplitEvaluator {
  public:
   // `weights` and `tokenizer` must outlive this object. memory: bytes, 0: unlimited.
-  SplitEvaluator(const Weights& weights, const Ops& ops, const Device& device, size_t memory,
-                 const Task& task, std::vector<Item> items, const Tokenizer& tokenizer);
+  SplitEvaluator(const Weights& weights, size_t memory, const Task& task, std::vector<Item> items,
+                 const Tokenizer& tokenizer);
 
   // One result a plan. Its bits do not depend on the other plans.
   std::vector<SplitResult> evaluate(std::span<const ExpertPlan> plans);

@@ -253,11 +253,11 @@ YamlValue tree_of(const std::string& text, const std::string& where, const Overr
                   "not of the form KEY=VALUE (got " + printable(override_text) + ")");
     }
     const std::string key = override_text.substr(0, equals);
-    const std::string value = override_text.substr(equals + 1), where = "--set " + printable(key);
+    const std::string value = override_text.substr(equals + 1), option = "--set " + printable(key);
     if (key.starts_with("sweep.")) {
-      set_yaml(&root, std::vector<std::string>{"sweep", key.substr(6)}, value, where);  // a key with dots
+      set_yaml(&root, std::vector<std::string>{"sweep", key.substr(6)}, value, option);  // a key with dots
     } else {
-      set_yaml(&root, key, value, where);
+      set_yaml(&root, key, value, option);
     }
   }
   return root;

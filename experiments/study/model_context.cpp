@@ -15,7 +15,7 @@ RawModel ModelContext::load(const std::string& path, Parity parity, bool look_at
 }
 
 std::string ModelContext::precision() const {
-  if (ops_.host_memory && ops_.round_rows == nullptr) return "f32";  // whatever the weights are
+  if (ops().host_memory && ops().round_rows == nullptr) return "f32";  // whatever the weights are
   return dtype() == DType::kBF16 ? "bf16" : "f16";
 }
 

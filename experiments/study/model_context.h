@@ -19,14 +19,13 @@ class ModelContext {
   // memory: bytes, 0: unlimited; on a GPU layers that do not fit are streamed. parity: engine/config.h. stage, of
   // so many: which part of the layers is packed; the weights of the others are not read, but by the first, which looks
   // for values that are no numbers.
-  ModelContext(const std::string& path, const Ops& ops, const Device& device = {}, size_t memory = 0,
+  ModelContext(const std::string& path, const Backend& backend, size_t memory = 0,
                Parity parity = Parity::kNone, int stage = 0, int stages = 1)
       : path_(path),
         raw_(load(path, parity, stage == 0)),
-        stages_(divide_layers(raw_.config, ops, stages)),
-        weights_(raw_, ops, device,
-                 plan_weights(raw_.config, ops, memory, stages_[static_cast<size_t>(stage)])),
-        ops_(ops) {}
+        stages_(divide_layers(raw_.config, *backend.ops, stages)),
+        weights_(raw_, backend,
+                 plan_weights(raw_.config, *backend.ops, memory, stages_[static_cast<size_t>(stage)])) {}
 
   const std::string& path() const { return path_; }
   const RawModel& raw() const { return raw_; }
@@ -34,9 +33,9 @@ class ModelContext {
   const Weights& weights() const { return weights_; }
   const std::vector<LayerRange>& stages() const { return stages_; }
   void set_link(StageLink* link) { weights_.set_link(link); }
-  const Ops& ops() const { return ops_; }
+  const Ops& ops() const { return weights_.ops(); }
   // What the weights are while they compute: a GPU has no f32 ones.
-  DType dtype() const { return ops_.weight_dtype(raw_.config.dtype); }
+  DType dtype() const { return ops().weight_dtype(raw_.config.dtype); }
   // Of the matrix products: "f32", "bf16", "f16".
   std::string precision() const;
   // Loaded on first use: commands that are given token ids need none.
@@ -54,7 +53,6 @@ class ModelContext {
   RawModel raw_;
   std::vector<LayerRange> stages_;
   Weights weights_;
-  const Ops& ops_;
   std::optional<Tokenizer> tokenizer_;
   std::string hash_;
 };

@@ -86,11 +86,11 @@ std::vector<double> values_of(const Tensor& bias) {
 
 RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
                                std::span<const std::vector<int32_t>> sequences, const Weights& weights,
-                               const Ops& ops, const Device& device, size_t memory) {
-  PopulationForward forward(weights, ops, device, memory);
+                               size_t memory) {
+  PopulationForward forward(weights, memory);
   RoutingChanges changes;
   for (const std::vector<int32_t>& ids : sequences) {
-    Taps taps(ops, device);
+    Taps taps(weights.backend());
     forward.logits(plan, ids, &taps);
     for (const Tap& tap : taps.list()) {
       if (!tap.name.ends_with("router.input")) continue;

@@ -28,7 +28,7 @@ struct RoutingChanges {
 // logits. memory: bytes, 0: unlimited.
 RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
                                std::span<const std::vector<int32_t>> sequences, const Weights& weights,
-                               const Ops& ops, const Device& device, size_t memory);
+                               size_t memory);
 
 // The prompts of a task's first items, of so many tokens in all, cut in the last one.
 std::vector<std::vector<int32_t>> routed_sequences(const Requests& requests, int64_t tokens);

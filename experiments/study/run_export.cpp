@@ -24,11 +24,10 @@ std::optional<Check> routing_check(TaskContext& task, const ExpertPlan& plan, co
   if (model.weights().link() != nullptr) return std::nullopt;
   const std::vector<std::vector<int32_t>> sequences =
       routed_sequences(task.evaluator(Split::kTrain).requests(), kRoutedTokens);
-  return Check{"routing", true,
-               routing_changes(exported, model.raw(), plan, sequences, model.weights(), model.ops(),
-                               task.device(), task.memory())
-                       .text() +
-                   " than the plan, by rounded gate rows"};
+  return Check{
+      "routing", true,
+      routing_changes(exported, model.raw(), plan, sequences, model.weights(), task.memory()).text() +
+          " than the plan, by rounded gate rows"};
 }
 
 // Scores may be fine where texts go round in circles: the task's first prompts continued greedily by the plan and by the
@@ -50,7 +49,7 @@ std::optional<Check> looping_check(TaskContext& task, const ExpertPlan& plan) {
   const std::vector<std::vector<std::vector<int32_t>>> asked(2, prompts);
   GenerateOptions options;
   options.max_new = kLoopTokens;
-  PopulationForward forward(model.weights(), model.ops(), task.device(), task.memory());
+  PopulationForward forward(model.weights(), task.memory());
   const auto stopped = [&](int32_t, int32_t, std::span<const int32_t> ids) { return requests.has_stop(ids); };
   const auto made = forward.generate(plans, asked, options, stopped);
   int64_t loops[2] = {0, 0};

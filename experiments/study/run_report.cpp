@@ -48,7 +48,7 @@ Json read_result(const std::string& file) {
     if (!method.at("test").is_null()) {
       method.at("test").at("score").as_number();
       const JsonView interval = method.at("test").at("ci95").as_array();
-      for (size_t end : {0, 1}) interval.at(end).as_number();
+      for (size_t end : {0u, 1u}) interval.at(end).as_number();
       if (!method.at("test").at("p_vs_full").is_null()) method.at("test").at("p_vs_full").as_number();
     }
   }

@@ -108,8 +108,7 @@ std::string RankStageLink::receive(int stage) {
   return bytes;
 }
 
-void compute_stage(const StageRequest& request, const ModelContext& model, const Device& device,
-                   PopulationForward& forward) {
+void compute_stage(const StageRequest& request, const ModelContext& model, PopulationForward& forward) {
   switch (request.kind) {
     case StageRequest::Kind::kOpen:
       return;
@@ -126,7 +125,7 @@ void compute_stage(const StageRequest& request, const ModelContext& model, const
     const auto at = std::find(counts.begin(), counts.end(), kept);
     return request.subsets.at(static_cast<size_t>(layer)).at(static_cast<size_t>(at - counts.begin()));
   };
-  calibrate(model.weights(), model.ops(), device, 0, request.prompts, options);
+  calibrate(model.weights(), 0, request.prompts, options);
 }
 
 std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,

@@ -54,8 +54,7 @@ class RankStageLink : public StageLink {
 size_t room_beside(const Weights& weights, size_t memory);
 
 // Of another stage: does what the request says with its part of the model.
-void compute_stage(const StageRequest& request, const ModelContext& model, const Device& device,
-                   PopulationForward& forward);
+void compute_stage(const StageRequest& request, const ModelContext& model, PopulationForward& forward);
 
 // Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows, candidates: of
 // a generation.

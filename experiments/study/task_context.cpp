@@ -51,10 +51,8 @@ std::string hash_of_rules(const std::string& file) {
 
 }  // namespace
 
-TaskContext::TaskContext(ModelContext& model, const Device& device, size_t memory,
-                         const Experiment& experiment, bool final_only)
+TaskContext::TaskContext(ModelContext& model, size_t memory, const Experiment& experiment, bool final_only)
     : model_(model),
-      device_(device),
       memory_(memory),
       experiment_(experiment),
       task_(load_task(find_task(experiment.task, experiment.directory), experiment.protocol)),
@@ -85,7 +83,7 @@ void TaskContext::add_further() {
     own.task = use.name;
     if (!use.test.empty()) own.test.split = use.test;
     const bool seen = use.weight > 0 || use.guard >= 0;
-    further_.push_back({use, std::make_unique<TaskContext>(model_, device_, memory_, own, !seen)});
+    further_.push_back({use, std::make_unique<TaskContext>(model_, memory_, own, !seen)});
     further_.back().context->mixed_ = mixed_ = true;
   }
 }
@@ -158,7 +156,7 @@ std::vector<std::string> TaskContext::warnings() {
 std::unique_ptr<SplitEvaluator> TaskContext::make_evaluator(const SplitUse& use, int64_t limit) {
   Task task = task_;
   if (&use != &experiment_.test) task.more.clear();  // a search climbs one metric: decoding ends sooner
-  auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), model_.ops(), device_, memory_, task,
+  auto evaluator = std::make_unique<SplitEvaluator>(model_.weights(), memory_, task,
                                                     load_items(task, use.split, limit), model_.tokenizer());
   evaluator->set_journal(journal_);
   evaluator->set_progress([this](bool decoding, int64_t done, int64_t total) {
@@ -297,7 +295,7 @@ SkipThresholds TaskContext::skip_thresholds(const ExpertPlan& plan, const Calibr
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<SplitEvaluator> own;
   const Prompts texts = calibration_requests(own).texts();
-  SkipThresholds made = eep::skip_thresholds(model_.weights(), model_.ops(), device_, memory_, plan, texts,
+  SkipThresholds made = eep::skip_thresholds(model_.weights(), memory_, plan, texts,
                                              [&](int64_t tokens) { progress(tokens, texts.rows()); });
   *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return made;
@@ -340,12 +338,11 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   const Prompts texts = requests->texts();
   if (progress) options.progress = [&](int64_t tokens) { progress(tokens, texts.rows()); };
   const std::string identity = made.file.model + " " + made.file.data + " " + settings;
-  made.file.statistics = cache_.empty()
-                             ? calibrate(model_.weights(), model_.ops(), device_, memory_, texts, options)
-                             : calibrate_resumably(model_.weights(), model_.ops(), device_, memory_, texts,
-                                                   options, path + ".state", identity);
+  made.file.statistics = cache_.empty() ? calibrate(model_.weights(), memory_, texts, options)
+                                        : calibrate_resumably(model_.weights(), memory_, texts, options,
+                                                              path + ".state", identity);
   require_finite_statistics(made.file.statistics);
-  if (options.details) add_weight_sums(model_.raw(), device_.threads, made.file.statistics);
+  if (options.details) add_weight_sums(model_.raw(), device().threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!cache_.empty()) write_calibration(path, made, settings);
   return made;

@@ -30,8 +30,7 @@ class TaskContext {
   // scored by the first call that asks for it. Throws Error(kData) for items that two splits have in common
   // unless the experiment allows them.
   // final_only: the test split alone, of a task that no search sees.
-  TaskContext(ModelContext& model, const Device& device, size_t memory, const Experiment& experiment,
-              bool final_only = false);
+  TaskContext(ModelContext& model, size_t memory, const Experiment& experiment, bool final_only = false);
 
   const Task& task() const { return task_; }
   // The experiment's further tasks, with what they count for.
@@ -42,7 +41,7 @@ class TaskContext {
   std::span<const Further> further() const { return further_; }
   bool final_only() const { return final_only_; }
   ModelContext& model() const { return model_; }
-  const Device& device() const { return device_; }
+  const Device& device() const { return model_.weights().device(); }
   size_t memory() const { return memory_; }
   bool has_dev() const { return task_.data.count(experiment_.dev.split) != 0; }
   // With shards the train split's first items: those that candidates of different generations compare on.
@@ -125,7 +124,6 @@ class TaskContext {
                             const CalibrationProgress& progress);
 
   ModelContext& model_;
-  Device device_;
   size_t memory_;
   Experiment experiment_;
   Task task_;

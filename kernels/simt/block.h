@@ -44,7 +44,7 @@ struct Where {  // a source line; here(), as a default argument, is the caller's
   }
 };
 
-enum class Wait : uint8_t { kNothing, kBlock, kWarp, kNamed, kPhase, kNextBlock };
+enum class Wait : uint8_t { kNothing, kBlock, kTheWarp, kNamed, kPhase, kNextBlock };
 struct AsyncCopy {
   void* to;
   const void* from;
@@ -130,7 +130,8 @@ SIMT_UNSEEN inline int lane() { return block->current % kWarp; }
 
 SIMT_UNSEEN inline void resume(int i) {
   block->current = i;
-  threadIdx = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+  const auto at = static_cast<unsigned>(i);
+  threadIdx = {at % blockDim.x, at / blockDim.x % blockDim.y, at / blockDim.x / blockDim.y};
   switch_fiber(host, thread[i]);
 }
 
@@ -220,7 +221,7 @@ SIMT_UNSEEN Lanes<T> gather(unsigned mask, const T& mine, const Where& where, bo
   unsigned& waiting = block->in_warp_op[first / kWarp];
   waiting |= 1u << lane();
   if ((waiting & all) != all) {
-    suspend(Wait::kWarp, where);
+    suspend(Wait::kTheWarp, where);
   } else {  // the last to arrive serves everyone
     waiting &= ~all;
     t.where = where;
@@ -310,7 +311,9 @@ inline void shuffle_turns(std::vector<int>& order, std::mt19937& random) {  // l
   const int n = static_cast<int>(order.size());
   for (int i = 0; i < n; i += kWarp)
     std::shuffle(order.begin() + i, order.begin() + std::min(n, i + kWarp), random);
-  if (n % kWarp == 0) std::rotate(order.begin(), order.begin() + random() % (n / kWarp) * kWarp, order.end());
+  if (n % kWarp != 0) return;
+  const auto warps = static_cast<uint32_t>(n / kWarp);
+  std::rotate(order.begin(), order.begin() + static_cast<int>(random() % warps) * kWarp, order.end());
 }
 
 SIMT_UNSEEN inline void run_grid(const Kernel& kernel, dim3 grid, dim3 threads, size_t shared_bytes) {
@@ -319,19 +322,20 @@ SIMT_UNSEEN inline void run_grid(const Kernel& kernel, dim3 grid, dim3 threads, 
   if (block) fail("a launch during another");
   if (n < 1 || n > kMaxThreads) fail("a block cannot have " + text(n) + " threads");
   if (blocks < 1 || std::max(grid.y, grid.z) > 65535) fail("a grid cannot have " + text(blocks) + " blocks");
-  if (shared_bytes > kMaxSharedBytes) fail("a block cannot have " + text(shared_bytes) + " shared bytes");
+  if (shared_bytes > kMaxSharedBytes)
+    fail("a block cannot have " + text(static_cast<int64_t>(shared_bytes)) + " shared bytes");
 
   const std::unique_ptr<char[]> shared(new char[shared_bytes]);
   std::mt19937 random(schedule.seed);
-  std::vector<int> order(n);
+  std::vector<int> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   int64_t start = 0, stride = 1;  // blocks in the order start, start + stride, ... around the grid
   if (schedule.order == Order::kReverse) {
     std::reverse(order.begin(), order.end());
     start = stride = blocks - 1;
   } else if (schedule.order == Order::kShuffled) {
-    start = static_cast<int64_t>(random() % blocks);
-    do stride = 1 + static_cast<int64_t>(random() % blocks);
+    start = static_cast<int64_t>(random() % static_cast<uint64_t>(blocks));
+    do stride = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(blocks));
     while (std::gcd(stride, blocks) != 1);
   }
 

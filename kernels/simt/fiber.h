@@ -97,16 +97,16 @@ SIMT_UNSEEN inline void enter_fiber([[maybe_unused]] Fiber& from) {
 }
 
 inline char* stack_of(int fiber) {  // below each stack lies a page that faults
-  static const size_t page = sysconf(_SC_PAGESIZE), pitch = kStackBytes + page;
+  static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), pitch = kStackBytes + page;
   static char* const stacks = [] {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void* const all = mmap(nullptr, kMaxThreads * pitch, PROT_NONE, flags, -1, 0);
     if (all == MAP_FAILED) throw std::runtime_error("simt: no memory for the stacks");
-    for (int i = 0; i < kMaxThreads; ++i)
+    for (size_t i = 0; i < kMaxThreads; ++i)
       mprotect(static_cast<char*>(all) + i * pitch + page, kStackBytes, PROT_READ | PROT_WRITE);
     return static_cast<char*>(all);
   }();
-  return stacks + fiber * pitch + page;
+  return stacks + static_cast<size_t>(fiber) * pitch + page;
 }
 
 // Makes `f` a suspended call of entry(), which never returns, on the stack number `fiber`.

@@ -12,7 +12,7 @@ namespace {
 // The end of the string that begins at `quote`.
 size_t string_end(std::string_view text, size_t quote) {
   size_t at = quote + 1;
-  while (at < text.size() && text[at] != '"') at += text[at] == '\\' ? 2 : 1;
+  while (at < text.size() && text[at] != '"') at += text[at] == '\\' ? 2u : 1u;
   return at + 1;
 }
 

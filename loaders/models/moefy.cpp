@@ -165,7 +165,7 @@ std::vector<MoefyLayer> split_neurons(const RawModel& dense, const Ops& ops,
   }
   std::vector<PromptBuilder::Sequence> places;
   Inputs inputs(config.num_layers, config.hidden_size);
-  observe_mixtures(weights, ops, options.device, options.memory, builder.build(&places), inputs);
+  observe_mixtures(weights, options.memory, builder.build(&places), inputs);
   for (int64_t index = 0; index < config.num_layers; ++index) {
     check_interrupted();
     const RawLayer& raw = dense.layers[static_cast<size_t>(index)];

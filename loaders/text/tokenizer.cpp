@@ -59,7 +59,7 @@ Tokenizer Tokenizer::load(const std::string& model_directory) {
                        : path.ends_with(".tiktoken") ? read_tokenizer_tiktoken(path)
                                                      : read_tokenizer_json(path);
   size_t tokens = 0;
-  for (const std::string& spelling : data.spelling) tokens += spelling.empty() ? 0 : 1;
+  for (const std::string& spelling : data.spelling) tokens += spelling.empty() ? 0u : 1u;
   data.description = std::string(data.byte_level ? "byte-level BPE, " : "BPE, ") + std::to_string(tokens) +
                      " tokens, " + std::filesystem::path(path).filename().string();
   return Tokenizer(std::make_unique<const TokenizerData>(std::move(data)));

@@ -49,8 +49,8 @@ std::string archive_of_search(Family family, DType dtype) {
   const SyntheticModel model(config, 7);
   Device device;
   device.threads = 2;
-  const Weights weights(model.raw, cpu_ops(), device);
-  PopulationForward forward(weights, cpu_ops(), device, 0);
+  const Weights weights(model.raw, {cpu_ops(), device});
+  PopulationForward forward(weights, 0);
   const Prompts prompts = prompts_of(config);
 
   GenomeSpace space;

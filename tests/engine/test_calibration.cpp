@@ -33,7 +33,7 @@ TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
     options.subset_kept = {2, 3};
     options.subset_batch = 16;
     options.subset_tokens = 90;
-    const ExpertStatistics first = calibrate(weights, cpu_ops(), Device{}, 0, prompts, options);
+    const ExpertStatistics first = calibrate(weights, 0, prompts, options);
     CHECK(first.tokens == prompts.rows());
     CHECK(first.layers.size() == static_cast<size_t>(config.sparse_layers()));
     for (const LayerStatistics& layer : first.layers) {
@@ -57,8 +57,9 @@ TEST_CASE("calibration: counts add up and do not depend on memory or threads") {
     Device threads;
     threads.threads = 3;
     const size_t least = Weights::packed_bytes(config, cpu_ops()) + 150000;
-    for (const ExpertStatistics& again : {calibrate(weights, cpu_ops(), threads, 0, prompts, options),
-                                          calibrate(weights, cpu_ops(), Device{}, least, prompts, options)}) {
+    for (const ExpertStatistics& again :
+         {calibrate(Weights(model.raw, {cpu_ops(), threads}), 0, prompts, options),
+          calibrate(weights, least, prompts, options)}) {
       for (size_t l = 0; l < first.layers.size(); ++l) {
         CHECK(again.layers[l][ExpertSum::kGateNorm] == first.layers[l][ExpertSum::kGateNorm]);
         CHECK(again.layers[l][ExpertSum::kProbabilityNorm] == first.layers[l][ExpertSum::kProbabilityNorm]);
@@ -81,7 +82,7 @@ TEST_CASE("calibration: subset errors of the first layer equal the distance of b
   CalibrationOptions options;
   options.subset_kept = {3};
   options.subset_batch = 1 << 20;
-  const ExpertStatistics statistics = calibrate(weights, cpu_ops(), Device{}, 0, prompts, options);
+  const ExpertStatistics statistics = calibrate(weights, 0, prompts, options);
   const SubsetErrors& errors = statistics.layers[0].subset_errors[0];
   REQUIRE(errors.subsets.size() == 10);
   // With one layer, and the head replaced by the final norm's input being linear in the block output only
@@ -141,7 +142,7 @@ TEST_CASE("calibration: progress is told after every mixture layer and ends at a
   std::vector<int64_t> told;
   CalibrationOptions options;
   options.progress = [&](int64_t tokens) { told.push_back(tokens); };
-  calibrate(weights, cpu_ops(), Device{}, 0, prompts, options);
+  calibrate(weights, 0, prompts, options);
   CHECK(told.size() >= static_cast<size_t>(config.sparse_layers()));
   CHECK(std::is_sorted(told.begin(), told.end()));
   CHECK(told.back() == prompts.rows());

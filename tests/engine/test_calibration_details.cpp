@@ -135,7 +135,6 @@ TEST_CASE("calibration details: every sum is its definition, in whatever blocks 
 TEST_CASE("calibration details: of a model, in one pass or in parts, with any memory and threads") {
   const ModelConfig config = tiny_config(Family::kQwen2Moe);
   const SyntheticModel model(config, 31);
-  const Weights weights(model.raw, cpu_ops());
   std::vector<std::vector<int32_t>> sequences;
   for (uint32_t i = 0; i < 9; ++i)
     sequences.push_back(random_tokens(config, 7 + i, 200 + i / 2));  // prefixes recur
@@ -155,7 +154,7 @@ TEST_CASE("calibration details: of a model, in one pass or in parts, with any me
       at = end;
       return true;
     };
-    return calibrate(weights, cpu_ops(), device, memory, next, options);
+    return calibrate(Weights(model.raw, {cpu_ops(), device}), memory, next, options);
   };
   const ExpertStatistics whole = in_parts(9, 0, 1);
   int64_t tokens = 0;

@@ -75,7 +75,7 @@ TEST_CASE("forward: logits of every family and kind of plan agree with double pr
       config.dtype = dtype;
       const SyntheticModel model(config, 11);
       const Weights weights(model.raw, cpu_ops());
-      PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+      PopulationForward forward(weights, 0);
       const std::vector<int32_t> tokens = random_tokens(config, 17, 3);
       size_t index = 0;
       for (const ExpertPlan& plan : plans_of_every_kind(config)) {
@@ -114,7 +114,7 @@ TEST_CASE("forward: a candidate's bits do not depend on population, order, chunk
     const std::vector<ExpertPlan> plans = plans_of_every_kind(config);
     CAPTURE(family_name(family));
 
-    PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+    PopulationForward forward(weights, 0);
     std::vector<std::vector<TokenScore>> alone;
     for (const ExpertPlan& plan : plans) alone.push_back(forward.score(std::span(&plan, 1), prompts)[0]);
     const MemoryPlan unlimited = forward.memory_plan(plans, prompts);
@@ -122,11 +122,12 @@ TEST_CASE("forward: a candidate's bits do not depend on population, order, chunk
     std::vector<ExpertPlan> reversed(plans.rbegin(), plans.rend());
     reversed.push_back(plans[2]);  // and one twice
     for (int threads : {1, 2, 3}) {
+      const Weights of_threads(model.raw, {cpu_ops(), cpu(threads)});
       for (double share : {0.0, 1.0, 0.97, 0.9, 0.8}) {
         CAPTURE(threads);
         CAPTURE(share);
         const size_t budget = static_cast<size_t>(share * static_cast<double>(unlimited.total()));
-        PopulationForward limited(weights, cpu_ops(), cpu(threads), budget);
+        PopulationForward limited(of_threads, budget);
         if (budget != 0) CHECK(limited.memory_plan(plans, prompts).total() <= budget);
         const auto together = limited.score(plans, prompts);
         const auto backwards = limited.score(reversed, prompts);
@@ -145,7 +146,7 @@ TEST_CASE("forward: a sequence's bits do not depend on what it shares a trie wit
   const ModelConfig config = tiny_config(Family::kMixtral);
   const SyntheticModel model(config, 6);
   const Weights weights(model.raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+  PopulationForward forward(weights, 0);
   const ExpertPlan plan = random_plan(config, 3, 3, RouterSpace::kProbabilities, true, 4);
   std::vector<std::vector<int32_t>> sequences;
   for (uint32_t i = 0; i < 9; ++i) {
@@ -189,7 +190,7 @@ TEST_CASE("forward: the same bits on every instruction set of this machine") {
     CAPTURE(target);
     set_cpu_target(target);
     const Weights weights(model.raw, cpu_ops());
-    PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+    PopulationForward forward(weights, 0);
     const auto scores = forward.score(plans, prompts);
     if (expected.empty()) expected = scores;
     for (size_t i = 0; i < plans.size(); ++i) CHECK(same_bits(scores[i], expected[i]));
@@ -201,7 +202,7 @@ TEST_CASE("forward: what candidates share is computed once, and counted") {
   const ModelConfig config = tiny_config(Family::kMixtral);
   const SyntheticModel model(config, 9);
   const Weights weights(model.raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+  PopulationForward forward(weights, 0);
   PromptBuilder builder;
   builder.add(random_tokens(config, 10, 1), 9, true);
   const Prompts prompts = builder.build(nullptr);
@@ -229,7 +230,7 @@ TEST_CASE("forward: router sums near zero or below are counted and give finite s
   const ModelConfig config = tiny_config(Family::kMixtral);
   const SyntheticModel model(config, 10);
   const Weights weights(model.raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+  PopulationForward forward(weights, 0);
   PromptBuilder builder;
   builder.add(random_tokens(config, 10, 1), 1, true);
   const Prompts prompts = builder.build(nullptr);
@@ -248,7 +249,7 @@ TEST_CASE("forward: impossible input is refused") {
   const ModelConfig config = tiny_config(Family::kMixtral);
   const SyntheticModel model(config, 12);
   const Weights weights(model.raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), cpu(1), 0);
+  PopulationForward forward(weights, 0);
   const ExpertPlan plan = identity_plan(config.sparse, 5, 2);
   const std::vector<int32_t> outside{1, 53}, negative{-1};
   CHECK_THROWS_WITH(forward.logits(plan, outside),
@@ -257,18 +258,18 @@ TEST_CASE("forward: impossible input is refused") {
   const std::vector<int32_t> longer(129, 1);
   CHECK_THROWS_WITH(forward.logits(plan, longer),
                     "prompt: sequence too long for the model (expected at most 128 tokens, got 129)");
-  PopulationForward tiny(weights, cpu_ops(), cpu(1), 1000);
+  PopulationForward tiny(weights, 1000);
   CHECK_THROWS_AS(tiny.logits(plan, std::vector<int32_t>{1}), Error);
 }
 
 TEST_CASE("forward: progress grows layer by layer to the whole, however the work is cut") {
   const ModelConfig config = tiny_config(Family::kMixtral);
   const SyntheticModel model(config, 5);
-  const Weights weights(model.raw, cpu_ops());
+  const Weights weights(model.raw, {cpu_ops(), cpu(2)});
   const std::vector<ExpertPlan> plans = plans_of_every_kind(config);
   const Prompts prompts = some_prompts(config);
   for (size_t memory : {size_t{0}, Weights::packed_bytes(config, cpu_ops()) + 150000}) {
-    PopulationForward forward(weights, cpu_ops(), cpu(2), memory);
+    PopulationForward forward(weights, memory);
     std::vector<double> shares;
     forward.set_progress([&](double share) { shares.push_back(share); });
     forward.score(plans, prompts);

@@ -46,7 +46,7 @@ TEST_CASE("generate: equals repeated full passes for every candidate, prompt len
     prompts[3].clear();
     GenerateOptions options;
     options.max_new = 9;
-    PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+    PopulationForward forward(weights, 0);
     const auto expected = forward.generate(plans, prompts, options, nullptr);
     for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
       REQUIRE(expected[candidate].size() == prompts[candidate].size());
@@ -61,7 +61,7 @@ TEST_CASE("generate: equals repeated full passes for every candidate, prompt len
     const size_t floor = Weights::packed_bytes(config, cpu_ops());
     for (size_t extra : {size_t{120000}, size_t{200000}, size_t{600000}}) {
       CAPTURE(extra);
-      PopulationForward limited(weights, cpu_ops(), Device{}, floor + extra);
+      PopulationForward limited(weights, floor + extra);
       CHECK(limited.generate(plans, prompts, options, nullptr) == expected);
     }
   }
@@ -79,7 +79,7 @@ TEST_CASE("generate: drafts save steps and change no token, whatever they say") 
   GenerateOptions options;
   options.max_new = 40;
   options.ignore_eos = true;
-  PopulationForward plain(weights, cpu_ops(), Device{}, 0);
+  PopulationForward plain(weights, 0);
   const auto expected = plain.generate(plans, prompts, options, nullptr);
   CHECK(plain.work().decode_steps == 40);
   CHECK(plain.work().drafted == 0);
@@ -91,7 +91,7 @@ TEST_CASE("generate: drafts save steps and change no token, whatever they say") 
       CAPTURE(kind);
       CAPTURE(budget);
       std::vector<int32_t> guess;
-      PopulationForward drafted(weights, cpu_ops(), Device{}, budget);
+      PopulationForward drafted(weights, budget);
       const auto draft = [&](int32_t candidate, int32_t sequence, std::span<const int32_t> made) {
         const auto& output = expected[static_cast<size_t>(candidate)][static_cast<size_t>(sequence)];
         guess.assign(output.begin() + static_cast<int64_t>(made.size()), output.end());
@@ -154,7 +154,7 @@ TEST_CASE("generate: stops when told, ignores the end of sequence when told, end
   config.max_positions = 20;
   const SyntheticModel model(config, 22);
   const Weights weights(model.raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<ExpertPlan> plans{identity_plan(config.sparse, 5, 2)};
   const std::vector<std::vector<std::vector<int32_t>>> prompts{
       {random_tokens(config, 18, 1), random_tokens(config, 4, 2)}};
@@ -176,7 +176,7 @@ TEST_CASE("generate: stops when told, ignores the end of sequence when told, end
   config.eos_token_ids = {full[0][1][2]};
   const SyntheticModel with_eos(config, 22);
   const Weights weights_eos(with_eos.raw, cpu_ops());
-  PopulationForward ends(weights_eos, cpu_ops(), Device{}, 0);
+  PopulationForward ends(weights_eos, 0);
   options.ignore_eos = false;
   const auto ended = ends.generate(plans, prompts, options, nullptr)[0][1];
   CHECK(ended.back() == config.eos_token_ids[0]);

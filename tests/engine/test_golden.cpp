@@ -60,7 +60,7 @@ struct GoldenModel {
   explicit GoldenModel(const Json& entry)
       : raw(load_checkpoint(kGolden + entry.at("dir").get<std::string>())),
         weights(raw, cpu_ops()),
-        forward(weights, cpu_ops(), Device{}, 0) {}
+        forward(weights, 0) {}
   RawModel raw;
   Weights weights;
   PopulationForward forward;

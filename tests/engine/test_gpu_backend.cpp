@@ -60,7 +60,7 @@ TEST_CASE("gpu backend: logits as near to the CPU's as 16-bit activations are") 
       const SyntheticModel model(config, 11);
       const Weights on_cpu(model.raw, cpu_ops()), on_gpu(model.raw, simt_ops());
       CHECK(on_gpu.vocabulary().dtype == (dtype == DType::kF16 ? DType::kF16 : DType::kBF16));
-      PopulationForward cpu(on_cpu, cpu_ops(), Device{}, 0), gpu(on_gpu, simt_ops(), Device{}, 0);
+      PopulationForward cpu(on_cpu, 0), gpu(on_gpu, 0);
       const std::vector<int32_t> tokens = random_tokens(config, 7, 3);
       for (const ExpertPlan& plan : some_plans(config)) {
         CAPTURE(family_name(family));
@@ -96,7 +96,7 @@ TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, 
     const Weights weights(model.raw, simt_ops());
     const Prompts prompts = some_prompts(config);
     const std::vector<ExpertPlan> plans = some_plans(config);
-    PopulationForward forward(weights, simt_ops(), Device{}, 0);
+    PopulationForward forward(weights, 0);
     std::vector<std::vector<TokenScore>> alone;
     for (const ExpertPlan& plan : plans) alone.push_back(forward.score(std::span(&plan, 1), prompts)[0]);
     const size_t total = forward.memory_plan(plans, prompts).total();
@@ -105,8 +105,8 @@ TEST_CASE("gpu backend: a candidate's bits do not depend on population, memory, 
       const double share = schedule.order == simt::Order::kForward ? 0 : 0.9;
       Ops ops = simt_ops();
       ops.block_rows = [](int64_t, int64_t) { return int64_t{24}; };  // one or two streams of a chunk
-      PopulationForward limited(weights, ops, Device{},
-                                static_cast<size_t>(share * static_cast<double>(total)));
+      const Weights small_blocks(model.raw, ops);
+      PopulationForward limited(small_blocks, static_cast<size_t>(share * static_cast<double>(total)));
       const auto together = limited.score(plans, prompts);
       for (size_t i = 0; i < plans.size(); ++i) CHECK(same(together[i], alone[i]));
     }
@@ -120,7 +120,7 @@ TEST_CASE("gpu backend: merging beside attention changes no bit, as late as it m
   const Weights weights(model.raw, simt_ops());
   const Prompts prompts = some_prompts(config);
   const std::vector<ExpertPlan> plans = some_plans(config);
-  PopulationForward plain(weights, simt_ops(), Device{}, 0);
+  PopulationForward plain(weights, 0);
   const auto expected = plain.score(plans, prompts);
   const size_t total = plain.memory_plan(plans, prompts).total();
   for (const bool at_once : {false, true}) {
@@ -136,8 +136,8 @@ TEST_CASE("gpu backend: merging beside attention changes no bit, as late as it m
         device.stream = streamed ? &stream : nullptr;
         device.beside = &beside;
         {
-          PopulationForward forward(weights, simt_ops(), device,
-                                    static_cast<size_t>(share * static_cast<double>(total)));
+          const Weights beside_weights(model.raw, {simt_ops(), device});
+          PopulationForward forward(beside_weights, static_cast<size_t>(share * static_cast<double>(total)));
           const auto scores = forward.score(plans, prompts);
           for (size_t i = 0; i < plans.size(); ++i) CHECK(same(scores[i], expected[i]));
         }
@@ -152,7 +152,7 @@ TEST_CASE("gpu backend: generation equals repeated full passes") {
   const ModelConfig config = gpu_config(Family::kQwen2Moe);
   const SyntheticModel model(config, 21);
   const Weights weights(model.raw, simt_ops());
-  PopulationForward forward(weights, simt_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<ExpertPlan> plans = {random_plan(config, 3, 2, RouterSpace::kLogits, true, 30),
                                          random_plan(config, 3, 2, RouterSpace::kLogits, false, 31)};
   const std::vector<std::vector<std::vector<int32_t>>> prompts = {
@@ -191,7 +191,7 @@ TEST_CASE("gpu backend: a decoding step asks the device for the same few things 
         for (auto& own : prompts) own.push_back(random_tokens(config, 2, 60 + i));
       int64_t calls[2];
       for (const int32_t steps : {1, 2}) {
-        PopulationForward forward(weights, simt_ops(), Device{}, 0);
+        PopulationForward forward(weights, 0);
         simt::calls = {};
         forward.generate(plans, prompts, {steps + 1, true}, nullptr);
         calls[steps - 1] = simt::calls.all();
@@ -217,8 +217,8 @@ TEST_CASE("gpu backend: calibration counts as the CPU does") {
   options.subset_kept = {3};
   options.subset_batch = 16;
   options.subset_tokens = 24;
-  const ExpertStatistics cpu = calibrate(on_cpu, cpu_ops(), Device{}, 0, prompts, options);
-  const ExpertStatistics gpu = calibrate(on_gpu, simt_ops(), Device{}, 0, prompts, options);
+  const ExpertStatistics cpu = calibrate(on_cpu, 0, prompts, options);
+  const ExpertStatistics gpu = calibrate(on_gpu, 0, prompts, options);
   REQUIRE(gpu.layers.size() == cpu.layers.size());
   CHECK(gpu.tokens == cpu.tokens);
   // The first layer's input differs by no rounding before its router but those of one attention block: sums

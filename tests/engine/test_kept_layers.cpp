@@ -16,12 +16,6 @@ using namespace eep::test;
 
 namespace {
 
-Device one_thread() {
-  Device device;
-  device.threads = 1;
-  return device;
-}
-
 Prompts prompts_of(const ModelConfig& config) {
   PromptBuilder builder;
   const std::vector<int32_t> stem = random_tokens(config, 9, 7);
@@ -75,11 +69,11 @@ TEST_CASE("kept layers: the bits of computing everything, on every backend, and 
       ModelConfig config = tiny_config(family);
       config.dtype = DType::kBF16;
       const SyntheticModel model(config, 5);
-      const Weights weights(model.raw, *ops, one_thread());
+      const Weights weights(model.raw, *ops);
       const Prompts prompts = prompts_of(config);
       const auto generations = generations_of(config, 3, 4);
 
-      PopulationForward plain(weights, *ops, one_thread(), 0);
+      PopulationForward plain(weights, 0);
       std::vector<std::vector<std::vector<TokenScore>>> expected;
       for (const auto& plans : generations) expected.push_back(plain.score(plans, prompts));
 
@@ -88,7 +82,7 @@ TEST_CASE("kept layers: the bits of computing everything, on every backend, and 
       for (const size_t limit : {size_t{1}, stream, 3 * stream, size_t{1} << 30}) {
         if (slow && limit > 1 && limit <= 3 * stream) continue;
         CAPTURE(limit);
-        PopulationForward kept(weights, *ops, one_thread(), 0);
+        PopulationForward kept(weights, 0);
         kept.keep_layers(limit);
         for (size_t i = 0; i < generations.size(); ++i) {
           const auto scores = kept.score(generations[i], prompts);
@@ -113,10 +107,10 @@ TEST_CASE("kept layers: in chunks of trees, and candidate by candidate, under a 
   const Weights weights(model.raw, cpu_ops());
   const Prompts prompts = prompts_of(config);
   const auto generations = generations_of(config, 4, 4);
-  PopulationForward plain(weights, cpu_ops(), one_thread(), 0);
+  PopulationForward plain(weights, 0);
   const size_t all = plain.memory_plan(generations[0], prompts).total();
   for (const size_t budget : {all / 2, all, 4 * all}) {
-    PopulationForward kept(weights, cpu_ops(), one_thread(), budget);
+    PopulationForward kept(weights, budget);
     try {
       kept.memory_plan(generations[0], prompts);
     } catch (const Error&) {
@@ -137,7 +131,7 @@ TEST_CASE("kept layers: a generation that was computed before costs its last gro
   const Weights weights(model.raw, cpu_ops());
   const Prompts prompts = prompts_of(config);
   const auto plans = generations_of(config, 1, 4)[0];
-  PopulationForward forward(weights, cpu_ops(), one_thread(), 0);
+  PopulationForward forward(weights, 0);
   forward.keep_layers(size_t{1} << 30);
   forward.score(plans, prompts);
   const int64_t first = forward.work().tokens_computed;
@@ -154,8 +148,8 @@ TEST_CASE("kept layers: a generation that was computed before costs its last gro
 }
 
 TEST_CASE("kept layers: what the latest passes used stays, of one pass the deepest") {
-  const Device device = one_thread();
-  KeptLayers kept(cpu_ops(), device);
+  const Device device;
+  KeptLayers kept(Backend(cpu_ops(), device));
   std::vector<float> rows(16);
   std::iota(rows.begin(), rows.end(), 1.0f);
   const size_t bytes = rows.size() * sizeof(float);

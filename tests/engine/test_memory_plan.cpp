@@ -59,8 +59,8 @@ struct Run {
 
 Run score(const HollowModel& model, const Ops& ops, int32_t candidates, const Prompts& prompts) {
   const WeightPlan weight_plan = plan_weights(model.raw.config, ops, kCard);
-  const Weights weights(model.raw, ops, Device{}, weight_plan);
-  PopulationForward forward(weights, ops, Device{}, kCard);
+  const Weights weights(model.raw, ops, weight_plan);
+  PopulationForward forward(weights, kCard);
   const std::vector<ExpertPlan> plans = merging_plans(model.raw.config, candidates);
   const MemoryPlan plan = forward.memory_plan(plans, prompts);
   forward.score(plans, prompts);

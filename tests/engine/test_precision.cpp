@@ -57,7 +57,7 @@ Errors errors_of(PopulationForward& forward, PopulationForward& exact, const Mod
   for (size_t i = 0; i < ids.size(); ++i) {
     const SafetensorsEntry* expected = file.find("logits." + std::to_string(i));
     REQUIRE(expected != nullptr);
-    Taps taps(bf16_ops(), cpu(1)), exact_taps(cpu_ops(), cpu(1));
+    Taps taps{Backend(bf16_ops())}, exact_taps{Backend(cpu_ops())};
     const std::vector<float> got = forward.logits(whole_plan(config), ids[i], &taps);
     exact.logits(whole_plan(config), ids[i], &exact_taps);
     errors.rerouted = errors.rerouted || chosen_experts(taps) != chosen_experts(exact_taps);
@@ -108,7 +108,7 @@ TEST_CASE("precision bf16: no further from the f32 truth than transformers' own 
     CAPTURE(entry.at("name").get<std::string>());
     const RawModel raw = load_checkpoint(kGolden + entry.at("dir").get<std::string>());
     const Weights weights(raw, bf16_ops()), f32_weights(raw, cpu_ops());
-    PopulationForward forward(weights, bf16_ops(), cpu(1), 0), exact(f32_weights, cpu_ops(), cpu(1), 0);
+    PopulationForward forward(weights, 0), exact(f32_weights, 0);
     const Errors errors = errors_of(forward, exact, raw.config, entry);
     const Json& theirs = entry.at("hf16_error");
     if (!errors.rerouted) {
@@ -138,7 +138,7 @@ TEST_CASE("precision bf16: a checkpoint of another dtype is rounded, but for its
                       exact.layer(0).router.bytes()) == 0);
     // Both precisions compute the same function: each product's relative error is within 2^-8 (both sides
     // rounded), and the dozen of products on a path through three layers meet in quadrature.
-    PopulationForward rounded(weights, bf16_ops(), cpu(1), 0), full(exact, cpu_ops(), cpu(1), 0);
+    PopulationForward rounded(weights, 0), full(exact, 0);
     const std::vector<int32_t> tokens = random_tokens(config, 12, 5);
     const std::vector<float> a = rounded.logits(whole_plan(config), tokens),
                              b = full.logits(whole_plan(config), tokens);
@@ -166,7 +166,8 @@ TEST_CASE("precision bf16: the same bits on every instruction set, thread count 
       CAPTURE(target);
       set_cpu_target(target);
       for (const int threads : {1, 2}) {
-        PopulationForward forward(weights, bf16_ops(), cpu(threads), 0);
+        const Weights of_threads(model.raw, {bf16_ops(), cpu(threads)});
+        PopulationForward forward(of_threads, 0);
         const auto scores = forward.score(plans, prompts);
         if (expected.empty()) expected = scores;
         for (size_t i = 0; i < plans.size(); ++i) CHECK(same_bits(scores[i], expected[i]));
@@ -175,7 +176,7 @@ TEST_CASE("precision bf16: the same bits on every instruction set, thread count 
     set_cpu_target("auto");
     const size_t least = Weights::packed_bytes(config, bf16_ops()) + 200000;
     for (size_t i = 0; i < plans.size(); ++i) {  // alone, and with little memory
-      PopulationForward limited(weights, bf16_ops(), cpu(1), least);
+      PopulationForward limited(weights, least);
       CHECK(same_bits(limited.score(std::span(&plans[i], 1), prompts)[0], expected[i]));
     }
   }
@@ -186,7 +187,7 @@ TEST_CASE("precision bf16: greedy decoding takes the arg-max that scoring sees")
   config.dtype = DType::kBF16;
   const SyntheticModel model(config, 6);
   const Weights weights(model.raw, bf16_ops());
-  PopulationForward forward(weights, bf16_ops(), cpu(1), 0);
+  PopulationForward forward(weights, 0);
   const std::vector<ExpertPlan> plans = some_plans(config);
   const std::vector<int32_t> prompt = random_tokens(config, 6, 3);
   GenerateOptions options;

@@ -27,7 +27,7 @@ ExpertPlan with_thresholds(ExpertPlan plan, float value) {
 std::vector<float> logits_of(const SyntheticModel& model, const Ops& ops, const ExpertPlan& plan,
                              Taps* taps = nullptr) {
   const Weights weights(model.raw, ops);
-  PopulationForward forward(weights, ops, Device{}, 0);
+  PopulationForward forward(weights, 0);
   return forward.logits(plan, random_tokens(model.raw.config, 40, 3), taps);
 }
 
@@ -69,7 +69,7 @@ TEST_CASE("skipping: logits of every family agree with double precision") {
       const std::vector<Vec> expected = reference.logits(tokens);
       REQUIRE(reference.smallest_margin > 1e-5);  // as in test_forward.cpp, and so is the bound
       const Weights weights(model.raw, cpu_ops());
-      PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+      PopulationForward forward(weights, 0);
       const std::vector<float> logits = forward.logits(plan, tokens);
       double difference = 0, size = 0;
       for (size_t i = 0; i < logits.size(); ++i) {
@@ -95,7 +95,7 @@ TEST_CASE("skipping: rows kept behind a layer are another plan's only where both
   PromptBuilder builder;
   for (uint32_t i = 0; i < 4; ++i) builder.add(random_tokens(config, 12 + i, 70 + i), 2, true);
   const Prompts prompts = builder.build(nullptr);
-  PopulationForward plain(weights, cpu_ops(), Device{}, 0), kept(weights, cpu_ops(), Device{}, 0);
+  PopulationForward plain(weights, 0), kept(weights, 0);
   kept.keep_layers(size_t{1} << 30);
   kept.score(std::span(&plan, 1), prompts);
   CHECK(kept.work().tokens_kept == 0);
@@ -118,7 +118,7 @@ TEST_CASE("skipping: decoding heeds it as full passes do") {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 25);
     const Weights weights(model.raw, cpu_ops());
-    PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+    PopulationForward forward(weights, 0);
     std::vector<ExpertPlan> plans;
     for (float value : {0.0f, 0.6f, 1.0f})
       plans.push_back(with_thresholds(random_plan(config, 4, 2, RouterSpace::kLogits, true, 9), value));
@@ -154,7 +154,7 @@ TEST_CASE("skipping: a population of plans that skip differently scores as each 
   PromptBuilder builder;
   for (uint32_t i = 0; i < 5; ++i) builder.add(random_tokens(config, 9 + 3 * i, 60 + i), 2, true);
   const Prompts prompts = builder.build(nullptr);
-  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   const auto together = forward.score(plans, prompts);
   for (size_t i = 0; i < plans.size(); ++i) {
     const auto alone = forward.score(std::span(&plans[i], 1), prompts)[0];
@@ -171,11 +171,11 @@ TEST_CASE(
   const SyntheticModel model(config, 23);
   const Weights weights(model.raw, cpu_ops());
   const ExpertPlan plan = identity_of(config, 2);
-  Taps taps(cpu_ops(), Device{});
+  Taps taps{Backend(cpu_ops())};
   logits_of(model, cpu_ops(), plan, &taps);
   PromptBuilder builder;
   builder.add(random_tokens(config, 40, 3), 1, true);
-  const SkipThresholds found = skip_thresholds(weights, cpu_ops(), Device{}, 0, plan, builder.build(nullptr));
+  const SkipThresholds found = skip_thresholds(weights, 0, plan, builder.build(nullptr));
   REQUIRE(found.of_layer.size() == 3);
   int64_t skipped = 0;
   for (int32_t layer = 0; layer < 3; ++layer) {
@@ -195,6 +195,6 @@ TEST_CASE(
   CHECK(skipping.groups[0].skip_below == found.of_layer);
   // It is for two active experts.
   for (const ExpertPlan& wrong : {identity_of(config, 3), identity_of(config, 1), skipping}) {
-    CHECK_THROWS_AS(skip_thresholds(weights, cpu_ops(), Device{}, 0, wrong, builder.build(nullptr)), Error);
+    CHECK_THROWS_AS(skip_thresholds(weights, 0, wrong, builder.build(nullptr)), Error);
   }
 }

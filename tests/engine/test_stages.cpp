@@ -19,12 +19,6 @@ using namespace eep::test;
 
 namespace {
 
-Device one_thread() {
-  Device device;
-  device.threads = 1;
-  return device;
-}
-
 // A call as it crosses from process to process.
 struct Call {
   StageCall::Kind kind = StageCall::Kind::kScore;
@@ -99,7 +93,7 @@ class Stages {
     for (int stage = 0; stage < count; ++stage) {
       links_.push_back(std::make_unique<ThreadLink>(exchange_, stage, layers, room));
       weights_.push_back(std::make_unique<Weights>(
-          model.raw, cpu_ops(), one_thread(),
+          model.raw, cpu_ops(),
           plan_weights(model.raw.config, cpu_ops(), 0, layers[static_cast<size_t>(stage)])));
       weights_.back()->set_link(links_.back().get());
     }
@@ -120,12 +114,12 @@ class Stages {
  private:
   void serve(int stage, const Prompts* text, const CalibrationOptions* options) {
     const Weights& own = *weights_[static_cast<size_t>(stage)];
-    PopulationForward forward(own, cpu_ops(), one_thread(), 0);
+    PopulationForward forward(own, 0);
     for (;;) {
       const Call call = exchange_.take(exchange_.calls(stage));
       if (call.over) return;
       if (call.kind == StageCall::Kind::kCalibrate) {
-        calibrate(own, cpu_ops(), one_thread(), 0, *text, *options);
+        calibrate(own, 0, *text, *options);
       } else {
         forward.follow({call.kind, call.plans, &call.prompts, nullptr});
       }
@@ -231,10 +225,10 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
   for (const Family family : kFamilies) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 5);
-    const Weights whole(model.raw, cpu_ops(), one_thread());
+    const Weights whole(model.raw, cpu_ops());
     const Prompts prompts = prompts_of(config);
     const std::vector<ExpertPlan> plans = plans_of(config);
-    PopulationForward alone(whole, cpu_ops(), one_thread(), 0);
+    PopulationForward alone(whole, 0);
     const auto expected = alone.score(plans, prompts);
     for (const int count : {2, 3}) {
       for (const size_t room : {size_t{0}, size_t{190000}}) {
@@ -243,7 +237,7 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
         CAPTURE(room);
         const Stages stages(model, count, room);
         CHECK(stages.bytes(0) < whole.plan().resident);
-        PopulationForward forward(stages.weights(), cpu_ops(), one_thread(), 0);
+        PopulationForward forward(stages.weights(), 0);
         const auto scores = forward.score(plans, prompts);
         for (size_t plan = 0; plan < plans.size(); ++plan) CHECK(same_bits(scores[plan], expected[plan]));
         if (room == 0) {  // plans go in more than one batch, which share less
@@ -265,7 +259,7 @@ TEST_CASE("stages: greedy tokens are those of one process, with drafts too") {
   for (const Family family : kFamilies) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 5);
-    const Weights whole(model.raw, cpu_ops(), one_thread());
+    const Weights whole(model.raw, cpu_ops());
     const std::vector<ExpertPlan> plans = plans_of(config);
     std::vector<std::vector<std::vector<int32_t>>> prompts(plans.size());
     for (size_t candidate = 0; candidate < plans.size(); ++candidate) {
@@ -274,7 +268,7 @@ TEST_CASE("stages: greedy tokens are those of one process, with drafts too") {
     }
     GenerateOptions options;
     options.max_new = 9;
-    PopulationForward alone(whole, cpu_ops(), one_thread(), 0);
+    PopulationForward alone(whole, 0);
     const auto expected = alone.generate(plans, prompts, options, nullptr);
     std::vector<int32_t> guess;
     const auto draft = [&](int32_t candidate, int32_t sequence, std::span<const int32_t> made) {
@@ -289,7 +283,7 @@ TEST_CASE("stages: greedy tokens are those of one process, with drafts too") {
         CAPTURE(count);
         CAPTURE(room);
         const Stages stages(model, count, room);
-        PopulationForward forward(stages.weights(), cpu_ops(), one_thread(), 0);
+        PopulationForward forward(stages.weights(), 0);
         CHECK(forward.generate(plans, prompts, options, nullptr) == expected);
         CHECK(forward.generate(plans, prompts, options, nullptr, draft) == expected);
         CHECK(forward.work().accepted > 0);
@@ -302,19 +296,19 @@ TEST_CASE("stages: statistics of calibration are those of one process") {
   for (const Family family : kFamilies) {
     const ModelConfig config = tiny_config(family);
     const SyntheticModel model(config, 31);
-    const Weights whole(model.raw, cpu_ops(), one_thread());
+    const Weights whole(model.raw, cpu_ops());
     const Prompts text = prompts_of(config);
     CalibrationOptions options;
     options.subset_kept = {2, 3};
     options.subset_batch = 16;
     options.subset_tokens = 40;
     options.details = options.every_expert = true;
-    const ExpertStatistics expected = calibrate(whole, cpu_ops(), one_thread(), 0, text, options);
+    const ExpertStatistics expected = calibrate(whole, 0, text, options);
     for (const int count : {2, 3}) {
       CAPTURE(family_name(family));
       CAPTURE(count);
       const Stages stages(model, count, 0, &text, &options);
-      const ExpertStatistics made = calibrate(stages.weights(), cpu_ops(), one_thread(), 0, text, options);
+      const ExpertStatistics made = calibrate(stages.weights(), 0, text, options);
       CHECK(made.tokens == expected.tokens);
       REQUIRE(made.layers.size() == expected.layers.size());
       for (size_t layer = 0; layer < made.layers.size(); ++layer) {

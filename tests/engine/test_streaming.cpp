@@ -75,11 +75,11 @@ struct Answers {
   }
 };
 
-Answers ask(const Weights& weights, const Device& device, size_t budget) {
+Answers ask(const Weights& weights, size_t budget) {
   const ModelConfig& config = weights.config();
   const std::vector<ExpertPlan> plans = some_plans(config);
   const Prompts prompts = some_prompts(config, 5);
-  PopulationForward forward(weights, simt_ops(), device, budget);
+  PopulationForward forward(weights, budget);
   Answers answers;
   answers.scores = forward.score(plans, prompts);
   answers.logits = forward.logits(plans[2], random_tokens(config, 5, 8));
@@ -91,7 +91,7 @@ Answers ask(const Weights& weights, const Device& device, size_t budget) {
   CalibrationOptions calibration;
   calibration.subset_kept = {3};
   calibration.subset_batch = 8;
-  const ExpertStatistics statistics = calibrate(weights, simt_ops(), device, budget, prompts, calibration);
+  const ExpertStatistics statistics = calibrate(weights, budget, prompts, calibration);
   for (const LayerStatistics& layer : statistics.layers) {
     answers.errors.insert(answers.errors.end(), layer[ExpertSum::kGate].begin(),
                           layer[ExpertSum::kGate].end());
@@ -131,9 +131,9 @@ TEST_CASE("streaming: the bits of resident weights, for scores, logits, texts an
     CAPTURE(family_name(family));
     CAPTURE(streamed.size());
     const SyntheticModel model(config, 5);
-    const Answers resident = ask(Weights(model.raw, simt_ops()), Device{}, 0);
-    const Weights away(model.raw, simt_ops(), Device{}, stream_layers(config, streamed));
-    CHECK(ask(away, Device{}, 0) == resident);
+    const Answers resident = ask(Weights(model.raw, simt_ops()), 0);
+    const Weights away(model.raw, simt_ops(), stream_layers(config, streamed));
+    CHECK(ask(away, 0) == resident);
     CHECK(away.streamed_copies() > 0);
   }
 }
@@ -141,7 +141,7 @@ TEST_CASE("streaming: the bits of resident weights, for scores, logits, texts an
 TEST_CASE("streaming: copies may land as late as they are waited for, or at once") {
   const ModelConfig config = stream_config(Family::kMixtral, 5);
   const SyntheticModel model(config, 6);
-  const Answers resident = ask(Weights(model.raw, simt_ops()), Device{}, 0);
+  const Answers resident = ask(Weights(model.raw, simt_ops()), 0);
   for (const bool at_once : {false, true}) {
     CAPTURE(at_once);
     simt::Stream stream;
@@ -150,16 +150,16 @@ TEST_CASE("streaming: copies may land as late as they are waited for, or at once
     Device device = open_simt(0);
     device.stream = &stream;
     device.uploads = &uploads;
-    const Weights away(model.raw, simt_ops(), device, stream_layers(config, {1, 1, 0, 1, 1}));
-    CHECK(ask(away, device, 0) == resident);
+    const Weights away(model.raw, {simt_ops(), device}, stream_layers(config, {1, 1, 0, 1, 1}));
+    CHECK(ask(away, 0) == resident);
   }
 }
 
 TEST_CASE("streaming: one copy of a layer serves a chunk of all candidates") {
   const ModelConfig config = stream_config(Family::kQwen3Moe, 4);
   const SyntheticModel model(config, 7);
-  const Weights away(model.raw, simt_ops(), Device{}, stream_layers(config, {1, 1, 1, 1}));
-  PopulationForward forward(away, simt_ops(), Device{}, 0);
+  const Weights away(model.raw, simt_ops(), stream_layers(config, {1, 1, 1, 1}));
+  PopulationForward forward(away, 0);
   const std::vector<ExpertPlan> plans = some_plans(config);
   forward.score(plans, some_prompts(config, 5));
   CHECK(away.streamed_copies() == 5);  // each layer, and the first one for a chunk that did not come
@@ -201,13 +201,13 @@ TEST_CASE("streaming: a limit decides what stays on the device") {
 TEST_CASE("streaming: a limit below the weights gives the bits of none") {
   const ModelConfig config = stream_config(Family::kMixtral, 6);
   const SyntheticModel model(config, 8);
-  const Answers resident = ask(Weights(model.raw, simt_ops()), Device{}, 0);
+  const Answers resident = ask(Weights(model.raw, simt_ops()), 0);
   size_t budget = Weights::packed_bytes(config, simt_ops()) + 1500000;
   const WeightPlan plan = plan_weights(config, simt_ops(), budget);
   CHECK(plan.streamed_layers() > 0);
-  const Weights away(model.raw, simt_ops(), Device{}, plan);
-  CHECK(ask(away, Device{}, budget) == resident);
-  PopulationForward forward(away, simt_ops(), Device{}, budget);
+  const Weights away(model.raw, simt_ops(), plan);
+  CHECK(ask(away, budget) == resident);
+  PopulationForward forward(away, budget);
   const MemoryPlan memory = forward.memory_plan(some_plans(config), some_prompts(config, 5));
   CHECK(memory.total() <= budget);
   CHECK(describe(memory).find("layers streamed from") != std::string::npos);
@@ -219,12 +219,12 @@ TEST_CASE("memory plan: no layer takes memory, and a pass takes no more than its
     const ModelConfig config = stream_config(family, 3);
     const SyntheticModel model(config, 9);
     const Ops ops = counting_ops();
-    const Weights weights(model.raw, ops, Device{}, stream_layers(config, {1, 1, 1}));
+    const Weights weights(model.raw, ops, stream_layers(config, {1, 1, 1}));
     const std::vector<ExpertPlan> plans = some_plans(config);
-    PopulationForward unlimited(weights, ops, Device{}, 0);
+    PopulationForward unlimited(weights, 0);
     const size_t needed = unlimited.memory_plan(plans, some_prompts(config, 1)).total();
     for (const size_t budget : {size_t{0}, needed * 2}) {
-      PopulationForward forward(weights, ops, Device{}, budget);
+      PopulationForward forward(weights, budget);
       std::vector<int64_t> calls;
       for (const uint32_t prompts : {1u, 40u}) {  // one chunk, then many
         const Prompts asked = some_prompts(config, prompts);

@@ -18,8 +18,8 @@ namespace {
 std::vector<Tap> taps_of(const SyntheticModel& model, const Ops& ops, const ExpertPlan& plan,
                          const std::vector<int32_t>& tokens) {
   const Weights weights(model.raw, ops);
-  PopulationForward forward(weights, ops, Device{}, 0);
-  Taps taps(ops, Device{});
+  PopulationForward forward(weights, 0);
+  Taps taps{Backend(ops)};
   forward.logits(plan, tokens, &taps);
   return taps.list();
 }
@@ -117,7 +117,7 @@ TEST_CASE("errors: an op that fails is named with its layer, memory that is not 
     simt_ops().attention(args, device);
   };
   const Weights weights(model.raw, ops);
-  PopulationForward forward(weights, ops, Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<int32_t> tokens = random_tokens(config, 5, 3);
   calls = 0;
   CHECK(failure_of([&] { forward.logits(plan, tokens); }) ==
@@ -132,6 +132,6 @@ TEST_CASE("errors: an op that fails is named with its layer, memory that is not 
     throw Error(ExitCode::kRuntime, "device memory",
                 "out of memory (expected " + std::to_string(bytes) + " more)");
   };
-  PopulationForward poor(weights, ops, Device{}, 0);
+  PopulationForward poor(weights, 0);
   CHECK(failure_of([&] { poor.logits(plan, tokens); }).find("device memory: out of memory (expected") == 0);
 }

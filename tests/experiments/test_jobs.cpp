@@ -192,11 +192,10 @@ TEST_CASE("jobs: calibration goes on from any chunk to the same bits, at another
   const RawModel raw = load_checkpoint(kDemoModel);
   const Weights weights(raw, cpu_ops());
   const Prompts prompts = calibration_prompts();
-  Device device;
   CalibrationOptions options;
   options.subset_kept = {4};
   options.subset_tokens = 150;
-  const ExpertStatistics expected = calibrate(weights, cpu_ops(), device, 0, prompts, options);
+  const ExpertStatistics expected = calibrate(weights, 0, prompts, options);
 
   std::vector<std::string> states;
   CalibrationOptions keeping = options;
@@ -207,19 +206,19 @@ TEST_CASE("jobs: calibration goes on from any chunk to the same bits, at another
   size_t little = weights.plan().device_bytes();
   for (bool enough = false; !enough; little += 100000) {
     try {
-      calibrate(weights, cpu_ops(), device, little + 100000, prompts, options);
+      calibrate(weights, little + 100000, prompts, options);
       enough = true;
     } catch (const Error&) {
     }
   }
-  CHECK(same(calibrate(weights, cpu_ops(), device, little, prompts, keeping), expected));
+  CHECK(same(calibrate(weights, little, prompts, keeping), expected));
   REQUIRE(states.size() > 3);
   for (size_t at = 0; at < states.size(); ++at) {
     CAPTURE(at);
     CalibrationOptions resuming = options;
     bool read = false;
     resuming.begin = [&](CalibrationState* state) { read = read_calibration_state(states[at], "it", state); };
-    CHECK(same(calibrate(weights, cpu_ops(), device, at % 2 == 0 ? 0 : little, prompts, resuming), expected));
+    CHECK(same(calibrate(weights, at % 2 == 0 ? 0 : little, prompts, resuming), expected));
     CHECK(read);
   }
   // Another pass's state, or a damaged one, is as good as none.

@@ -44,7 +44,7 @@ RunHooks recording(Everything& told) {
 Everything run(const std::string& file) {
   const Experiment experiment = expand_sweep(file).at(0).experiment;
   ModelContext model(test::kDemoModel, cpu_ops());
-  TaskContext task(model, Device{}, 0, experiment);
+  TaskContext task(model, 0, experiment);
   Everything told;
   const RunHooks hooks = recording(told);
   const std::string directory = file + ".run";

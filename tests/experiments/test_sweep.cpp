@@ -104,7 +104,7 @@ TEST_CASE("sweep: runs that differ in other fields are told apart, seeds are sum
         CHECK(holm <= 1.0);
       }
     }
-    merged += row.at("method") == "eep_merge" ? 1 : 0;
+    merged += row.at("method") == "eep_merge" ? 1u : 0u;
   }
   CHECK(merged == 2);  // one a sigma
   CHECK(compact_table(summary.at("over_seeds"), "eep") + "\n" + directory("run") + "\n" == outcome.out);

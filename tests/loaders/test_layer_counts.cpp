@@ -17,7 +17,7 @@ namespace {
 
 std::vector<float> logits_of(const RawModel& raw, const ExpertPlan& plan) {
   const Weights weights(raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<int32_t> tokens{1, 4, 2, 0, 6, 3, 5, 5};
   return forward.logits(plan, tokens);
 }

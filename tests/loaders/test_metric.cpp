@@ -275,7 +275,7 @@ TEST_CASE("verdict: once given, no continuation changes it") {
     const Metric metric = static_cast<Metric>(2 + generator() % kTextMetrics);
     const auto& wanted = references[generator() % references.size()];
     std::string text;
-    for (uint32_t i = generator() % 5; i > 0; --i) text += pieces[generator() % pieces.size()];
+    for (auto i = generator() % 5; i > 0; --i) text += pieces[generator() % pieces.size()];
     const auto verdict = early_verdict(metric, rule, text, wanted);
     if (!verdict) continue;
     ++decided;

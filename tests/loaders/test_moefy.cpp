@@ -17,7 +17,7 @@ namespace {
 
 std::vector<float> logits_of(const RawModel& raw) {
   const Weights weights(raw, cpu_ops());
-  PopulationForward forward(weights, cpu_ops(), Device{}, 0);
+  PopulationForward forward(weights, 0);
   const std::vector<int32_t> tokens{1, 4, 2, 0, 6, 3, 15, 5};
   return forward.logits(identity_plan(raw.config.sparse, static_cast<int32_t>(raw.config.num_experts),
                                       static_cast<int32_t>(raw.config.top_k)),

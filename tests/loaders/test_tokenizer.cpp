@@ -114,7 +114,7 @@ TEST_CASE("tokenizer: invalid UTF-8 is read as replacement characters") {
     std::mt19937 random(1);
     for (int round = 0; round < 2000; ++round) {
       std::string bytes;
-      for (unsigned i = random() % 40; i > 0; --i) bytes += static_cast<char>(random());
+      for (auto i = random() % 40; i > 0; --i) bytes += static_cast<char>(random());
       for (int32_t id : tokenizer.encode(bytes, true)) CHECK((id >= 0 && id < tokenizer.vocab_size()));
     }
   }
@@ -330,7 +330,7 @@ TEST_CASE("tokenizer: damaged files are errors or tokenizers, never crashes") {
     for (int round = 0; round < 400; ++round) {
       std::string damaged = good;
       if (round % 4 == 0) damaged.resize(random() % damaged.size());
-      for (unsigned i = 1 + random() % 3; i > 0 && !damaged.empty(); --i) {
+      for (auto i = 1 + random() % 3; i > 0 && !damaged.empty(); --i) {
         const char any = static_cast<char>(random());
         damaged[random() % damaged.size()] =
             random() % 3 == 0 ? any : "0123456789[]{},:\" aeABC=\n"[random() % 25];

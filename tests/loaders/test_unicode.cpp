@@ -60,7 +60,7 @@ TEST_CASE("unicode: invalid parts are replaced one by one, as the standard recom
   std::mt19937 random(1);
   for (int round = 0; round < 5000; ++round) {
     std::string bytes;
-    for (unsigned i = random() % 12; i > 0; --i) bytes += static_cast<char>(random());
+    for (auto i = random() % 12; i > 0; --i) bytes += static_cast<char>(random());
     CHECK(is_valid_utf8(replace_invalid_utf8(bytes)));
   }
 }
@@ -112,8 +112,7 @@ TEST_CASE("unicode: normal form C equals utf8proc's, and what is surely normal i
   std::mt19937 random(2);
   for (int round = 0; round < 50000; ++round) {
     std::string text;
-    for (unsigned i = 1 + random() % 6; i > 0; --i)
-      append_utf8(text, interesting[random() % interesting.size()]);
+    for (auto i = 1 + random() % 6; i > 0; --i) append_utf8(text, interesting[random() % interesting.size()]);
     const std::string expected = reference_nfc(text);
     if (to_nfc(text) != expected) FAIL("round " << round);
     if (is_surely_nfc(text) && text != expected) FAIL("surely normal, round " << round);
