@@ -16,32 +16,35 @@ using namespace eep::test;
 TEST_CASE("jobs: any of the signals at any moment ends the run with 130, and the same command goes on") {
   TempDir directory;
   const std::string file = small_run(directory), whole = directory("whole");
-  int64_t duration = microseconds_of([&] {
+  const int64_t duration = microseconds_of([&] {
     REQUIRE(eep::test::eep({"run", file, "--output", whole, "--resume-if-there"}).code == 0);
   });
   const std::string expected = run_bytes(whole);
   const std::string run = directory("run");
-  int stopped = 0;
   int number = 0;
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP}) {
     for (int moment = 1; moment <= 2; ++moment, ++number) {
       CAPTURE(signal);
       CAPTURE(moment);
-      std::filesystem::remove_all(run);
       RunLimits limits;
       limits.signal = signal;
+      // How long a run takes is the machine's other programs' affair: the clock starts when the program has its
+      // directory, and a signal that came too late is sent earlier.
+      limits.once_there = run + "/config.resolved.yaml";
       limits.microseconds = duration * (2 * number + 1) / 20;
-      const Outcome first = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits);
+      Outcome first;
+      for (first.code = 0; first.code == 0 && limits.microseconds > 0; limits.microseconds /= 2) {
+        std::filesystem::remove_all(run);
+        first = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits);
+      }
       CAPTURE(first.err);
-      CHECK((first.code == 130 || first.code == 0));
-      stopped += first.code == 130 ? 1 : 0;
+      CHECK(first.code == 130);
       const Outcome second = eep::test::eep({"run", file, "--output", run, "--resume-if-there"});
       CAPTURE(second.err);
       REQUIRE(second.code == 0);
       CHECK(run_bytes(run) == expected);
     }
   }
-  CHECK(stopped >= 5);
 }
 
 TEST_CASE("jobs: an interrupt leaves within two seconds, and each start does a part of the work") {
@@ -58,7 +61,7 @@ TEST_CASE("jobs: an interrupt leaves within two seconds, and each start does a p
     const int64_t took = microseconds_of([&] {
       code = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits).code;
     });
-    CHECK(took - limits.microseconds < 2000000);
+    CHECK(took - limits.microseconds < 2000000 * waiting_programs());
   }
   CHECK(code == 0);
   CHECK(starts > 1);
@@ -108,7 +111,7 @@ TEST_CASE("jobs: every command leaves at a signal with 130 and one line, whateve
       Outcome outcome;
       const int64_t took = microseconds_of([&] { outcome = eep::test::eep(command, limits); });
       CAPTURE(outcome.err);
-      CHECK(took - limits.microseconds < 2000000);
+      CHECK(took - limits.microseconds < 2000000 * waiting_programs());
       if (outcome.code == 0 || outcome.code == -signal) continue;  // done before, or not begun
       CHECK(outcome.code == 130);
       CHECK(outcome.err.ends_with("interrupted\n"));
@@ -158,7 +161,7 @@ TEST_CASE("jobs: an export that is told to leave does so, and leaves no director
                .code;
   });
   CHECK(code == 130);
-  CHECK(took < limits.microseconds + 2000000);
+  CHECK(took < limits.microseconds + 2000000 * waiting_programs());
   CHECK(!std::filesystem::exists(directory("out")));
   CHECK(!std::filesystem::exists(directory("out.partial")));
 }
