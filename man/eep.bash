@@ -46,7 +46,7 @@ _eep() {
     generate) options="--prompt --ids --probe --against --json --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --text --field --template --min-tokens --window --experts --subset-tokens \
-      --sampled-subsets --matrices --out" ;;
+      --sampled-subsets --matrices --share-device --out" ;;
     select) options="--method --experts --groups --maxmin --balanced --allocation --least --merged-router --top-k \
       --router-space --draw --export-keep-list --out" ;;
     export) options="--plan --out --format --mtp --shard-size --allow-ties --task --ids-file" ;;

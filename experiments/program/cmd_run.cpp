@@ -19,6 +19,7 @@
 #include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
+#include "experiments/study/rank_calibration.h"
 #include "experiments/study/rank_evaluation.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
@@ -155,12 +156,19 @@ class Runner {
   [[noreturn]] void serve() {
     Ranks& ranks = *context_.ranks;
     for (;;) {
-      const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
+      const RankMessage message = ranks.receive({kWorkTag, kCalibrateTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
         evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
         run_all(message.bytes);
         ranks.send(0, kLedTag, {});
+        continue;
+      }
+      if (message.tag == kCalibrateTag) {
+        const CalibrationWork work = calibration_work_of(message.bytes);
+        const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
+        const CommonOptions& options = context_.options;
+        compute_calibration(work, model_of(e), options.device, options.memory, ranks);
         continue;
       }
       const RankWork work = work_of(message.bytes);
@@ -191,6 +199,13 @@ class Runner {
     task.divide_by([this, combination, &model, &task](Split set, std::span<const ExpertPlan> plans,
                                                       std::span<const int32_t> items) {
       return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
+    });
+    if (stages() > 1) return;
+    task.calibrate_by([this, combination, &model](const Prompts& prompts, const CalibrationOptions& options) {
+      const CommonOptions& common = context_.options;
+      return RankCalibration(*context_.ranks, group_size())
+          .calibrate(static_cast<int32_t>(combination), model, common.device, common.memory, once(prompts),
+                     options);
     });
   }
 

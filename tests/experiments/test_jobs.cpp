@@ -182,6 +182,7 @@ bool same(const ExpertStatistics& a, const ExpertStatistics& b) {
   if (a.tokens != b.tokens || a.layers.size() != b.layers.size()) return false;
   for (size_t layer = 0; layer < a.layers.size(); ++layer) {
     if (a.layers[layer].sums != b.layers[layer].sums) return false;
+    if (a.layers[layer].matrices != b.layers[layer].matrices) return false;
     for (size_t i = 0; i < a.layers[layer].subset_errors.size(); ++i) {
       if (a.layers[layer].subset_errors[i].error != b.layers[layer].subset_errors[i].error) return false;
     }
@@ -199,6 +200,7 @@ TEST_CASE("jobs: calibration goes on from any chunk to the same bits, at another
   CalibrationOptions options;
   options.subset_kept = {4};
   options.subset_tokens = 150;
+  options.details = options.every_expert = true;
   const ExpertStatistics expected = calibrate(weights, cpu_ops(), device, 0, prompts, options);
 
   std::vector<std::string> states;

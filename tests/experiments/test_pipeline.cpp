@@ -22,21 +22,21 @@ TEST_CASE("pipeline: what the first stage tells the others arrives as it was sen
   builder.add(std::vector<int32_t>{1, 2, 3}, 2);
   builder.add(std::vector<int32_t>{1, 2, 4, 5}, 2, true);
   request.prompts = builder.build(nullptr);
-  request.sums.subset_kept = {2, 3};
-  request.sums.subset_tokens = 7;
-  request.sums.subset_batch = 8;
-  request.sums.max_exhaustive = 9;
-  request.sums.details = true;
-  request.subsets = {{{{0, 1}, {2, 3}}, {}}, {{}, {{0, 1, 2}}}};
+  request.calibration.sums.subset_kept = {2, 3};
+  request.calibration.sums.subset_tokens = 7;
+  request.calibration.sums.subset_batch = 8;
+  request.calibration.sums.max_exhaustive = 9;
+  request.calibration.sums.details = true;
+  request.calibration.subsets = {{{{0, 1}, {2, 3}}, {}}, {{}, {{0, 1, 2}}}};
   const std::string bytes = stage_request_bytes(request);
   const StageRequest read = stage_request_of(bytes);
   CHECK(stage_request_bytes(read) == bytes);
   CHECK(read.plans[1] == plan);
   CHECK(read.prompts.tokens == request.prompts.tokens);
   CHECK(read.prompts.nodes.size() == request.prompts.nodes.size());
-  CHECK(read.subsets == request.subsets);
-  CHECK(read.sums.details);
-  CHECK_FALSE(read.sums.every_expert);
+  CHECK(read.calibration.subsets == request.calibration.subsets);
+  CHECK(read.calibration.sums.details);
+  CHECK_FALSE(read.calibration.sums.every_expert);
   for (size_t cut = 0; cut < bytes.size(); cut += 5)
     CHECK_THROWS_AS(stage_request_of(std::string_view(bytes).substr(0, cut)), Error);
 }
