@@ -41,7 +41,8 @@ _eep() {
     init) options="--task --out" ;;
     report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
-    inspect | doctor) options="--json" ;;
+    inspect) options="--pipeline --json" ;;
+    doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;
     generate) options="--prompt --ids --probe --against --json --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;

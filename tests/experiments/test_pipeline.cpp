@@ -50,6 +50,19 @@ TEST_CASE("pipeline: the dry run says which layers each stage has; impossible st
   CHECK(dry.out.find("pipeline: layers 0..1 with ") != std::string::npos);
   // As a run cuts them: of prompts that share their first token, each of five plans alone.
   CHECK(dry.out.find(", 5 chunks a generation: stages wait 17 % of their time") != std::string::npos);
+  // What inspect says, in words and numbers.
+  const size_t first = dry.out.find("pipeline: ") + 10;
+  const std::string shares = dry.out.substr(first, dry.out.find(" MB, at most") + 3 - first);
+  const Outcome inspected = eep::test::eep({"inspect", kDemoModel, "--pipeline", "2"});
+  CHECK(inspected.code == 0);
+  CHECK(inspected.out.find("stages, cpu   " + shares + "\n") != std::string::npos);
+  const Outcome numbers = eep::test::eep({"inspect", kDemoModel, "--pipeline", "2", "--json"});
+  const Json stages = parse_json(numbers.out, "inspect").at("pipeline").at("cpu");
+  REQUIRE(stages.size() == 2);
+  CHECK(stages[0].at("first_layer") == 0);
+  CHECK(stages[0].at("last_layer").get<int>() + 1 == stages[1].at("first_layer").get<int>());
+  CHECK(stages[1].at("last_layer") == 3);
+  CHECK(eep::test::eep({"inspect", kDemoModel, "--pipeline", "5"}).code == 2);
   const Outcome deep = eep::test::eep({"run", file, "--dry-run", "--pipeline", "5"});
   CHECK(deep.code == 2);
   CHECK(deep.err.find("--pipeline: more stages than layers (expected 1..4, got 5)") != std::string::npos);
