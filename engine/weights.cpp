@@ -173,6 +173,44 @@ class Packer {
 
 }  // namespace
 
+// Streamed layers where there is nothing to copy them from: each is packed into one of the buffers when it is asked for.
+class Weights::Repacked {
+ public:
+  Repacked(const RawModel& raw, const Ops& ops, const Device& device, size_t buffer_bytes)
+      : raw_(raw), ops_(ops), device_(device) {
+    for (DeviceBuffer& buffer : buffers_) buffer = DeviceBuffer(ops, device, buffer_bytes);
+    holds_.fill(kNothing);
+  }
+
+  const LayerWeights& layer(int64_t index) {
+    for (size_t slot = 0; slot < holds_.size(); ++slot) {
+      if (holds_[slot] == index) return views_[current_ = slot];
+    }
+    check_interrupted();
+    const size_t slot = 1 - current_;  // the layer before this one stays
+    holds_[slot] = kNothing;
+    Packer packer(raw_.config, ops_, device_, Walk::kDevice, buffers_[slot].as<uint8_t>());
+    views_[slot] = packer.layer(raw_.layers[static_cast<size_t>(index)],
+                                raw_.config.sparse[static_cast<size_t>(index)] != 0);
+    holds_[slot] = index;
+    ++packed_;
+    return views_[current_ = slot];
+  }
+  int64_t packed() const { return packed_; }
+
+ private:
+  static constexpr int64_t kNothing = -1;
+  static_assert(kStreamBuffers == 2);
+  const RawModel& raw_;
+  const Ops& ops_;
+  Device device_;
+  std::array<DeviceBuffer, kStreamBuffers> buffers_;
+  std::array<LayerWeights, kStreamBuffers> views_;
+  std::array<int64_t, kStreamBuffers> holds_;
+  size_t current_ = 1;
+  int64_t packed_ = 0;
+};
+
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
   return packed_bytes(config, ops, all_layers(config));
 }
@@ -204,7 +242,11 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device)
 Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, const WeightPlan& plan)
     : config_(raw.config), plan_(plan), streamed_(raw.layers.size()) {
   if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
-  if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
+  if (plan_.streamed_layers() > 0 && ops.host_memory) {
+    repacked_ = std::make_unique<Repacked>(raw, ops, device, plan_.buffer);
+  } else if (plan_.streamed_layers() > 0) {
+    stream_ = std::make_unique<LayerStream>(ops, device, plan_.buffer);
+  }
   storage_ = DeviceBuffer(ops, device, plan_.resident);
   Packer packer(config_, ops, device, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
@@ -221,6 +263,7 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
       continue;
     }
     layers_.emplace_back();
+    if (repacked_ != nullptr) continue;
     HostBuffer host(ops, device, layer_bytes(config_, ops, sparse));
     Packer(config_, ops, device, Walk::kHost, host.data()).layer(layer, sparse);
     stream_->add(std::move(host));
@@ -238,7 +281,14 @@ Weights::Weights(const RawModel& raw, const Ops& ops, const Device& device, cons
   if (plan_.layers.begin == 0) embedding_ = packer.table(raw.embedding);
 }
 
+Weights::~Weights() = default;
+
+int64_t Weights::streamed_copies() const {
+  return stream_ != nullptr ? stream_->copies() : repacked_ != nullptr ? repacked_->packed() : 0;
+}
+
 const LayerWeights& Weights::layer(int64_t index) const {
+  if (repacked_ != nullptr && plan_.streamed[static_cast<size_t>(index)] != 0) return repacked_->layer(index);
   const auto& streamed = streamed_[static_cast<size_t>(index)];
   if (streamed == nullptr) return layers_[static_cast<size_t>(index)];
   return streamed->views[static_cast<size_t>(stream_->acquire(streamed->number))];
