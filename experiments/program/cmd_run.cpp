@@ -23,6 +23,7 @@
 #include "experiments/study/rank_evaluation.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
+#include "experiments/study/run_export.h"
 #include "experiments/study/run_report.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
@@ -217,9 +218,7 @@ class Runner {
   bool is_done(const std::string& path) const {
     return std::all_of(combinations_.begin(), combinations_.end(), [&](const Combination& combination) {
       const std::string own = path_of(path, combination);
-      const bool exported =
-          combination.experiment.export_format == "none" || directory_exists(own + "/model");
-      return exported && file_exists(own + "/result.json");
+      return file_exists(own + "/result.json") && is_exported(combination.experiment, own);
     });
   }
 
@@ -227,8 +226,10 @@ class Runner {
   int report_again(const std::string& path) {
     RunDirectory directory(path);
     std::vector<Json> results;
-    for (const Combination& combination : combinations_)
+    for (const Combination& combination : combinations_) {
       results.push_back(read_result(path_of(path, combination) + "/result.json"));
+      report_if_missing(path_of(path, combination));
+    }
     context_.messages.info("done already");
     return finish(directory, results);
   }
@@ -408,6 +409,7 @@ class Runner {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
         CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
+        report_if_missing(path);
         continue;
       }
       context_.messages.info(describe_memory(e));
@@ -457,6 +459,11 @@ class Runner {
 
   void report(const std::string& directory) {
     report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
+  }
+
+  // Of a run that was killed between its result and its pages.
+  void report_if_missing(const std::string& directory) {
+    if (!file_exists(directory + "/report.html")) report(directory);
   }
 
   const Arguments& arguments_;

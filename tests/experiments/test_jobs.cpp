@@ -75,8 +75,13 @@ TEST_CASE("jobs: the same command starts a run and finds it done; a changed conf
   const Outcome first = eep::test::eep(command);
   REQUIRE(first.code == 0);
   const auto written = std::filesystem::last_write_time(run + "/result.json");
+  // What a run that was killed while it wrote leaves behind goes with the next start; others' files stay.
+  directory.write("run/plans/full.json.tmp.4711.0", "{");
+  directory.write("run/plans/notes.tmp.txt", "mine");
   const Outcome again = eep::test::eep(command);
   CHECK(again.code == 0);
+  CHECK(!std::filesystem::exists(run + "/plans/full.json.tmp.4711.0"));
+  CHECK(std::filesystem::exists(run + "/plans/notes.tmp.txt"));
   CHECK(again.out == first.out);
   CHECK(again.err.find("done already") != std::string::npos);
   CHECK(std::filesystem::last_write_time(run + "/result.json") == written);
