@@ -5,66 +5,23 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 
 #include "engine/calibration_details.h"
 #include "engine/observe.h"
+#include "engine/subset_errors.h"
 #include "kernels/common/interrupt.h"
-#include "kernels/common/scalar_math.h"
 #include "kernels/common/subsets.h"
 
 namespace eep {
 namespace {
 
-struct Choice {
-  int32_t expert;
-  double weight;
+// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
+// into blocks.
+struct PendingRows {
+  std::vector<float> x;       // [rows, hidden]
+  std::vector<float> logits;  // [rows, experts]
+  int64_t taken = 0;          // rows so far, full batches included
 };
-
-// The router of the model restricted to `experts` (ascending): softmax over them, top-k, renormalised as the
-// family does.
-void route(const float* logits, const std::vector<int32_t>& experts, int32_t top_k, bool renormalise,
-           std::vector<Choice>* chosen) {
-  double largest = -INFINITY;
-  for (int32_t expert : experts) largest = std::max(largest, static_cast<double>(logits[expert]));
-  double sum = 0;
-  chosen->clear();
-  for (int32_t expert : experts) {
-    const double below = static_cast<double>(logits[expert]) - largest;
-    const double value = below > -700 ? exponential_double(below) : 0.0;
-    sum += value;
-    chosen->push_back({expert, value});
-  }
-  const size_t keep = std::min(chosen->size(), static_cast<size_t>(top_k));
-  std::stable_sort(chosen->begin(), chosen->end(),
-                   [&](const Choice& a, const Choice& b) { return logits[a.expert] > logits[b.expert]; });
-  chosen->resize(keep);
-  if (renormalise) {
-    sum = 0;
-    for (const Choice& choice : *chosen) sum += choice.weight;
-  }
-  for (Choice& choice : *chosen) choice.weight /= sum;
-}
-
-// The same with sigmoid scores, which know no other expert; groups play no part among a few of them.
-void route_sigmoid(const float* logits, const std::vector<float>& bias, const std::vector<int32_t>& experts,
-                   const ModelConfig& config, std::vector<Choice>* chosen) {
-  chosen->clear();
-  for (int32_t expert : experts)
-    chosen->push_back({expert, sigmoid_double(static_cast<double>(logits[expert]))});
-  const auto rank = [&](const Choice& choice) {
-    return choice.weight + static_cast<double>(bias[static_cast<size_t>(choice.expert)]);
-  };
-  std::stable_sort(chosen->begin(), chosen->end(),
-                   [&](const Choice& a, const Choice& b) { return rank(a) > rank(b); });
-  chosen->resize(std::min(chosen->size(), static_cast<size_t>(config.top_k)));
-  double sum = 0;
-  for (const Choice& choice : *chosen) sum += choice.weight;
-  for (Choice& choice : *chosen) {
-    if (config.norm_topk_prob) choice.weight /= sum;
-    choice.weight *= static_cast<double>(config.router_scale);
-  }
-}
 
 class Calibrator : public MixtureObserver {
  public:
@@ -118,6 +75,9 @@ class Calibrator : public MixtureObserver {
   void observe(const View& view) override {
     const int32_t slot = slot_of_layer_[static_cast<size_t>(view.layer)];
     const int64_t experts = config_.num_experts;
+    if (relay_ != nullptr && seen_[static_cast<size_t>(slot)] == 0) {
+      if (const std::string before = relay_->take(slot); !before.empty()) set_layer_sums(slot, before);
+    }
     ExpertStatsArgs args;
     args.logits = view.logits;
     args.expert = view.expert;
@@ -136,6 +96,9 @@ class Calibrator : public MixtureObserver {
     if (slot == 0) statistics_.tokens += view.rows;
     if (details_) add_details(slot, view);
     if (runs_every_expert()) collect(slot, view);
+    int64_t& seen = seen_[static_cast<size_t>(slot)];
+    seen += view.rows;
+    if (relay_ != nullptr && seen == part_rows_) relay_->give(slot, [&] { return layer_sums(slot); });
     observed_ += view.rows;
     if (options_.progress) options_.progress(observed_ / static_cast<int64_t>(statistics_.layers.size()));
   }
@@ -151,24 +114,91 @@ class Calibrator : public MixtureObserver {
     return std::move(statistics_);
   }
 
+  // The next rows that are observed are a part of so many; null: this process alone has them all.
+  void begin_part(int64_t rows, SumsRelay* relay) {
+    relay_ = relay;
+    part_rows_ = rows;
+    seen_.assign(statistics_.layers.size(), 0);
+  }
+
   CalibrationState state(int64_t rows) const {
-    CalibrationState state{rows, statistics_, pending_};
-    download_sums(&state.statistics);
+    CalibrationState state{rows, {}};
+    for (size_t slot = 0; slot < pending_.size(); ++slot)
+      state.layers.push_back(layer_sums(static_cast<int32_t>(slot)));
     return state;
   }
 
-  void go_on_from(CalibrationState state) {
-    observed_ = state.rows * static_cast<int64_t>(state.statistics.layers.size());
-    statistics_ = std::move(state.statistics);
-    pending_ = std::move(state.pending);
-    double* sums = sums_.as<double>();
-    for (const LayerStatistics& layer : statistics_.layers) {
-      for (size_t sum = 0; sum < kRoutedSums; ++sum, sums += config_.num_experts)
-        ops_.upload(sums, layer.sums[sum].data(), layer.sums[sum].size() * sizeof(double), device_);
+  void go_on_from(const CalibrationState& state) {
+    observed_ = state.rows * static_cast<int64_t>(statistics_.layers.size());
+    for (size_t slot = 0; slot < state.layers.size(); ++slot)
+      set_layer_sums(static_cast<int32_t>(slot), state.layers.at(slot));
+  }
+
+  // Everything that a layer has been added to, as bytes: tokens, rows taken and waiting, dense rows; the sums; the
+  // rows that wait.
+  std::string layer_sums(int32_t slot) const {
+    const auto at = static_cast<size_t>(slot);
+    const PendingRows& pending = pending_[at];
+    std::vector<double> numbers{static_cast<double>(statistics_.tokens), static_cast<double>(pending.taken),
+                                static_cast<double>(pending.x.size()),
+                                details_ ? static_cast<double>(details_->dense_rows(at)) : 0.0};
+    const int64_t routed = kFields * config_.num_experts;
+    const std::vector<double> values = downloaded(sums_.as<double>() + slot * routed, routed);
+    const auto add = [&](const std::vector<double>& sum) {
+      numbers.insert(numbers.end(), sum.begin(), sum.end());
+    };
+    add(values);
+    for (const SubsetErrors& errors : statistics_.layers[at].subset_errors) {
+      numbers.push_back(errors.norm);
+      add(errors.error);
     }
+    if (details_) details_->for_sums(at, add);
+    return bytes_of(std::span<const double>(numbers)) + bytes_of(std::span<const float>(pending.x)) +
+           bytes_of(std::span<const float>(pending.logits));
+  }
+
+  // Of the same model, options and layer; throws Error(kRuntime) if the sizes are others.
+  void set_layer_sums(int32_t slot, std::string_view bytes) {
+    const auto at = static_cast<size_t>(slot);
+    const auto next = [&](size_t count) {
+      if (count > bytes.size()) refuse_sums();
+      const std::string_view front = bytes.substr(0, count);
+      bytes.remove_prefix(count);
+      return front;
+    };
+    const auto fill = [&](std::vector<double>& sum) {
+      sum = values_of<double>(next(sum.size() * sizeof(double)));
+    };
+    std::vector<double> counts(4), routed(static_cast<size_t>(kFields * config_.num_experts)), norm(1);
+    fill(counts);
+    if (slot == 0) statistics_.tokens = static_cast<int64_t>(counts[0]);
+    fill(routed);
+    ops_.upload(sums_.as<double>() + slot * static_cast<int64_t>(routed.size()), routed.data(),
+                routed.size() * sizeof(double), device_);
+    for (SubsetErrors& errors : statistics_.layers[at].subset_errors) {
+      fill(norm);
+      errors.norm = norm[0];
+      fill(errors.error);
+    }
+    if (details_) {
+      details_->dense_rows(at) = static_cast<int64_t>(counts[3]);
+      details_->for_sums(at, fill);
+    }
+    PendingRows& pending = pending_[at];
+    pending.taken = static_cast<int64_t>(counts[1]);
+    const auto waiting = static_cast<size_t>(counts[2]);
+    pending.x = values_of<float>(next(waiting * sizeof(float)));
+    pending.logits = values_of<float>(bytes);
+    if (pending.logits.size() * static_cast<size_t>(config_.hidden_size) !=
+        waiting * static_cast<size_t>(config_.num_experts))
+      refuse_sums();
   }
 
  private:
+  [[noreturn]] static void refuse_sums() {
+    throw Error(ExitCode::kRuntime, "calibration", "the sums of a layer have another size");
+  }
+
   void download_sums(ExpertStatistics* statistics) const {
     const double* sums = sums_.as<double>();
     for (LayerStatistics& layer : statistics->layers) {
@@ -277,82 +307,15 @@ class Calibrator : public MixtureObserver {
     if (options_.every_expert) {
       details_->add_every_expert(static_cast<size_t>(slot), outputs, pending.logits.data(), rows);
     }
-    if (!options_.subset_kept.empty()) measure_subsets(layer, outputs, pending.logits, rows);
+    if (!options_.subset_kept.empty()) {
+      const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
+      SubsetBatch batch{outputs, pending.logits, {}, rows};
+      if (sigmoids)
+        batch.router_bias = downloaded(weights_.layer(layer.layer).router_bias, config_.num_experts);
+      add_subset_errors(batch, config_, device_.threads, layer);
+    }
     pending.x.clear();
     pending.logits.clear();
-  }
-
-  void measure_subsets(LayerStatistics& layer, const std::vector<float>& outputs,
-                       const std::vector<float>& logits, int64_t rows) const {
-    const int64_t hidden = config_.hidden_size;
-    const int32_t experts = statistics_.experts;
-    // Z - Z_S is a combination of at most 2k expert outputs, so its norm follows from their inner products.
-    const size_t gram_size = static_cast<size_t>(experts) * static_cast<size_t>(experts);
-    std::vector<double> gram(static_cast<size_t>(rows) * gram_size);
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int32_t a = 0; a < experts; ++a) {
-        for (int32_t b = a; b < experts; ++b) {
-          const float* fa = outputs.data() + (row * experts + a) * hidden;
-          const float* fb = outputs.data() + (row * experts + b) * hidden;
-          double sum = 0;
-          for (int64_t i = 0; i < hidden; ++i) sum += static_cast<double>(fa[i]) * static_cast<double>(fb[i]);
-          double* matrix = gram.data() + static_cast<size_t>(row) * gram_size;
-          matrix[a * experts + b] = matrix[b * experts + a] = sum;
-        }
-      }
-    }
-    std::vector<int32_t> all(static_cast<size_t>(experts));
-    std::iota(all.begin(), all.end(), 0);
-    const bool sigmoids = config_.router_score == RouterScore::kSigmoid;
-    const std::vector<float> bias =
-        sigmoids ? downloaded(weights_.layer(layer.layer).router_bias, experts) : std::vector<float>{};
-    const auto route_among = [&](const float* row, const std::vector<int32_t>& some,
-                                 std::vector<Choice>* to) {
-      if (sigmoids) return route_sigmoid(row, bias, some, config_, to);
-      route(row, some, statistics_.top_k, config_.norm_topk_prob, to);
-    };
-    std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
-    for (int64_t row = 0; row < rows; ++row)
-      route_among(logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
-    double all_squares = 0;
-    std::vector<double> whole(static_cast<size_t>(experts));
-    for (int64_t row = 0; row < rows; ++row) {
-      std::fill(whole.begin(), whole.end(), 0.0);
-      for (const Choice& choice : full[static_cast<size_t>(row)])
-        whole[static_cast<size_t>(choice.expert)] = choice.weight;
-      all_squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, whole);
-    }
-    for (SubsetErrors& errors : layer.subset_errors) {
-      errors.norm += std::sqrt(std::max(all_squares, 0.0));
-      const int64_t subsets = static_cast<int64_t>(errors.subsets.size());
-#pragma omp parallel for num_threads(device_.threads) schedule(static)
-      for (int64_t subset = 0; subset < subsets; ++subset) {
-        std::vector<Choice> chosen;
-        std::vector<double> difference(static_cast<size_t>(experts));
-        double squares = 0;
-        for (int64_t row = 0; row < rows; ++row) {
-          route_among(logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)], &chosen);
-          std::fill(difference.begin(), difference.end(), 0.0);
-          for (const Choice& choice : full[static_cast<size_t>(row)])
-            difference[static_cast<size_t>(choice.expert)] += choice.weight;
-          for (const Choice& choice : chosen) difference[static_cast<size_t>(choice.expert)] -= choice.weight;
-          squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, difference);
-        }
-        errors.error[static_cast<size_t>(subset)] += std::sqrt(std::max(squares, 0.0));
-      }
-    }
-  }
-
-  static double quadratic(const double* gram, const std::vector<double>& difference) {
-    const size_t experts = difference.size();
-    double sum = 0;
-    for (size_t a = 0; a < experts; ++a) {
-      if (difference[a] == 0) continue;
-      for (size_t b = 0; b < experts; ++b) {
-        if (difference[b] != 0) sum += difference[a] * difference[b] * gram[a * experts + b];
-      }
-    }
-    return sum;
   }
 
   const Weights& weights_;
@@ -375,6 +338,9 @@ class Calibrator : public MixtureObserver {
   std::vector<int32_t> slot_of_layer_;
   std::vector<PendingRows> pending_;
   int64_t observed_ = 0;  // rows, once a layer
+  SumsRelay* relay_ = nullptr;
+  int64_t part_rows_ = 0;
+  std::vector<int64_t> seen_;  // [sparse layers] rows of the part
 };
 
 // What a layer's statistics hold, in one order.
@@ -446,39 +412,77 @@ void require_finite(const ExpertStatistics& statistics) {
 
 }  // namespace
 
-ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
-                           const CalibrationOptions& options) {
-  Calibrator calibrator(weights, options);
-  int64_t first_row = 0;
-  StageLink* const link = weights.link();
-  if (options.begin && link == nullptr) {
-    CalibrationState state = calibrator.state(0);
-    options.begin(&state);
-    first_row = state.rows;
-    calibrator.go_on_from(std::move(state));
-  }
-  for (Prompts prompts; next(prompts);) {
-    observe_mixtures(weights, memory_budget, prompts, calibrator, first_row, [&](int64_t rows) {
-      if (options.keep && link == nullptr) options.keep([&] { return calibrator.state(rows); });
-    });
-  }
-  ExpertStatistics statistics = calibrator.finish();
-  if (link != nullptr) gather(weights, &statistics);
+PromptSource once(const Prompts& prompts) {
+  return [&prompts, given = false](Prompts& next) mutable {
+    if (given) return false;
+    next = prompts;
+    return given = true;
+  };
+}
+
+class CalibrationPass::Impl : public Calibrator {
+ public:
+  using Calibrator::Calibrator;
+};
+
+CalibrationPass::CalibrationPass(const Weights& weights, size_t memory_budget,
+                                 const CalibrationOptions& options)
+    : weights_(weights),
+      memory_(memory_budget),
+      options_(options),
+      impl_(std::make_unique<Impl>(weights, options_)) {}
+
+CalibrationPass::~CalibrationPass() = default;
+
+int64_t CalibrationPass::begin() {
+  if (!options_.begin || weights_.link() != nullptr) return 0;
+  CalibrationState state;
+  options_.begin(&state);
+  impl_->go_on_from(state);
+  return state.rows;
+}
+
+void CalibrationPass::run(const Prompts& prompts, int64_t first_row) {
+  impl_->begin_part(prompts.rows() - first_row, nullptr);
+  observe_mixtures(weights_, memory_, prompts, *impl_, first_row, [&](int64_t rows) { keep(rows); });
+}
+
+void CalibrationPass::run_part(const Prompts& prompts, SumsRelay& relay) {
+  impl_->begin_part(prompts.rows(), &relay);
+  observe_mixtures(weights_, memory_, prompts, *impl_);
+}
+
+void CalibrationPass::keep(int64_t rows) {
+  if (options_.keep && weights_.link() == nullptr) options_.keep([&] { return impl_->state(rows); });
+}
+
+void CalibrationPass::set_sums(int32_t layer, std::string_view bytes) { impl_->set_layer_sums(layer, bytes); }
+
+int64_t CalibrationPass::chunk_rows(const Prompts& prompts) const {
+  return observed_chunk_rows(weights_, memory_, prompts, *impl_);
+}
+
+ExpertStatistics CalibrationPass::finish() {
+  ExpertStatistics statistics = impl_->finish();
+  StageLink* const link = weights_.link();
+  if (link != nullptr) gather(weights_, &statistics);
   if (link == nullptr || link->first()) require_finite(statistics);
   return statistics;
+}
+
+ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
+                           const CalibrationOptions& options) {
+  CalibrationPass pass(weights, memory_budget, options);
+  int64_t first_row = pass.begin();
+  for (Prompts prompts; next(prompts); first_row = 0) pass.run(prompts, first_row);
+  return pass.finish();
 }
 
 ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                            const CalibrationOptions& options) {
   if (weights.link() != nullptr && weights.link()->first())
     weights.link()->announce({StageCall::Kind::kCalibrate, {}, &prompts, &options});
-  bool given = false;
-  const auto once = [&](Prompts& next) {
-    if (given) return false;
-    next = prompts;
-    return given = true;
-  };
-  return calibrate(weights, memory_budget, PromptSource(once), options);
+  return calibrate(weights, memory_budget, once(prompts), options);
 }
 
 }  // namespace eep

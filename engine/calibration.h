@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/expert_statistics.h"
@@ -13,19 +16,10 @@
 
 namespace eep {
 
-// Rows of one layer wait here until a batch is full, so that batches do not depend on how the pass was cut
-// into blocks.
-struct PendingRows {
-  std::vector<float> x;       // [rows, hidden]
-  std::vector<float> logits;  // [rows, experts]
-  int64_t taken = 0;          // rows so far, full batches included
-};
-
 // A pass between two chunks.
 struct CalibrationState {
-  int64_t rows = 0;  // of the prompts that are done: whole trees
-  ExpertStatistics statistics;
-  std::vector<PendingRows> pending;  // [sparse layers]
+  int64_t rows = 0;                 // of the prompts that are done: whole trees
+  std::vector<std::string> layers;  // [sparse layers] what each has been added to; empty: none begun
 };
 
 // What is summed: values that a message can hold.
@@ -45,8 +39,8 @@ struct CalibrationSums {
 struct CalibrationOptions : CalibrationSums {
   // (layer, kept) -> distinct ascending subsets to try when there are too many.
   std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets{};
-  // A pass over one Prompts, without details, that was ended goes on to the same bits: `begin` may fill the state in, which has its sizes and is
-  // empty; `keep` is called after every chunk. May be empty.
+  // A pass over one Prompts that was ended goes on to the same bits: `begin` may fill the state in; `keep` is called
+  // after every chunk. May be empty.
   std::function<void(CalibrationState* state)> begin{};
   std::function<void(const std::function<CalibrationState()>& state)> keep{};
   // Told after every mixture layer how many tokens are done: those times the share of the layers they have passed.
@@ -56,6 +50,51 @@ struct CalibrationOptions : CalibrationSums {
 
 // The next prompts of a text; false: no more.
 using PromptSource = std::function<bool(Prompts& prompts)>;
+// These alone.
+PromptSource once(const Prompts& prompts);
+
+// Where several processes make one pass, each running parts of the prompts: a layer's sums go from the process that has
+// one part to that with the next, which adds to them, so that every addition is that of one process, in its order.
+class SumsRelay {
+ public:
+  virtual ~SumsRelay() = default;
+  // Of the layer of that number among the sparse ones, behind all rows before this part; empty: they are here. May
+  // wait.
+  virtual std::string take(int32_t layer) = 0;
+  // Behind this part's rows.
+  virtual void give(int32_t layer, const std::function<std::string()>& bytes) = 0;
+};
+
+// A pass over prompts after prompts, or this process's share of one.
+class CalibrationPass {
+ public:
+  // weights and what options calls outlive the pass.
+  CalibrationPass(const Weights& weights, size_t memory_budget, const CalibrationOptions& options);
+  ~CalibrationPass();
+  CalibrationPass(const CalibrationPass&) = delete;
+  CalibrationPass& operator=(const CalibrationPass&) = delete;
+
+  // Asks options.begin; returns the rows of the first prompts that are done.
+  int64_t begin();
+  // Every row of `prompts` is a token of the calibration text and counts once (engine/prompt_texts.h).
+  void run(const Prompts& prompts, int64_t first_row = 0);
+  void run_part(const Prompts& prompts, SumsRelay& relay);
+  // Calls options.keep with the sums as they are here.
+  void keep(int64_t rows);
+  // What another process has made of a layer.
+  void set_sums(int32_t layer, std::string_view bytes);
+  // Rows that run() takes through the layers together.
+  int64_t chunk_rows(const Prompts& prompts) const;
+  // Throws Error(kData) if a sum is no number. Over several stages (engine/stages.h) the first one gets all layers.
+  ExpertStatistics finish();
+
+ private:
+  class Impl;
+  const Weights& weights_;
+  size_t memory_;
+  CalibrationOptions options_;
+  std::unique_ptr<Impl> impl_;
+};
 
 // Prompts after prompts, of a text that need not fit memory: the sums are those of one pass over all of them.
 ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
@@ -63,7 +102,6 @@ ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const P
 
 // The same over several stages (engine/stages.h), which call it with equal prompts and options, without a state to go
 // on from; the first one gets the statistics of all layers.
-// Every row of `prompts` is a token of the calibration text and counts once (engine/prompt_texts.h).
 ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                            const CalibrationOptions& options);
 

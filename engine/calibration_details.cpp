@@ -80,14 +80,10 @@ CalibrationDetails::CalibrationDetails(size_t layers, int32_t experts, int64_t h
   }
 }
 
-size_t CalibrationDetails::bytes() const {
+size_t CalibrationDetails::bytes() {
   size_t numbers = 0;
-  for (const Layer& layer : layers_) {
-    for (const std::vector<double>* sum :
-         {&layer.change_norm, &layer.credit, &layer.interaction, &layer.logit_gram, &layer.output_sum,
-          &layer.mean_output, &layer.gated_output})
-      numbers += sum->size();
-  }
+  for (size_t layer = 0; layer < layers_.size(); ++layer)
+    for_sums(layer, [&](const std::vector<double>& sum) { numbers += sum.size(); });
   return numbers * sizeof(double);
 }
 

@@ -29,7 +29,7 @@ class CalibrationDetails {
   CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool sigmoids, bool every_expert,
                      int threads);
 
-  size_t bytes() const;
+  size_t bytes();
 
   void add(size_t layer, const DetailRows& rows);
   // f_j of every expert on some rows: [rows, experts, hidden]; logits [rows, experts].
@@ -37,6 +37,16 @@ class CalibrationDetails {
 
   // Moves the sums and matrices of a layer into its statistics.
   void finish(size_t layer, LayerStatistics& statistics);
+
+  // What has been summed of a layer until now, in one order: vectors of fixed sizes, and the rows of add_every_expert.
+  template <typename Visit>
+  void for_sums(size_t layer, const Visit& visit) {
+    Layer& of = layers_[layer];
+    for (std::vector<double>* sum : {&of.change_norm, &of.credit, &of.interaction, &of.logit_gram,
+                                     &of.output_sum, &of.mean_output, &of.gated_output})
+      visit(*sum);
+  }
+  int64_t& dense_rows(size_t layer) { return layers_[layer].dense_rows; }
 
  private:
   struct Layer {

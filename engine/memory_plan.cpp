@@ -39,7 +39,11 @@ class Planner {
     plan_.beside = request.beside;
   }
 
-  bool find() { return ops_.host_memory ? find_for_caches() : find_least_traffic(); }
+  // Where layers pass through the device again with every chunk, chunks are as large as can be.
+  bool find() {
+    return ops_.host_memory && request_.weights.streamed_layers() == 0 ? find_for_caches()
+                                                                       : find_least_traffic();
+  }
   // The smallest plan, whether it fits or not.
   void least() { fill(smallest_chunk_, 1, smallest_chunk_, request_.dense_experts); }
   const MemoryPlan& plan() const { return plan_; }

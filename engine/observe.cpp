@@ -9,6 +9,36 @@
 
 namespace eep {
 
+namespace {
+
+MemoryPlan plan_pass(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                     const MixtureObserver& observer, const LayerVariants& variants) {
+  MemoryRequest request = request_for(weights, memory_budget);
+  request.rows = prompts.rows();
+  request.most_block_rows = 4096;  // observers take blocks to the host
+  request.largest_tree = largest_tree_rows(prompts);
+  for (const int32_t position : prompts.positions)
+    request.positions = std::max(request.positions, int64_t{position} + 1);
+  request.beside = observer.memory();
+  request.slots = variants.slots();
+  request.dense_experts = variants.most_merged_rows();
+  return plan_memory(weights.config(), weights.ops(), request);
+}
+
+ExpertPlan unchanged(const ModelConfig& config) {
+  return identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
+                       static_cast<int32_t>(config.top_k));
+}
+
+}  // namespace
+
+int64_t observed_chunk_rows(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                            const MixtureObserver& observer) {
+  const ExpertPlan identity = unchanged(weights.config());
+  const LayerVariants variants(weights.config(), std::span<const ExpertPlan>(&identity, 1));
+  return plan_pass(weights, memory_budget, prompts, observer, variants).chunk_rows;
+}
+
 void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                       MixtureObserver& observer, int64_t first_row,
                       const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none) {
@@ -16,24 +46,12 @@ void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompt
   // Every row is wanted: the last layer must see them all.
   Prompts every_row = prompts;
   every_row.scores.clear();
-  int64_t longest = 0;
-  for (int32_t row = 0; row < static_cast<int32_t>(prompts.rows()); ++row) {
+  for (int32_t row = 0; row < static_cast<int32_t>(prompts.rows()); ++row)
     every_row.scores.push_back({row, -1});
-    longest = std::max<int64_t>(longest, prompts.positions[static_cast<size_t>(row)] + 1);
-  }
-  const ExpertPlan identity = identity_plan(config.sparse, static_cast<int32_t>(config.num_experts),
-                                            static_cast<int32_t>(config.top_k));
+  const ExpertPlan identity = unchanged(config);
   const LayerVariants variants(
       config, std::span<const ExpertPlan>(plan_or_none != nullptr ? plan_or_none : &identity, 1));
-  MemoryRequest request = request_for(weights, memory_budget);
-  request.rows = prompts.rows();
-  request.most_block_rows = 4096;  // observers take blocks to the host
-  request.largest_tree = largest_tree_rows(prompts);
-  request.positions = longest;
-  request.beside = observer.memory();
-  request.slots = variants.slots();
-  request.dense_experts = variants.most_merged_rows();
-  const MemoryPlan plan = plan_memory(config, weights.ops(), request);
+  const MemoryPlan plan = plan_pass(weights, memory_budget, prompts, observer, variants);
   WorkCounts work;
   ChunkPass pass(weights, variants, plan, work);
   const size_t only[] = {0};

@@ -17,4 +17,8 @@ void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompt
                       MixtureObserver& observer, int64_t first_row = 0,
                       const std::function<void(int64_t)>& chunk_done = {}, const ExpertPlan* plan = nullptr);
 
+// Rows of one chunk of such a pass.
+int64_t observed_chunk_rows(const Weights& weights, size_t memory_budget, const Prompts& prompts,
+                            const MixtureObserver& observer);
+
 }  // namespace eep

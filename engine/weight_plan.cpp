@@ -44,7 +44,7 @@ WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget
   plan.layers = range;
   const size_t all = Weights::packed_bytes(config, ops, range);
   plan.resident = all;
-  if (budget == 0 || ops.allocate_host == nullptr || all + usual_work(config, ops) <= budget) return plan;
+  if (budget == 0 || all + usual_work(config, ops) <= budget) return plan;
 
   std::vector<size_t> bytes;  // of the stage's layers
   for (int64_t layer = range.begin; layer < range.end; ++layer)
@@ -57,10 +57,10 @@ WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget
   if (floor + least > budget) {
     throw Error(
         ExitCode::kRuntime, "memory",
-        fmt::format("the limit is too small for this model, even with its layers streamed (expected at "
+        fmt::format("the budget is too small for this model, even with its layers streamed (expected at "
                     "least {} bytes: {} embedding and vocabulary, {} two layers, {} one chunk; got {})",
                     floor + least, outside, kStreamBuffers * plan.buffer, least, budget),
-        "raise --memory, or use --device cpu");
+        ops.host_memory ? "raise --memory" : "raise --memory, or use --device cpu");
   }
   const size_t work = std::max(least, budget / 4);
   const size_t room = budget > floor + work ? budget - floor - work : 0;

@@ -173,6 +173,42 @@ class Packer {
 
 }  // namespace
 
+// Streamed layers where there is nothing to copy them from: each is packed into one of the buffers when it is asked for.
+class Weights::Repacked {
+ public:
+  Repacked(const RawModel& raw, const Backend& backend, size_t buffer_bytes) : raw_(raw), backend_(backend) {
+    for (DeviceBuffer& buffer : buffers_) buffer = DeviceBuffer(backend, buffer_bytes);
+    holds_.fill(kNothing);
+  }
+
+  const LayerWeights& layer(int64_t index) {
+    for (size_t slot = 0; slot < holds_.size(); ++slot) {
+      if (holds_[slot] == index) return views_[current_ = slot];
+    }
+    check_interrupted();
+    const size_t slot = 1 - current_;  // the layer before this one stays
+    holds_[slot] = kNothing;
+    Packer packer(raw_.config, backend_, Walk::kDevice, buffers_[slot].as<uint8_t>());
+    views_[slot] = packer.layer(raw_.layers[static_cast<size_t>(index)],
+                                raw_.config.sparse[static_cast<size_t>(index)] != 0);
+    holds_[slot] = index;
+    ++packed_;
+    return views_[current_ = slot];
+  }
+  int64_t packed() const { return packed_; }
+
+ private:
+  static constexpr int64_t kNothing = -1;
+  static_assert(kStreamBuffers == 2);
+  const RawModel& raw_;
+  Backend backend_;
+  std::array<DeviceBuffer, kStreamBuffers> buffers_;
+  std::array<LayerWeights, kStreamBuffers> views_;
+  std::array<int64_t, kStreamBuffers> holds_;
+  size_t current_ = 1;
+  int64_t packed_ = 0;
+};
+
 size_t Weights::packed_bytes(const ModelConfig& config, const Ops& ops) {
   return packed_bytes(config, ops, all_layers(config));
 }
@@ -202,7 +238,11 @@ Weights::Weights(const RawModel& raw, const Backend& backend)
 Weights::Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan)
     : config_(raw.config), backend_(backend), plan_(plan), streamed_(raw.layers.size()) {
   if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
-  if (plan_.streamed_layers() > 0) stream_ = std::make_unique<LayerStream>(backend, plan_.buffer);
+  if (plan_.streamed_layers() > 0 && backend.ops->host_memory) {
+    repacked_ = std::make_unique<Repacked>(raw, backend, plan_.buffer);
+  } else if (plan_.streamed_layers() > 0) {
+    stream_ = std::make_unique<LayerStream>(backend, plan_.buffer);
+  }
   storage_ = DeviceBuffer(backend, plan_.resident);
   Packer packer(config_, backend, Walk::kDevice, storage_.as<uint8_t>());
   int64_t streamed = 0;
@@ -219,6 +259,7 @@ Weights::Weights(const RawModel& raw, const Backend& backend, const WeightPlan& 
       continue;
     }
     layers_.emplace_back();
+    if (repacked_ != nullptr) continue;
     HostBuffer host(backend, layer_bytes(config_, *backend.ops, sparse));
     Packer(config_, backend, Walk::kHost, host.data()).layer(layer, sparse);
     stream_->add(std::move(host));
@@ -236,7 +277,14 @@ Weights::Weights(const RawModel& raw, const Backend& backend, const WeightPlan& 
   if (plan_.layers.begin == 0) embedding_ = packer.table(raw.embedding);
 }
 
+Weights::~Weights() = default;
+
+int64_t Weights::streamed_copies() const {
+  return stream_ != nullptr ? stream_->copies() : repacked_ != nullptr ? repacked_->packed() : 0;
+}
+
 const LayerWeights& Weights::layer(int64_t index) const {
+  if (repacked_ != nullptr && plan_.streamed[static_cast<size_t>(index)] != 0) return repacked_->layer(index);
   const auto& streamed = streamed_[static_cast<size_t>(index)];
   if (streamed == nullptr) return layers_[static_cast<size_t>(index)];
   return streamed->views[static_cast<size_t>(stream_->acquire(streamed->number))];

@@ -1,6 +1,7 @@
 // Weights: a model's base weights in the backend's layout. Packing is the only second copy; the embedding
 // table stays mapped on the CPU; layers that the device has no room for stay in the host's memory and are
-// streamed (layer_stream.h).
+// streamed (layer_stream.h). On the CPU those are packed anew from the mapped checkpoint, whose pages the system may take
+// back, each time that a pass comes to them.
 #pragma once
 
 #include <array>
@@ -44,9 +45,12 @@ struct LayerWeights {
 class Weights {
  public:
   // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object
-  // (on the CPU the embedding is a view into it).
+  // (on the CPU the embedding is a view into it, and layers are packed from it again).
   Weights(const RawModel& raw, const Backend& backend);  // every layer resident
   Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan);
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
 
   const ModelConfig& config() const { return config_; }
   // What packed them, and what computes with them.
@@ -63,7 +67,7 @@ class Weights {
   // Who has the other layers; null where none is missing. It outlives its use.
   void set_link(StageLink* link) { link_ = link; }
   StageLink* link() const { return link_; }
-  int64_t streamed_copies() const { return stream_ == nullptr ? 0 : stream_->copies(); }
+  int64_t streamed_copies() const;
 
   // Bytes that packing will take, of all and of one layer, from the config alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops);
@@ -82,7 +86,9 @@ class Weights {
     std::array<LayerWeights, kStreamBuffers> views;  // into each buffer
   };
   std::vector<std::unique_ptr<Streamed>> streamed_;  // [layers] null: resident
-  std::unique_ptr<LayerStream> stream_;              // null: every layer is resident
+  std::unique_ptr<LayerStream> stream_;              // null: every layer is resident, or packed anew
+  class Repacked;
+  std::unique_ptr<Repacked> repacked_;
   Tensor embedding_;
   const float* final_norm_ = nullptr;
   PackedMatrix vocabulary_;

@@ -41,12 +41,13 @@ _eep() {
     init) options="--task --out" ;;
     report) options="--against --out --open" ;;
     eval) options="--task --split --limit --protocol --plan --samples --json" ;;
-    inspect | doctor) options="--json" ;;
+    inspect) options="--pipeline --json" ;;
+    doctor) options="--json" ;;
     logits) options="--ids --ids-file --text --plan --out --taps --taps-against" ;;
     generate) options="--prompt --ids --probe --against --json --chat --template --system --chat-set --max-new --ignore-eos --print-ids --plan" ;;
     tokenize) options="--text --file --lines --no-special --decode" ;;
     calibrate) options="--task --split --limit --text --field --template --min-tokens --window --experts --subset-tokens \
-      --sampled-subsets --matrices --out" ;;
+      --sampled-subsets --matrices --share-device --out" ;;
     select) options="--method --experts --groups --maxmin --balanced --allocation --least --merged-router --top-k \
       --router-space --draw --export-keep-list --out" ;;
     export) options="--plan --out --format --mtp --shard-size --allow-ties --task --ids-file" ;;

@@ -2,6 +2,7 @@
 // budget.
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
@@ -14,10 +15,12 @@
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
 #include "experiments/program/signals.h"
+#include "experiments/ranks/launch.h"
 #include "experiments/study/calibration_progress.h"
 #include "experiments/study/calibration_prompts.h"
 #include "experiments/study/experiment.h"
 #include "experiments/study/model_context.h"
+#include "experiments/study/rank_calibration.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/zero_experts.h"
 #include "loaders/tasks/requests.h"
@@ -30,6 +33,7 @@ struct Arguments {
   CalibrationPromptsOptions text;
   int64_t limit = 0, subset_tokens = 2048, sampled_subsets = 500;
   std::vector<int32_t> experts;
+  bool share_device = false;
 };
 
 // Numbers of the matrices of pairs of experts that a score file holds unless more are asked for: some 80 MB.
@@ -77,6 +81,26 @@ CalibrationOptions calibration_options(const Arguments& arguments, const ModelCo
   return options;
 }
 
+// By this process, or by all ranks.
+ExpertStatistics calibrate_divided(ModelContext& model, CommandContext& context, const PromptSource& next,
+                                   const CalibrationOptions& options) {
+  const CommonOptions& common = context.options;
+  if (context.ranks == nullptr) return calibrate(model.weights(), common.memory, next, options);
+  return RankCalibration(*context.ranks, context.ranks->size())
+      .calibrate(0, model, common.memory, next, options);
+}
+
+// Another rank: its part of what rank 0 calibrates, which ends it.
+[[noreturn]] void serve(const Arguments& arguments, CommandContext& context) {
+  std::unique_ptr<ModelContext> model;
+  for (;;) {
+    const RankMessage message = context.ranks->receive({kCalibrateTag});
+    if (!model) model = open_model(arguments.model, context);
+    const CommonOptions& common = context.options;
+    compute_calibration(calibration_work_of(message.bytes), *model, common.memory, *context.ranks);
+  }
+}
+
 ExpertStatistics of_file(const Arguments& arguments, ModelContext& model, CommandContext& context,
                          StatisticsFile& file) {
   CalibrationPromptsOptions options = arguments.text;
@@ -104,11 +128,14 @@ ExpertStatistics of_file(const Arguments& arguments, ModelContext& model, Comman
     context.messages.brief_progress("calibration", bytes_before + static_cast<int64_t>(bytes),
                                     prompts.bytes(), "bytes of text");
   };
-  return calibrate(model.weights(), context.options.memory, next, calibration);
+  return calibrate_divided(model, context, next, calibration);
 }
 
 int run_calibration(const Arguments& arguments, CommandContext& context) {
   const StopSignal stoppable;
+  check_slurm_tasks(std::getenv, context.ranks == nullptr ? 1 : context.ranks->size());
+  if (context.ranks != nullptr && context.ranks->rank() > 0) serve(arguments, context);
+  if (context.ranks != nullptr) check_devices(context.ranks->everybody(), arguments.share_device);
   require_writable(arguments.out);
   const bool of_task = !arguments.task.empty();
   if (of_task == !arguments.text.file.empty()) {
@@ -139,11 +166,14 @@ int run_calibration(const Arguments& arguments, CommandContext& context) {
       context.messages.brief_progress("calibration", tokens, texts.rows(), "tokens");
     };
     // What is kept between chunks belongs to this model, text and these subsets.
-    const std::string identity = fmt::format(
-        "{} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity, context.options.precision,
-        arguments.subset_tokens, arguments.sampled_subsets, fmt::join(options.subset_kept, ","));
-    file.statistics = calibrate_resumably(model.weights(), context.options.memory, texts, options,
-                                          arguments.out + ".state", identity);
+    const std::string identity =
+        fmt::format("{} {} {} {} {} {} {} [{}]", file.model, file.data, context.options.parity,
+                    context.options.precision, arguments.subset_tokens, arguments.sampled_subsets,
+                    options.every_expert, fmt::join(options.subset_kept, ","));
+    const auto pass = [&](const CalibrationOptions& with) {
+      return calibrate_divided(model, context, once(texts), with);
+    };
+    file.statistics = calibrate_resumably(pass, options, arguments.out + ".state", identity);
   } else {
     file.statistics = of_file(arguments, model, context, file);
   }
@@ -206,6 +236,7 @@ void register_calibrate(CommandLine& line) {
               "sums over pairs of experts (hope, msmoe, hcsmoe, ream); auto: where the file stays small")
       .one_of({"auto", "on", "off"});
   command.option("--out", arguments->out, "score file (JSON)").required();
+  command.flag("--share-device", arguments->share_device, "several ranks may use one GPU");
 }
 
 }  // namespace eep

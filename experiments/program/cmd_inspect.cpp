@@ -7,6 +7,7 @@
 #include "engine/memory_plan.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "experiments/study/stage_link.h"
 #include "loaders/formats/json.h"
 #include "loaders/models/zero_experts.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 struct Arguments {
   std::string model;
+  int pipeline = 0;
   bool json = false;
 };
 
@@ -69,6 +71,16 @@ Json plan_json(const MemoryPlan& plan) {
           {"host", plan.layers.host}};
 }
 
+Json shares_json(const std::vector<StageShare>& shares) {
+  Json list = Json::array();
+  for (const StageShare& share : shares) {
+    list.push_back({{"first_layer", share.layers.begin},
+                    {"last_layer", share.layers.end - 1},
+                    {"weights", share.bytes}});
+  }
+  return list;
+}
+
 // How matrices in 8 or 4 bits are stored; empty where there are none.
 std::string coding_text(const ModelConfig& config) {
   if (config.mxfp4)
@@ -85,8 +97,13 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   // The limit is the chosen device's; the other backend is planned without one.
   const bool on_cpu = context.options.ops->host_memory;
   const size_t memory = context.options.memory;
-  const MemoryPlan cpu =
-      plan_for(config, cpu_ops(precision_named(context.options.precision)), "cpu", on_cpu ? memory : 0);
+  const Ops& cpu_row = cpu_ops(precision_named(context.options.precision));
+  std::vector<StageShare> cpu_shares, cuda_shares;
+  if (arguments.pipeline > 0) {
+    cpu_shares = stage_shares(config, cpu_row, arguments.pipeline);
+    cuda_shares = stage_shares(config, simt_ops(), arguments.pipeline);
+  }
+  const MemoryPlan cpu = plan_for(config, cpu_row, "cpu", on_cpu ? memory : 0);
   const MemoryPlan cuda = plan_for(config, simt_ops(), "cuda", on_cpu ? 0 : memory);
   // What a search merges: a small population that keeps half of the experts, all rows merged.
   const Load search{8, 32768, static_cast<int32_t>((config.num_experts + 1) / 2)};
@@ -119,6 +136,8 @@ int inspect(const Arguments& arguments, CommandContext& context) {
          {{"cpu", plan_json(cpu)},
           {"cuda", plan_json(cuda)},
           {"cuda_search", merging ? plan_json(*merging) : Json(nullptr)}}}};
+    if (arguments.pipeline > 0)
+      json["pipeline"] = {{"cpu", shares_json(cpu_shares)}, {"cuda", shares_json(cuda_shares)}};
     if (!config.experts_per_layer.empty()) json["experts_per_layer"] = config.experts_per_layer;
     for (const ZeroExperts& zero : zeros) {
       json["zero"].push_back(
@@ -148,6 +167,10 @@ int inspect(const Arguments& arguments, CommandContext& context) {
   line("cpu", describe(cpu));
   line("cuda", describe(cuda));
   line("cuda, search", merging ? describe(*merging) : refused);
+  if (arguments.pipeline > 0) {
+    line("stages, cpu", describe(cpu_shares));
+    line("stages, cuda", describe(cuda_shares));
+  }
   return 0;
 }
 
@@ -159,6 +182,10 @@ void register_inspect(CommandLine& line) {
       line.command("inspect", "Describe a checkpoint", "eep inspect experiments/demo/mixtral",
                    [=](CommandContext& context) { return inspect(*arguments, context); });
   command.option("MODEL", arguments->model, "model directory").required();
+  command
+      .option("--pipeline", arguments->pipeline,
+              "ranks that would divide the model's layers: what each would hold")
+      .range(1, 1 << 20);
   command.flag("--json", arguments->json, "machine-readable");
 }
 

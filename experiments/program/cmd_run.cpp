@@ -19,9 +19,11 @@
 #include "experiments/report/report.h"
 #include "experiments/study/combination.h"
 #include "experiments/study/estimate.h"
+#include "experiments/study/rank_calibration.h"
 #include "experiments/study/rank_evaluation.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
+#include "experiments/study/run_export.h"
 #include "experiments/study/run_report.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
@@ -155,12 +157,19 @@ class Runner {
   [[noreturn]] void serve() {
     Ranks& ranks = *context_.ranks;
     for (;;) {
-      const RankMessage message = ranks.receive({kWorkTag, kLeadTag});
+      const RankMessage message = ranks.receive({kWorkTag, kCalibrateTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
         evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
         run_all(message.bytes);
         ranks.send(0, kLedTag, {});
+        continue;
+      }
+      if (message.tag == kCalibrateTag) {
+        const CalibrationWork work = calibration_work_of(message.bytes);
+        const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
+        const CommonOptions& options = context_.options;
+        compute_calibration(work, model_of(e), options.memory, ranks);
         continue;
       }
       const RankWork work = work_of(message.bytes);
@@ -192,6 +201,12 @@ class Runner {
                                                       std::span<const int32_t> items) {
       return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
     });
+    if (stages() > 1) return;
+    task.calibrate_by([this, combination, &model](const Prompts& prompts, const CalibrationOptions& options) {
+      const CommonOptions& common = context_.options;
+      return RankCalibration(*context_.ranks, group_size())
+          .calibrate(static_cast<int32_t>(combination), model, common.memory, once(prompts), options);
+    });
   }
 
   std::string path_of(const std::string& path, const Combination& combination) const {
@@ -202,9 +217,7 @@ class Runner {
   bool is_done(const std::string& path) const {
     return std::all_of(combinations_.begin(), combinations_.end(), [&](const Combination& combination) {
       const std::string own = path_of(path, combination);
-      const bool exported =
-          combination.experiment.export_format == "none" || directory_exists(own + "/model");
-      return exported && file_exists(own + "/result.json");
+      return file_exists(own + "/result.json") && is_exported(combination.experiment, own);
     });
   }
 
@@ -212,8 +225,10 @@ class Runner {
   int report_again(const std::string& path) {
     RunDirectory directory(path);
     std::vector<Json> results;
-    for (const Combination& combination : combinations_)
+    for (const Combination& combination : combinations_) {
       results.push_back(read_result(path_of(path, combination) + "/result.json"));
+      report_if_missing(path_of(path, combination));
+    }
     context_.messages.info("done already");
     return finish(directory, results);
   }
@@ -393,6 +408,7 @@ class Runner {
         context_.messages.info("done already");
         results.push_back(read_result(path + "/result.json"));
         CombinationRun(model_of(e), task_of(e), e, path, {}, run_hooks).finish_export();
+        report_if_missing(path);
         continue;
       }
       context_.messages.info(describe_memory(e));
@@ -442,6 +458,11 @@ class Runner {
 
   void report(const std::string& directory) {
     report_after_run(directory, [this](const std::string& text) { context_.messages.warn(text); });
+  }
+
+  // Of a run that was killed between its result and its pages.
+  void report_if_missing(const std::string& directory) {
+    if (!file_exists(directory + "/report.html")) report(directory);
   }
 
   const Arguments& arguments_;

@@ -31,7 +31,9 @@ int run_body(const CommandBody& body, CommandContext& context) {
 std::string built_backends() { return std::string("cpu, ") + (cuda_built() ? "cuda, " : "") + "simt"; }
 
 // Those that several ranks share; any other is started once.
-bool takes_ranks(const std::string& command) { return command == "run" || command == "doctor"; }
+bool takes_ranks(const std::string& command) {
+  return command == "run" || command == "calibrate" || command == "doctor";
+}
 
 RankFacts facts_of(const CommonOptions& options) {
   RankFacts facts;

@@ -18,7 +18,7 @@ struct CommandContext {
   Messages& messages;
   std::ostream& out;
   const std::string& command_line;
-  Ranks* ranks = nullptr;  // where the program is one of several; of run and doctor alone
+  Ranks* ranks = nullptr;  // where the program is one of several; of run, calibrate and doctor alone
 };
 
 // Each adds its command; program.cpp lists them.

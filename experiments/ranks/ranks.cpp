@@ -177,6 +177,7 @@ RankMessage Ranks::receive(std::initializer_list<int> tags) {
   for (;;) {
     if (const auto failed = failure()) throw *failed;
     check_interrupted();
+    take_in();  // the watcher may be asleep
     {
       const std::lock_guard lock(mutex_);
       const auto found = std::find_if(inbox_.begin(), inbox_.end(), [&](const RankMessage& message) {
@@ -236,6 +237,7 @@ void Ranks::watch() {
 }
 
 bool Ranks::take_in() {
+  const std::lock_guard taking(taking_);
   RankMessage message;
   bool arrived = false;
   while (transport_->receive(&message.from, &message.tag, &message.bytes)) {

@@ -96,6 +96,7 @@ class Ranks {
 
   std::unique_ptr<RankTransport> transport_;
   std::chrono::milliseconds limit_;
+  std::mutex taking_;  // one thread at a time takes messages in, so that they keep their order
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<RankMessage> inbox_;

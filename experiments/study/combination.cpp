@@ -395,7 +395,7 @@ void CombinationRun::export_model(const ExpertPlan& plan) {
 }
 
 void CombinationRun::finish_export() {
-  if (experiment_.export_format == "none" || directory_exists(path("model"))) return;
+  if (is_exported(experiment_, directory_)) return;
   export_model(read_plan(path("plan.json"), nullptr));
 }
 

@@ -92,6 +92,32 @@ std::vector<std::vector<WorkPart>> divide_work(std::span<const double> cost, int
   return parts;
 }
 
+std::vector<int64_t> divide_text(const Prompts& prompts, int64_t first_row, int64_t dense_end, int ranks,
+                                 int64_t most_rows) {
+  std::vector<int64_t> bounds;  // of trees, from first_row on
+  for (const PromptNode& node : prompts.nodes) {
+    if (node.parent < 0 && node.row_begin >= first_row) bounds.push_back(node.row_begin);
+  }
+  bounds.push_back(prompts.rows());
+  std::vector<int64_t> ends;
+  const auto cut = [&](int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    const int64_t round = most_rows * ranks, parts = (end - begin + round - 1) / round * ranks;
+    for (int64_t part = 1; part <= parts; ++part) {
+      const int64_t wanted = begin + (end - begin) * part / parts;
+      const auto after = std::lower_bound(bounds.begin(), bounds.end(), wanted);
+      int64_t bound = after == bounds.end() ? bounds.back() : *after;
+      // the nearer one
+      if (after != bounds.begin() && wanted - *(after - 1) < bound - wanted) bound = *(after - 1);
+      if (bound > (ends.empty() ? first_row : ends.back())) ends.push_back(bound);
+    }
+  };
+  const int64_t dense = std::clamp(dense_end, first_row, prompts.rows());
+  cut(first_row, dense);
+  cut(ends.empty() ? first_row : ends.back(), prompts.rows());
+  return ends;
+}
+
 void RankSpeeds::measured(std::span<const double> cost, std::span<const double> seconds) {
   double sum = 0;
   int64_t count = 0;

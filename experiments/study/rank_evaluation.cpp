@@ -78,14 +78,14 @@ class Diverted {
   AnswerProgress before_;
 };
 
-void check_same(const std::string& what, const std::string& wanted, const std::string& found) {
+}  // namespace
+
+void check_same_as_leader(const std::string& what, const std::string& wanted, const std::string& found) {
   if (wanted == found) return;
   throw Error(ExitCode::kData, what,
               fmt::format("differs from rank 0's (expected {}, got {})", wanted, found),
               "every rank must see the same files");
 }
-
-}  // namespace
 
 struct RankEvaluation::Evaluation {
   int32_t combination = 0;
@@ -276,9 +276,9 @@ void RankEvaluation::keep_waiting_records(EvaluationJournal* journal) {
 
 RankResult compute_work(const RankWork& work, int leader, ModelContext& model, TaskContext& task,
                         Ranks& ranks) {
-  check_same("the model", work.model, model.hash());
+  check_same_as_leader("the model", work.model, model.hash());
   const auto set = static_cast<Split>(work.set);
-  check_same("the data", work.data, task.items_hash_of(set));
+  check_same_as_leader("the data", work.data, task.items_hash_of(set));
   RankResult result;
   result.number = work.number;
   Clock::time_point told{};

@@ -99,6 +99,39 @@ Prompts take_prompts(std::string_view& bytes) {
   return prompts;
 }
 
+void put_calibration(const CalibrationRequest& request, std::string& out) {
+  const CalibrationSums& sums = request.sums;
+  put_list(sums.subset_kept, out);
+  for (const int64_t value : {sums.subset_tokens, sums.subset_batch, sums.max_exhaustive}) put(value, out);
+  for (const bool flag : {sums.details, sums.every_expert}) put(static_cast<uint8_t>(flag), out);
+  put(static_cast<uint64_t>(request.subsets.size()), out);
+  for (const auto& layer : request.subsets) {
+    put(static_cast<uint64_t>(layer.size()), out);
+    for (const auto& subsets : layer) {
+      put(static_cast<uint64_t>(subsets.size()), out);
+      for (const std::vector<int32_t>& subset : subsets) put_values(subset, out);
+    }
+  }
+}
+
+CalibrationRequest take_calibration(std::string_view& bytes) {
+  CalibrationRequest request;
+  CalibrationSums& sums = request.sums;
+  sums.subset_kept = take_list<int32_t>(bytes);
+  for (int64_t* value : {&sums.subset_tokens, &sums.subset_batch, &sums.max_exhaustive})
+    *value = take<int64_t>(bytes, kWhere);
+  for (bool* flag : {&sums.details, &sums.every_expert}) *flag = take<uint8_t>(bytes, kWhere) != 0;
+  for (auto layers = take<uint64_t>(bytes, kWhere); layers > 0; --layers) {
+    auto& layer = request.subsets.emplace_back();
+    for (auto counts = take<uint64_t>(bytes, kWhere); counts > 0; --counts) {
+      auto& subsets = layer.emplace_back();
+      for (auto number = take<uint64_t>(bytes, kWhere); number > 0; --number)
+        subsets.push_back(take_values<int32_t>(bytes));
+    }
+  }
+  return request;
+}
+
 void put_item(const ItemScore& item, std::string& out) {
   const auto& [metric, more, right_loglik, prediction, output, log_probabilities, right, decided] = item;
   put(metric, out);
@@ -134,18 +167,7 @@ std::string stage_request_bytes(const StageRequest& request) {
   put(static_cast<uint64_t>(request.plans.size()), out);
   for (const ExpertPlan& plan : request.plans) put_plan(plan, out);
   put_prompts(request.prompts, out);
-  const CalibrationSums& sums = request.sums;
-  put_list(sums.subset_kept, out);
-  for (const int64_t value : {sums.subset_tokens, sums.subset_batch, sums.max_exhaustive}) put(value, out);
-  for (const bool flag : {sums.details, sums.every_expert}) put(static_cast<uint8_t>(flag), out);
-  put(static_cast<uint64_t>(request.subsets.size()), out);
-  for (const auto& layer : request.subsets) {
-    put(static_cast<uint64_t>(layer.size()), out);
-    for (const auto& subsets : layer) {
-      put(static_cast<uint64_t>(subsets.size()), out);
-      for (const std::vector<int32_t>& subset : subsets) put_values(subset, out);
-    }
-  }
+  put_calibration(request.calibration, out);
   return out;
 }
 
@@ -157,20 +179,58 @@ StageRequest stage_request_of(std::string_view bytes) {
   for (auto plans = take<uint64_t>(bytes, kWhere); plans > 0; --plans)
     request.plans.push_back(take_plan(bytes));
   request.prompts = take_prompts(bytes);
-  CalibrationSums& sums = request.sums;
-  sums.subset_kept = take_list<int32_t>(bytes);
-  for (int64_t* value : {&sums.subset_tokens, &sums.subset_batch, &sums.max_exhaustive})
-    *value = take<int64_t>(bytes, kWhere);
-  for (bool* flag : {&sums.details, &sums.every_expert}) *flag = take<uint8_t>(bytes, kWhere) != 0;
-  for (auto layers = take<uint64_t>(bytes, kWhere); layers > 0; --layers) {
-    auto& layer = request.subsets.emplace_back();
-    for (auto counts = take<uint64_t>(bytes, kWhere); counts > 0; --counts) {
-      auto& subsets = layer.emplace_back();
-      for (auto number = take<uint64_t>(bytes, kWhere); number > 0; --number)
-        subsets.push_back(take_values<int32_t>(bytes));
-    }
-  }
+  request.calibration = take_calibration(bytes);
   return request;
+}
+
+std::string calibration_work_bytes(const CalibrationWork& work) {
+  std::string out;
+  put(work.combination, out);
+  put_string(work.model, out);
+  put_calibration(work.request, out);
+  return out;
+}
+
+CalibrationWork calibration_work_of(std::string_view bytes) {
+  CalibrationWork work;
+  work.combination = take<int32_t>(bytes, kWhere);
+  work.model = take_string(bytes);
+  work.request = take_calibration(bytes);
+  return work;
+}
+
+std::string calibration_part_bytes(const CalibrationPart& part) {
+  std::string out;
+  put(part.number, out);
+  put(part.next, out);
+  put(static_cast<uint8_t>(part.here), out);
+  put_prompts(part.prompts, out);
+  return out;
+}
+
+CalibrationPart calibration_part_of(std::string_view bytes) {
+  CalibrationPart part;
+  part.number = take<int64_t>(bytes, kWhere);
+  part.next = take<int32_t>(bytes, kWhere);
+  part.here = take<uint8_t>(bytes, kWhere) != 0;
+  part.prompts = take_prompts(bytes);
+  return part;
+}
+
+std::string layer_sums_bytes(const LayerSums& sums) {
+  std::string out;
+  put(sums.part, out);
+  put(sums.layer, out);
+  out += sums.bytes;
+  return out;
+}
+
+LayerSums layer_sums_of(std::string_view bytes) {
+  LayerSums sums;
+  sums.part = take<int64_t>(bytes, kWhere);
+  sums.layer = take<int32_t>(bytes, kWhere);
+  sums.bytes = bytes;
+  return sums;
 }
 
 std::string progress_bytes(const RankProgress& progress) {

@@ -6,10 +6,10 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/calibration.h"
 #include "engine/expert_plan.h"
 #include "engine/forward.h"
 #include "engine/prompts.h"
+#include "experiments/study/calibration_request.h"
 #include "experiments/study/evaluator.h"
 
 namespace eep {
@@ -42,13 +42,37 @@ struct StageRequest {
   uint64_t room = 0;        // StageLink::least_room
   std::vector<ExpertPlan> plans;
   Prompts prompts;
-  // Of kCalibrate, and the subsets that CalibrationOptions would sample, [layers][kept counts].
-  CalibrationSums sums;
-  std::vector<std::vector<std::vector<std::vector<int32_t>>>> subsets;
+  CalibrationRequest calibration;  // of kCalibrate
 };
 
 std::string stage_request_bytes(const StageRequest& request);
 StageRequest stage_request_of(std::string_view bytes);
+
+// A calibration that is divided: what is summed, then parts of the text, then an empty one.
+struct CalibrationWork {
+  int32_t combination = 0;  // of the sweep, whose model it is
+  std::string model;        // hash, which every rank's own must equal
+  CalibrationRequest request;
+};
+struct CalibrationPart {
+  int64_t number = 0;  // of the parts in their order
+  int32_t next = 0;    // rank that has the next one, or puts all together
+  bool here = false;   // the part before it was this rank's own, or there was none
+  Prompts prompts;
+};
+// What a layer has been added to by all parts before that of this number.
+struct LayerSums {
+  int64_t part = 0;
+  int32_t layer = 0;  // among the sparse ones
+  std::string bytes;
+};
+
+std::string calibration_work_bytes(const CalibrationWork& work);
+CalibrationWork calibration_work_of(std::string_view bytes);
+std::string calibration_part_bytes(const CalibrationPart& part);
+CalibrationPart calibration_part_of(std::string_view bytes);
+std::string layer_sums_bytes(const LayerSums& sums);
+LayerSums layer_sums_of(std::string_view bytes);
 
 // How far a rank is with its parts, told while it computes: answers of plans to items that are scored, and of those
 // that scores leave open how many are decoded.

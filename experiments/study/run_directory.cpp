@@ -21,6 +21,29 @@
 #include "loaders/formats/file.h"
 
 namespace eep {
+namespace {
+
+// "plan.json.tmp.1234.0": what an AtomicFile writes to until it is whole.
+bool is_temporary(const std::string& name) {
+  const size_t at = name.rfind(".tmp.");
+  if (at == std::string::npos) return false;
+  const std::string numbers = name.substr(at + 5);
+  return !numbers.empty() && numbers.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+// Of a run that was killed while it wrote; whoever has the lock is alone.
+void remove_temporaries(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (is_temporary(entry->path().filename().string())) found.push_back(entry->path());
+  }
+  for (const fs::path& file : found) fs::remove(file, error);
+}
+
+}  // namespace
 
 RunDirectory::RunDirectory(const std::string& path) : path_(path) {
   std::error_code error;
@@ -33,6 +56,7 @@ RunDirectory::RunDirectory(const std::string& path) : path_(path) {
     ::close(lock_);
     throw Error(ExitCode::kRuntime, path_, "another run is using this directory");
   }
+  remove_temporaries(path_);
 }
 
 RunDirectory::~RunDirectory() {

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kRoutedTokens = 1024;  // of the task that the export's routing is looked at on
 constexpr size_t kLoopPrompts = 8;       // of the task, continued
 constexpr int32_t kLoopTokens = 32;      // by so many tokens
+constexpr const char* kChecks = "export_check.json";
 
 // Of gate rows that were mixed, and rounded; none where a checkpoint holds the source's own, nor where no process has
 // all layers of the source.
@@ -82,7 +83,7 @@ void write_checks(TaskContext& task, const ExpertPlan& plan, const std::string& 
     if (!check.passed) hooks.warn("the export fails a check: " + check.name + ": " + check.detail);
   }
   const Json json{{"passed", passed}, {"checks", checks}};
-  const std::string file = directory.substr(0, directory.rfind('/') + 1) + "export_check.json";
+  const std::string file = directory.substr(0, directory.rfind('/') + 1) + kChecks;
   write_file_atomic(file, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
@@ -117,6 +118,11 @@ void export_run_model(TaskContext& task, const ExpertPlan& plan, const Json& pro
                       const std::string& directory, const RunHooks& hooks) {
   if (!directory_exists(directory)) write_model(task.model(), plan, provenance, directory, hooks);
   write_checks(task, plan, directory, hooks);
+}
+
+bool is_exported(const Experiment& experiment, const std::string& run_directory) {
+  return experiment.export_format == "none" ||
+         (directory_exists(run_directory + "/model") && file_exists(run_directory + "/" + kChecks));
 }
 
 }  // namespace eep

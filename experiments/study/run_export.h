@@ -16,4 +16,7 @@ namespace eep {
 void export_run_model(TaskContext& task, const ExpertPlan& plan, const Json& provenance,
                       const std::string& directory, const RunHooks& hooks);
 
+// Whether the run directory has the model and its checks, or shall have none.
+bool is_exported(const Experiment& experiment, const std::string& run_directory);
+
 }  // namespace eep

@@ -7,7 +7,7 @@
 
 #include "engine/calibration.h"
 #include "es/bytes.h"
-#include "kernels/common/subsets.h"
+#include "experiments/study/calibration_request.h"
 
 namespace eep {
 namespace {
@@ -77,20 +77,9 @@ void RankStageLink::announce(const StageCall& call) {
     case StageCall::Kind::kGenerate:
       request.kind = StageRequest::Kind::kGenerate;
       break;
-    case StageCall::Kind::kCalibrate: {
+    case StageCall::Kind::kCalibrate:
       request.kind = StageRequest::Kind::kCalibrate;
-      const CalibrationOptions& options = *call.options;
-      request.sums = options;
-      for (int32_t layer = 0; layer < model_.config().num_layers && options.sample_subsets; ++layer) {
-        auto& lists = request.subsets.emplace_back();
-        for (const int32_t kept : options.subset_kept) {
-          const auto experts = static_cast<int32_t>(model_.config().num_experts);
-          const bool sampled = binomial(experts, kept) > options.max_exhaustive;
-          lists.push_back(sampled ? options.sample_subsets(layer, kept)
-                                  : std::vector<std::vector<int32_t>>{});
-        }
-      }
-    }
+      request.calibration = request_of(*call.options, model_.config());
   }
   const std::string bytes = stage_request_bytes(request);
   for (int stage = 1; stage < stages(); ++stage) ranks_.send(rank_of(stage), kCallTag, bytes);
@@ -119,23 +108,28 @@ void compute_stage(const StageRequest& request, const ModelContext& model, Popul
     case StageRequest::Kind::kCalibrate:
       break;
   }
-  CalibrationOptions options{request.sums};
-  options.sample_subsets = [&](int32_t layer, int32_t kept) {
-    const std::vector<int32_t>& counts = request.sums.subset_kept;
-    const auto at = std::find(counts.begin(), counts.end(), kept);
-    return request.subsets.at(static_cast<size_t>(layer)).at(static_cast<size_t>(at - counts.begin()));
-  };
-  calibrate(model.weights(), 0, request.prompts, options);
+  calibrate(model.weights(), 0, request.prompts, options_of(request.calibration));
+}
+
+std::vector<StageShare> stage_shares(const ModelConfig& config, const Ops& ops, int stages) {
+  std::vector<StageShare> shares;
+  for (const LayerRange& layers : divide_layers(config, ops, stages))
+    shares.push_back({layers, Weights::packed_bytes(config, ops, layers)});
+  return shares;
+}
+
+std::string describe(const std::vector<StageShare>& shares) {
+  std::string text;
+  for (const StageShare& share : shares) {
+    text += fmt::format("{}layers {}..{} with {:.1f} MB", text.empty() ? "" : ", ", share.layers.begin,
+                        share.layers.end - 1, static_cast<double>(share.bytes) / 1e6);
+  }
+  return text;
 }
 
 std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
                             int64_t candidates) {
-  std::string text = "pipeline:";
-  for (const LayerRange& layers : divide_layers(model.config(), model.ops(), stages)) {
-    const size_t bytes = Weights::packed_bytes(model.config(), model.ops(), layers);
-    text += fmt::format(" layers {}..{} with {:.1f} MB,", layers.begin, layers.end - 1,
-                        static_cast<double>(bytes) / 1e6);
-  }
+  const std::string text = "pipeline: " + describe(stage_shares(model.config(), model.ops(), stages)) + ",";
   const int64_t chunks = ceil_div(rows, plan.chunk_rows) * ceil_div(candidates, int64_t{plan.candidates});
   const int64_t most = plan.chunk_rows * plan.candidates * model.config().hidden_size;
   return text +

@@ -56,6 +56,16 @@ size_t room_beside(const Weights& weights, size_t memory);
 // Of another stage: does what the request says with its part of the model.
 void compute_stage(const StageRequest& request, const ModelContext& model, PopulationForward& forward);
 
+// What each stage of a model that is divided so would hold.
+struct StageShare {
+  LayerRange layers;
+  size_t bytes = 0;  // packed weights
+};
+// Throws Error(kUsage) if there are fewer layers.
+std::vector<StageShare> stage_shares(const ModelConfig& config, const Ops& ops, int stages);
+// "layers 0..1 with 2.0 MB, layers 2..3 with 2.1 MB"
+std::string describe(const std::vector<StageShare>& shares);
+
 // Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows, candidates: of
 // a generation.
 std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,

@@ -338,9 +338,11 @@ Calibration TaskContext::calibrate_now(const std::vector<int32_t>& subset_kept,
   const Prompts texts = requests->texts();
   if (progress) options.progress = [&](int64_t tokens) { progress(tokens, texts.rows()); };
   const std::string identity = made.file.model + " " + made.file.data + " " + settings;
-  made.file.statistics = cache_.empty() ? calibrate(model_.weights(), memory_, texts, options)
-                                        : calibrate_resumably(model_.weights(), memory_, texts, options,
-                                                              path + ".state", identity);
+  const auto pass = [&](const CalibrationOptions& with) {
+    return calibrator_ ? calibrator_(texts, with) : calibrate(model_.weights(), memory_, texts, with);
+  };
+  made.file.statistics =
+      cache_.empty() ? pass(options) : calibrate_resumably(pass, options, path + ".state", identity);
   require_finite_statistics(made.file.statistics);
   if (options.details) add_weight_sums(model_.raw(), device().threads, made.file.statistics);
   made.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -54,6 +54,10 @@ class TaskContext {
   using Divider = std::function<std::vector<SplitResult>(Split set, std::span<const ExpertPlan> plans,
                                                          std::span<const int32_t> items)>;
   void divide_by(Divider divider) { divider_ = std::move(divider); }
+  // calibrate() of engine/calibration.h: by this process, or as calibrate_by() says.
+  using Calibrator =
+      std::function<ExpertStatistics(const Prompts& prompts, const CalibrationOptions& options)>;
+  void calibrate_by(Calibrator calibrator) { calibrator_ = std::move(calibrator); }
   // Of everything on train items, other processes' included.
   WorkCounts search_work();
   void add_work(const WorkCounts& work) { elsewhere_ += work; }
@@ -138,6 +142,7 @@ class TaskContext {
   std::map<Split, std::unique_ptr<SplitEvaluator>> evaluators_;
   std::unique_ptr<SplitEvaluator> fresh_;  // with shards
   Divider divider_;
+  Calibrator calibrator_;
   WorkCounts elsewhere_;
   std::map<Split, std::string> items_hashes_;
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;

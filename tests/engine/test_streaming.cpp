@@ -24,13 +24,14 @@ ModelConfig stream_config(Family family, int64_t layers) {
 }
 
 // The plan that streams the given layers.
-WeightPlan stream_layers(const ModelConfig& config, const std::vector<uint8_t>& streamed) {
+WeightPlan stream_layers(const ModelConfig& config, const std::vector<uint8_t>& streamed,
+                         const Ops& ops = simt_ops()) {
   WeightPlan plan;
   plan.streamed = streamed;
-  plan.resident = Weights::packed_bytes(config, simt_ops());
+  plan.resident = Weights::packed_bytes(config, ops);
   for (size_t layer = 0; layer < streamed.size(); ++layer) {
     if (streamed[layer] == 0) continue;
-    const size_t bytes = Weights::layer_bytes(config, simt_ops(), config.sparse[layer] != 0);
+    const size_t bytes = Weights::layer_bytes(config, ops, config.sparse[layer] != 0);
     plan.resident -= bytes;
     plan.host += bytes;
     plan.buffer = std::max(plan.buffer, bytes);
@@ -171,7 +172,6 @@ TEST_CASE("streaming: a limit decides what stays on the device") {
   const ModelConfig config = stream_config(Family::kQwen2Moe, 9);
   const size_t all = Weights::packed_bytes(config, simt_ops());
   CHECK(plan_weights(config, simt_ops(), 0).streamed_layers() == 0);
-  CHECK(plan_weights(config, cpu_ops(), 1).streamed_layers() == 0);  // mapped files need none of this
   const WeightPlan roomy = plan_weights(config, simt_ops(), size_t{1} << 30);
   CHECK(roomy.streamed_layers() == 0);
   CHECK(roomy.device_bytes() == all);
@@ -196,6 +196,23 @@ TEST_CASE("streaming: a limit decides what stays on the device") {
   }
   CHECK(planned > 0);
   CHECK(last == config.num_layers);  // at the smallest limit
+}
+
+TEST_CASE(
+    "streaming: on the CPU layers beyond the limit are packed when a pass comes to them, to the same bits") {
+  for (const Family family : kFamilies) {
+    CAPTURE(family_name(family));
+    const ModelConfig config = stream_config(family, 6);
+    const SyntheticModel model(config, 8);
+    const Answers resident = ask(Weights(model.raw, cpu_ops()), 0);
+    for (const std::vector<uint8_t>& streamed :
+         {std::vector<uint8_t>{1, 1, 1, 1, 1, 1}, {0, 1, 0, 1, 1, 0}, {0, 0, 0, 0, 0, 1}}) {
+      const Weights away(model.raw, cpu_ops(), stream_layers(config, streamed, cpu_ops()));
+      CHECK(ask(away, 0) == resident);
+      CHECK(away.streamed_copies() > 0);
+    }
+  }
+  CHECK_THROWS_AS(plan_weights(stream_config(Family::kMixtral, 6), cpu_ops(), 1), Error);
 }
 
 TEST_CASE("streaming: a limit below the weights gives the bits of none") {

@@ -64,6 +64,7 @@ struct Outcome {
 struct RunLimits {
   int signal = 0;  // sent after `microseconds`
   int64_t microseconds = 0;
+  std::string once_there{};                                      // a file: they begin when it exists
   int times = 1;                                                 // that it is sent, 50 ms apart
   std::vector<std::string> launcher{};                           // words before the program: mpirun -n 2
   std::vector<std::pair<std::string, std::string>> variables{};  // of the environment
@@ -108,6 +109,11 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
     ::_exit(127);
   }
   if (limits.signal != 0) {
+    siginfo_t over{};
+    while (!limits.once_there.empty() && !std::filesystem::exists(limits.once_there) && over.si_pid == 0) {
+      ::usleep(1000);
+      ::waitid(P_PID, static_cast<id_t>(child), &over, WEXITED | WNOHANG | WNOWAIT);
+    }
     ::usleep(static_cast<useconds_t>(limits.microseconds));
     for (int time = 0; time < limits.times; ++time) {
       if (time > 0) ::usleep(50000);
@@ -134,6 +140,13 @@ inline void check_one_error(const Outcome& outcome, int code, const std::string&
   CHECK(rest.find(what) != std::string::npos);
   CHECK(std::count(rest.begin(), rest.end(), '\n') ==
         (rest.find("eep: hint: ") == std::string::npos ? 1 : 2));
+}
+
+// Programs that want a processor, for each that there is: a promise of seconds is one of a machine that is ours.
+inline int64_t waiting_programs() {
+  double load = 0;
+  if (::getloadavg(&load, 1) != 1) return 1;
+  return 1 + static_cast<int64_t>(load / static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
 inline const std::string kSource = EEP_SOURCE_DIR;

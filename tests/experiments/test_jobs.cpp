@@ -16,32 +16,35 @@ using namespace eep::test;
 TEST_CASE("jobs: any of the signals at any moment ends the run with 130, and the same command goes on") {
   TempDir directory;
   const std::string file = small_run(directory), whole = directory("whole");
-  int64_t duration = microseconds_of([&] {
+  const int64_t duration = microseconds_of([&] {
     REQUIRE(eep::test::eep({"run", file, "--output", whole, "--resume-if-there"}).code == 0);
   });
   const std::string expected = run_bytes(whole);
   const std::string run = directory("run");
-  int stopped = 0;
   int number = 0;
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP}) {
     for (int moment = 1; moment <= 2; ++moment, ++number) {
       CAPTURE(signal);
       CAPTURE(moment);
-      std::filesystem::remove_all(run);
       RunLimits limits;
       limits.signal = signal;
+      // How long a run takes is the machine's other programs' affair: the clock starts when the program has its
+      // directory, and a signal that came too late is sent earlier.
+      limits.once_there = run + "/config.resolved.yaml";
       limits.microseconds = duration * (2 * number + 1) / 20;
-      const Outcome first = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits);
+      Outcome first;
+      for (first.code = 0; first.code == 0 && limits.microseconds > 0; limits.microseconds /= 2) {
+        std::filesystem::remove_all(run);
+        first = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits);
+      }
       CAPTURE(first.err);
-      CHECK((first.code == 130 || first.code == 0));
-      stopped += first.code == 130 ? 1 : 0;
+      CHECK(first.code == 130);
       const Outcome second = eep::test::eep({"run", file, "--output", run, "--resume-if-there"});
       CAPTURE(second.err);
       REQUIRE(second.code == 0);
       CHECK(run_bytes(run) == expected);
     }
   }
-  CHECK(stopped >= 5);
 }
 
 TEST_CASE("jobs: an interrupt leaves within two seconds, and each start does a part of the work") {
@@ -58,7 +61,7 @@ TEST_CASE("jobs: an interrupt leaves within two seconds, and each start does a p
     const int64_t took = microseconds_of([&] {
       code = eep::test::eep({"run", file, "--output", run, "--resume-if-there"}, limits).code;
     });
-    CHECK(took - limits.microseconds < 2000000);
+    CHECK(took - limits.microseconds < 2000000 * waiting_programs());
   }
   CHECK(code == 0);
   CHECK(starts > 1);
@@ -72,8 +75,13 @@ TEST_CASE("jobs: the same command starts a run and finds it done; a changed conf
   const Outcome first = eep::test::eep(command);
   REQUIRE(first.code == 0);
   const auto written = std::filesystem::last_write_time(run + "/result.json");
+  // What a run that was killed while it wrote leaves behind goes with the next start; others' files stay.
+  directory.write("run/plans/full.json.tmp.4711.0", "{");
+  directory.write("run/plans/notes.tmp.txt", "mine");
   const Outcome again = eep::test::eep(command);
   CHECK(again.code == 0);
+  CHECK(!std::filesystem::exists(run + "/plans/full.json.tmp.4711.0"));
+  CHECK(std::filesystem::exists(run + "/plans/notes.tmp.txt"));
   CHECK(again.out == first.out);
   CHECK(again.err.find("done already") != std::string::npos);
   CHECK(std::filesystem::last_write_time(run + "/result.json") == written);
@@ -108,7 +116,7 @@ TEST_CASE("jobs: every command leaves at a signal with 130 and one line, whateve
       Outcome outcome;
       const int64_t took = microseconds_of([&] { outcome = eep::test::eep(command, limits); });
       CAPTURE(outcome.err);
-      CHECK(took - limits.microseconds < 2000000);
+      CHECK(took - limits.microseconds < 2000000 * waiting_programs());
       if (outcome.code == 0 || outcome.code == -signal) continue;  // done before, or not begun
       CHECK(outcome.code == 130);
       CHECK(outcome.err.ends_with("interrupted\n"));
@@ -158,7 +166,7 @@ TEST_CASE("jobs: an export that is told to leave does so, and leaves no director
                .code;
   });
   CHECK(code == 130);
-  CHECK(took < limits.microseconds + 2000000);
+  CHECK(took < limits.microseconds + 2000000 * waiting_programs());
   CHECK(!std::filesystem::exists(directory("out")));
   CHECK(!std::filesystem::exists(directory("out.partial")));
 }
@@ -179,6 +187,7 @@ bool same(const ExpertStatistics& a, const ExpertStatistics& b) {
   if (a.tokens != b.tokens || a.layers.size() != b.layers.size()) return false;
   for (size_t layer = 0; layer < a.layers.size(); ++layer) {
     if (a.layers[layer].sums != b.layers[layer].sums) return false;
+    if (a.layers[layer].matrices != b.layers[layer].matrices) return false;
     for (size_t i = 0; i < a.layers[layer].subset_errors.size(); ++i) {
       if (a.layers[layer].subset_errors[i].error != b.layers[layer].subset_errors[i].error) return false;
     }
@@ -195,6 +204,7 @@ TEST_CASE("jobs: calibration goes on from any chunk to the same bits, at another
   CalibrationOptions options;
   options.subset_kept = {4};
   options.subset_tokens = 150;
+  options.details = options.every_expert = true;
   const ExpertStatistics expected = calibrate(weights, 0, prompts, options);
 
   std::vector<std::string> states;

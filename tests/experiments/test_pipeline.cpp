@@ -22,21 +22,21 @@ TEST_CASE("pipeline: what the first stage tells the others arrives as it was sen
   builder.add(std::vector<int32_t>{1, 2, 3}, 2);
   builder.add(std::vector<int32_t>{1, 2, 4, 5}, 2, true);
   request.prompts = builder.build(nullptr);
-  request.sums.subset_kept = {2, 3};
-  request.sums.subset_tokens = 7;
-  request.sums.subset_batch = 8;
-  request.sums.max_exhaustive = 9;
-  request.sums.details = true;
-  request.subsets = {{{{0, 1}, {2, 3}}, {}}, {{}, {{0, 1, 2}}}};
+  request.calibration.sums.subset_kept = {2, 3};
+  request.calibration.sums.subset_tokens = 7;
+  request.calibration.sums.subset_batch = 8;
+  request.calibration.sums.max_exhaustive = 9;
+  request.calibration.sums.details = true;
+  request.calibration.subsets = {{{{0, 1}, {2, 3}}, {}}, {{}, {{0, 1, 2}}}};
   const std::string bytes = stage_request_bytes(request);
   const StageRequest read = stage_request_of(bytes);
   CHECK(stage_request_bytes(read) == bytes);
   CHECK(read.plans[1] == plan);
   CHECK(read.prompts.tokens == request.prompts.tokens);
   CHECK(read.prompts.nodes.size() == request.prompts.nodes.size());
-  CHECK(read.subsets == request.subsets);
-  CHECK(read.sums.details);
-  CHECK_FALSE(read.sums.every_expert);
+  CHECK(read.calibration.subsets == request.calibration.subsets);
+  CHECK(read.calibration.sums.details);
+  CHECK_FALSE(read.calibration.sums.every_expert);
   for (size_t cut = 0; cut < bytes.size(); cut += 5)
     CHECK_THROWS_AS(stage_request_of(std::string_view(bytes).substr(0, cut)), Error);
 }
@@ -50,6 +50,19 @@ TEST_CASE("pipeline: the dry run says which layers each stage has; impossible st
   CHECK(dry.out.find("pipeline: layers 0..1 with ") != std::string::npos);
   // As a run cuts them: of prompts that share their first token, each of five plans alone.
   CHECK(dry.out.find(", 5 chunks a generation: stages wait 17 % of their time") != std::string::npos);
+  // What inspect says, in words and numbers.
+  const size_t first = dry.out.find("pipeline: ") + 10;
+  const std::string shares = dry.out.substr(first, dry.out.find(" MB, at most") + 3 - first);
+  const Outcome inspected = eep::test::eep({"inspect", kDemoModel, "--pipeline", "2"});
+  CHECK(inspected.code == 0);
+  CHECK(inspected.out.find("stages, cpu   " + shares + "\n") != std::string::npos);
+  const Outcome numbers = eep::test::eep({"inspect", kDemoModel, "--pipeline", "2", "--json"});
+  const Json stages = parse_json(numbers.out, "inspect").at("pipeline").at("cpu");
+  REQUIRE(stages.size() == 2);
+  CHECK(stages[0].at("first_layer") == 0);
+  CHECK(stages[0].at("last_layer").get<int>() + 1 == stages[1].at("first_layer").get<int>());
+  CHECK(stages[1].at("last_layer") == 3);
+  CHECK(eep::test::eep({"inspect", kDemoModel, "--pipeline", "5"}).code == 2);
   const Outcome deep = eep::test::eep({"run", file, "--dry-run", "--pipeline", "5"});
   CHECK(deep.code == 2);
   CHECK(deep.err.find("--pipeline: more stages than layers (expected 1..4, got 5)") != std::string::npos);

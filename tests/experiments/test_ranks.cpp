@@ -71,6 +71,41 @@ TEST_CASE("ranks: every plan and item is in one part, and parts cost what their 
   }
 }
 
+TEST_CASE("ranks: a calibration text is cut between trees into equal parts, those that cost more apart") {
+  std::vector<std::vector<int32_t>> sequences;
+  for (size_t i = 0; i < 40; ++i) sequences.emplace_back(5 + i * 7 % 11, 1);
+  const Prompts text = side_by_side(sequences);
+  const int64_t rows = text.rows();
+  std::vector<int64_t> bounds{rows};
+  for (const PromptNode& node : text.nodes) bounds.push_back(node.row_begin);
+  for (const int ranks : {1, 2, 3, 7, 64}) {
+    for (const int64_t dense : {int64_t{0}, int64_t{100}, int64_t{100000}}) {
+      for (const int64_t most : {int64_t{60}, int64_t{4096}}) {
+        for (const int64_t first : {int64_t{0}, int64_t{text.nodes[7].row_begin}, rows}) {
+          CAPTURE(ranks);
+          CAPTURE(dense);
+          CAPTURE(most);
+          CAPTURE(first);
+          const std::vector<int64_t> ends = divide_text(text, first, dense, ranks, most);
+          CHECK(ends.empty() == (first == rows));
+          if (ends.empty()) continue;
+          CHECK(ends.back() == rows);
+          int64_t begin = first;
+          for (const int64_t end : ends) {
+            CHECK(end > begin);
+            CHECK(std::find(bounds.begin(), bounds.end(), end) != bounds.end());
+            CHECK(end - begin <= most + 15);  // half of the longest sequence at either end
+            // ... beside an even share of those that cost more, or of the others
+            const int64_t region = begin < dense ? std::min(dense, rows) - first : rows - first;
+            CHECK(end - begin <= region / ranks + 1 + 15);
+            begin = end;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("ranks: plans that agree on early layers are neighbours, and cost what they do not share") {
   ModelConfig config;
   config.num_layers = 4;
@@ -174,6 +209,27 @@ TEST_CASE("ranks: work and results arrive as they were sent") {
   const std::string text = result_bytes(result);
   CHECK(result_bytes(result_of(text)) == text);
   CHECK(result_of(text).items[0][0][1].output == item.output);
+  CalibrationWork calibration;
+  calibration.combination = 4;
+  calibration.model = "xxh3:3";
+  calibration.request.sums.subset_kept = {2};
+  calibration.request.subsets = {{{{0, 1}}}};
+  const std::string begun = calibration_work_bytes(calibration);
+  CHECK(calibration_work_bytes(calibration_work_of(begun)) == begun);
+  CHECK(calibration_work_of(begun).request.subsets == calibration.request.subsets);
+  CalibrationPart part;
+  part.number = 5;
+  part.next = 2;
+  part.here = true;
+  part.prompts = side_by_side(std::vector<std::vector<int32_t>>{{1, 2}, {3}});
+  const std::string text_part = calibration_part_bytes(part);
+  CHECK(calibration_part_bytes(calibration_part_of(text_part)) == text_part);
+  CHECK(calibration_part_of(text_part).here);
+  CHECK(calibration_part_of(text_part).prompts.tokens == part.prompts.tokens);
+  const LayerSums sums = layer_sums_of(layer_sums_bytes({6, 7, "sums"}));
+  CHECK(sums.part == 6);
+  CHECK(sums.layer == 7);
+  CHECK(sums.bytes == "sums");
   const RankProgress progress{3, int64_t{1} << 40, 5, 6};
   CHECK(progress_of(progress_bytes(progress)) == progress);
   for (size_t cut = 0; cut < bytes.size(); cut += 7)
@@ -212,6 +268,21 @@ std::thread signal_rank(const std::string& run, int rank, int signal) {
   });
 }
 
+// The calibrations that a run keeps, without what they took.
+std::string calibrations(const std::string& run) {
+  std::vector<std::string> kept;
+  for (const auto& entry : std::filesystem::directory_iterator(run + "/checkpoints")) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("calibration-")) continue;
+    Json json = parse_json(slurp(entry.path().string()), name);
+    json.erase("seconds");
+    kept.push_back(name + json.dump());
+  }
+  REQUIRE(!kept.empty());
+  std::sort(kept.begin(), kept.end());
+  return std::accumulate(kept.begin(), kept.end(), std::string());
+}
+
 }  // namespace
 
 TEST_CASE("ranks: two and three ranks write the bytes of one") {
@@ -230,6 +301,34 @@ TEST_CASE("ranks: two and three ranks write the bytes of one") {
       CHECK(run_bytes(run) == run_bytes(one));
       CHECK(parse_json(slurp(run + "/result.json"), "result.json").at("ranks") == ranks);
       CHECK(outcome.out.ends_with(run + "\n"));
+      CHECK(calibrations(run) == calibrations(one));
+    }
+  }
+}
+
+TEST_CASE("ranks: a calibration divided over two, three and seven ranks has the bytes of one") {
+  TempDir directory;
+  const std::string chats = directory.write("text.txt", slurp(kSource + "/docs/scaling.md"));
+  for (const std::vector<std::string>& text : {std::vector<std::string>{"--task", "sort", "--limit", "5"},
+                                               {"--task", "sort", "--limit", "60", "--subset-tokens", "300"},
+                                               {"--text", chats, "--window", "48"}}) {
+    const auto command = [&](const std::string& out) {
+      std::vector<std::string> words{"calibrate", kDemoModel, "--out", out, "--threads", "1"};
+      words.insert(words.end(), text.begin(), text.end());
+      return words;
+    };
+    REQUIRE(eep::test::eep(command(directory("one.json"))).code == 0);
+    // Of seven ranks and five items two have no share.
+    const std::vector<int> counts = text[3] == "5" ? std::vector<int>{2, 7} : std::vector<int>{3};
+    for (const int ranks : counts) {
+      CAPTURE(ranks);
+      const std::string out = directory("many.json");
+      const Outcome outcome = eep::test::eep(command(out), on_ranks(ranks));
+      CAPTURE(outcome.err);
+      REQUIRE(outcome.code == 0);
+      CHECK(slurp(out) == slurp(directory("one.json")));
+      CHECK(!std::filesystem::exists(out + ".state"));
+      std::filesystem::remove(out);
     }
   }
 }

@@ -3,10 +3,8 @@
 #ifndef OMPI_SKIP_MPICXX
 #define OMPI_SKIP_MPICXX 1  // the C++ bindings of old
 #endif
+#include <dlfcn.h>
 #include <mpi.h>
-#if defined(OPEN_MPI) && __has_include(<mpi-ext.h>)
-#include <mpi-ext.h>
-#endif
 
 #include <climits>
 #include <list>
@@ -65,12 +63,12 @@ class MpiTransport final : public RankTransport {
     return whole.substr(0, whole.find_first_of(",\n"));
   }
 
+  // Of the library that is loaded, which need not be the one of the headers: its extension is looked up by name.
   std::string cuda_aware() const override {
-#if defined(MPIX_CUDA_AWARE_SUPPORT)
-    return MPIX_Query_cuda_support() == 1 ? "yes" : "no";
-#else
-    return "not known";
-#endif
+    using Query = int (*)();
+    const auto query = reinterpret_cast<Query>(::dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support"));
+    if (query == nullptr) return "not known";
+    return query() == 1 ? "yes" : "no";
   }
 
   void send(int to, int tag, std::string bytes) override {
