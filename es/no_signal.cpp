@@ -77,6 +77,36 @@ std::vector<std::string> ties(const ExpertStatistics& statistics, const Criterio
   return lines;
 }
 
+// Of criteria that do not score experts one by one: layers whose experts put out nothing, and subsets of
+// experts whose errors are the same.
+std::vector<std::string> ties_of_sets(const ExpertStatistics& statistics, const ExpertPlan& plan) {
+  std::vector<std::string> lines;
+  for (const PlanGroup& group : plan.groups) {
+    if (group.kept == group.experts) continue;
+    for (const int32_t number : group.layers) {
+      const LayerStatistics& layer = layer_statistics(statistics, number);
+      const std::vector<double>& norms = layer[ExpertSum::kNorm];
+      if (std::all_of(norms.begin(), norms.end(), [](double norm) { return norm == 0; })) {
+        lines.push_back(
+            fmt::format("layer {}: no expert put out anything: nothing speaks for any of them", number));
+        continue;
+      }
+      for (const SubsetErrors& errors : layer.subset_errors) {
+        if (errors.kept != group.kept || errors.error.empty() || group.layers.size() > 1) continue;
+        const double least = *std::min_element(errors.error.begin(), errors.error.end());
+        const auto same = std::count(errors.error.begin(), errors.error.end(), least);
+        if (same > 1) {
+          lines.push_back(
+              fmt::format("layer {}: {} sets of {} experts have the same error {:.6g}: the first decides",
+                          number, same, errors.kept, least));
+        }
+      }
+    }
+  }
+  shorten(lines, "have no set of experts that is best");
+  return lines;
+}
+
 }  // namespace
 
 std::vector<std::string> choices_without_signal(const ExpertStatistics& statistics,
@@ -89,6 +119,12 @@ std::vector<std::string> choices_without_signal(const ExpertStatistics& statisti
   if (statistics.tokens == 0) lines.push_back("the statistics hold no token: nothing speaks for any expert");
   if (criterion.row->scores != nullptr && !criterion.guard.enabled) {
     for (std::string& line : ties(statistics, criterion, plan)) lines.push_back(std::move(line));
+  }
+  if (criterion.row->scores == nullptr) {
+    for (std::string& line : ties_of_sets(statistics, plan)) {
+      const bool reads_errors = criterion.row->name == "naee";
+      if (reads_errors || line.find(" sets of ") == std::string::npos) lines.push_back(std::move(line));
+    }
   }
   for (std::string& line : never_routed(statistics)) lines.push_back(std::move(line));
   return lines;

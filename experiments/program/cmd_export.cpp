@@ -13,6 +13,7 @@
 #include "experiments/study/version.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/checkpoint.h"
+#include "loaders/models/dead_experts.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_directory.h"
 #include "loaders/models/gguf_prune.h"
@@ -157,6 +158,7 @@ int run_export(const Arguments& arguments, CommandContext& context) {
   const bool folds = options.format != ExportFormat::kNative &&
                      hf_obstacle(model.config, plan, per_layer).empty() && !model.plan;
   if (folds) check_ties(model, plan, arguments, context);
+  for (const std::string& line : dead_in_source(model, plan)) context.messages.warn(line);
   const std::vector<std::vector<int32_t>> sequences = routing_sequences(arguments, model.config, context);
   options.progress = [&](size_t done, size_t total) {
     context.messages.byte_progress("export", done, total);

@@ -15,6 +15,7 @@
 #include "loaders/formats/json.h"
 #include "loaders/models/checkpoint.h"
 #include "loaders/models/export.h"
+#include "loaders/models/model_directory.h"
 #include "loaders/models/model_hash.h"
 #include "loaders/models/verify.h"
 
@@ -147,7 +148,7 @@ void compare_logits(const RawModel& exported, const RawModel& source, const Expe
 }
 
 int verify(const Arguments& arguments, CommandContext& context) {
-  if (!directory_exists(arguments.directory)) fail_missing(arguments.directory, "no such model directory");
+  require_model_directory(arguments.directory);
   std::optional<RawModel> model;
   std::vector<Check> checks = verify_directory(arguments.directory, model);
   const auto passed = [&] {

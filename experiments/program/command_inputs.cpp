@@ -131,16 +131,20 @@ void warn_of_no_change(const ExpertPlan& plan, const ModelConfig& config, const 
          "these experts get the same router value whatever comes in");
   }
   if (plan.top_k != config.top_k || skips_experts(plan)) return;
+  bool in_order = true;
   for (const PlanGroup& group : plan.groups) {
     std::vector<int32_t> own(static_cast<size_t>(group.experts));
     std::iota(own.begin(), own.end(), 0);
-    if (group.kept != group.experts || one_hot_rows(group.router_mapping, group.kept, group.experts) != own ||
-        one_hot_rows(group.expert_merging, group.kept, group.experts) != own)
+    const std::vector<int32_t> gates = one_hot_rows(group.router_mapping, group.kept, group.experts);
+    if (group.kept != group.experts ||
+        gates != one_hot_rows(group.expert_merging, group.kept, group.experts) ||
+        !std::is_permutation(gates.begin(), gates.end(), own.begin(), own.end()))
       return;
+    in_order &= gates == own;
   }
   context.messages.warn(
-      fmt::format("{}: the plan changes nothing: all {} experts of every layer stay as they are", path,
-                  config.num_experts));
+      fmt::format("{}: the plan changes nothing: all {} experts of every layer stay as they are{}", path,
+                  config.num_experts, in_order ? "" : ", in another order"));
 }
 
 }  // namespace eep

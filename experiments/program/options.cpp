@@ -84,6 +84,7 @@ size_t parse_memory(const std::string& text, size_t whole) {
     scale = static_cast<double>(whole);
   }
   const double bytes = value * scale;
+  if (suffix.empty() && value >= 1 && value != std::floor(value)) refuse();  // 1.5 of what
   if (bytes < 1 || bytes > 1e18) refuse();
   return static_cast<size_t>(bytes);
 }

@@ -44,6 +44,7 @@ int shape_of(int colour) { return colour + 3 * (colour / kSeriesColours); }
 std::vector<LegendEntry> legend_of(const XyChart& chart) {
   std::vector<LegendEntry> legend;
   for (const XySeries& series : chart.series) {
+    if (series.name.empty()) continue;
     using Kind = LegendEntry::Kind;
     legend.push_back({series.name, colour_class(series.colour) + (series.faint ? " faint" : ""),
                       shape_of(series.colour),
@@ -104,17 +105,17 @@ std::string draw(const XyChart& chart) {
   double tick_width = 0;
   for (const double tick : y.ticks) tick_width = std::max(tick_width, text_width(y.label(tick), kFontSize));
   const double left = 30 + tick_width,
-               right = kChartWidth - 10 - (names.empty() ? 6 : label_width(names) + 18);
+               right = chart.width - 10 - (names.empty() ? 6 : label_width(names) + 18);
   const std::vector<LegendEntry> legend = legend_of(chart);
-  const double legend_height = 18.0 * legend_lines(legend, kChartWidth - left - 10) + 4;
+  const double legend_height = 18.0 * legend_lines(legend, chart.width - left - 10) + 4;
   const double top = legend_height + (chart.phases.empty() ? 8 : 22), bottom = top + chart.height;
   x.pixel_low = left;
   x.pixel_high = right;
   y.pixel_low = bottom;
   y.pixel_high = top;
 
-  Svg svg(chart.text.id, kChartWidth, bottom + 44, chart.text.title, chart.text.description);
-  draw_legend(legend, left, 0, kChartWidth - left - 10, &svg);
+  Svg svg(chart.text.id, chart.width, bottom + 44, chart.text.title, chart.text.description);
+  draw_legend(legend, left, 0, chart.width - left - 10, &svg);
   for (size_t i = 0; i < chart.phases.size(); ++i) {
     const XyPhase& phase = chart.phases[i];
     const double from = x.at(phase.from), to = x.at(phase.to);

@@ -27,8 +27,8 @@ struct XyMark {
 };
 
 struct XySeries {
-  std::string name;
-  int colour = 0;  // also the shape of its points
+  std::string name;  // "": not in the legend
+  int colour = 0;    // also the shape of its points
   bool line = true, points = true;
   bool step = false;   // the line keeps a value until the next
   bool faint = false;  // a cloud behind the others
@@ -56,6 +56,7 @@ struct XyChart {
   bool percent_x = false;  // the same of x
   bool from_zero = false;
   double height = 280;  // of the plot, pixels
+  double width = 760;   // of the picture
 };
 
 std::string draw(const XyChart& chart);

@@ -12,8 +12,6 @@
 namespace eep {
 namespace {
 
-constexpr size_t kMostCurves = 12;  // of runs over each other
-
 std::string interval_text(double value, const std::optional<Interval>& interval) {
   std::string text = fmt::format("{:.1f}", 100 * value);
   if (interval) text += fmt::format(" [{:.1f}, {:.1f}]", 100 * interval->low, 100 * interval->high);
@@ -102,43 +100,6 @@ void add_methods(std::span<const RunRecord> runs, std::vector<Figure>* figures) 
   figures->push_back(std::move(figure));
 }
 
-void add_curves(std::span<const RunRecord> runs, std::vector<Figure>* figures) {
-  Figure figure;
-  figure.file = "best";
-  figure.title = "Best fitness so far, run by run";
-  XyChart chart;
-  chart.text = {"all-best", figure.title, ""};
-  chart.x_label = "evaluation";
-  chart.whole_x = true;
-  chart.percent = !runs[0].fitness_is_loglik;
-  chart.y_label = chart.percent ? "train score, %" : "mean log-likelihood";
-  for (const RunRecord& run : runs) {
-    if (run.archive.empty() || run.fitness_is_loglik == chart.percent || chart.series.size() == kMostCurves)
-      continue;
-    XySeries series{run.label, static_cast<int>(chart.series.size()), true, false, true};
-    std::optional<double> best;
-    for (const EvaluationLine& line : run.archive) {
-      const bool rises = !line.fresh && line.fitness && (!best || *line.fitness > *best);
-      if (rises) best = line.fitness;
-      if (best && (rises || &line == &run.archive.back()))
-        series.marks.push_back({static_cast<double>(line.evaluation), *best, std::nullopt, ""});
-    }
-    if (!series.marks.empty()) chart.series.push_back(std::move(series));
-  }
-  if (chart.series.size() < 2) return;
-  figure.words = "The best candidate so far on the train items of each run.";
-  if (runs.size() > kMostCurves) figure.words += fmt::format(" The first {} runs.", kMostCurves);
-  chart.text.description = fmt::format("{} runs.", chart.series.size());
-  figure.body = draw(chart);
-  // Its numbers are those of fitness.csv; here where the curve rises, run by run.
-  figure.table.columns = {"run", "evaluation", "best"};
-  for (const XySeries& series : chart.series) {
-    for (const XyMark& mark : series.marks)
-      figure.table.add({series.name, number_text(mark.x), number_text(mark.y)});
-  }
-  figures->push_back(std::move(figure));
-}
-
 void add_seeds(std::span<const RunRecord> runs, std::vector<Figure>* figures) {
   std::vector<RunRow> rows;
   for (const RunRecord& run : runs) {
@@ -190,6 +151,15 @@ void add_seeds(std::span<const RunRecord> runs, std::vector<Figure>* figures) {
 }  // namespace
 
 std::string percent_text(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
+
+std::string score_note(const std::string& what, const SplitNumbers& numbers) {
+  std::string note =
+      fmt::format("{}: {} ({})", what, percent_text(numbers.score), number_text(numbers.score));
+  if (numbers.interval)
+    note += fmt::format(", 95% interval {} to {}", percent_text(numbers.interval->low),
+                        percent_text(numbers.interval->high));
+  return note + fmt::format(", n = {}", numbers.n);
+}
 
 double gib(int64_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0 * 1024.0); }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "experiments/report/charts.h"
 #include "experiments/report/run_record.h"
 #include "experiments/report/table.h"
 
@@ -36,17 +37,26 @@ void add_pace(const RunRecord& run, const std::string& id, std::vector<Figure>* 
 void add_work(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 // figures_scores.cpp
 void add_splits(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
-void add_size(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures);
 void add_items(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_probes(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_generation(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_checks(const RunRecord& run, std::vector<Figure>* figures);
+// figures_compare.cpp
+void add_size(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures);
+void add_curves(std::span<const RunRecord> runs, std::vector<Figure>* figures);
 // figures_experts.cpp
 void add_expert_map(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_coverage(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_matrices(const RunRecord& run, const std::string& id, std::vector<Figure>* figures);
 void add_agreement(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures);
 
+// The best so far where it rises and at the last evaluation that compares: fresh items of a shard do not.
+XySeries best_series(const std::string& name, int colour, const std::vector<EvaluationLine>& archive);
+// The plan that was chosen, on the items that the others were scored on: a point at the end of the search, where
+// the best so far stops before it. No marks otherwise.
+XySeries chosen_series(const RunRecord& run, int colour);
+// "what: 82.5 % (0.825), 95% interval ..., n = ..."
+std::string score_note(const std::string& what, const SplitNumbers& numbers);
 // "82.5 %"
 std::string percent_text(double fraction);
 // "1.74 GiB": three figures.

@@ -1,4 +1,4 @@
-// Scores: splits, size, items, probes, and what the export was checked for.
+// Scores: splits, items, probes, and what the export was checked for.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,15 +17,6 @@ constexpr size_t kMostItems = 12;      // shown of those lost and of those won
 constexpr size_t kMostItemText = 600;  // characters of a prompt
 constexpr double kLoopBelow = 0.55;    // distinct-4 of a text that goes round in circles
 constexpr size_t kProbeWords = 12;     // texts shorter than that say nothing of loops
-
-std::string score_note(const std::string& what, const SplitNumbers& numbers) {
-  std::string note =
-      fmt::format("{}: {} ({})", what, percent_text(numbers.score), number_text(numbers.score));
-  if (numbers.interval)
-    note += fmt::format(", 95% interval {} to {}", percent_text(numbers.interval->low),
-                        percent_text(numbers.interval->high));
-  return note + fmt::format(", n = {}", numbers.n);
-}
 
 // Items in both lists, by their number: the full model's line and the method's.
 std::vector<std::pair<const SampleLine*, const SampleLine*>> paired(const MethodNumbers& full,
@@ -98,76 +89,6 @@ void add_splits(const RunRecord& run, const std::string& id, std::vector<Figure>
   }
   if (run.full() != nullptr && run.full()->test) chart.reference = run.full()->test->score;
   chart.text.description = fmt::format("{} methods with their scores on each split.", run.methods.size());
-  figure.body = draw(chart);
-  figures->push_back(std::move(figure));
-}
-
-void add_size(std::span<const RunRecord> runs, const std::string& id, std::vector<Figure>* figures) {
-  Figure figure;
-  figure.file = "size";
-  figure.title = "Test score against size";
-  figure.words = "Each method at each budget of experts. Bars are 95% intervals of one run.";
-  figure.table.columns = {"run", "task", "method", "experts", "bytes", "gib", "score", "low", "high", "n"};
-  XyChart chart;
-  chart.text = {id + "-size", figure.title, ""};
-  chart.y_label = "test score, %";
-  chart.percent = true;
-  std::set<int64_t> sizes;
-  std::set<std::string> tasks;
-  std::set<std::vector<std::string>> seen;  // the full model is the same in every run of a sweep
-  int64_t most = 0;
-  for (const RunRecord& run : runs) {
-    tasks.insert(run.task);
-    for (const MethodNumbers& method : run.methods) most = std::max(most, method.bytes);
-  }
-  const bool small = most < (int64_t{1} << 28);
-  const double unit = small ? 1024.0 * 1024.0 : 1024.0 * 1024.0 * 1024.0;
-  chart.x_label = small ? "size, MiB" : "size, GiB";
-  for (const RunRecord& run : runs) {
-    for (const MethodNumbers& method : run.methods) {
-      if (!method.test) continue;
-      const std::string name = tasks.size() > 1 ? run.task + ", " + method.name : method.name;
-      const SplitNumbers& test = *method.test;
-      std::vector<std::string> row{run.task,
-                                   method.name,
-                                   std::to_string(method.experts),
-                                   std::to_string(method.bytes),
-                                   number_text(gib(method.bytes)),
-                                   number_text(test.score),
-                                   test.interval ? number_text(test.interval->low) : "",
-                                   test.interval ? number_text(test.interval->high) : "",
-                                   std::to_string(test.n)};
-      const bool repeated = method.name == "full" && !seen.insert(row).second;
-      row.insert(row.begin(), run.label);
-      figure.table.add(std::move(row));
-      if (repeated) continue;
-      sizes.insert(method.bytes);
-      auto series = std::find_if(chart.series.begin(), chart.series.end(),
-                                 [&](const XySeries& known) { return known.name == name; });
-      if (series == chart.series.end())
-        series = chart.series.insert(series, {name, static_cast<int>(chart.series.size()), true, true});
-      series->marks.push_back(
-          {static_cast<double>(method.bytes) / unit, test.score, test.interval,
-           score_note(fmt::format("{}, {} experts, {}", name, method.experts, gib_text(method.bytes)),
-                      test)});
-    }
-  }
-  if (sizes.size() < 2) return;
-  for (XySeries& series : chart.series) {
-    std::stable_sort(series.marks.begin(), series.marks.end(),
-                     [](const XyMark& a, const XyMark& b) { return a.x < b.x; });
-    // Several runs of one size (seeds) are points, not a line.
-    for (size_t i = 1; i < series.marks.size(); ++i)
-      series.line &= series.marks[i].x != series.marks[i - 1].x;
-  }
-  // Methods of one size would lie on each other: side by side, as far as can still be told.
-  const double width = (static_cast<double>(*sizes.rbegin()) - static_cast<double>(*sizes.begin())) / unit;
-  for (size_t s = 0; s < chart.series.size(); ++s) {
-    const double shift = (static_cast<double>(s) - static_cast<double>(chart.series.size() - 1) / 2) * 0.012;
-    for (XyMark& mark : chart.series[s].marks) mark.x += shift * width;
-  }
-  if (chart.series.size() > 1) figure.words += " Methods of one size are drawn beside each other.";
-  chart.text.description = fmt::format("{} methods at {} sizes.", chart.series.size(), sizes.size());
   figure.body = draw(chart);
   figures->push_back(std::move(figure));
 }

@@ -25,19 +25,6 @@ void add_rows(const std::string& search, const std::vector<EvaluationLine>& arch
   }
 }
 
-// The best so far where it rises, and at the end.
-XySeries best_series(const std::string& name, int colour, const std::vector<EvaluationLine>& archive) {
-  XySeries series{name, colour, true, false, true};
-  std::optional<double> best;
-  for (const EvaluationLine& line : archive) {
-    if (line.fresh || !line.fitness || (best && *line.fitness <= *best)) continue;
-    best = line.fitness;
-    series.marks.push_back({static_cast<double>(line.evaluation), *best, std::nullopt, ""});
-  }
-  if (best) series.marks.push_back({static_cast<double>(archive.back().evaluation), *best, std::nullopt, ""});
-  return series;
-}
-
 XySeries points_series(const RunRecord& run) {
   XySeries series{"a candidate", 1, false, true, false, true};
   const size_t every = run.archive.size() / kMostPoints + 1;
@@ -81,6 +68,32 @@ std::string with_commas(double count) {
 
 }  // namespace
 
+XySeries best_series(const std::string& name, int colour, const std::vector<EvaluationLine>& archive) {
+  XySeries series{name, colour, true, false, true};
+  std::optional<double> best;
+  double last = 0;
+  for (const EvaluationLine& line : archive) {
+    if (line.fresh || !line.fitness) continue;
+    last = static_cast<double>(line.evaluation);
+    if (best && *line.fitness <= *best) continue;
+    best = line.fitness;
+    series.marks.push_back({last, *best, std::nullopt, ""});
+  }
+  if (best) series.marks.push_back({last, *best, std::nullopt, ""});
+  return series;
+}
+
+XySeries chosen_series(const RunRecord& run, int colour) {
+  XySeries series{"", colour, false, true};
+  const MethodNumbers* const last = run.final_method();
+  const bool stops = !run.archive.empty() && run.archive.back().fresh;
+  if (!stops || run.fitness_is_loglik || last == nullptr || last->evaluations == 0 || !last->train)
+    return series;
+  series.marks.push_back({static_cast<double>(run.archive.back().evaluation), last->train->score,
+                          std::nullopt, score_note("the chosen plan, " + last->name, *last->train)});
+  return series;
+}
+
 void add_fitness(const RunRecord& run, const std::string& id, std::vector<Figure>* figures) {
   if (run.archive.empty()) return;
   Figure figure;
@@ -101,6 +114,8 @@ void add_fitness(const RunRecord& run, const std::string& id, std::vector<Figure
     add_rows("control " + name, archive, &figure.table);
     chart.series.push_back(best_series("control " + name + ", best so far", colour++, archive));
   }
+  chart.series.push_back(chosen_series(run, 0));
+  chart.series.back().name = "the chosen plan";
   std::erase_if(chart.series, [](const XySeries& series) { return series.marks.empty(); });
   for (const EvaluationLine& line : run.archive) {
     const auto at = static_cast<double>(line.evaluation);
@@ -130,8 +145,9 @@ void add_fitness(const RunRecord& run, const std::string& id, std::vector<Figure
                                  [](const EvaluationLine& line) { return line.fresh; });
   if (fresh)
     figure.words +=
-        " Candidates that saw fresh items of a shard do not compare with these and are in the CSV file "
-        "alone.";
+        " Candidates that saw fresh items of a shard, or not all items, do not compare with these and are in "
+        "the "
+        "CSV file alone: lines end before them, and the plan that was chosen is a point on the same items.";
   figure.body = draw(chart);
   figures->push_back(std::move(figure));
 }

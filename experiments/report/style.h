@@ -32,6 +32,9 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 nav{font-size:.92rem;margin:.6rem 0}nav a{margin-right:.9rem;white-space:nowrap}
 figure{margin:0 0 .5rem;break-inside:avoid}figcaption{color:var(--soft);font-size:.92rem;margin:0 0 .5rem}
 .chart,.wide{overflow-x:auto}.chart>svg{display:block;width:100%;min-width:36rem;height:auto}
+.panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:.8rem 1.2rem}
+.panels>div{min-width:0;break-inside:avoid}.panels h4{margin:.4rem 0 .2rem;font-size:.95rem;overflow-wrap:anywhere}
+.panels svg{display:block;width:100%;height:auto}
 .pair{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin:.4rem 0}
 .pair>svg{display:block;height:auto;max-width:100%;flex:0 1 auto}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;min-width:100%}

@@ -166,6 +166,10 @@ class Reader {
     }
   }
 
+  void paths_from() {
+    note("paths_from");
+    if (views_.back().has("paths_from")) views_.back().at("paths_from").as_string();
+  }
   void sweep(Experiment& e) {
     note("sweep");
     if (!views_.back().has("sweep")) return;
@@ -234,6 +238,7 @@ Experiment read(const YamlValue& given, const std::string& default_name, const s
   e.directory = directory;
   Reader reader(YamlView(root, "", ExitCode::kConfig).as_map(), where);
   visit_experiment(reader, e);
+  reader.paths_from();
   reader.sweep(e);
   reader.finish();
   check_tasks(root, &e);
@@ -324,35 +329,70 @@ void refuse_ignored(const YamlValue& root, const YamlValue& sweep) {
   }
 }
 
-// Of a swept path the spelling without detours: ./a and a/ are a, also as labels.
-std::string plain_value(const std::string& key, const std::string& value) {
-  if ((key != "task.name" && key != "model.path" && key != "search.start") ||
-      value.find('/') == std::string::npos)
-    return value;
-  const std::string plain = fs::path(value).lexically_normal().string();
-  return plain.size() > 1 && plain.ends_with('/') ? plain.substr(0, plain.size() - 1) : plain;
+// Of a swept path one spelling, also as label: ./a and a/ are a, and so is DIRECTORY/a, the experiment's.
+std::string plain_value(const std::string& key, const std::string& value, const std::string& directory) {
+  if (!names_path(key) || value.find('/') == std::string::npos) return value;
+  fs::path plain = fs::path(value).lexically_normal();
+  if (plain.is_absolute()) {
+    const fs::path inside = plain.lexically_relative(directory);
+    const bool task_name = key == "task.name" && inside.string().find('/') == std::string::npos &&
+                           inside.extension() != ".yaml" && inside.extension() != ".yml";
+    if (!inside.empty() && *inside.begin() != ".." && inside != "." && !task_name) plain = inside;
+  }
+  const std::string text = plain.string();
+  return text.size() > 1 && text.ends_with('/') ? text.substr(0, text.size() - 1) : text;
+}
+
+// Paths of a sweep that name one file in two spellings would be two rows of one model.
+void refuse_same_path(const std::string& key, const std::vector<std::string>& values, const YamlValue& list,
+                      const std::string& directory) {
+  if (key != "model.path" && key != "search.start") return;
+  std::map<std::string, std::string> spelt;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto [first, fresh] =
+        spelt.try_emplace(resolve_path(plain_value(key, values[i], directory), directory), values[i]);
+    if (fresh) continue;
+    throw Error(ExitCode::kConfig, i < list.items.size() ? list.items[i].where : list.where,
+                fmt::format("sweep.{}[{}]: the same path twice ({} and {})", key, i, printable(first->second),
+                            printable(values[i])));
+  }
 }
 
 std::string directory_of(const std::string& path) {
   return fs::absolute(fs::path(path)).lexically_normal().parent_path().string();
 }
 
+// Where relative paths start: paths_from, or the directory of the file.
+std::string base_of(const YamlValue& root, const std::string& directory) {
+  const YamlValue* from = root.find("paths_from");
+  if (from == nullptr || from->kind != YamlValue::Kind::kScalar || from->scalar.empty()) return directory;
+  std::string base = (fs::path(directory) / from->scalar).lexically_normal().string();
+  if (base.size() > 1 && base.ends_with('/')) base.pop_back();
+  return base;
+}
+
 }  // namespace
+
+bool names_path(std::string_view key) {
+  return key == "task.name" || key == "model.path" || key == "search.start";
+}
 
 Experiment parse_experiment(const std::string& text, const std::string& where, const std::string& directory,
                             const Overrides& overrides) {
-  return read(tree_of(text, where, overrides), "experiment", directory);
+  const YamlValue root = tree_of(text, where, overrides);
+  return read(root, "experiment", base_of(root, directory));
 }
 
 Experiment load_experiment(const std::string& path, const Overrides& overrides) {
-  return read(tree_of(read_file(path), path, overrides), fs::path(path).stem().string(), directory_of(path));
+  const YamlValue root = tree_of(read_file(path), path, overrides);
+  return read(root, fs::path(path).stem().string(), base_of(root, directory_of(path)));
 }
 
 std::vector<Combination> expand_sweep(const std::string& path, const Overrides& overrides,
                                       std::vector<std::string>* notes) {
   YamlValue root = tree_of(read_file(path), path, overrides);
   override_sweep(&root, overrides, notes);
-  const std::string stem = fs::path(path).stem().string(), directory = directory_of(path);
+  const std::string stem = fs::path(path).stem().string(), directory = base_of(root, directory_of(path));
   const YamlValue* found = root.find("sweep");
   const YamlValue sweep = found == nullptr ? YamlValue{} : *found;
   refuse_ignored(root, sweep);
@@ -371,10 +411,11 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
       throw Error(ExitCode::kConfig, sweep.where,
                   fmt::format("sweep: too many combinations (expected at most {})", kMaxCombinations));
     }
+    refuse_same_path(key, values, *sweep.find(key), directory);
     std::vector<Combination> longer;
     for (const Combination& shorter : combinations) {
       for (const std::string& given : values) {
-        const std::string value = plain_value(key, given);
+        const std::string value = plain_value(key, given, directory);
         Combination next = shorter;
         next.values.emplace_back(key, value);
         next.name += (next.name.empty() ? "" : ",") + key + "=" + value;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -79,10 +80,13 @@ struct Experiment {
   // Dotted key and its values as YAML text; empty: one run.
   std::vector<std::pair<std::string, std::vector<std::string>>> sweep;
 
-  std::string directory;  // of the file: relative paths start there
+  std::string directory;  // relative paths start there: paths_from, or that of the file
 
   bool operator==(const Experiment&) const = default;
 };
+
+// Fields that name a file.
+bool names_path(std::string_view key);
 
 // "a.b=c" as --set takes it.
 using Overrides = std::vector<std::string>;

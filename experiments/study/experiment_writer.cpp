@@ -182,6 +182,7 @@ std::string experiment_schema() {
   Experiment defaults;
   SchemaWriter writer;
   visit_experiment(writer, defaults);
+  writer.set("paths_from", {{"type", "string"}});
   writer.set("sweep", {{"type", "object"}, {"additionalProperties", {{"type", "array"}, {"minItems", 1}}}});
   nlohmann::ordered_json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                                 {"title", "eep experiment"}};

@@ -33,6 +33,10 @@ std::string resolved_config(const std::vector<Combination>& combinations) {
   std::string text = resolved_yaml(combinations[0].experiment);
   const auto sweep = swept_values(combinations);
   if (sweep.empty()) return text;
+  // Swept paths keep their spelling, which names directories and rows: they start where they did.
+  const std::string& base = combinations[0].experiment.directory;
+  if (std::any_of(sweep.begin(), sweep.end(), [](const auto& entry) { return names_path(entry.first); }))
+    text += "paths_from: " + yaml_string(base) + "\n";
   text += "sweep:\n";
   for (const auto& [key, values] : sweep) {
     std::vector<std::string> quoted;

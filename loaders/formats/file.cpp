@@ -109,6 +109,8 @@ ForeignFile foreign_file(std::string_view begin) {
   if (begin.starts_with("PK\x03\x04")) return {"a zip archive (a PyTorch file?)", "save as safetensors"};
   if (begin.starts_with("\x89HDF")) return {"an HDF5 file", "save as safetensors"};
   if (begin.starts_with("PAR1")) return {"a Parquet file", "write it as JSON Lines"};
+  if (begin.starts_with("\xff\xfe"sv) || begin.starts_with("\xfe\xff"sv))
+    return {"a text in UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8"};
   if (begin.starts_with("\x1f\x8b")) return {"a gzip file", "unpack it: gzip -d"};
   if (begin.starts_with("<!DOCTYPE"sv) || begin.starts_with("<!doctype"sv) || begin.starts_with("<html"sv))
     return {"a web page", "download the file itself, not the page about it"};

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -28,7 +30,12 @@ class Reader {
   }
 
   GgufFile read() {
-    if (size_ < 4 || std::memcmp(data_, "GGUF", 4) != 0) fail("not a GGUF file");
+    if (size_ < 4 || std::memcmp(data_, "GGUF", 4) != 0) {
+      const ForeignFile foreign =
+          foreign_file({reinterpret_cast<const char*>(data_), std::min<size_t>(size_, size_t{100})});
+      if (foreign.what.empty()) fail("not a GGUF file");
+      throw Error(ExitCode::kData, file_.where, "not a GGUF file but " + foreign.what, foreign.hint);
+    }
     at_ = 4;
     const uint64_t version = number(4);
     if (version != 2 && version != 3) {

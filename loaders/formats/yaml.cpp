@@ -334,6 +334,9 @@ double YamlView::as_number(double smallest, double largest) const {
   const double number = std::strtod(text.c_str(), &end);
   if (end != text.c_str() + text.size() || !std::isfinite(number)) fail_expected(range);
   if (number < smallest || number > largest) fail_expected(range);
+  const std::string digits = text.substr(0, text.find_first_of("eE"));
+  const bool lost = number == 0 && digits.find_first_of("123456789") != std::string::npos;
+  if (lost) fail_expected("0, or a number that a double holds");
   return number;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/common/error.h"
+#include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -43,6 +44,10 @@ class Reader {
   }
 
   size_t find_end() const {
+    const ForeignFile foreign =
+        foreign_file({reinterpret_cast<const char*>(data_), std::min<size_t>(size_, size_t{100})});
+    if (!foreign.what.empty() && !std::string_view(foreign.what).starts_with("a zip"))
+      throw Error(ExitCode::kData, where_, foreign.what, foreign.hint);
     if (size_ < kEndBytes) fail("not a zip archive");
     const size_t first = size_ - std::min(size_, kEndBytes + kMaxComment);
     for (size_t at = size_ - kEndBytes + 1; at-- > first;) {

@@ -11,6 +11,7 @@
 #include "engine/coded_matrix.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/families.h"
+#include "loaders/models/model_directory.h"
 #include "loaders/models/mtp.h"
 #include "loaders/models/plan_io.h"
 #include "loaders/models/tensor_table.h"
@@ -156,7 +157,7 @@ class Loader {
 
     const FamilyRow& row = family_row(config.family);
     const std::string own = prefix + row.mlp;
-    const std::string mlp = table_.has(own + row.router) ? own : prefix + FamilyRow{}.mlp;
+    const std::string mlp = table_.has_any(own) ? own : prefix + FamilyRow{}.mlp;
     if (!sparse) {
       layer.dense = ffn(mlp, config.dense_intermediate_size);
       return layer;
@@ -404,7 +405,7 @@ class Loader {
 }  // namespace
 
 RawModel load_checkpoint(const std::string& directory) {
-  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
+  require_model_directory(directory);
   return Loader(directory).load();
 }
 

@@ -8,6 +8,7 @@
 
 #include "kernels/router.h"
 #include "loaders/models/families.h"
+#include "loaders/models/model_directory.h"
 #include "loaders/models/support.h"
 
 namespace eep {
@@ -389,7 +390,7 @@ ModelConfig parse_config(const JsonDocument& document) {
 namespace {
 
 JsonDocument config_of(const std::string& directory) {
-  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
+  require_model_directory(directory);
   const std::string native = join_path(directory, kNativeConfig);
   return JsonDocument::read(is_there(native) ? native : join_path(directory, "config.json"));
 }

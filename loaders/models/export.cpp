@@ -14,6 +14,7 @@
 #include "loaders/models/export_config.h"
 #include "loaders/models/export_directory.h"
 #include "loaders/models/families.h"
+#include "loaders/models/finite.h"
 
 namespace eep {
 
@@ -34,7 +35,8 @@ std::string lower_case(std::string name) {
 bool is_licence(const std::string& name) {
   static constexpr const char* kParts[] = {"license", "licence",   "notice",
                                            "copying", "copyright", "use_policy"};
-  static constexpr const char* kPrefixes[] = {"usage", "eula", "terms"};
+  static constexpr const char* kPrefixes[] = {"usage",      "eula",    "terms",   "legal",
+                                              "disclaimer", "patents", "authors", "attribution"};
   const std::string small = lower_case(name);
   return std::any_of(std::begin(kParts), std::end(kParts),
                      [&](const char* part) { return small.find(part) != std::string::npos; }) ||
@@ -47,7 +49,10 @@ bool is_side_file(const std::string& name) {
                                            "added_tokens.json", "generation_config.json",
                                            "spiece.model",      "tekken.json"};
   static constexpr const char* kPrefixes[] = {"tokenizer", "chat_template", "vocab."};
-  static constexpr const char* kEnds[] = {".tiktoken", ".jinja", "processor_config.json"};
+  // Code of the model's own is named by auto_map of its configurations.
+  static constexpr const char* kEnds[] = {
+      ".tiktoken", ".jinja", "processor_config.json", "extractor_config.json", "tokenizer_config.json",
+      ".py"};
   const std::string small = lower_case(name);
   const auto same = [&](const char* known) { return name == known; };
   const auto starts = [&](const char* known) { return small.rfind(known, 0) == 0; };
@@ -319,9 +324,14 @@ void export_checkpoint(const RawModel& model, const std::string& source, const E
   write_plan(directory.file("eep_plan.json"), plan, original);
   copy_side_files(source, directory.path());
   const size_t limit = options.shard_bytes > 0 ? options.shard_bytes : source_limit(model);
-  write_shards(directory.path(), native ? "eep" : "model",
-               export_tensors(model, plan, options.format, options.device, options.mtp), limit,
-               options.progress);
+  const std::vector<StreamedTensor> tensors =
+      export_tensors(model, plan, options.format, options.device, options.mtp);
+  try {
+    write_shards(directory.path(), native ? "eep" : "model", tensors, limit, options.progress);
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kData) require_finite(model);  // names the source's tensor, not the copy's
+    throw;
+  }
   const ExportFacts facts = export_facts(config, source, plan, info, options);
   write_file_atomic(directory.file("eep_provenance.json"), provenance_text(facts));
   write_file_atomic(directory.file("README.md"), model_card(facts, source));

@@ -11,6 +11,7 @@
 #include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/families.h"
+#include "loaders/models/model_directory.h"
 
 namespace eep {
 
@@ -189,7 +190,7 @@ class Survey {
 ModelSupport model_support(const Json& config) { return Survey(config).take(); }
 
 ModelSupport model_support(const std::string& directory) {
-  if (!directory_exists(directory)) fail_missing(directory, "no such model directory");
+  require_model_directory(directory);
   const std::string path = join_path(directory, "config.json");
   return model_support(parse_json(read_file(path), path));
 }

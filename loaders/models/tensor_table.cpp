@@ -52,6 +52,30 @@ ShardNumber shard_number(std::string_view name, const std::string& stem) {
   return {count(name.substr(0, of)), count(name.substr(of + kOf.size()))};
 }
 
+// What to do with a folder without weights that are read.
+std::string what_lies_there(const std::string& directory) {
+  std::error_code error;
+  const auto names = [&](const std::string& folder) {
+    std::vector<std::string> found;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error))
+      found.push_back(entry->path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  };
+  const std::string snapshots = join_path(directory, "snapshots");  // of the cache of huggingface_hub
+  for (const std::string& revision :
+       directory_exists(snapshots) ? names(snapshots) : std::vector<std::string>{})
+    return "a folder of a download cache: name the revision's, " + join_path(snapshots, revision);
+  for (const std::string& name : names(directory)) {
+    if (name.ends_with(".gguf"))
+      return "convert the GGUF file: eep convert " + join_path(directory, name) + " --out DIR";
+    if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth"))
+      return printable(name) + " is in another format: save the model as safetensors";
+  }
+  return "weights in other formats are not read (eep convert reads .gguf)";
+}
+
 bool is_quantised(std::string_view name) {
   return name.ends_with(".qweight") || name.ends_with("_packed") || name.ends_with("_scale") ||
          name.ends_with("_scale_inv") || name.ends_with(".qzeros") || name.ends_with(".scales") ||
@@ -69,7 +93,7 @@ TensorTable::TensorTable(const std::string& directory, const std::string& stem) 
     add_shards(directory, index);
   } else if (!add_shards_without_index(directory, stem)) {
     fail_missing(single, "no such file, and no " + stem + ".safetensors.index.json",
-                 "weights in other formats are not read (eep convert reads .gguf)");
+                 what_lies_there(directory));
   }
 }
 
@@ -118,6 +142,11 @@ void TensorTable::fail_missing_tensor(const std::string& name) const {
   if (beside == nullptr) throw Error(ExitCode::kData, name, "missing tensor");
   throw Error(ExitCode::kData, name, "missing tensor (beside it lies " + printable(*beside) + ")",
               is_quantised(*beside) ? "a quantised checkpoint: take the original weights" : "");
+}
+
+bool TensorTable::has_any(const std::string& prefix) const {
+  return std::any_of(tensors_.begin(), tensors_.end(),
+                     [&](const auto& tensor) { return tensor.first.starts_with(prefix); });
 }
 
 const TensorTable::Item& TensorTable::item(const std::string& name) const {

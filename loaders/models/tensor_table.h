@@ -19,6 +19,7 @@ class TensorTable {
   TensorTable(const std::string& directory, const std::string& stem);
 
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
+  bool has_any(const std::string& prefix) const;                     // a tensor whose name begins so
   const std::vector<int64_t>& shape(const std::string& name) const;  // throws when missing
 
   // Throws when it is missing, or of another shape or dtype. With `allowed` it may also be coded so; the

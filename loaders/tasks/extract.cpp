@@ -38,7 +38,10 @@ std::string last_number(std::string_view given, bool thousands) {
   std::string last = "NULL";
   const auto digit = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
   for (size_t i = 0; i < text.size();) {
-    size_t at = i + (text[i] == '-' ? 1 : 0);
+    const bool minus = text[i] == '-';
+    size_t at = i + (minus ? 1 : 0);
+    if (thousands && minus && at < text.size() && text[at] == '$') ++at;  // -$70
+    const size_t begin = at;
     if (!digit(at)) {
       ++i;
       continue;
@@ -48,7 +51,7 @@ std::string last_number(std::string_view given, bool thousands) {
       ++at;
       while (digit(at)) ++at;
     }
-    last = text.substr(i, at - i);
+    last = (minus ? "-" : "") + text.substr(begin, at - begin);
     i = at;
   }
   return last;

@@ -156,12 +156,12 @@ void read_references(const Task& task, const Json& row, const Json& target, Item
     throw Error(ExitCode::kData, where, "field " + task.target + ": no accepted answer");
   if (task.protocol != "harness") return;
   for (const std::string& reference : item->references) {
-    if (!normalises_to_nothing(task.metric, reference)) continue;
-    throw Error(
-        ExitCode::kData, where,
-        fmt::format("field {}: nothing is left of the answer {} for the metric {}, which every output "
-                    "would meet",
-                    task.target, "\"" + printable(reference) + "\"", metric_name(task.metric)));
+    if (!normalises_to_nothing(task.metric, task.extract, reference)) continue;
+    throw Error(ExitCode::kData, where,
+                fmt::format("field {}: nothing is left of the answer {} for the metric {}, which every {} "
+                            "would meet",
+                            task.target, "\"" + printable(reference) + "\"", metric_name(task.metric),
+                            task.metric == Metric::kExactMatch ? "output that `ignore` empties" : "output"));
   }
   std::string wanted;
   for (const std::string& reference : item->references) {
@@ -174,9 +174,24 @@ void read_references(const Task& task, const Json& row, const Json& target, Item
                   task.target, wanted, printable(item->references[0])));
 }
 
+// `choices` are texts: one that names a field in braces would be asked as it stands.
+void refuse_placeholder(const std::string& choice, const Json& row, const std::string& where) {
+  for (size_t open = choice.find('{'); open != std::string::npos; open = choice.find('{', open + 1)) {
+    const size_t end = choice.find('}', open);
+    if (end == std::string::npos) return;
+    const std::string name = choice.substr(open + 1, end - open - 1);
+    if (!row.is_object() || row.find(name) == row.end()) continue;
+    throw Error(ExitCode::kData, where,
+                fmt::format("choices: fields are not filled in there (got \"{}\", and the item has {})",
+                            printable(choice), printable(name)),
+                "choices_from: FIELD takes a list of the item, prompts and continuation are filled in");
+  }
+}
+
 void read_choices(const Task& task, const Json& row, Item* item) {
   const std::string& where = item->where;
   item->choices = task.choices;
+  for (const std::string& choice : task.choices) refuse_placeholder(choice, row, where);
   for (const std::string& prompt : task.prompts) item->choices.push_back(render(prompt, row, where));
   if (!task.choices_from.empty()) {
     const auto list = row.find(task.choices_from);

@@ -35,11 +35,30 @@ double f1(Rule, const std::string& answer, const std::string& reference) {
   return 2.0 * common / (size_a + size_b);
 }
 
+// [+-]digits[.digits][e[+-]digits]: hexadecimal numbers and words (inf) are none.
 std::optional<double> number(const std::string& text) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || end != text.c_str() + text.size() || !std::isfinite(value)) return std::nullopt;
+  const bool plain = text.find_first_not_of("0123456789.eE+- \t\n\r") == std::string::npos;
+  if (text.empty() || !plain || end != text.c_str() + text.size() || !std::isfinite(value))
+    return std::nullopt;
   return value;
+}
+
+// Of [+-]digits[.digits] the shortest spelling of the same number; "" of another text.
+std::string exact_number(const std::string& text) {
+  const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+') ? 1 : 0;
+  const size_t point = std::min(text.find('.'), text.size());
+  if (text.find_first_not_of("0123456789", sign) != point && point < text.size()) return "";
+  if (point == text.size() && text.find_first_not_of("0123456789", sign) != std::string::npos) return "";
+  std::string whole = text.substr(sign, point - sign),
+              rest = point < text.size() ? text.substr(point + 1) : "";
+  if ((whole + rest).empty() || rest.find_first_not_of("0123456789") != std::string::npos) return "";
+  whole.erase(0, whole.find_first_not_of('0'));
+  rest.erase(rest.find_last_not_of('0') + 1);
+  const std::string digits = whole.empty() ? "0" : whole;
+  const bool negative = text[0] == '-' && !(whole + rest).empty();
+  return (negative ? "-" : "") + digits + (rest.empty() ? "" : "." + rest);
 }
 
 // A number as people write it: $70,000. is 70000.
@@ -71,9 +90,17 @@ double squad_contains(Rule, const std::string& answer, const std::string& refere
 }
 double number_equal(Rule rule, const std::string& answer, const std::string& reference) {
   if (answer == reference) return 1;
-  const auto a = number(rule.thousands ? plain_number(answer) : answer);
-  const auto b = number(rule.thousands ? plain_number(reference) : reference);
-  return a && b && std::fabs(*a - *b) < 1e-6 ? 1 : 0;
+  const std::string first = rule.thousands ? plain_number(answer) : answer,
+                    second = rule.thousands ? plain_number(reference) : reference;
+  const auto a = number(first), b = number(second);
+  if (!a || !b) return 0;
+  // Whole numbers of more digits than a double holds are compared as they are written.
+  constexpr double kExact = 9007199254740992.0;  // 2^53
+  if (rule.thousands && std::max(std::fabs(*a), std::fabs(*b)) >= kExact) {
+    const std::string x = exact_number(first), y = exact_number(second);
+    if (!x.empty() && !y.empty()) return x == y ? 1 : 0;
+  }
+  return std::fabs(*a - *b) < 1e-6 ? 1 : 0;
 }
 double squad_exact(Rule, const std::string& answer, const std::string& reference) {
   return official_normalise(answer) == official_normalise(reference) ? 1 : 0;
@@ -180,8 +207,10 @@ double macro_f1(std::span<const int32_t> chosen, std::span<const int32_t> right,
   return sum / static_cast<double>(std::max<size_t>(classes, 1));
 }
 
-bool normalises_to_nothing(Metric metric, const std::string& reference) {
+bool normalises_to_nothing(Metric metric, const ExtractRule& rule, const std::string& reference) {
   switch (metric) {
+    case Metric::kExactMatch:  // what `ignore` removes may be all of it
+      return !strip(reference).empty() && strip(without(rule.ignore, reference)).empty();
     case Metric::kContains:
       return reference.empty();
     case Metric::kEmContains:

@@ -50,7 +50,7 @@ inline bool is_binary(Metric metric) { return metric_row(metric).binary; }
 double macro_f1(std::span<const int32_t> chosen, std::span<const int32_t> right, size_t classes);
 
 // Whether nothing that the metric compares is left of a reference: it would be found in every output.
-bool normalises_to_nothing(Metric metric, const std::string& reference);
+bool normalises_to_nothing(Metric metric, const ExtractRule& rule, const std::string& reference);
 
 // What a reference would have to be so that some answer of the rule can meet it; empty if it is: an extracted
 // letter never equals a word, an extracted number never a text.

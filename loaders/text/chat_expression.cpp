@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "loaders/text/chat_format.h"
 #include "loaders/text/chat_functions.h"
 
 namespace eep {
@@ -207,6 +208,7 @@ ChatValue ChatEvaluator::binary(const std::string& sign, const ChatValue& a, con
     budget_.take(static_cast<int64_t>(values.size()));
     return ChatValue::sequence(a.kind, std::move(values));
   }
+  if (sign == "%" && a.is_text()) return text(chat::format_percent(a.text, b));
   if (sign == "*" && (a.is_text() || b.is_text()) && (a.is_integer() || b.is_integer())) {
     const std::string& repeated = a.is_text() ? a.text : b.text;
     const int64_t count = std::max<int64_t>(0, a.is_text() ? b.integer : a.integer);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "loaders/text/chat_format.h"
 #include "loaders/text/chat_rows.h"
 
 namespace eep {
@@ -67,6 +68,25 @@ ChatValue sorted(ChatEvaluator& evaluator, const ChatValue& value, const Bound& 
   return list_of(std::move(values));
 }
 
+// A mapping's pairs by their keys, which case tells apart only where that is asked for.
+ChatValue sorted_pairs(const ChatValue& map, const Bound& given) {
+  if (!map.is_map()) refuse_chat("dictsort of something that is no mapping");
+  if (!given[1].is_undefined() && !(given[1].is_text() && given[1].text == "key"))
+    refuse_chat("dictsort by something else than the key");
+  std::vector<std::pair<std::string, ChatValue>> keyed;
+  for (const ChatValue& pair : pairs_of(map, ChatKind::kList).values()) {
+    const std::string& key = pair.values()[0].text;
+    keyed.emplace_back(chat_truth(given[0]) ? key : cased(key, false), pair);
+  }
+  const bool reverse = chat_truth(given[2]);
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
+    return reverse ? a.first > b.first : a.first < b.first;
+  });
+  std::vector<ChatValue> pairs;
+  for (auto& [key, pair] : keyed) pairs.push_back(std::move(pair));
+  return list_of(std::move(pairs));
+}
+
 std::string indented(const std::string& text, const Bound& given) {
   const std::string indent =
       given[0].is_undefined() ? std::string(4, ' ')
@@ -97,7 +117,15 @@ ChatValue json_filter(const ChatValue& value, const Bound& given) {
   if (!given[1].is_undefined() && !given[1].is_none()) {
     style.indent = static_cast<int>(std::clamp<int64_t>(integer_of(given[1], "tojson"), 0, 64));
   }
-  if (!given[2].is_undefined() && !given[2].is_none()) refuse_chat("tojson with separators");
+  if (!given[2].is_undefined() && !given[2].is_none()) {
+    const bool pair = (given[2].kind == ChatKind::kTuple || given[2].kind == ChatKind::kList) &&
+                      given[2].values().size() == 2;
+    if (!pair) refuse_chat("tojson with separators that are no pair");
+    style.comma = text_of(given[2].values()[0], "tojson");
+    style.colon = text_of(given[2].values()[1], "tojson");
+  } else if (style.indent >= 0) {
+    style.comma = ",";
+  }
   return chat_json(value, style);
 }
 
@@ -175,6 +203,9 @@ std::span<const Row> filters() {
       {"sort",
        {"reverse", "case_sensitive", "attribute"},
        [](auto& e, const auto& v, const auto& a) { return sorted(e, v, a); }},
+      {"dictsort",
+       {"case_sensitive", "by", "reverse"},
+       [](auto&, const auto& v, const auto& a) { return sorted_pairs(v, a); }},
       {"indent",
        {"width", "first", "blank"},
        [](auto&, const auto& v, const auto& a) -> ChatValue { return indented(text_of(v, "indent"), a); }},
@@ -190,7 +221,7 @@ std::span<const Row> filters() {
   return kRows;
 }
 
-// Filters that take a filter or a test with its arguments, or tell apart what is given and undefined.
+// Filters that take any arguments, or a filter or a test with its own, or tell apart what is given and undefined.
 std::optional<ChatValue> special_filter(ChatEvaluator& evaluator, const std::string& name,
                                         const ChatValue& value, const ChatArguments& given) {
   if (name == "default" || name == "d") {
@@ -201,6 +232,13 @@ std::optional<ChatValue> special_filter(ChatEvaluator& evaluator, const std::str
     const Bound bound = bind(kDefault, given);
     const bool falls = value.is_undefined() || (chat_truth(bound[1]) && !chat_truth(value));
     return falls ? (some ? bound[0] : ChatValue("")) : value;
+  }
+  if (name == "format") {  // as the % of a tuple, or of a mapping
+    if (!given.values.empty() && !given.named.empty()) refuse_chat("format with values and names");
+    ChatValue values = list_of(given.values, ChatKind::kTuple);
+    if (!given.named.empty()) values = ChatValue::object(ChatKind::kMap);
+    for (const auto& [key, own] : given.named) values.set(key, own);
+    return ChatValue(format_percent(chat_text(value), values));
   }
   const bool maps = name == "map", attributes = name == "selectattr" || name == "rejectattr";
   if (!maps && !attributes && name != "select" && name != "reject") return std::nullopt;

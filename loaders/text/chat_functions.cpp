@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "loaders/formats/unicode.h"
+#include "loaders/text/chat_format.h"
 #include "loaders/text/chat_rows.h"
 
 namespace eep {
@@ -123,6 +124,22 @@ std::span<const Row> text_methods() {
          return at == std::string::npos ? int64_t{-1}
                                         : static_cast<int64_t>(chat_characters(v.text.substr(0, at)).size());
        }},
+      {"rfind",
+       {"sub"},
+       [](auto&, const auto& v, const auto& a) -> ChatValue {
+         const size_t at = v.text.rfind(text_of(a[0], "rfind"));
+         return at == std::string::npos ? int64_t{-1}
+                                        : static_cast<int64_t>(chat_characters(v.text.substr(0, at)).size());
+       }},
+      {"count",
+       {"sub"},
+       [](auto&, const auto& v, const auto& a) -> ChatValue {
+         const std::string& part = text_of(a[0], "count");
+         if (part.empty()) refuse_chat("count of an empty text");
+         int64_t count = 0;
+         for (size_t at = 0; (at = v.text.find(part, at)) != std::string::npos; at += part.size()) ++count;
+         return count;
+       }},
       {"isdigit",
        {},
        [](auto&, const auto& v, const auto&) -> ChatValue {
@@ -208,6 +225,7 @@ ChatValue call_chat_method(ChatEvaluator& evaluator, const ChatValue& value, con
     const int64_t place = value.find("index0")->integer;
     return given.values[static_cast<size_t>(place) % given.values.size()];
   }
+  if (value.is_text() && name == "format") return format_fields(value.text, given);
   const std::span<const Row> rows = value.is_text()  ? text_methods()
                                     : value.is_map() ? map_methods()
                                                      : std::span<const Row>();

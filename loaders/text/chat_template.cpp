@@ -267,7 +267,8 @@ bool is_name(const std::string& text) {
 // "default".
 ChatTemplate read_side_files(const std::string& directory, const std::string& named) {
   ChatTemplate chat;
-  for (const auto& [name, token] : read_special_tokens(directory)) {
+  for (const auto& [name, special] : read_special_tokens(directory)) {
+    const std::string& token = special.content;
     if (name == "bos_token") {
       chat.bos_token = token;
     } else if (name == "eos_token") {

@@ -89,7 +89,7 @@ class JsonWriter {
   void line(int depth) {
     if (style_.indent >= 0) out_ += "\n" + std::string(static_cast<size_t>(style_.indent * depth), ' ');
   }
-  void comma() { out_ += style_.indent >= 0 ? "," : ", "; }
+  void comma() { out_ += style_.comma; }
 
   void add(const ChatValue& value, int depth) {
     if (out_.size() > kMaxText) refuse_chat("text too long");
@@ -150,7 +150,7 @@ class JsonWriter {
       if (!std::exchange(first, false)) comma();
       line(depth + 1);
       quote_json(out_, key, style_.ascii);
-      out_ += ": ";
+      out_ += style_.colon;
       add(item, depth + 1);
     }
     line(depth);

@@ -100,6 +100,7 @@ std::string chat_repr(const ChatValue& value);  // repr()
 struct ChatJsonStyle {
   bool ascii = false, sorted = false;
   int indent = -1;  // below 0: one line
+  std::string comma = ", ", colon = ": ";
 };
 std::string chat_json(const ChatValue& value, const ChatJsonStyle& style);  // json.dumps()
 

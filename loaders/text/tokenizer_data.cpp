@@ -217,8 +217,23 @@ void finish_tokenizer(TokenizerData& data) {
   data.bpe.finish(data.byte_level ? data.bytes : data.spelling);
 }
 
-std::map<std::string, std::string> read_special_tokens(const std::string& directory) {
-  std::map<std::string, std::string> tokens;
+AddedToken special_token(const JsonView& value) {
+  AddedToken token;
+  token.special = true;
+  if (!value.is_object()) {
+    token.content = value.is_null() ? "" : value.as_string();
+    return token;
+  }
+  token.content = value.at("content").as_string();
+  token.single_word = value.bool_or("single_word", false);
+  token.lstrip = value.bool_or("lstrip", false);
+  token.rstrip = value.bool_or("rstrip", false);
+  token.normalized = value.bool_or("normalized", false);
+  return token;
+}
+
+std::map<std::string, AddedToken> read_special_tokens(const std::string& directory) {
+  std::map<std::string, AddedToken> tokens;
   const std::string config = join_path(directory, "tokenizer_config.json");
   const std::string map = join_path(directory, "special_tokens_map.json");
   bool decoder = false;
@@ -228,11 +243,7 @@ std::map<std::string, std::string> read_special_tokens(const std::string& direct
     const JsonView root = document.root().as_object();
     decoder = root.has_value("added_tokens_decoder");
     for (const char* name : kSpecialTokens) {
-      if (!root.has(name)) continue;
-      const JsonView value = root.at(name);
-      tokens[name] = value.is_null()     ? ""
-                     : value.is_object() ? value.at("content").as_string()
-                                         : value.as_string();
+      if (root.has(name)) tokens[name] = special_token(root.at(name));
     }
   }
   return tokens;
@@ -241,8 +252,8 @@ std::map<std::string, std::string> read_special_tokens(const std::string& direct
 TokenizerConfig read_tokenizer_config(const std::string& directory) {
   TokenizerConfig config;
   config.specials = read_special_tokens(directory);
-  config.bos_token = config.specials["bos_token"];
-  config.eos_token = config.specials["eos_token"];
+  config.bos_token = config.specials["bos_token"].content;
+  config.eos_token = config.specials["eos_token"].content;
   const std::string path = join_path(directory, "tokenizer_config.json");
   if (!is_there(path)) return config;
   const JsonDocument document = JsonDocument::read(path);
@@ -253,16 +264,11 @@ TokenizerConfig read_tokenizer_config(const std::string& directory) {
   const JsonView added = root.at("added_tokens_decoder").as_object();
   for (const auto& [key, value] : added.value().items()) {
     const JsonView fields = added.at(key).as_object();
-    AddedToken token;
     if (key.empty() || key.size() > 7 || key.find_first_not_of("0123456789") != std::string::npos) {
       fields.fail("key is not a token id");
     }
+    AddedToken token = special_token(fields);
     token.id = std::stoi(key);
-    token.content = fields.at("content").as_string();
-    token.single_word = fields.bool_or("single_word", false);
-    token.lstrip = fields.bool_or("lstrip", false);
-    token.rstrip = fields.bool_or("rstrip", false);
-    token.normalized = fields.bool_or("normalized", false);
     token.special = fields.bool_or("special", false);
     config.added_tokens.push_back(std::move(token));
   }

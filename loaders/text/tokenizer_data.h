@@ -14,6 +14,8 @@
 
 namespace eep {
 
+class JsonView;
+
 struct Normalizer {
   enum class Kind : uint8_t { kNfc, kPrepend, kReplace };
   Kind kind = Kind::kNfc;
@@ -75,15 +77,17 @@ inline constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_
 
 // Of tokenizer_config.json, by name; unless it has an added_tokens_decoder, special_tokens_map.json goes
 // before it, as in transformers.
-std::map<std::string, std::string> read_special_tokens(const std::string& directory);
+std::map<std::string, AddedToken> read_special_tokens(const std::string& directory);
 
 // bos_id and eos_id, and for formats without them added tokens, from tokenizer_config.json where it exists.
 struct TokenizerConfig {
-  std::map<std::string, std::string> specials;  // by name
+  std::map<std::string, AddedToken> specials;  // by name; content "": none
   std::string bos_token, eos_token;
   bool add_bos_token = true, add_eos_token = false;
   std::vector<AddedToken> added_tokens;
 };
+// A special token of a side file: its text, or an object with its flags.
+AddedToken special_token(const JsonView& value);
 TokenizerConfig read_tokenizer_config(const std::string& directory);
 
 }  // namespace eep

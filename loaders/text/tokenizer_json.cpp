@@ -311,46 +311,102 @@ void add_token(AddedToken token, TokenizerData& data, const std::string& where) 
   register_added_token(data, token, where);
 }
 
-// extra_special_tokens (version 5) or additional_special_tokens (4): a list of texts or of objects, or texts by name.
-void collect_extras(const JsonView& root, std::vector<std::string>* extras) {
-  for (const char* key : {"extra_special_tokens", "additional_special_tokens"}) {
-    if (!root.has_value(key)) continue;
-    const JsonView given = root.at(key);
-    extras->clear();
+// extra_special_tokens (version 5) and additional_special_tokens (4) of tokenizer_config.json and, where that has no
+// added_tokens_decoder, of special_tokens_map.json; which of them count is as in transformers 5.
+class Extras {
+ public:
+  explicit Extras(const std::string& directory) {
+    const std::string config = join_path(directory, "tokenizer_config.json");
+    const std::string map = join_path(directory, "special_tokens_map.json");
+    bool decoder = false;
+    for (const std::string& path : {config, map}) {
+      if (decoder || !is_there(path)) continue;
+      const JsonDocument document = JsonDocument::read(path);
+      const JsonView root = document.root().as_object();
+      decoder = root.has_value("added_tokens_decoder");
+      if (root.bool_or("split_special_tokens", false))
+        root.at("split_special_tokens")
+            .fail("not supported: special tokens are cut out of a text (expected false)");
+      own_tokens(root, path == config);
+      path == config ? from_config(root) : from_map(root);
+    }
+  }
+
+  std::vector<AddedToken> take() {
+    std::vector<AddedToken> all = std::move(late_);
+    all.insert(all.end(), named_.begin(), named_.end());
+    all.insert(all.end(), listed_.begin(), listed_.end());
+    return all;
+  }
+
+ private:
+  static std::vector<AddedToken> tokens_of(const JsonView& given) {
+    std::vector<AddedToken> tokens;
     if (given.is_object()) {
-      for (const auto& [name, token] : given.value().items()) extras->push_back(given.at(name).as_string());
-      return;
+      for (const auto& [name, token] : given.value().items()) tokens.push_back(special_token(given.at(name)));
+      return tokens;
     }
     const JsonView list = given.as_array();
-    for (size_t i = 0; i < list.size(); ++i) {
-      const JsonView one = list.at(i);
-      extras->push_back(one.is_object() ? one.at("content").as_string() : one.as_string());
-    }
-    return;
+    for (size_t i = 0; i < list.size(); ++i) tokens.push_back(special_token(list.at(i)));
+    return tokens;
   }
-}
 
-std::vector<std::string> read_extras(const std::string& directory) {
-  std::vector<std::string> extras;
-  const std::string config = join_path(directory, "tokenizer_config.json");
-  const std::string map = join_path(directory, "special_tokens_map.json");
-  bool decoder = false;
-  for (const std::string& path : {config, map}) {
-    if (decoder || !is_there(path)) continue;
-    const JsonDocument document = JsonDocument::read(path);
-    const JsonView root = document.root().as_object();
-    decoder = root.has_value("added_tokens_decoder");
-    if (root.bool_or("split_special_tokens", false))
-      root.at("split_special_tokens")
-          .fail("not supported: special tokens are cut out of a text (expected false)");
-    collect_extras(root, &extras);
+  // NAME_token beside those that every tokenizer may have: image_token. Texts of the configuration are named, what
+  // comes to be a token later goes before them.
+  void own_tokens(const JsonView& root, bool config) {
+    for (const auto& [name, value] : root.value().items()) {
+      const bool usual =
+          std::find(std::begin(kSpecialTokens), std::end(kSpecialTokens), name) != std::end(kSpecialTokens);
+      const bool token = value.is_string() || (value.is_object() && value.contains("content"));
+      if (usual || !token || !name.ends_with("_token")) continue;
+      (config && value.is_string() ? named_ : late_).push_back(special_token(root.at(name)));
+    }
   }
-  return extras;
-}
+
+  void from_config(const JsonView& root) {
+    const bool some = root.has_value("extra_special_tokens") && root.at("extra_special_tokens").size() > 0;
+    if (!some && root.has("additional_special_tokens")) {
+      listed_ = root.has_value("additional_special_tokens") ? tokens_of(root.at("additional_special_tokens"))
+                                                            : std::vector<AddedToken>{};
+      decided_ = true;
+    } else if (some && root.at("extra_special_tokens").is_object()) {
+      const std::vector<AddedToken> tokens = tokens_of(root.at("extra_special_tokens"));
+      named_.insert(named_.end(), tokens.begin(), tokens.end());
+    } else if (root.has("extra_special_tokens")) {
+      if (some) listed_ = tokens_of(root.at("extra_special_tokens"));
+      decided_ = true;
+    }
+  }
+
+  void from_map(const JsonView& root) {
+    if (root.has_value("extra_special_tokens")) {
+      const JsonView given = root.at("extra_special_tokens");
+      const std::vector<AddedToken> tokens = tokens_of(given);
+      if (given.is_object()) {  // in the place of the config's list
+        listed_.clear();
+        named_.insert(named_.end(), tokens.begin(), tokens.end());
+        decided_ = false;
+      } else {
+        for (const AddedToken& token : tokens) {
+          const bool known = std::any_of(listed_.begin(), listed_.end(), [&](const AddedToken& each) {
+            return each.content == token.content;
+          });
+          if (!known) listed_.push_back(token);
+        }
+        decided_ = true;
+      }
+    }
+    if (!decided_ && root.has_value("additional_special_tokens"))
+      listed_ = tokens_of(root.at("additional_special_tokens"));
+  }
+
+  std::vector<AddedToken> late_, named_, listed_;  // in the order in which they are added
+  bool decided_ = false;  // a list of the config's: additional tokens of the map do not count
+};
 
 // added_tokens_decoder, or where there is none added_tokens.json, in the order of their ids, which do not count.
 std::vector<AddedToken> further_tokens(const std::string& directory, const TokenizerConfig& config,
-                                       const std::vector<std::string>& extras) {
+                                       const std::vector<AddedToken>& extras) {
   std::vector<AddedToken> tokens = config.added_tokens;
   const std::string path = join_path(directory, "added_tokens.json");
   if (tokens.empty() && is_there(path)) {
@@ -360,8 +416,11 @@ std::vector<AddedToken> further_tokens(const std::string& directory, const Token
       AddedToken token;
       token.id = static_cast<int32_t>(root.at(content).as_int(0, kMaxVocabulary - 1));
       token.content = content;
-      token.special = std::find(extras.begin(), extras.end(), content) != extras.end();
-      for (const auto& [name, special] : config.specials) token.special = token.special || special == content;
+      token.special = std::any_of(extras.begin(), extras.end(), [&text = content](const AddedToken& extra) {
+        return extra.content == text;
+      });
+      for (const auto& [name, special] : config.specials)
+        token.special = token.special || special.content == content;
       token.normalized = !token.special;
       tokens.push_back(std::move(token));
     }
@@ -375,26 +434,17 @@ std::vector<AddedToken> further_tokens(const std::string& directory, const Token
 void add_specials(const TokenizerConfig& config, TokenizerData& data, const std::string& where) {
   for (const char* name : kSpecialTokens) {
     const auto special = config.specials.find(name);
-    if (special == config.specials.end() || special->second.empty()) continue;
-    AddedToken token;
-    token.content = special->second;
-    token.special = true;
-    add_token(token, data, where);
+    if (special != config.specials.end()) add_token(special->second, data, where);
   }
 }
 
 // Those of the side files, in the order in which transformers adds them.
 void add_side_tokens(const std::string& directory, const TokenizerConfig& config, TokenizerData& data,
                      const std::string& where) {
-  const std::vector<std::string> extras = read_extras(directory);
+  const std::vector<AddedToken> extras = Extras(directory).take();
   for (const AddedToken& token : further_tokens(directory, config, extras)) add_token(token, data, where);
   add_specials(config, data, where);
-  for (const std::string& extra : extras) {
-    AddedToken token;
-    token.content = extra;
-    token.special = true;
-    add_token(token, data, where);
-  }
+  for (const AddedToken& extra : extras) add_token(extra, data, where);
 }
 
 }  // namespace

@@ -230,6 +230,22 @@ TEST_CASE("no signal: experts without tokens and ties are named") {
         1);  // what is dropped has no token, and nothing else would have stayed
   CHECK(lines("frequency", 4).empty());
   CHECK(lines("random", 2).empty());
+  // Sets of experts: of the same error, or whose experts put out nothing.
+  Domain sets = domain;
+  for (LayerStatistics& layer : sets.file.statistics.layers) {
+    layer[ExpertSum::kNorm] = {1, 1, 1, 1};
+    layer.subset_errors = {{2, true, {{0, 1}, {0, 2}, {1, 2}}, {2, 1, 1}}};
+  }
+  const auto naee = [&] {
+    const Criterion criterion = criterion_of("naee");
+    const ExpertPlan plan =
+        select_plan(sets.file.statistics, criterion, 2, {{0}, {4}}, 2, RouterSpace::kLogits);
+    return choices_without_signal(sets.file.statistics, criterion, plan);
+  };
+  REQUIRE(naee().size() == 3);
+  CHECK(naee()[0] == "layer 0: 2 sets of 2 experts have the same error 1: the first decides");
+  sets.file.statistics.layers[1][ExpertSum::kNorm] = {0, 0, 0, 0};
+  CHECK(naee()[1] == "layer 4: no expert put out anything: nothing speaks for any of them");
   Domain empty = domain;
   empty.file.statistics.tokens = 0;
   for (LayerStatistics& layer : empty.file.statistics.layers) layer[ExpertSum::kCount] = {0, 0, 0, 0};

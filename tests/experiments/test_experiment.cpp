@@ -162,6 +162,16 @@ TEST_CASE("experiment: what may be swept") {
   REQUIRE(models.size() == 2);
   CHECK(models[1].name == "model.path=demo_qwen");
   CHECK(models[1].experiment.model_path == "demo/qwen");
+  // One model has one name, however it is spelt.
+  const auto spelt = expand(small, {"sweep.model.path=[demo/mixtral, " + scratch.path("b") + ", /else/b]"});
+  REQUIRE(spelt.size() == 3);
+  CHECK(spelt[1].name == "model.path=b");
+  CHECK(spelt[2].name == "model.path=_else_b");
+  // Relative paths start where paths_from says: what a resolved file of swept paths holds.
+  const auto moved = expand("paths_from: own\n" + small, {"sweep.model.path=[a, b]"});
+  REQUIRE(moved.size() == 2);
+  CHECK(moved[1].name == "model.path=b");
+  CHECK(moved[1].experiment.directory == scratch.path("own"));
   // Names of tasks beside the file that task.name names: what a resolved file holds.
   scratch.write("own/b.yaml", "");
   const auto beside = expand(
@@ -193,8 +203,9 @@ TEST_CASE("experiment: what may be swept") {
   refuse("{name: [\"a=b\"]}", "a swept value names a directory");
   refuse("{sweep.seed: [1]}", "a sweep cannot be swept");
   refuse("{model.path: [a/b, a_b]}", "two values give one directory");
-  refuse("{model.path: [a, ./a]}", "two values give one directory");
-  refuse("{model.path: [a/b, ./a/./c/../b/]}", "two values give one directory");
+  refuse("{model.path: [a, ./a]}", "sweep.model.path[1]: the same path twice (a and ./a)");
+  refuse("{model.path: [a/b, ./a/./c/../b/]}", "the same path twice (a/b and ./a/./c/../b/)");
+  refuse("{model.path: [a, " + scratch.path("a") + "]}", "the same path twice (a and ");
   refuse("{name: [" + std::string(300, 'n') + "]}", "a directory's name is too long");
   std::string values;
   for (int i = 0; i < 150; ++i) values += (i == 0 ? "" : ", ") + std::to_string(i + 1);

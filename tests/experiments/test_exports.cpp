@@ -67,6 +67,28 @@ TEST_CASE("program: an export verifies against its source, a damaged one does no
   CHECK(eep::test::eep({"verify", out}).err.find("num_experts_per_tok") != std::string::npos);
 }
 
+TEST_CASE("program: a plan that changes nothing is told, also where experts only change their places") {
+  TempDir directory;
+  ExpertPlan plan;
+  const ModelConfig config = load_checkpoint(kGoldenModel).config;
+  std::vector<int32_t> layers, experts;
+  for (int32_t layer = 0; layer < static_cast<int32_t>(config.sparse.size()); ++layer)
+    layers.push_back(layer);
+  for (int32_t expert = 0; expert < static_cast<int32_t>(config.num_experts); ++expert)
+    experts.push_back(expert);
+  const auto said = [&] {
+    plan.top_k = static_cast<int32_t>(config.top_k);
+    plan.groups = {one_hot_group(layers, experts, static_cast<int32_t>(experts.size()))};
+    write_plan(directory("plan.json"), plan, {});
+    return eep::test::eep({"generate", kGoldenModel, "--ids", "1 2", "--max-new", "1", "--print-ids",
+                           "--plan", directory("plan.json")})
+        .err;
+  };
+  CHECK(said().find("the plan changes nothing: all") != std::string::npos);
+  std::reverse(experts.begin(), experts.end());
+  CHECK(said().find("stay as they are, in another order") != std::string::npos);
+}
+
 TEST_CASE("program: every golden plan is exported exactly, or refused and exported natively") {
   for (const char* model : {"mixtral_f32", "qwen2_bf16", "qwen3_f32"}) {
     const std::string source = kSource + "/tests/golden/" + model;

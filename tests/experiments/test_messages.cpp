@@ -82,7 +82,7 @@ TEST_CASE("options: amounts of memory") {
   const double machine =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   CHECK(parse_memory("0.5") == static_cast<size_t>(machine * 0.5));
-  for (const char* text : {"", "k", "0", "-1", "nan", "inf", "1e300", "5X", "5 M", "12MM"}) {
+  for (const char* text : {"", "k", "0", "-1", "nan", "inf", "1e300", "5X", "5 M", "12MM", "1.5"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_memory(text), Error);
   }

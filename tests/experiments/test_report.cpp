@@ -484,6 +484,32 @@ TEST_CASE("report: published scores and those of the harness stand beside the ru
   CHECK(figures_of(run.path).count("against") == 0);
 }
 
+TEST_CASE("report: runs of several tasks have a picture each, and lines end where scores do not compare") {
+  const HandMade made[] = {HandMade("letter"), HandMade("entail")};
+  for (const HandMade& run : made) {  // the merge phase on fresh items
+    std::string archive = slurp(run.path + "/archive.jsonl");
+    for (const char* fresh : {"0.5,", "0.75,"}) {
+      const size_t at = archive.find(std::string("\"fitness\":") + fresh);
+      REQUIRE(at != std::string::npos);
+      archive.insert(at, "\"shard\":128,");
+    }
+    run.write("archive.jsonl", archive);
+  }
+  REQUIRE(report({made[0].path, made[1].path}).code == 0);
+  const std::string page = slurp(made[0].path + "/report.html");
+  checked_page(made[0].path);
+  size_t panels = 0;
+  for (size_t at = 0; (at = page.find("<h4>", at)) != std::string::npos; ++at) ++panels;
+  CHECK(panels == 4);  // two tasks: scores against size, and the best so far
+  CHECK(page.find("<h4>entail</h4>") != std::string::npos);
+  CHECK(page.find("the chosen plan, eep_merge: 75.0 % (0.75)") != std::string::npos);
+  const Rows best = figures_of(made[0].path).at("best");
+  for (size_t i = 1; i < best.size(); ++i) {
+    CHECK(std::stod(best[i][column(best, "evaluation")]) <= 1);
+    CHECK(std::stod(best[i][column(best, "best")]) <= 0.25);
+  }
+}
+
 TEST_CASE("report: figures of probe prompts where a run holds them") {
   const HandMade made("plain");
   REQUIRE(report({made.path}).code == 0);

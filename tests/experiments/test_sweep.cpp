@@ -81,6 +81,26 @@ TEST_CASE("sweep: calibration is made once a task and read again by a resume") {
   CHECK(count(repaired.err, "calibration\n") == 1);
 }
 
+TEST_CASE("sweep: relative models are found again by a resume from anywhere, their labels stay") {
+  TempDir directory;
+  std::filesystem::create_directory(directory("here"));
+  std::filesystem::create_directory_symlink(kDemoModel, directory("here/a"));
+  std::filesystem::create_directory_symlink(kDemoModel, directory("here/b"));
+  const std::string run = directory("run"),
+                    file =
+                        directory.write("here/e.yaml", "name: tiny\nmodel: {path: a}\n" + std::string(kSort) +
+                                                           kSearch + "sweep: {model.path: [a, b]}\n");
+  const Outcome first = eep::test::eep({"run", file, "--output", run});
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  std::filesystem::remove(run + "/model.path=b/result.json");
+  const Outcome resumed = eep::test::eep({"run", "--resume", run});  // its file lies in the run directory
+  CAPTURE(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(std::filesystem::exists(run + "/model.path=b/result.json"));
+  CHECK(eep::test::eep({"run", file, "--output", run, "--resume-if-there"}).code == 0);
+}
+
 TEST_CASE("sweep: runs that differ in other fields are told apart, seeds are summed up") {
   TempDir directory;
   const std::string file =

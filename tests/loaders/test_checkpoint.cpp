@@ -196,6 +196,11 @@ TEST_CASE("checkpoint: tensors that are wrong are named") {
     for (const char* part : {"w1", "w2", "w3"})
       c.tensors.erase(std::string("model.layers.0.block_sparse_moe.experts.2.") + part + ".weight");
   });
+  const std::string gate = "model.layers.1.block_sparse_moe.gate.weight";
+  refuse("mixtral", gate + ": missing tensor", [&](auto& c) {
+    c.tensors["model.layers.1.mlp.gate.weight"] = c.tensors[gate];
+    c.tensors.erase(gate);
+  });
   refuse("mixtral", q + ": wrong shape (expected [8, 6], got [6, 8])", [&](auto& c) {
     c.tensors[q].shape = {6, 8};
   });
@@ -285,6 +290,22 @@ TEST_CASE("checkpoint: shards and index must agree") {
   broken("config.json: cannot open", ExitCode::kNoInput,
          [](const Scratch& scratch) { std::filesystem::remove(scratch.path("config.json")); });
   check_error(ExitCode::kNoInput, "no such model directory", [] { load_checkpoint("no/such/model"); });
+  const auto hint = [](const std::string& path) -> std::string {
+    try {
+      load_checkpoint(path);
+    } catch (const Error& error) {
+      return error.hint();
+    }
+    return "";
+  };
+  CHECK(hint("some/model-8x7B").find("hf download some/model-8x7B") != std::string::npos);
+  const Scratch bare;
+  bare.write("a.gguf", "GGUF");
+  CHECK(hint(bare.path("a.gguf")).find("eep convert " + bare.path("a.gguf")) != std::string::npos);
+  bare.write("config.json", read_file(std::string(EEP_SOURCE_DIR) + "/tests/golden/mixtral_f32/config.json"));
+  CHECK(hint(bare.path()).find("eep convert") != std::string::npos);
+  bare.write("snapshots/0123/config.json", "{}");
+  CHECK(hint(bare.path()).find("snapshots/0123") != std::string::npos);
 
   const Scratch scratch;
   TinyCheckpoint twice("mixtral");

@@ -3,11 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <random>
 
 #include "engine/forward.h"
 #include "engine/ops.h"
 #include "loaders/models/checkpoint.h"
+#include "loaders/models/dead_experts.h"
 #include "loaders/models/export.h"
 #include "loaders/models/export_config.h"
 #include "loaders/models/export_directory.h"
@@ -225,7 +228,8 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   source.write("LICENSE", "as is");
   for (const char* name :
        {"license.txt", "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja",
-        "MODEL_LICENSE", "Third-Party-Notices.md", "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x"})
+        "MODEL_LICENSE", "Third-Party-Notices.md", "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x",
+        "LEGAL.md", "processing_own.py", "feature_extractor_config.json"})
     source.write(name, name);
   source.write("docs/LICENSE", "of the documents");
   source.write("pytorch_model.bin", "not copied");
@@ -241,7 +245,8 @@ TEST_CASE("export: config.json keeps its text, side files their bytes") {
   for (const char* name :
        {"tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE", "license.txt",
         "COPYING", "processor_config.json", "additional_chat_templates/tool_use.jinja", "MODEL_LICENSE",
-        "Third-Party-Notices.md", "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x"}) {
+        "LEGAL.md", "processing_own.py", "feature_extractor_config.json", "Third-Party-Notices.md",
+        "LICENSES/MIT.txt", "licence.d/parts/a b", "Notices/x"}) {
     CHECK(read_file(source.path(std::string("out/") + name)) == read_file(source.path(name)));
   }
   CHECK(!fs::exists(source.path("out/docs")));
@@ -304,6 +309,49 @@ TEST_CASE("export: gate rows that become equal are told, values that are not fin
   check_error(ExitCode::kData, "not finite",
               [&] { export_to(raw, source.path(), plan, ExportFormat::kHf, source.path("large")); });
   CHECK(!fs::exists(source.path("large.partial")));
+}
+
+TEST_CASE("export: what is not finite in the source is named as the source has it") {
+  const Scratch source;
+  TinyCheckpoint tiny("mixtral");
+  const std::string name = "model.layers.1.block_sparse_moe.experts.2.w1.weight";
+  const float infinite = std::numeric_limits<float>::infinity();
+  std::memcpy(tiny.tensors[name].bytes.data() + 8, &infinite, sizeof(infinite));
+  tiny.write(source);
+  const RawModel raw = load_checkpoint(source.path());
+  ExpertPlan plan;  // expert 2 becomes expert 0 of the export
+  plan.top_k = 1;
+  plan.groups.push_back(one_hot_group({0, 1}, {2}, 3));
+  check_error(ExitCode::kData, name + ": element 2 is not finite",
+              [&] { export_to(raw, source.path(), plan, ExportFormat::kHf, source.path("out")); });
+}
+
+TEST_CASE("export: experts that are dead in the source, and gate rows equal there, are told") {
+  const Scratch source;
+  TinyCheckpoint tiny("mixtral");
+  const std::string moe = "model.layers.1.block_sparse_moe.";
+  std::string& down = tiny.tensors[moe + "experts.2.w2.weight"].bytes;
+  down.assign(down.size(), '\0');
+  std::string& gate = tiny.tensors[moe + "gate.weight"].bytes;
+  gate.replace(gate.size() / 3, gate.size() / 3, gate.substr(0, gate.size() / 3));
+  tiny.write(source);
+  const RawModel raw = load_checkpoint(source.path());
+  const auto plan_of = [&](const std::vector<int32_t>& kept) {
+    ExpertPlan plan;
+    plan.top_k = 1;
+    plan.groups.push_back(one_hot_group({0, 1}, kept, 3));
+    return plan;
+  };
+  CHECK(dead_in_source(raw, plan_of({0, 1})) ==
+        std::vector<std::string>{
+            "layer 1: gate rows 0 and 1 are equal in the source: these experts tie, and the router "
+            "takes one of them at every token"});
+  CHECK(dead_in_source(raw, plan_of({0, 2})) ==
+        std::vector<std::string>{
+            "layer 1: kept experts 1 put out zero whatever comes in (of the source's 2 do)"});
+  ExpertPlan all = plan_of({0, 1});
+  all.top_k = 2;  // every kept expert is active: none is passed over
+  CHECK(dead_in_source(raw, all).empty());
 }
 
 TEST_CASE("export: a selection bias tells equal gate rows apart") {

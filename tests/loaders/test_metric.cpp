@@ -188,6 +188,30 @@ TEST_CASE("metric: DROP, ReCoRD, SQuAD and GSM8K as the paper scores them") {
   CHECK(gsm8k("none") == 0);
 }
 
+TEST_CASE("metric: numbers are decimal, those of many digits are compared digit by digit") {
+  const auto equal = [](const std::string& said, const std::string& gold, bool thousands) {
+    ExtractRule rule;
+    rule.thousands = thousands;
+    return score_text(Metric::kNumberEqual, rule, said, {gold});
+  };
+  const std::string large = "12345678901234567890123456789";
+  CHECK(equal(large + "0", large + "0", true) == 1);
+  CHECK(equal(large + "0", large + "1", true) == 0);
+  CHECK(equal("9007199254740993", "9007199254740992", true) == 0);
+  CHECK(equal("+" + large + "0.00", "0" + large + "0", true) == 1);
+  CHECK(equal("-" + large, large, true) == 0);
+  CHECK(equal("9007199254740993", "9007199254740992", false) == 1);  // the paper's code has doubles
+  for (const char* said : {"0x10", "0X10", "inf", "nan", "0x1p4"}) CHECK(equal(said, "16", true) == 0);
+  CHECK(equal("1.6e1", "16", true) == 1);
+  ExtractRule rule;
+  REQUIRE(parse_extract("last_number", &rule));
+  rule.thousands = true;
+  CHECK(extract_answer(rule, "a loss of -$70,000.") == "-70000");
+  CHECK(extract_answer(rule, "from $5 to $-3") == "-3");
+  rule.thousands = false;
+  CHECK(extract_answer(rule, "-$7") == "7");
+}
+
 // Values of lm-evaluation-harness 0.4.13, tasks/drop/utils.py, get_metrics([prediction], spans).
 TEST_CASE("metric: macro F1 is the mean over all choices, those that never come count as nothing") {
   // By hand: choice 0 has 2 of 2 right and one more chosen, 2 * 2 / (3 + 2); choice 1 has 1 of 2, 2 * 1 / (1 + 2).

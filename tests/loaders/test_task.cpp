@@ -168,6 +168,13 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
                             "\"99999999999999999999\""}) {
     refuse(kChoice, labelled(label), "train.jsonl:1: field label: no such choice (expected 0..1");
   }
+  std::string filled = kChoice;
+  filled.replace(filled.find("choices: [\" no\", \" yes\"]"), 24, "choices: [\" no\", \" {passage}\"]");
+  refuse(filled, labelled("0"),
+         "choices: fields are not filled in there (got \" {passage}\", and the item has passage)");
+  std::string braces = kChoice;  // of something else
+  braces.replace(braces.find("choices: [\" no\", \" yes\"]"), 24, "choices: [\" {x}\", \" {\"]");
+  CHECK(items_of(braces, labelled("0")).size() == 1);
   std::string from = kChoice;
   from.replace(from.find("choices: [\" no\", \" yes\"]"), 24, "choices_from: options");
   const auto options = [](const std::string& list) {
@@ -183,6 +190,9 @@ TEST_CASE("task: mistakes in the data are named with file and line") {
   std::string lenient = kGenerate;
   lenient.replace(lenient.find("exact_match"), 11, "em_contains");
   refuse(lenient, "{\"letters\": \"a\", \"answer\": \"The\"}\n", "nothing is left of the answer \"The\"");
+  const std::string ignoring = std::string(kGenerate) + "ignore: [\"[0-9]+\"]\n";
+  refuse(ignoring, "{\"letters\": \"a\", \"answer\": \"12\"}\n", "nothing is left of the answer \"12\"");
+  CHECK(items_of(ignoring, "{\"letters\": \"a\", \"answer\": \"12 x\"}\n").size() == 1);
   const auto extracting = [](const std::string& metric, const std::string& rule) {
     std::string text = kGenerate;
     text.replace(text.find("exact_match"), 11, metric);

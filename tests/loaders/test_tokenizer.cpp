@@ -313,6 +313,33 @@ TEST_CASE("tokenizer: special tokens of the side files are cut out of a text") {
   scratch.write("tokenizer_config.json", R"({"extra_special_tokens": {"image_token": "<image>"}})");
   scratch.write("added_tokens.json", R"({"<far>": 90000, "<near>": 80000})");
   CHECK(ids("<image><new><far><near>") == std::vector<int32_t>{size + 3, size + 2, size + 1, size});
+  // As transformers 5.23: flags of special tokens count in either file; of the lists of further tokens the map's
+  // counts where the configuration has none, its extra ones go behind.
+  std::filesystem::remove(scratch.path("added_tokens.json"));
+  scratch.write("tokenizer_config.json",
+                R"({"mask_token": {"__type": "AddedToken", "content": "<mask>", "lstrip": true}})");
+  scratch.write("special_tokens_map.json",
+                R"({"pad_token": {"content": "<pad>", "lstrip": true, "rstrip": true}})");
+  const auto word = ids("x"), other = ids("y");
+  CHECK(ids("x <mask>y") == std::vector<int32_t>{word[0], size + 1, other[0]});
+  CHECK(ids("x <pad> y") == std::vector<int32_t>{word[0], size, other[0]});
+  scratch.write("special_tokens_map.json", R"({"additional_special_tokens": ["<two>"]})");
+  for (const char* config :
+       {R"({"additional_special_tokens": ["<one>"]})", R"({"extra_special_tokens": ["<one>"]})"}) {
+    scratch.write("tokenizer_config.json", config);
+    CHECK(ids("<one>") == std::vector<int32_t>{size});
+    CHECK(ids("<two>").size() > 1);
+  }
+  scratch.write("tokenizer_config.json", R"({"extra_special_tokens": {"image_token": "<image>"}})");
+  CHECK(ids("<two><image>") == std::vector<int32_t>{size + 1, size});
+  scratch.write("tokenizer_config.json", R"({"additional_special_tokens": ["<one>"]})");
+  scratch.write("special_tokens_map.json", R"({"extra_special_tokens": ["<two>", "<one>"]})");
+  CHECK(ids("<one><two>") == std::vector<int32_t>{size, size + 1});
+  scratch.write("special_tokens_map.json", R"({"audio_token": "<audio>"})");
+  scratch.write("tokenizer_config.json",
+                R"({"image_token": "<image>", "extra_special_tokens": ["<one>"], "pad_token": "<p>"})");
+  CHECK(ids("<p><image><audio><one>") == std::vector<int32_t>{size, size + 2, size + 1, size + 3});
+  std::filesystem::remove(scratch.path("special_tokens_map.json"));
   scratch.write("tokenizer_config.json", R"({"split_special_tokens": true})");
   check_error(ExitCode::kData, "split_special_tokens: not supported",
               [&] { Tokenizer::load(scratch.path()); });

@@ -87,7 +87,8 @@ TEST_CASE("yaml: types are strict") {
   };
   CHECK(number("0.065") == 0.065);
   CHECK(number("1e-3") == 0.001);
-  for (const char* bad : {"nan", ".inf", "11", "-1", "1.5x", "'1'", "0x1p3"}) {
+  CHECK(number("0e5") == 0);
+  for (const char* bad : {"nan", ".inf", "11", "-1", "1.5x", "'1'", "0x1p3", "1e-400", "0.1e-999"}) {
     CAPTURE(bad);
     CHECK_THROWS_AS(number(bad), Error);
   }
