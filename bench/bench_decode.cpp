@@ -1,6 +1,6 @@
-// decode_rows: matrices in 8 and 4 bits to plain values, on one thread. Bytes count what is stored and what is
-// written; the shapes are experts of released checkpoints, FP8 in blocks of 128 x 128 and one in small blocks, MXFP4
-// by rows of every second one (gate and up) and by all.
+// decode_rows: matrices in 8 and 4 bits to plain values, on one thread. Bytes count what is stored and what
+// is written; the shapes are experts of released checkpoints, FP8 in blocks of 128 x 128 and one in small
+// blocks, MXFP4 by rows of every second one (gate and up) and by all.
 #include <fmt/format.h>
 
 #include <vector>

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Packs what gpu_run.sh needs on a machine that has a GPU but none of the project's packages: programs without symbols, the
-# libraries they load that neither glibc nor gcc brings, demo models, configurations of released models, scripts.
+# Packs what gpu_run.sh needs on a machine that has a GPU but none of the project's packages: programs without
+# symbols, the libraries they load that neither glibc nor gcc brings, demo models, configurations of released
+# models, scripts.
 #
 #   gpu_bundle.sh [--simt] [BUILD] OUT.tgz
 #
-# BUILD (build): has eep, bench_device, bench_model and tests/tests_cuda (cmake --build build --target eep tests_cuda
-# bench_device bench_model, with nvcc). --simt: tests/tests_kernels instead of tests_cuda, for the rehearsal. Programs look for
-# libraries in lib/ beside them (run path $ORIGIN/lib). Says which glibc and libstdc++ they need; above 40 MB it fails.
+# BUILD (build): has eep, bench_device, bench_model and tests/tests_cuda (cmake --build build --target eep
+# tests_cuda bench_device bench_model, with nvcc). --simt: tests/tests_kernels instead of tests_cuda, for the
+# rehearsal. Programs look for libraries in lib/ beside them (run path $ORIGIN/lib). Says which glibc and
+# libstdc++ they need; above 40 MB it fails.
 set -eu -o pipefail
 tests=tests_cuda
 [ "${1:-}" = --simt ] && { tests=tests_kernels; shift; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What a GPU machine confirms where the packages of the build are at hand too, in one command: configure, build, pack
-# (gpu_bundle.sh), run (gpu_run.sh, and what comes after green), file (gpu_file.sh) under bench/results/<GPU name>/.
+# What a GPU machine confirms where the packages of the build are at hand too, in one command: configure,
+# build, pack (gpu_bundle.sh), run (gpu_run.sh, and what comes after green), file (gpu_file.sh) under
+# bench/results/<GPU name>/.
 #
 #   gpu_check.sh [BUILD] [--quick] [--results FOLDER] [--tiny] [--device cuda|simt]
 #

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# What a machine with a GPU, the driver, glibc and libstdc++ confirms, in the order of its value and within a total of
-# SECONDS: environment, correctness, speed, sanitizers, profiles.
+# What a machine with a GPU, the driver, glibc and libstdc++ confirms, in the order of its value and within a
+# total of SECONDS: environment, correctness, speed, sanitizers, profiles.
 #
 #   gpu_run.sh BUNDLE OUTPUT SECONDS [--after green | --after red --case FILTER] [--tiny] [--device cuda|simt]
 #
-# BUNDLE: of gpu_bundle.sh, the archive or its folder. OUTPUT: a folder that gets at most eight files; steps.jsonl has a line
-# a step, written before the next one begins. --after: the run that follows one in which all was well, or in which the cases
-# of FILTER failed. --tiny --device simt: the rehearsal, on any machine. Exit code 0, whatever failed; 2 for a wrong call.
+# BUNDLE: of gpu_bundle.sh, the archive or its folder. OUTPUT: a folder that gets at most eight files;
+# steps.jsonl has a line a step, written before the next one begins. --after: the run that follows one in
+# which all was well, or in which the cases of FILTER failed. --tiny --device simt: the rehearsal, on any
+# machine. Exit code 0, whatever failed; 2 for a wrong call.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 usage() {
@@ -61,7 +62,8 @@ record() {
   summary+=("$(printf '%4d %6d.%d s  %s | %s' "$2" $(($3 / 1000)) $(($3 % 1000 / 100)) "$1" "$(printf '%s' "$6" | cut -c1-80)")")
   echo "${summary[-1]}"
 }
-# step LIMIT NAME FILE STEP ARGUMENTS...: a step of gpu_steps.sh, its output live in OUTPUT/FILE. 0 if it went well.
+# step LIMIT NAME FILE STEP ARGUMENTS...: a step of gpu_steps.sh, its output live in OUTPUT/FILE. 0 if it went
+# well.
 step() {
   local limit=$((patience * $1)) name=$2 file=$3 rest begin status from last
   shift 3
@@ -79,8 +81,8 @@ step() {
   [ $status -ge 124 ] && [ $asking -eq 0 ] && answer  # it was killed
   return $status
 }
-# After a step that may have left the GPU in a kernel that does not end: does a later one end? Whether it is right is
-# no matter here.
+# After a step that may have left the GPU in a kernel that does not end: does a later one end? Whether it is
+# right is no matter here.
 answer() {
   [ "$(left)" -ge 5 ] || return
   local name
@@ -96,8 +98,8 @@ answer() {
 
 rows='gpu embed*,gpu rmsnorm*,gpu rope*,gpu combine*,gpu noise*'
 ffn='B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, uniform|B3 expert_ffn Qwen3-30B-A3B 128 x 4096 rows, uniform|B3 expert_ffn Qwen3-30B-A3B 128 x 192 rows, uniform|B3 expert_ffn Qwen3-30B-A3B 128 x 20 rows, uniform|B3 expert_ffn Qwen3-30B-A3B 64 x 4096 rows, uniform|B3 expert_ffn Mixtral-8x7B 4 x 16384 rows, Zipf|rows, uniform'
-# bench LIMIT NAME TINY FILTER|FILTER|...: ops by filters in the order of their value; with small extents, whose shapes have
-# other names, by TINY.
+# bench LIMIT NAME TINY FILTER|FILTER|...: ops by filters in the order of their value; with small extents,
+# whose shapes have other names, by TINY.
 bench() {
   local IFS='|' filters
   read -ra filters <<<"$4"

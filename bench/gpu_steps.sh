@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The steps of gpu_run.sh that are more than one command: gpu_steps.sh STEP ARGUMENTS... In the environment: BUNDLE (unpacked),
-# OUTPUT, SCRATCH, DEVICE (cuda or simt), TINY (1: small extents).
+# The steps of gpu_run.sh that are more than one command: gpu_steps.sh STEP ARGUMENTS... In the environment:
+# BUNDLE (unpacked), OUTPUT, SCRATCH, DEVICE (cuda or simt), TINY (1: small extents).
 set -u -o pipefail
 device=${DEVICE:?} bundle=${BUNDLE:?} output=${OUTPUT:?} scratch=${SCRATCH:?}
 tests=$bundle/tests_cuda
@@ -29,7 +29,8 @@ environment() {
   [ $missing -eq 0 ] && echo "every library is found" || { echo "libraries or the device are missing"; return 1; }
 }
 
-# Test cases by filters of doctest; a filter that names no case fails. cases FILTER [EXCLUDE] [TOOL...]: under the tool.
+# Test cases by filters of doctest; a filter that names no case fails. cases FILTER [EXCLUDE] [TOOL...]: under
+# the tool.
 cases() {
   local filter=$1 exclude=${2:-} status before=(live)
   shift $(($# < 2 ? $# : 2))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every microbenchmark, then the population benchmark on the demo model: run.sh BUILD_DIRECTORY [OPTION...]; options go to
-# the microbenchmarks (bench.h).
+# Every microbenchmark, then the population benchmark on the demo model: run.sh BUILD_DIRECTORY [OPTION...];
+# options go to the microbenchmarks (bench.h).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1

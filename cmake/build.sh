@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Configures a preset and builds targets: build.sh PRESET DIRECTORY [TARGET...]. Says what it does on stderr, shows
-# compiler output only when something fails; on a terminal a progress line.
+# Configures a preset and builds targets: build.sh PRESET DIRECTORY [TARGET...]. Says what it does on stderr,
+# shows compiler output only when something fails; on a terminal a progress line.
 set -u
 preset=$1 directory=$2
 shift 2

@@ -1,6 +1,6 @@
-# cmake --install: the program, public headers (<prefix>/include, used as "eep/engine/forward.h"), static libraries, a
-# CMake package, a pkg-config file, man page, shell completion, JSON schema, licence. find_package(eep) then offers
-# eep::eep (all rooms) and eep::<room>.
+# cmake --install: the program, public headers (<prefix>/include, used as "eep/engine/forward.h"), static
+# libraries, a CMake package, a pkg-config file, man page, shell completion, JSON schema, licence.
+# find_package(eep) then offers eep::eep (all rooms) and eep::<room>.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -17,8 +17,8 @@ set(EEP_BINARY [==[${PROJECT_BINARY_DIR}]==])
 set(EEP_INCLUDEDIR [==[${CMAKE_INSTALL_INCLUDEDIR}]==])")
 install(SCRIPT ${PROJECT_SOURCE_DIR}/cmake/install_headers.cmake)
 
-# What the components program and mpi have is packaged (cmake/package.cmake). The tarball's libraries lie beside the
-# plugin; a run path of the older kind holds for their own dependencies too.
+# What the components program and mpi have is packaged (cmake/package.cmake). The tarball's libraries lie
+# beside the plugin; a run path of the older kind holds for their own dependencies too.
 file(RELATIVE_PATH libraries ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR}/eep)
 set_target_properties(eep PROPERTIES INSTALL_RPATH "\$ORIGIN/${libraries}")
 target_link_options(eep PRIVATE -Wl,--disable-new-dtags)

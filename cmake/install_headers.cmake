@@ -1,6 +1,6 @@
-# Run by `cmake --install`: the public headers, with what they include, under <prefix>/include/eep. Their includes are
-# written from there ("eep/engine/forward.h"), so that no name of ours collides with one of the user's.
-# In: EEP_SOURCE, EEP_BINARY, EEP_INCLUDEDIR.
+# Run by `cmake --install`: the public headers, with what they include, under <prefix>/include/eep. Their
+# includes are written from there ("eep/engine/forward.h"), so that no name of ours collides with one of the
+# user's. In: EEP_SOURCE, EEP_BINARY, EEP_INCLUDEDIR.
 cmake_policy(VERSION 3.25)
 set(public
     engine/calibration.h engine/config.h engine/expert_plan.h engine/forward.h engine/memory_plan.h engine/ops.h

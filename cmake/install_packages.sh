@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the missing Debian packages of packages.txt: install_packages.sh [GROUP...] (default: build).
-# As root or with sudo that asks for no password it calls apt; otherwise it prints the command and fails. With all
-# packages there it prints nothing. On a system without dpkg it leaves the matter to CMake, which names what it misses.
+# Installs the missing Debian packages of packages.txt: install_packages.sh [GROUP...] (default: build). As
+# root or with sudo that asks for no password it calls apt; otherwise it prints the command and fails. With
+# all packages there it prints nothing. On a system without dpkg it leaves the matter to CMake, which names
+# what it misses.
 set -u
 list=$(dirname "$0")/packages.txt
 groups=" ${*:-build} "

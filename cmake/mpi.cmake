@@ -1,5 +1,5 @@
-# MPI, for runs over several ranks: a library of its own, which the program loads when it is one of them. Without MPI
-# everything else works, and eep doctor says so.
+# MPI, for runs over several ranks: a library of its own, which the program loads when it is one of them.
+# Without MPI everything else works, and eep doctor says so.
 option(EEP_MPI "runs over several ranks, where MPI is found" ON)
 set(EEP_HAVE_MPI OFF)
 if(EEP_MPI AND NOT EEP_SANITIZE AND NOT EEP_FUZZ)

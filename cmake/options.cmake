@@ -10,13 +10,14 @@ if(EEP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${EEP_CCACHE})
 endif()
 
-# What every target of ours is compiled with; a project that uses the installed libraries gets the include path alone.
+# What every target of ours is compiled with; a project that uses the installed libraries gets the include
+# path alone.
 add_library(eep_flags INTERFACE)
 target_compile_features(eep_flags INTERFACE cxx_std_20)
 target_include_directories(eep_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                                                $<INSTALL_INTERFACE:include>)
-# -ffp-contract=off: a multiply and an add become one rounding only where the source says std::fma, so results do not depend on the compiler.
-# -Wno-restrict: a false positive of g++ 12 in std::string (GCC bug 105651).
+# -ffp-contract=off: a multiply and an add become one rounding only where the source says std::fma, so results
+# do not depend on the compiler. -Wno-restrict: a false positive of g++ 12 in std::string (GCC bug 105651).
 set(flags -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Werror -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND flags -Wno-restrict)

@@ -1,5 +1,6 @@
-# make package (cpack): the program without the libraries, headers and CMake files of cmake/install.cmake. Debian packages
-# eep and eep-mpi, whose dependencies dpkg-shlibdeps finds, and a tarball that brings its libraries along.
+# make package (cpack): the program without the libraries, headers and CMake files of cmake/install.cmake.
+# Debian packages eep and eep-mpi, whose dependencies dpkg-shlibdeps finds, and a tarball that brings its
+# libraries along.
 set(CPACK_PACKAGE_NAME eep)
 set(CPACK_PACKAGE_VENDOR eep)
 set(CPACK_PACKAGE_CONTACT "eep <eep@localhost>")

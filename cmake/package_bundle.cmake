@@ -1,5 +1,5 @@
-# Of the tarball's tree: every library that the program is linked to, but for the C library's own, beside the MPI
-# plugin, where the program's run path leads. MPI stays the machine's: ranks must speak to its launcher.
+# Of the tarball's tree: every library that the program is linked to, but for the C library's own, beside the
+# MPI plugin, where the program's run path leads. MPI stays the machine's: ranks must speak to its launcher.
 file(GLOB_RECURSE programs ${CPACK_TEMPORARY_DIRECTORY}/*/eep)
 list(FILTER programs INCLUDE REGEX "/bin/eep$")
 list(GET programs 0 program)

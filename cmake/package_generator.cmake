@@ -1,4 +1,5 @@
-# Read by cpack once a generator: the tarball is one piece, with the libraries that cmake/package_bundle.cmake adds.
+# Read by cpack once a generator: the tarball is one piece, with the libraries that cmake/package_bundle.cmake
+# adds.
 if(CPACK_GENERATOR STREQUAL "TGZ")
   set(projects "")
   foreach(component ${CPACK_COMPONENTS_ALL})

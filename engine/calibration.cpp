@@ -134,8 +134,8 @@ class Calibrator : public MixtureObserver {
       set_layer_sums(static_cast<int32_t>(slot), state.layers.at(slot));
   }
 
-  // Everything that a layer has been added to, as bytes: tokens, rows taken and waiting, dense rows; the sums; the
-  // rows that wait.
+  // Everything that a layer has been added to, as bytes: tokens, rows taken and waiting, dense rows; the
+  // sums; the rows that wait.
   std::string layer_sums(int32_t slot) const {
     const auto at = static_cast<size_t>(slot);
     const PendingRows& pending = pending_[at];

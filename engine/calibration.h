@@ -39,12 +39,12 @@ struct CalibrationSums {
 struct CalibrationOptions : CalibrationSums {
   // (layer, kept) -> distinct ascending subsets to try when there are too many.
   std::function<std::vector<std::vector<int32_t>>(int32_t layer, int32_t kept)> sample_subsets{};
-  // A pass over one Prompts that was ended goes on to the same bits: `begin` may fill the state in; `keep` is called
-  // after every chunk. May be empty.
+  // A pass over one Prompts that was ended goes on to the same bits: `begin` may fill the state in; `keep` is
+  // called after every chunk. May be empty.
   std::function<void(CalibrationState* state)> begin{};
   std::function<void(const std::function<CalibrationState()>& state)> keep{};
-  // Told after every mixture layer how many tokens are done: those times the share of the layers they have passed.
-  // May be empty.
+  // Told after every mixture layer how many tokens are done: those times the share of the layers they have
+  // passed. May be empty.
   std::function<void(int64_t tokens)> progress{};
 };
 
@@ -53,13 +53,14 @@ using PromptSource = std::function<bool(Prompts& prompts)>;
 // These alone.
 PromptSource once(const Prompts& prompts);
 
-// Where several processes make one pass, each running parts of the prompts: a layer's sums go from the process that has
-// one part to that with the next, which adds to them, so that every addition is that of one process, in its order.
+// Where several processes make one pass, each running parts of the prompts: a layer's sums go from the
+// process that has one part to that with the next, which adds to them, so that every addition is that of one
+// process, in its order.
 class SumsRelay {
  public:
   virtual ~SumsRelay() = default;
-  // Of the layer of that number among the sparse ones, behind all rows before this part; empty: they are here. May
-  // wait.
+  // Of the layer of that number among the sparse ones, behind all rows before this part; empty: they are
+  // here. May wait.
   virtual std::string take(int32_t layer) = 0;
   // Behind this part's rows.
   virtual void give(int32_t layer, const std::function<std::string()>& bytes) = 0;
@@ -85,7 +86,8 @@ class CalibrationPass {
   void set_sums(int32_t layer, std::string_view bytes);
   // Rows that run() takes through the layers together.
   int64_t chunk_rows(const Prompts& prompts) const;
-  // Throws Error(kData) if a sum is no number. Over several stages (engine/stages.h) the first one gets all layers.
+  // Throws Error(kData) if a sum is no number. Over several stages (engine/stages.h) the first one gets all
+  // layers.
   ExpertStatistics finish();
 
  private:
@@ -100,8 +102,8 @@ class CalibrationPass {
 ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const PromptSource& next,
                            const CalibrationOptions& options);
 
-// The same over several stages (engine/stages.h), which call it with equal prompts and options, without a state to go
-// on from; the first one gets the statistics of all layers.
+// The same over several stages (engine/stages.h), which call it with equal prompts and options, without a
+// state to go on from; the first one gets the statistics of all layers.
 ExpertStatistics calibrate(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                            const CalibrationOptions& options);
 

@@ -1,6 +1,6 @@
 // CalibrationDetails: sums of a calibration pass beyond kernels/expert_stats.h, for the criteria that look at
-// whole outputs or at pairs of experts. They are made on the host from what the pass hands over, in f64, each by
-// one owner in ascending row order, so they do not depend on threads or blocks.
+// whole outputs or at pairs of experts. They are made on the host from what the pass hands over, in f64, each
+// by one owner in ascending row order, so they do not depend on threads or blocks.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,8 @@ struct DetailRows {
 
 class CalibrationDetails {
  public:
-  // every_expert: add_every_expert will be called. sigmoids: an expert's probability is that of its own logit.
+  // every_expert: add_every_expert will be called. sigmoids: an expert's probability is that of its own
+  // logit.
   CalibrationDetails(size_t layers, int32_t experts, int64_t hidden, bool sigmoids, bool every_expert,
                      int threads);
 
@@ -38,7 +39,8 @@ class CalibrationDetails {
   // Moves the sums and matrices of a layer into its statistics.
   void finish(size_t layer, LayerStatistics& statistics);
 
-  // What has been summed of a layer until now, in one order: vectors of fixed sizes, and the rows of add_every_expert.
+  // What has been summed of a layer until now, in one order: vectors of fixed sizes, and the rows of
+  // add_every_expert.
   template <typename Visit>
   void for_sums(size_t layer, const Visit& visit) {
     Layer& of = layers_[layer];

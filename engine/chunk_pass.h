@@ -56,8 +56,9 @@ class ChunkPass {
     kept_ = kept;
     prefixes_ = prefixes;
   }
-  // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual(); of a stage that is
-  // not the last, all rows of the chunk. before: of a stage that is not the first, the message with its rows.
+  // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual(); of a stage
+  // that is not the last, all rows of the chunk. before: of a stage that is not the first, the message with
+  // its rows.
   void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer,
            std::string_view before = {});
   // Rows of the next stage's message: all streams of the chunk.

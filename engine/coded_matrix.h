@@ -1,7 +1,7 @@
-// Matrices that a checkpoint stores in 8 or 4 bits, as plain values: element (i, j) is the E4M3 or E2M1 number
-// times the scale of its block, multiplied in f32 and rounded once to the dtype of the checkpoint's other
-// matrices. That is the value that a Python reference gives: (weight.float() * scale.float()).to(dtype). Of
-// E2M1 times E8M0 it is exact in bf16 but for what lies beyond its range.
+// Matrices that a checkpoint stores in 8 or 4 bits, as plain values: element (i, j) is the E4M3 or E2M1
+// number times the scale of its block, multiplied in f32 and rounded once to the dtype of the checkpoint's
+// other matrices. That is the value that a Python reference gives: (weight.float() *
+// scale.float()).to(dtype). Of E2M1 times E8M0 it is exact in bf16 but for what lies beyond its range.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ RawMatrix decoded(const RawMatrix& matrix, Buffer& storage);
 // One element of any matrix, coded or not.
 float element_of(const RawMatrix& matrix, int64_t row, int64_t column);
 
-// Whether a scale of a coded matrix is so large that the largest code times it is beyond the range of the matrix's
-// dtype: some element may be infinite though every stored number is finite. Reads the scales only.
+// Whether a scale of a coded matrix is so large that the largest code times it is beyond the range of the
+// matrix's dtype: some element may be infinite though every stored number is finite. Reads the scales only.
 bool may_overflow(const RawMatrix& matrix);
 
 // Elements as they lie in a file: (i, j) at i * row_stride + j * column_stride elements.

@@ -1,4 +1,5 @@
-// DecodePlan: the memory of greedy decoding: what a step works with, and what keys and values of lanes may take.
+// DecodePlan: the memory of greedy decoding: what a step works with, and what keys and values of lanes may
+// take.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +23,9 @@ struct DecodePlan {
   size_t cache_bytes = 0;  // for keys and values of the lanes that run together
 };
 
-// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in, and merged
-// experts of all layers, then of one, may have half of what is left, or all that the lanes' caches do not need. Throws
-// Error(kRuntime) as plan_memory does.
+// The largest lane alone must fit beside one block. Beyond that rows of a step, which take the prompts in,
+// and merged experts of all layers, then of one, may have half of what is left, or all that the lanes' caches
+// do not need. Throws Error(kRuntime) as plan_memory does.
 DecodePlan plan_decoding(const Weights& weights, size_t budget, const LayerVariants& variants,
                          int32_t candidates, std::span<const LaneSize> lanes);
 

@@ -18,9 +18,9 @@ struct SubsetErrors {
   double norm = 0;                            // sum over the batches of |Z|_F, to compare with; 0: not known
 };
 
-// The sums of one pass over an expert's tokens. X_j: tokens routed to expert j; g: selected weight (renormalised
-// as the model does); p: softmax over all experts; f_j: output of expert j; y: sum of g_j f_j, the block's
-// routed output; h: the residual stream before the block. The first kRoutedSums are those of
+// The sums of one pass over an expert's tokens. X_j: tokens routed to expert j; g: selected weight
+// (renormalised as the model does); p: softmax over all experts; f_j: output of expert j; y: sum of g_j f_j,
+// the block's routed output; h: the residual stream before the block. The first kRoutedSums are those of
 // kernels/expert_stats.h, in its order; the others are empty where nothing asked for them.
 enum class ExpertSum : uint8_t {
   kCount,                // |X_j|

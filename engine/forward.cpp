@@ -12,7 +12,8 @@
 namespace eep {
 namespace {
 
-// Of C chunks K stages wait for (K - 1) / (C + K - 1) of their time: a ninth of it with two and this many for each.
+// Of C chunks K stages wait for (K - 1) / (C + K - 1) of their time: a ninth of it with two and this many for
+// each.
 constexpr int64_t kChunksOfStage = 4;
 
 int64_t positions_needed(const Prompts& prompts) {

@@ -40,8 +40,8 @@ struct WorkCounts {
 using StopFunction =
     std::function<bool(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)>;
 
-// What may follow the tokens generated so far (none at first), as a guess; the result is read at once. Where it
-// is right, one step yields several tokens; no token depends on it.
+// What may follow the tokens generated so far (none at first), as a guess; the result is read at once. Where
+// it is right, one step yields several tokens; no token depends on it.
 using DraftFunction = std::function<std::span<const int32_t>(int32_t candidate, int32_t sequence,
                                                              std::span<const int32_t> generated)>;
 
@@ -50,8 +50,8 @@ struct GenerateOptions {
   bool ignore_eos = false;
   // Called with what was generated when a sequence is finished; may be empty.
   std::function<void(int32_t candidate, int32_t sequence, std::span<const int32_t> generated)> finished{};
-  // Called where the logits of a sequence's next token are no numbers: the sequence ends before that token. Empty:
-  // it goes on, by whatever arg-max the kernels see.
+  // Called where the logits of a sequence's next token are no numbers: the sequence ends before that token.
+  // Empty: it goes on, by whatever arg-max the kernels see.
   std::function<void(int32_t candidate, int32_t sequence)> lost{};
 };
 
@@ -90,12 +90,13 @@ class PopulationForward {
   // null.
   std::vector<float> logits(const ExpertPlan& plan, std::span<const int32_t> tokens, Taps* taps = nullptr);
 
-  // From now on, where no other stages are, score() keeps rows behind layers for its later calls (kept_layers.h), in at most so many bytes
-  // of what the memory plan leaves. 0: no longer, and what is kept is given up.
+  // From now on, where no other stages are, score() keeps rows behind layers for its later calls
+  // (kept_layers.h), in at most so many bytes of what the memory plan leaves. 0: no longer, and what is kept
+  // is given up.
   void keep_layers(size_t bytes);
 
-  // The memory plan that score() would follow for this work; stages: with the layers divided into so many, 0: as they
-  // are.
+  // The memory plan that score() would follow for this work; stages: with the layers divided into so many, 0:
+  // as they are.
   MemoryPlan memory_plan(std::span<const ExpertPlan> plans, const Prompts& prompts, int stages = 0) const;
 
   const WorkCounts& work() const;

@@ -5,8 +5,8 @@
 // A lane's next token may bring a draft of those to come (DraftFunction): the step computes all of them, and
 // each stands iff the arg-max before it agrees. Keys and values of the others are overwritten.
 //
-// Of several stages (stages.h) the first one decides and embeds; each has the cache of its own layers. A step's lanes
-// go in as many passes as there are stages, so that all of them work.
+// Of several stages (stages.h) the first one decides and embeds; each has the cache of its own layers. A
+// step's lanes go in as many passes as there are stages, so that all of them work.
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -1,6 +1,6 @@
-// KeptLayers: residual rows that outlive a pass. A candidate whose first layers are those of an earlier one begins
-// behind them. Rows are kept where plans may part: behind the last layer of a group of layers. They are the rows
-// that the pass would compute again, so no bit of a result depends on what is kept.
+// KeptLayers: residual rows that outlive a pass. A candidate whose first layers are those of an earlier one
+// begins behind them. Rows are kept where plans may part: behind the last layer of a group of layers. They
+// are the rows that the pass would compute again, so no bit of a result depends on what is kept.
 #pragma once
 
 #include <compare>

@@ -35,7 +35,8 @@ struct MemoryRequest {
 };
 
 class Weights;
-// Of the weights that are there, and of what they leave of a budget. Equal at all stages, which share what is planned.
+// Of the weights that are there, and of what they leave of a budget. Equal at all stages, which share what is
+// planned.
 MemoryRequest request_for(const Weights& weights, size_t budget);
 
 struct MemoryPlan {

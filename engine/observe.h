@@ -1,7 +1,6 @@
-// One pass of the unchanged model, or of a plan, over every row of some prompts, for an observer of its mixture
-// layers.
-// first_row: where a pass that was ended goes on, at the root of a tree. chunk_done: called with the row at
-// which the next chunk begins; may be empty.
+// One pass of the unchanged model, or of a plan, over every row of some prompts, for an observer of its
+// mixture layers. first_row: where a pass that was ended goes on, at the root of a tree. chunk_done: called
+// with the row at which the next chunk begins; may be empty.
 #pragma once
 
 #include <functional>

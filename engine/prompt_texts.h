@@ -1,4 +1,5 @@
-// Prompts that share nothing: for statistics of texts, where each text's tokens count as often as it is there.
+// Prompts that share nothing: for statistics of texts, where each text's tokens count as often as it is
+// there.
 #pragma once
 
 #include <span>

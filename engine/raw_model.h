@@ -18,8 +18,9 @@
 
 namespace eep {
 
-// Scales of a matrix that is stored as E4M3 or E2M1 numbers, one a block. The grid of blocks begins first_row rows
-// above and first_column columns before the matrix; scale (a, b) lies at a * row_stride + b * column_stride.
+// Scales of a matrix that is stored as E4M3 or E2M1 numbers, one a block. The grid of blocks begins first_row
+// rows above and first_column columns before the matrix; scale (a, b) lies at a * row_stride + b *
+// column_stride.
 struct BlockScales {
   const void* data = nullptr;
   DType dtype = DType::kF32;  // where they are not E8M0 numbers
@@ -77,7 +78,8 @@ struct RawModel {
   RawMatrix lm_head;  // [vocab, hidden], the embedding when tied
   std::vector<MappedFile> files;
   size_t bytes = 0;  // of all tensors
-  // A native export's own, or that of layers with different counts: the only plan that the stored experts allow.
+  // A native export's own, or that of layers with different counts: the only plan that the stored experts
+  // allow.
   std::optional<ExpertPlan> plan;
   std::string note;  // what its reader should know of how it was read, or ""
   std::vector<std::shared_ptr<const std::vector<uint8_t>>> owned;  // what views show that lies in no file

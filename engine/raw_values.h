@@ -1,5 +1,5 @@
-// One element of a stored matrix that is not coded (element_of of coded_matrix.h reads any), whatever its dtype and
-// layout. For checks and sums; products read packed weights.
+// One element of a stored matrix that is not coded (element_of of coded_matrix.h reads any), whatever its
+// dtype and layout. For checks and sums; products read packed weights.
 #pragma once
 
 #include "engine/raw_model.h"

@@ -1,5 +1,6 @@
-// Scoring: one call of PopulationForward::score. Chunks of prompts pass through the layers, and their scores go to
-// their places. Of several stages (stages.h) the first one leads; the others do what it tells them, chunk by chunk.
+// Scoring: one call of PopulationForward::score. Chunks of prompts pass through the layers, and their scores
+// go to their places. Of several stages (stages.h) the first one leads; the others do what it tells them,
+// chunk by chunk.
 #pragma once
 
 #include <deque>

@@ -23,8 +23,8 @@ struct SkipThresholds {
 void check_skippable(int64_t top_k, int64_t kept);
 
 // One pass of the plan, which has two active experts and skips none yet, over the prompts; four bytes a token
-// and sparse layer are held. progress: called with the rows that are done; may be empty. Throws Error(kConfig)
-// as check_skippable does.
+// and sparse layer are held. progress: called with the rows that are done; may be empty. Throws
+// Error(kConfig) as check_skippable does.
 SkipThresholds skip_thresholds(const Weights& weights, size_t memory_budget, const ExpertPlan& plan,
                                const Prompts& prompts, const std::function<void(int64_t)>& progress = {});
 

@@ -39,7 +39,8 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
   for (const uint8_t sparse : config.sparse) bytes.push_back(Weights::layer_bytes(config, ops, sparse != 0));
   bytes.front() += Weights::packed_bytes(config, ops, {0, 0});
   bytes.back() += Weights::packed_bytes(config, ops, {layers, layers});
-  // The least that suffices is the sum of some run of neighbours: found between the largest layer and all of them.
+  // The least that suffices is the sum of some run of neighbours: found between the largest layer and all of
+  // them.
   size_t low = *std::max_element(bytes.begin(), bytes.end()), high = 0;
   for (const size_t layer : bytes) high += layer;
   while (low < high) {

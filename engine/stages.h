@@ -1,8 +1,9 @@
-// Stages: a model's layers divided over several processes, each of which holds a run of neighbouring layers and
-// no other weights. All stages call the same function with the same plans and prompts; the first one decides what
-// is done, chunk by chunk, and what the others need to know of it goes ahead of the rows. Residual rows pass from
-// stage to stage, scores from the last one to the first, so while a stage has a chunk the one before it has the
-// next. Every row is computed by the same ops in the same order as in one process, so no bit depends on stages.
+// Stages: a model's layers divided over several processes, each of which holds a run of neighbouring layers
+// and no other weights. All stages call the same function with the same plans and prompts; the first one
+// decides what is done, chunk by chunk, and what the others need to know of it goes ahead of the rows.
+// Residual rows pass from stage to stage, scores from the last one to the first, so while a stage has a chunk
+// the one before it has the next. Every row is computed by the same ops in the same order as in one process,
+// so no bit depends on stages.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,9 @@ namespace eep {
 
 struct CalibrationOptions;
 
-// [stages] such that the largest stage's packed weights are as few bytes as can be, the embedding counted where the
-// backend copies it, the vocabulary with the last layer. Throws Error(kUsage) if there are fewer layers.
+// [stages] such that the largest stage's packed weights are as few bytes as can be, the embedding counted
+// where the backend copies it, the vocabulary with the last layer. Throws Error(kUsage) if there are fewer
+// layers.
 std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops, int stages);
 
 // What the first stage is about to do, told to the others, which then do the same.
@@ -40,12 +42,14 @@ class StageLink {
   virtual ~StageLink() = default;
   virtual int stage() const = 0;                              // 0: the first
   virtual const std::vector<LayerRange>& layers() const = 0;  // [stages], 2 or more
-  // Bytes that each stage has for activations, merged experts and caches; 0: unlimited. The same at all stages.
+  // Bytes that each stage has for activations, merged experts and caches; 0: unlimited. The same at all
+  // stages.
   virtual size_t least_room() const = 0;
 
   // Of the first stage.
   virtual void announce(const StageCall& call) = 0;
-  // Messages between two stages arrive in their order. receive throws Interrupted, and Error where a stage is lost.
+  // Messages between two stages arrive in their order. receive throws Interrupted, and Error where a stage is
+  // lost.
   virtual void send(int stage, std::string bytes) = 0;
   virtual std::string receive(int stage) = 0;
 

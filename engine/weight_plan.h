@@ -1,6 +1,6 @@
 // WeightPlan: which layers' weights stay on the device and which are streamed to it from the host's memory,
-// layer by layer, as the passes come to them; on the CPU which ones stay packed, the others being packed when a pass
-// comes to them. Results do not depend on it.
+// layer by layer, as the passes come to them; on the CPU which ones stay packed, the others being packed when
+// a pass comes to them. Results do not depend on it.
 #pragma once
 
 #include <cstddef>

@@ -173,7 +173,8 @@ class Packer {
 
 }  // namespace
 
-// Streamed layers where there is nothing to copy them from: each is packed into one of the buffers when it is asked for.
+// Streamed layers where there is nothing to copy them from: each is packed into one of the buffers when it is
+// asked for.
 class Weights::Repacked {
  public:
   Repacked(const RawModel& raw, const Backend& backend, size_t buffer_bytes) : raw_(raw), backend_(backend) {

@@ -1,7 +1,7 @@
 // Weights: a model's base weights in the backend's layout. Packing is the only second copy; the embedding
 // table stays mapped on the CPU; layers that the device has no room for stay in the host's memory and are
-// streamed (layer_stream.h). On the CPU those are packed anew from the mapped checkpoint, whose pages the system may take
-// back, each time that a pass comes to them.
+// streamed (layer_stream.h). On the CPU those are packed anew from the mapped checkpoint, whose pages the
+// system may take back, each time that a pass comes to them.
 #pragma once
 
 #include <array>
@@ -71,7 +71,8 @@ class Weights {
 
   // Bytes that packing will take, of all and of one layer, from the config alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops);
-  // Of a stage: the embedding is the first layer's, the vocabulary the last one's; no layers at either end: that alone.
+  // Of a stage: the embedding is the first layer's, the vocabulary the last one's; no layers at either end:
+  // that alone.
   static size_t packed_bytes(const ModelConfig& config, const Ops& ops, LayerRange layers);
   static size_t layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse);
 

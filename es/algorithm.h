@@ -67,8 +67,8 @@ class Algorithm {
   virtual std::vector<Candidate> ask(const AskContext& context) const = 0;
   // Evaluations [begin, end) of the archive, one generation, have arrived.
   virtual void tell(const Archive& /*archive*/, int64_t /*begin*/, int64_t /*end*/) {}
-  // The worst evaluation that may still become a parent: what is surely below it need not be looked at further
-  // (es/racing.h). None: everything counts, so nothing may be dropped.
+  // The worst evaluation that may still become a parent: what is surely below it need not be looked at
+  // further (es/racing.h). None: everything counts, so nothing may be dropped.
   virtual std::optional<int64_t> last_parent(const Archive& /*archive*/) const { return std::nullopt; }
   // The evaluation that it hands over as its result (the mean of a distribution); -1: the archive's best.
   virtual int64_t result() const { return -1; }

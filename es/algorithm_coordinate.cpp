@@ -1,9 +1,9 @@
 // coordinate: descent over kept subsets, one layer group at a time. Where a group has few subsets all of them
-// are tried with the other groups as they are, and the best one stays; else drawn swaps of one expert, and the
-// first generation with a better one moves on. When no group gets better the best genome so far is kicked, by
-// swaps in a few groups, and the descent begins again (iterated local search). What the archive knows is
-// looked up, not asked for. State: the genome that is varied, the group, and how far its subsets are gone
-// through; each a function of the archive.
+// are tried with the other groups as they are, and the best one stays; else drawn swaps of one expert, and
+// the first generation with a better one moves on. When no group gets better the best genome so far is
+// kicked, by swaps in a few groups, and the descent begins again (iterated local search). What the archive
+// knows is looked up, not asked for. State: the genome that is varied, the group, and how far its subsets are
+// gone through; each a function of the archive.
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -53,8 +53,8 @@ class Coordinate final : public Algorithm {
     for (int64_t i = begin; i < end; ++i) improve(&place_, archive, i);
   }
 
-  // While the first descent lasts its best is the bar; a kicked one, which the next generation may begin, starts
-  // below the best.
+  // While the first descent lasts its best is the bar; a kicked one, which the next generation may begin,
+  // starts below the best.
   std::optional<int64_t> last_parent(const Archive& archive) const override {
     if (place_.best < 0 || place_.kicks > 0) return std::nullopt;
     Place next = place_;

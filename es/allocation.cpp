@@ -30,8 +30,8 @@ std::vector<double> sorted_shares(const LayerStatistics& layer, const CriterionR
   return shares;
 }
 
-// The places (layer, rank) of lowest key get an expert each, beyond `least` a layer, until the budget is spent;
-// ties to the lower layer. Keys of a layer do not fall with the rank.
+// The places (layer, rank) of lowest key get an expert each, beyond `least` a layer, until the budget is
+// spent; ties to the lower layer. Keys of a layer do not fall with the rank.
 std::vector<int32_t> lowest_keys(const std::vector<std::vector<double>>& keys, int32_t kept, int32_t least) {
   struct Place {
     double key;
@@ -68,8 +68,8 @@ std::vector<int32_t> global(const ExpertStatistics& statistics, const CriterionR
   return lowest_keys(keys, kept, least);
 }
 
-// The expert of rank r is in the smallest set that covers alpha iff the ranks before it cover less than alpha:
-// so the lowest sums before are taken, and no alpha need be found.
+// The expert of rank r is in the smallest set that covers alpha iff the ranks before it cover less than
+// alpha: so the lowest sums before are taken, and no alpha need be found.
 std::vector<int32_t> alpha_mass(const ExpertStatistics& statistics, const CriterionRow& criterion,
                                 int32_t kept, int32_t least) {
   std::vector<std::vector<double>> keys;
@@ -83,8 +83,8 @@ std::vector<int32_t> alpha_mass(const ExpertStatistics& statistics, const Criter
   return lowest_keys(keys, kept, least);
 }
 
-// Proportional to the least error of a layer's subsets of `kept` experts: the next expert goes to the layer of
-// largest error / (experts so far + 1/2) (Sainte-Lague).
+// Proportional to the least error of a layer's subsets of `kept` experts: the next expert goes to the layer
+// of largest error / (experts so far + 1/2) (Sainte-Lague).
 std::vector<int32_t> layer_error(const ExpertStatistics& statistics, const CriterionRow& /*criterion*/,
                                  int32_t kept, int32_t least) {
   std::vector<std::vector<double>> keys;

@@ -22,8 +22,8 @@ struct AllocationRow {
 
 std::span<const AllocationRow> allocations();
 
-// kept: the mean of the layers. Throws Error(kConfig) where a rule needs scores that the criterion has not, or
-// least exceeds kept; Error(kData) where the statistics lack what the rule reads.
+// kept: the mean of the layers. Throws Error(kConfig) where a rule needs scores that the criterion has not,
+// or least exceeds kept; Error(kData) where the statistics lack what the rule reads.
 std::vector<int32_t> allocate(const AllocationRow& rule, const ExpertStatistics& statistics,
                               const CriterionRow& criterion, int32_t kept, int32_t least);
 

@@ -1,5 +1,5 @@
-// blend: statistics of several texts of one model as one. Sums add exactly, so a text of weight w counts as if
-// it had been read w times. And how much of each text a plan covers.
+// blend: statistics of several texts of one model as one. Sums add exactly, so a text of weight w counts as
+// if it had been read w times. And how much of each text a plan covers.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Domain {
 // Throws Error(kData) naming two files that are not of one model: another hash, other layers or counts.
 void check_same_model(std::span<const Domain> domains);
 
-// Every sum is that of the texts together, weighted; largest activations are the largest. What does not add up
-// (a norm of a sum) is left out, and subset errors are those of the subsets that every text measured.
+// Every sum is that of the texts together, weighted; largest activations are the largest. What does not add
+// up (a norm of a sum) is left out, and subset errors are those of the subsets that every text measured.
 ExpertStatistics blended(std::span<const Domain> domains);
 
 // Weights that make a domain's share independent of the length of its text: weight / tokens, in units of all

@@ -53,8 +53,8 @@ struct SuperExpertGuard {
   double first_layers = 0.75;  // fraction of the sparse layers that the guard looks after
 };
 
-// The gate row of a merged expert: that of the expert that represents it, the mean of its members' (weights as
-// for the experts), or the sum of its members' probabilities (router space probabilities alone).
+// The gate row of a merged expert: that of the expert that represents it, the mean of its members' (weights
+// as for the experts), or the sum of its members' probabilities (router space probabilities alone).
 enum class MergedRouter : uint8_t { kRepresentative, kAverage, kSum };
 
 struct Criterion {

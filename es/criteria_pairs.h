@@ -1,5 +1,5 @@
-// Rows of the table of criteria that look at pairs of experts: what is removed together, and what is merged. A
-// merged expert is a weighted mean, so it is a row of W_EM; a group must be one layer.
+// Rows of the table of criteria that look at pairs of experts: what is removed together, and what is merged.
+// A merged expert is a weighted mean, so it is a row of W_EM; a group must be one layer.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ struct Criterion;
 void require_statistics(std::string_view criterion, int32_t layer, size_t got, size_t expected);
 
 // HOPE (as this project defines it): the removed set P of least sum over P x P of the interactions, which is
-// the squared norm of what the tokens lose if nothing else answers for it. Exact where there are few sets, else
-// the best of greedy removals, one beginning with each expert, after exchanges of two experts.
+// the squared norm of what the tokens lose if nothing else answers for it. Exact where there are few sets,
+// else the best of greedy removals, one beginning with each expert, after exchanges of two experts.
 std::vector<int32_t> select_by_pairs(const ExpertStatistics& statistics, const Criterion& criterion,
                                      int32_t kept, const std::vector<int32_t>& layers, uint32_t group);
 

@@ -1,6 +1,6 @@
-// curvature_memory: what the steps of rsgn have learnt of the whole space of coefficients. A quadratic model of
-// the mean log-likelihood at theta, gradient g [d] and curvature F [d, d], to which every set of orthonormal
-// directions adds what it measured:
+// curvature_memory: what the steps of rsgn have learnt of the whole space of coefficients. A quadratic model
+// of the mean log-likelihood at theta, gradient g [d] and curvature F [d, d], to which every set of
+// orthonormal directions adds what it measured:
 //   g += r D^T (y - D g),  F += r D^T (S - D F D^T) D,  r = 0.8
 // with y, S the gradient and curvature along the rows of D. F begins at I trace(S) / P.
 #pragma once

@@ -54,8 +54,8 @@ struct GenomeSpace {
 // 1..kMaxExperts, top_k < 1, bounds that cross.
 void check_space(const GenomeSpace& space);
 
-// Does the genome have as many rows in each group as the space says? If not, what is wrong, as in "expected X,
-// got Y".
+// Does the genome have as many rows in each group as the space says? If not, what is wrong, as in "expected
+// X, got Y".
 std::optional<std::string> wrong_counts(const GenomeSpace& space, const Genome& genome);
 
 // Number of one-hot genomes with `kept` experts up to row order, product of C(experts, kept) over the groups;
@@ -93,8 +93,8 @@ ExpertPlan to_plan(const GenomeSpace& space, const Genome& genome);
 // agree. Throws Error(kConfig) naming `where` if the plan does not fit the space.
 Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* where);
 
-// Exact bytes (row order and every bit kept), short for one-hot and sparse rows; appended to `out`. Counts are
-// there where the space lets them vary.
+// Exact bytes (row order and every bit kept), short for one-hot and sparse rows; appended to `out`. Counts
+// are there where the space lets them vary.
 void write_genome(const GenomeSpace& space, const Genome& genome, std::string& out);
 // Reads one genome from the front of `bytes` and removes it. Throws Error(kData) naming `where`.
 Genome read_genome(const GenomeSpace& space, std::string_view& bytes, const char* where);

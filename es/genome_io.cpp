@@ -1,6 +1,7 @@
-// Genomes as exact bytes. Where it varies top_k (u16, 0: the space's). Per group: where counts vary their number of rows (u16); one byte (1: W_RM has the bits of W_EM and is left out), then rows of
-// W_EM and W_RM. A row: byte 0 and a u16 index (one-hot with the entry 1), or byte 1, a bit mask of the
-// entries whose bits are not zero, and these entries as f32.
+// Genomes as exact bytes. Where it varies top_k (u16, 0: the space's). Per group: where counts vary their
+// number of rows (u16); one byte (1: W_RM has the bits of W_EM and is left out), then rows of W_EM and W_RM.
+// A row: byte 0 and a u16 index (one-hot with the entry 1), or byte 1, a bit mask of the entries whose bits
+// are not zero, and these entries as f32.
 #include <bit>
 #include <cmath>
 #include <cstring>

@@ -39,8 +39,8 @@ int64_t kept_total(const GenomeSpace& space, const KeptSets& sets);
 void switch_level(const GenomeSpace& space, KeptSets* sets, const Child& child, uint32_t number,
                   bool fill = true);
 
-// A drawn group loses a drawn expert, or takes one as far as the total and the bounds hold, whichever is drawn
-// of those that can be done; for searches of smaller plans.
+// A drawn group loses a drawn expert, or takes one as far as the total and the bounds hold, whichever is
+// drawn of those that can be done; for searches of smaller plans.
 void resize_level(const GenomeSpace& space, KeptSets* sets, const Child& child, uint32_t number);
 // Drawn groups lose drawn experts, `count` in all or as many as the bounds let go.
 void shrink_levels(const GenomeSpace& space, KeptSets* sets, int64_t count, const Child& child);

@@ -1,7 +1,7 @@
-// The selection that serves the worst covered domain best. Coverage of a domain: mean over groups of the share
-// of its scores that kept experts have. For weights w over domains the best selection is the highest sums
-// w_d s_d in each group, and the least covered domain's coverage is at most the best weighted mean: so weights
-// are moved towards what is covered least. What single exchanges can still gain is taken then.
+// The selection that serves the worst covered domain best. Coverage of a domain: mean over groups of the
+// share of its scores that kept experts have. For weights w over domains the best selection is the highest
+// sums w_d s_d in each group, and the least covered domain's coverage is at most the best weighted mean: so
+// weights are moved towards what is covered least. What single exchanges can still gain is taken then.
 #include <algorithm>
 #include <cmath>
 #include <numeric>

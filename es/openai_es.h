@@ -1,5 +1,5 @@
-// openai_es: evolution strategy by a smoothed gradient (Salimans, Ho, Chen, Sidor, Sutskever 2017). Antithetic
-// pairs mean +- sigma z of one fixed width, centred ranks in [-1/2, 1/2] as values,
+// openai_es: evolution strategy by a smoothed gradient (Salimans, Ho, Chen, Sidor, Sutskever 2017).
+// Antithetic pairs mean +- sigma z of one fixed width, centred ranks in [-1/2, 1/2] as values,
 //   g = sum over pairs (u+ - u-) z,   v = momentum v + (1 - momentum) g / rms(g),
 //   mean += rate (1 - done / all) v / rms(v):
 // the first step moves a coefficient by `rate` (root mean square), the last by next to nothing, since a fixed

@@ -79,16 +79,16 @@ Genome gaussian_mutation(const Genome& parent, int32_t experts, std::span<const 
 // Have the genomes as many rows in every group?
 bool same_shape(const Genome& a, const Genome& b);
 
-// Of genomes of the same shape. A flagged matrix row by row, an unflagged one whole: from parent 1 with probability first_parent, else from
-// parent 2. W_EM and W_RM are drawn independently of each other.
+// Of genomes of the same shape. A flagged matrix row by row, an unflagged one whole: from parent 1 with
+// probability first_parent, else from parent 2. W_EM and W_RM are drawn independently of each other.
 Genome crossover(const Genome& parent1, const Genome& parent2, int32_t experts,
                  std::span<const GroupFlags> flags /* [G] */, double first_parent, const Child& child);
 
 // Divides every row of every W_EM (never W_RM) by its sum; a row whose |sum| is below 1e-6 stays as it is.
 Genome normalised_rows(const Genome& genome, int32_t experts);
 
-// The evaluations of an archive that saw all items from best to worst, made once for all children of a generation. Equal ones
-// stand in an order drawn for each child.
+// The evaluations of an archive that saw all items from best to worst, made once for all children of a
+// generation. Equal ones stand in an order drawn for each child.
 class Ranking {
  public:
   explicit Ranking(const Archive& archive);

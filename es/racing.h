@@ -1,6 +1,7 @@
-// racing: candidates see growing subsets of the fixed items and are dropped as soon as a paired bound says that
-// they cannot become parents (after Maron and Moore 1994; F-race, Birattari et al. 2002). The subsets are the
-// fronts of one addressed permutation of the items. What races against what is a function of the archive.
+// racing: candidates see growing subsets of the fixed items and are dropped as soon as a paired bound says
+// that they cannot become parents (after Maron and Moore 1994; F-race, Birattari et al. 2002). The subsets
+// are the fronts of one addressed permutation of the items. What races against what is a function of the
+// archive.
 #pragma once
 
 #include <cstdint>

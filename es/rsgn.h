@@ -19,8 +19,8 @@ struct RsgnParameters {
   // A step that gains less than so many standard errors doubles the shard, up to growth_most times the first.
   double growth_errors = 1.0;
   int32_t growth_most = 4;
-  // Three more candidates of a step from what all steps have measured (es/curvature_memory.h): time d^3 a step
-  // and memory d^2 for d coefficients, and the decisions of all generations.
+  // Three more candidates of a step from what all steps have measured (es/curvature_memory.h): time d^3 a
+  // step and memory d^2 for d coefficients, and the decisions of all generations.
   bool memory = false;
 
   bool operator==(const RsgnParameters&) const = default;

@@ -133,7 +133,8 @@ class Search {
   Archive archive_;
   std::vector<PhaseRun> phases_;  // those that the search has, in order
   Leaders leaders_;               // of racing
-  // Of evaluations that may be the bar, what racing compares, item by item: a cache, made again where it lacks.
+  // Of evaluations that may be the bar, what racing compares, item by item: a cache, made again where it
+  // lacks.
   std::map<int64_t, std::vector<double>> values_;
 };
 

@@ -1,5 +1,5 @@
-// search_state: a search between generations as bytes: a fingerprint of what it belongs to, and the archive, a
-// block a generation. A generation appends its block, so a checkpoint costs what the generation holds, not
+// search_state: a search between generations as bytes: a fingerprint of what it belongs to, and the archive,
+// a block a generation. A generation appends its block, so a checkpoint costs what the generation holds, not
 // what the search does.
 //
 //   "eep-search\n"  u32 version  u64 fingerprint  u64 XXH3-64 of all before

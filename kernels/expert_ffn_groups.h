@@ -52,8 +52,8 @@ __device__ inline float clamped_unit(const FfnArgs& args, float gate, float up) 
   return (up + args.shift) * __fdividef(gate, 1.0f + expf(-args.alpha * gate));
 }
 
-// Columns `column` and the next of h, in 16 bits. kOther: with biases or a limit; a kernel of its own, so that
-// the plain one keeps its registers.
+// Columns `column` and the next of h, in 16 bits. kOther: with biases or a limit; a kernel of its own, so
+// that the plain one keeps its registers.
 template <class Half, bool kOther>
 __device__ uint32_t unit_pair(const FfnArgs& args, int group, int column, const float* gate,
                               const float* up) {

@@ -4,8 +4,8 @@
 // are added at the end. So its bits depend on its row of x and its row of w alone: not on other rows, chunk,
 // threads or instruction set.
 //
-// Weights are packed once (common/packed_matrix.h). Packing is a permutation, so element-wise work (merging) may
-// be done on packed data.
+// Weights are packed once (common/packed_matrix.h). Packing is a permutation, so element-wise work (merging)
+// may be done on packed data.
 #pragma once
 
 #include <cassert>

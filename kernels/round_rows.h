@@ -1,5 +1,6 @@
-// round_rows: rows of f32 as matrix products of a GPU, and of the CPU in precision bf16, read them, rounded to nearest even to the weights'
-// 16-bit dtype. One pass for all products of the rows: the rounding is the one that each of them would make.
+// round_rows: rows of f32 as matrix products of a GPU, and of the CPU in precision bf16, read them, rounded
+// to nearest even to the weights' 16-bit dtype. One pass for all products of the rows: the rounding is the
+// one that each of them would make.
 #pragma once
 
 #include <cassert>

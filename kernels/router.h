@@ -18,8 +18,8 @@
 //   expert = top-k of s + W_RM b          b: the selection bias, which is in no weight
 //   weight = scale * s / sum(s)           divided if renormalise; skip_below compares s
 //
-// With groups the kept rows are so many runs of one length; experts are taken from the top_groups of them whose
-// two largest s + b have the largest sums.
+// With groups the kept rows are so many runs of one length; experts are taken from the top_groups of them
+// whose two largest s + b have the largest sums.
 //
 // A plan's row order carries no meaning, so slots are ordered by rank (largest weight first) and the combine
 // sums in that order. Sums that cannot be divided by: with renormalise and |sum| < kRouterTinySum the weights

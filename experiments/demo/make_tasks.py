@@ -17,7 +17,8 @@ import random
 from pathlib import Path
 
 SEED = 20240700945
-# What the splits ask beyond training, so that errors are left to make: longer strings, words beside the cue of a sense.
+# What the splits ask beyond training, so that errors are left to make: longer strings, words beside the cue
+# of a sense.
 HARDER = {"sort": {"least": 10, "most": 14}, "reverse": {"least": 8, "most": 13}, "sense": {"distract": 0.6}}
 SIZES = {"train": 256, "dev": 256, "test": 600}
 SHIFTED_SIZES = {"train": 2048, "dev": 512, "test": 2000}
@@ -243,8 +244,8 @@ TASKS = {
     "sort": (sort, "Sort: {letters}\nSorted:"),
     "reverse": (reverse, "Reverse: {letters}\nReversed:"),
 }
-# Shifted tasks by the name of their data: the trained task whose prompt decides the split, and how an item is made.
-# Two task files may ask the same items in different forms.
+# Shifted tasks by the name of their data: the trained task whose prompt decides the split, and how an item is
+# made. Two task files may ask the same items in different forms.
 SHIFTED = {
     "sense": ("sense", lambda rng: sense(rng, **HARDER["sense"])),
     "reverse": ("reverse", lambda rng: reverse(rng, **HARDER["reverse"])),

@@ -135,8 +135,8 @@ class Source:
     def __init__(self, tokenizer, seed):
         self.tokenizer, self.rng = tokenizer, random.Random(seed)
         self.shares = dict(SHARES)
-        # A bare yes or no teaches little: at first what is untrue is of a thing that nobody has, and many pairs of one
-        # sense repeat a word. `harden` ends that.
+        # A bare yes or no teaches little: at first what is untrue is of a thing that nobody has, and many
+        # pairs of one sense repeat a word. `harden` ends that.
         self.easier = {"yesno": {"absent": 1.0}, "sense": {"repeat": 0.5}}
 
     def harden(self, scores):
@@ -151,7 +151,8 @@ class Source:
         out = [tasks.render(task, item), tasks.answer_of(task, item) + "\n"]
         more = {"yesno": self.about_passage, "recall": self.about_passage, "entail": self.about_premise}.get(task)
         if more:
-            # Several questions about one text: more answer tokens a row, and each is the prompt of a pool instance.
+            # Several questions about one text: more answer tokens a row, and each is the prompt of a pool
+            # instance.
             for _ in range(self.rng.randint(2, 4)):
                 kind, other, shared = more(item)
                 if tasks.split_of(kind, other) == "pool":

@@ -1,5 +1,5 @@
-// eep calibrate: one pass over the text of a task or of a file, statistics for every one-shot criterion at any
-// budget.
+// eep calibrate: one pass over the text of a task or of a file, statistics for every one-shot criterion at
+// any budget.
 #include <fmt/format.h>
 
 #include <cstdlib>

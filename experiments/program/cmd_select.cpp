@@ -1,5 +1,5 @@
-// eep select: a plan from score files by a one-shot criterion. Several files are texts of one model: blended by
-// their weights, or so that the worst covered one is served best.
+// eep select: a plan from score files by a one-shot criterion. Several files are texts of one model: blended
+// by their weights, or so that the worst covered one is served best.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -158,8 +158,8 @@ void check_outputs(const Arguments& arguments, std::span<const Domain> domains) 
                 "names the same file as --out (" + arguments.out + ")");
 }
 
-// One file twice, whatever its paths, is refused: a weight says how often it counts. Two files of one text are
-// said: it may be meant where they were made with other options.
+// One file twice, whatever its paths, is refused: a weight says how often it counts. Two files of one text
+// are said: it may be meant where they were made with other options.
 void check_twice(std::span<const Domain> domains, CommandContext& context) {
   for (size_t second = 1; second < domains.size(); ++second) {
     for (size_t first = 0; first < second; ++first) {

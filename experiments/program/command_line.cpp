@@ -30,8 +30,8 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return Error(ExitCode::kUsage, "usage", what, "see eep --help, or eep COMMAND --help");
 }
 
-// Options that name a file or a directory: an empty name is mostly a variable of the shell that is not set, and
-// must not mean that the option was left out.
+// Options that name a file or a directory: an empty name is mostly a variable of the shell that is not set,
+// and must not mean that the option was left out.
 bool names_file(const std::string& name) {
   constexpr std::array kNames{"--out",         "--output",       "--resume",           "--plan",  "--samples",
                               "--task",        "--taps",         "--ids-file",         "--index", "--against",

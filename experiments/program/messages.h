@@ -22,8 +22,8 @@ class Messages {
   // Everything said from now on is also written there, without colours.
   void log_to(const std::string& file);
 
-  // Progress of a named piece of work, with its rate and the time that is left; a new name, or less done than before,
-  // starts a new clock.
+  // Progress of a named piece of work, with its rate and the time that is left; a new name, or less done than
+  // before, starts a new clock.
   void progress(const std::string& what, int64_t done, int64_t total, const std::string& detail);
   // The same of work that is often brief: nothing is said of what is over within a second.
   void brief_progress(const std::string& what, int64_t done, int64_t total, const std::string& unit);

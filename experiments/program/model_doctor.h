@@ -1,4 +1,5 @@
-// What eep doctor MODEL says of a checkpoint: whether it can be read, what it takes on this machine, what to run next.
+// What eep doctor MODEL says of a checkpoint: whether it can be read, what it takes on this machine, what to
+// run next.
 #pragma once
 
 #include <string>
@@ -16,8 +17,8 @@ struct ModelDiagnosis {
   Json json;
 };
 
-// physical: bytes of this machine's memory. A checkpoint that cannot be read is a diagnosis (supported: false, and
-// why); throws Error(kNoInput) where there is none.
+// physical: bytes of this machine's memory. A checkpoint that cannot be read is a diagnosis (supported:
+// false, and why); throws Error(kNoInput) where there is none.
 ModelDiagnosis diagnose_model(const std::string& path, double physical, const CommandContext& context);
 
 }  // namespace eep

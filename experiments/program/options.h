@@ -22,8 +22,8 @@ struct CommonOptions {
   std::string log_level = "info";
   std::string cpu_target;  // instruction set of the CPU kernels; "": the best
 
-  // The table of the device whose products have the precision ("f32", "bf16", "": f32). Throws Error(kConfig) for
-  // bf16 on a GPU, whose products have the weights' dtype.
+  // The table of the device whose products have the precision ("f32", "bf16", "": f32). Throws Error(kConfig)
+  // for bf16 on a GPU, whose products have the weights' dtype.
   const Ops& ops_with(const std::string& name) const;
 
   // Filled by resolve().

@@ -1,5 +1,5 @@
-// RunModels: the models and tasks of a run's combinations, each opened once. Where a model's layers are divided over
-// ranks (engine/stages.h), this one's part of them, with the way to the others.
+// RunModels: the models and tasks of a run's combinations, each opened once. Where a model's layers are
+// divided over ranks (engine/stages.h), this one's part of them, with the way to the others.
 #pragma once
 
 #include <map>
@@ -18,7 +18,8 @@ class RunModels {
  public:
   using Tasks = std::map<std::string, std::unique_ptr<TaskContext>>;
 
-  // combinations: read when the first model is asked for. pipeline: stages of each model, 0 or 1: it is whole.
+  // combinations: read when the first model is asked for. pipeline: stages of each model, 0 or 1: it is
+  // whole.
   RunModels(CommandContext& context, const std::vector<Combination>& combinations, const int& pipeline)
       : context_(context), combinations_(combinations), pipeline_(pipeline) {}
 

@@ -68,7 +68,8 @@ class Ranks {
   // Tags of the work are kFirstTag and above.
   static constexpr int kFirstTag = 16;
   void send(int to, int tag, std::string bytes);
-  // The next message with one of these tags. Throws Interrupted, and Error where a rank has failed or is lost.
+  // The next message with one of these tags. Throws Interrupted, and Error where a rank has failed or is
+  // lost.
   RankMessage receive(std::initializer_list<int> tags);
   // The next one of that tag that is here, whatever else has happened.
   std::optional<RankMessage> take_waiting(int tag);

@@ -52,8 +52,8 @@ void add_agreement(std::span<const RunRecord> runs, const std::string& id, std::
 
 // The best so far where it rises and at the last evaluation that compares: fresh items of a shard do not.
 XySeries best_series(const std::string& name, int colour, const std::vector<EvaluationLine>& archive);
-// The plan that was chosen, on the items that the others were scored on: a point at the end of the search, where
-// the best so far stops before it. No marks otherwise.
+// The plan that was chosen, on the items that the others were scored on: a point at the end of the search,
+// where the best so far stops before it. No marks otherwise.
 XySeries chosen_series(const RunRecord& run, int colour);
 // "what: 82.5 % (0.825), 95% interval ..., n = ..."
 std::string score_note(const std::string& what, const SplitNumbers& numbers);

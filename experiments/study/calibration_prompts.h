@@ -1,6 +1,6 @@
 // CalibrationPrompts: a text file as token sequences for the engine. The file is read twice: first to the end
-// for its rows, so that one that is wrong is found before the work; then part by part while the model runs, so
-// that it need not fit memory.
+// for its rows, so that one that is wrong is found before the work; then part by part while the model runs,
+// so that it need not fit memory.
 #pragma once
 
 #include <string>

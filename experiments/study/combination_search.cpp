@@ -1,4 +1,5 @@
-// The search of one combination: warm starts, evaluations, controls, the choice on dev, and the searched methods.
+// The search of one combination: warm starts, evaluations, controls, the choice on dev, and the searched
+// methods.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -74,7 +75,8 @@ struct CombinationRun::Searched {
   SearchSpent spent;
 };
 
-// How far the generation under way is, told as evaluations of the search. Tasks are scored one after the other.
+// How far the generation under way is, told as evaluations of the search. Tasks are scored one after the
+// other.
 AnswerProgress CombinationRun::generation_progress(const Search& search, const int64_t& asked,
                                                    const std::string& best) const {
   int64_t tasks = 1;
@@ -316,8 +318,8 @@ void CombinationRun::search() {
       {"candidates_per_second", seconds > 0 ? static_cast<double>(result.evaluations) / seconds : 0.0},
       {"tokens", spent.computed},
       {"tokens_without_sharing", spent.asked},
-      // Tokens that earlier generations' layers stood for; steps of decoding; tokens that drafts proposed, and the
-      // right ones: steps of a sequence not taken.
+      // Tokens that earlier generations' layers stood for; steps of decoding; tokens that drafts proposed,
+      // and the right ones: steps of a sequence not taken.
       {"work",
        {{"tokens_kept", spent.kept},
         {"decode_steps", spent.steps},

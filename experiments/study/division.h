@@ -33,8 +33,9 @@ struct WorkPart {
 std::vector<std::vector<WorkPart>> divide_work(std::span<const double> cost, int64_t items,
                                                std::span<const double> speed);
 
-// Where the parts of a calibration text end, for ranks that take them in turn: whole trees from first_row on, of most_rows
-// at most where trees allow it. dense_end: the rows before it cost more, as every expert runs on them; 0: none do.
+// Where the parts of a calibration text end, for ranks that take them in turn: whole trees from first_row on,
+// of most_rows at most where trees allow it. dense_end: the rows before it cost more, as every expert runs on
+// them; 0: none do.
 std::vector<int64_t> divide_text(const Prompts& prompts, int64_t first_row, int64_t dense_end, int ranks,
                                  int64_t most_rows);
 

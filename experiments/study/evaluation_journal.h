@@ -4,8 +4,8 @@
 //   scores: key  i32 begin  { f32 log-probability  i32 arg-max }...   of one plan, positions [begin, ...)
 //   answer: key  i32 item  i32 token...                               what was generated for one item
 //
-// Whatever follows a record that is damaged, as the last one of a killed process may be, is cut off. A rank that
-// writes no files gives its records to the one that does.
+// Whatever follows a record that is damaged, as the last one of a killed process may be, is cut off. A rank
+// that writes no files gives its records to the one that does.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,8 @@ struct SplitResult {
   void sum_up(const Task& task);  // n and the means, of the items; macro_f1 of all together
 };
 
-// How far an evaluation is: answers, plans times items; of a further step, decoding, those that it has to decide.
+// How far an evaluation is: answers, plans times items; of a further step, decoding, those that it has to
+// decide.
 using AnswerProgress = std::function<void(bool decoding, int64_t done, int64_t total)>;
 
 class SplitEvaluator {

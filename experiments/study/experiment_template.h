@@ -16,8 +16,8 @@ struct TemplateFacts {
   std::map<std::string, int64_t> items;  // of the splits train, dev and test that the task has
 };
 
-// Half of the experts, the paper's prune phase and Gauss-Newton merging where there are items enough for shards.
-// load_experiment accepts it.
+// Half of the experts, the paper's prune phase and Gauss-Newton merging where there are items enough for
+// shards. load_experiment accepts it.
 std::string experiment_template(const ModelConfig& config, const TemplateFacts& facts);
 
 }  // namespace eep

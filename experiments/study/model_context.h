@@ -16,9 +16,9 @@ namespace eep {
 
 class ModelContext {
  public:
-  // memory: bytes, 0: unlimited; layers that do not fit are streamed (engine/weight_plan.h). parity: engine/config.h. stage, of
-  // so many: which part of the layers is packed; the weights of the others are not read, but by the first, which looks
-  // for values that are no numbers.
+  // memory: bytes, 0: unlimited; layers that do not fit are streamed (engine/weight_plan.h). parity:
+  // engine/config.h. stage, of so many: which part of the layers is packed; the weights of the others are not
+  // read, but by the first, which looks for values that are no numbers.
   ModelContext(const std::string& path, const Backend& backend, size_t memory = 0,
                Parity parity = Parity::kNone, int stage = 0, int stages = 1)
       : path_(path),

@@ -1,6 +1,6 @@
-// A calibration over all ranks: parts of the text go to them in turn, and the sums of each layer from the rank that has one
-// part to the one with the next, layer by layer while both compute. So every number is added to where and when one rank
-// would: the bytes are those of one rank.
+// A calibration over all ranks: parts of the text go to them in turn, and the sums of each layer from the
+// rank that has one part to the one with the next, layer by layer while both compute. So every number is
+// added to where and when one rank would: the bytes are those of one rank.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ class RankCalibration {
  public:
   RankCalibration(Ranks& ranks, int count) : ranks_(ranks), count_(count) {}
 
-  // calibrate() of engine/calibration.h. options.keep is called when this rank has made a part: what the others were at
-  // is then lost with it. combination: of the sweep, whose model it is. Throws Interrupted, and Error where another rank fails
-  // or has another model.
+  // calibrate() of engine/calibration.h. options.keep is called when this rank has made a part: what the
+  // others were at is then lost with it. combination: of the sweep, whose model it is. Throws Interrupted,
+  // and Error where another rank fails or has another model.
   ExpertStatistics calibrate(int32_t combination, ModelContext& model, size_t memory,
                              const PromptSource& next, const CalibrationOptions& options);
 

@@ -51,7 +51,8 @@ class RankEvaluation {
 // Throws Error(kData) if what this rank sees is not what the one that leads does.
 void check_same_as_leader(const std::string& what, const std::string& wanted, const std::string& found);
 
-// The other ranks' side: one evaluation for rank `leader`, to which the journal's records go as they are made.
+// The other ranks' side: one evaluation for rank `leader`, to which the journal's records go as they are
+// made.
 RankResult compute_work(const RankWork& work, int leader, ModelContext& model, TaskContext& task,
                         Ranks& ranks);
 

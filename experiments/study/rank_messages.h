@@ -74,8 +74,8 @@ CalibrationPart calibration_part_of(std::string_view bytes);
 std::string layer_sums_bytes(const LayerSums& sums);
 LayerSums layer_sums_of(std::string_view bytes);
 
-// How far a rank is with its parts, told while it computes: answers of plans to items that are scored, and of those
-// that scores leave open how many are decoded.
+// How far a rank is with its parts, told while it computes: answers of plans to items that are scored, and of
+// those that scores leave open how many are decoded.
 struct RankProgress {
   int32_t number = 0;
   int64_t scored = 0, decoded = 0, open = 0;

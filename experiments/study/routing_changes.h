@@ -1,5 +1,5 @@
-// routing_changes: how many tokens an exported checkpoint sends to other experts than the plan does, because gate
-// rows were mixed and rounded.
+// routing_changes: how many tokens an exported checkpoint sends to other experts than the plan does, because
+// gate rows were mixed and rounded.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,9 @@ struct RoutingChanges {
   std::string text() const;
 };
 
-// Of the sequences, as the plan applied to `source`, which `weights` are of, runs them: at each layer the plan's own
-// input meets the plan's map and the exported gate, so a change is not counted again behind it. The plan works on
-// logits. memory: bytes, 0: unlimited.
+// Of the sequences, as the plan applied to `source`, which `weights` are of, runs them: at each layer the
+// plan's own input meets the plan's map and the exported gate, so a change is not counted again behind it.
+// The plan works on logits. memory: bytes, 0: unlimited.
 RoutingChanges routing_changes(const RawModel& exported, const RawModel& source, const ExpertPlan& plan,
                                std::span<const std::vector<int32_t>> sequences, const Weights& weights,
                                size_t memory);

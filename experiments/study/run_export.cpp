@@ -17,8 +17,8 @@ constexpr size_t kLoopPrompts = 8;       // of the task, continued
 constexpr int32_t kLoopTokens = 32;      // by so many tokens
 constexpr const char* kChecks = "export_check.json";
 
-// Of gate rows that were mixed, and rounded; none where a checkpoint holds the source's own, nor where no process has
-// all layers of the source.
+// Of gate rows that were mixed, and rounded; none where a checkpoint holds the source's own, nor where no
+// process has all layers of the source.
 std::optional<Check> routing_check(TaskContext& task, const ExpertPlan& plan, const RawModel& exported) {
   if (exported.plan || plan.router_space != RouterSpace::kLogits || hf_bit_exact(plan)) return std::nullopt;
   ModelContext& model = task.model();
@@ -31,8 +31,9 @@ std::optional<Check> routing_check(TaskContext& task, const ExpertPlan& plan, co
           " than the plan, by rounded gate rows"};
 }
 
-// Scores may be fine where texts go round in circles: the task's first prompts continued greedily by the plan and by the
-// full model. A fault where most of the plan's continuations loop and fewer than half as many of the full model's.
+// Scores may be fine where texts go round in circles: the task's first prompts continued greedily by the plan
+// and by the full model. A fault where most of the plan's continuations loop and fewer than half as many of
+// the full model's.
 std::optional<Check> looping_check(TaskContext& task, const ExpertPlan& plan) {
   ModelContext& model = task.model();
   const ModelConfig& config = model.config();

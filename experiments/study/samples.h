@@ -8,8 +8,8 @@
 
 namespace eep {
 
-// One line an item of the result, which is of these requests. texts: [items] generated to their ends, or null:
-// each as far as it was needed to decide the item, without the extracted answer.
+// One line an item of the result, which is of these requests. texts: [items] generated to their ends, or
+// null: each as far as it was needed to decide the item, without the extracted answer.
 std::string samples_lines(const Requests& requests, const SplitResult& result,
                           const std::vector<std::string>* texts = nullptr);
 

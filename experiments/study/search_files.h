@@ -1,5 +1,5 @@
-// SearchFiles: what a search leaves in the run directory while it goes: the checkpoint, its archive as lines, a line
-// of metrics a generation, and the seconds and work so far. A killed run goes on from them.
+// SearchFiles: what a search leaves in the run directory while it goes: the checkpoint, its archive as lines,
+// a line of metrics a generation, and the seconds and work so far. A killed run goes on from them.
 #pragma once
 
 #include <chrono>
@@ -28,8 +28,8 @@ class SearchFiles {
   // folder: exists, as does its folder checkpoints/.
   SearchFiles(const std::string& folder, FitnessKind fitness);
 
-  // The search of the checkpoint, or a new one; the other files then say what it does. *resumed: which of the two.
-  // Throws as Search does.
+  // The search of the checkpoint, or a new one; the other files then say what it does. *resumed: which of the
+  // two. Throws as Search does.
   std::unique_ptr<Search> open(const GenomeSpace& space, const SearchConfig& config,
                                const std::vector<WarmStart>& starts, bool* resumed);
   // Work is counted from here on.

@@ -12,7 +12,8 @@
 namespace eep {
 namespace {
 
-// Of what is small in each of the layers: two copies of a model that differ are told apart without reading them.
+// Of what is small in each of the layers: two copies of a model that differ are told apart without reading
+// them.
 uint64_t digest_of(const RawModel& raw, LayerRange layers) {
   std::string bytes;
   for (int64_t index = layers.begin; index < layers.end; ++index) {

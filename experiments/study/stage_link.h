@@ -1,5 +1,5 @@
-// RankStageLink: the stages of a model's layers (engine/stages.h) as neighbouring ranks, the first of which takes part
-// in the run; the others do what it tells them.
+// RankStageLink: the stages of a model's layers (engine/stages.h) as neighbouring ranks, the first of which
+// takes part in the run; the others do what it tells them.
 #pragma once
 
 #include <deque>
@@ -22,8 +22,8 @@ class RankStageLink : public StageLink {
   RankStageLink(Ranks& ranks, int stage, int32_t combination, const ModelContext& model)
       : ranks_(ranks), stage_(stage), combination_(combination), model_(model) {}
 
-  // Of the first stage: tells the others which model it is about to open, and afterwards waits until all have it.
-  // Throws Error(kData) if theirs is another one.
+  // Of the first stage: tells the others which model it is about to open, and afterwards waits until all have
+  // it. Throws Error(kData) if theirs is another one.
   static void tell_model(Ranks& ranks, int stages, int32_t combination);
   void await_others(size_t own_room);
   // Of another stage: answers that, and takes over what the call says of all.
@@ -66,8 +66,8 @@ std::vector<StageShare> stage_shares(const ModelConfig& config, const Ops& ops, 
 // "layers 0..1 with 2.0 MB, layers 2..3 with 2.1 MB"
 std::string describe(const std::vector<StageShare>& shares);
 
-// Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows, candidates: of
-// a generation.
+// Which layers and bytes each stage has, what goes from one to the next, and what waiting costs. rows,
+// candidates: of a generation.
 std::string describe_stages(const ModelContext& model, int stages, const MemoryPlan& plan, int64_t rows,
                             int64_t candidates);
 

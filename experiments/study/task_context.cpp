@@ -216,8 +216,8 @@ std::vector<SplitResult> TaskContext::score(Split set, std::span<const ExpertPla
   return divider_ ? divider_(set, plans, items) : score_here(set, plans, items);
 }
 
-// Generations resemble each other: until another split is scored, layers of the train items are kept. Not with several
-// tasks, each of which would take what the others leave.
+// Generations resemble each other: until another split is scored, layers of the train items are kept. Not
+// with several tasks, each of which would take what the others leave.
 void TaskContext::keep_layers(Split scored) {
   if (mixed_) return;
   if (scored == Split::kTrain) return evaluator(scored).keep_layers(kKeptLayerBytes);

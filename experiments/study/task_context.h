@@ -70,15 +70,14 @@ class TaskContext {
   // Results in the order of the plans; equal plans are evaluated once per process.
   std::vector<const SplitResult*> evaluate(Split split, std::span<const ExpertPlan> plans);
   // One calibration pass over the train split, with subset errors for the given kept counts; read from the
-  // cache where an earlier run of the same directory has made it. `announce` is called before a pass, `progress`
-  // as it goes on, in tokens.
-  // seconds: what it took.
+  // cache where an earlier run of the same directory has made it. `announce` is called before a pass,
+  // `progress` as it goes on, in tokens. seconds: what it took.
   using CalibrationProgress = std::function<void(int64_t done, int64_t total)>;
   const ExpertStatistics& statistics(const std::vector<int32_t>& subset_kept,
                                      const std::function<void()>& announce,
                                      const CalibrationProgress& progress, double* seconds);
-  // Thresholds of a plan that skips experts, by a pass over the texts that statistics() reads. seconds: what it
-  // took is added.
+  // Thresholds of a plan that skips experts, by a pass over the texts that statistics() reads. seconds: what
+  // it took is added.
   SkipThresholds skip_thresholds(const ExpertPlan& plan, const CalibrationProgress& progress,
                                  double* seconds);
   // While one lives, evaluations are kept in the journal and looked up there.

@@ -33,8 +33,8 @@ class TaskMix {
   bool several() const { return !main_.further().empty(); }
   // One a plan. A single task's own score where there is one task.
   std::vector<MixedScore> scores(Split split, std::span<const ExpertPlan> plans);
-  // The same on the train splits for a search: a plan that a guard rules out is worse than every one that none
-  // does, the more it lacks the worse.
+  // The same on the train splits for a search: a plan that a guard rules out is worse than every one that
+  // none does, the more it lacks the worse.
   std::vector<Evaluation> evaluations(std::span<const ExpertPlan> plans, FitnessKind kind, bool decisions);
   // What scoring the further tasks has cost so far.
   WorkCounts further_work() const;

@@ -1,7 +1,7 @@
-// The 8- and 4-bit formats of quantised checkpoints, to f32, exactly. E4M3 (the finite kind): 4 bits of exponent
-// with bias 7, 3 of mantissa, no infinity, NaN where all seven bits are set. E8M0: a power of two, 2^(bits -
-// 127), NaN for 255. E2M1: 2 bits of exponent with bias 1, 1 of mantissa, all finite; files hold two in a byte
-// of dtype U8 (MXFP4), and E8M0 scales in U8 as well.
+// The 8- and 4-bit formats of quantised checkpoints, to f32, exactly. E4M3 (the finite kind): 4 bits of
+// exponent with bias 7, 3 of mantissa, no infinity, NaN where all seven bits are set. E8M0: a power of two,
+// 2^(bits - 127), NaN for 255. E2M1: 2 bits of exponent with bias 1, 1 of mantissa, all finite; files hold
+// two in a byte of dtype U8 (MXFP4), and E8M0 scales in U8 as well.
 #pragma once
 
 #include <bit>

@@ -1,8 +1,9 @@
 // PackedMatrix: weights as a backend's matrix products read them, in their own dtype.
 //
-// On the CPU panels of kPanel output columns: [ceil(n/16)][k][16], the last panel padded with zeros. In bf16 the
-// 16 columns of a panel lie in the order 0, 8, 1, 9, ... 7, 15, so that a 32-bit word holds two columns half a
-// panel apart and widens by a shift and a mask. Products of precision bf16 read tiles instead (gemm_bf16.h).
+// On the CPU panels of kPanel output columns: [ceil(n/16)][k][16], the last panel padded with zeros. In bf16
+// the 16 columns of a panel lie in the order 0, 8, 1, 9, ... 7, 15, so that a 32-bit word holds two columns
+// half a panel apart and widens by a shift and a mask. Products of precision bf16 read tiles instead
+// (gemm_bf16.h).
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// simt/ptx_sm90.h - host twins of the instructions in kernels/gpu/ptx_sm90.h: mbarriers, tensor copies, wgmma.
+// simt/ptx_sm90.h - host twins of the instructions in kernels/gpu/ptx_sm90.h: mbarriers, tensor copies,
+// wgmma.
 //
 // Copies and products are asynchronous: performed at once (schedule kReverse), or as late as they may: a copy
 // when somebody waits for its mbarrier, a product when its thread waits for it.

@@ -38,11 +38,12 @@ std::string read_file(const std::string& path, size_t max_bytes = kMaxTextFile);
 void write_file_atomic(const std::string& path,
                        std::string_view bytes);  // throws kIo with the system's reason
 
-// Appends to a file that is there, and syncs it. A killed write may leave a part of the bytes: for files whose
-// records tell that they are whole.
+// Appends to a file that is there, and syncs it. A killed write may leave a part of the bytes: for files
+// whose records tell that they are whole.
 void append_file(const std::string& path, std::string_view bytes);  // throws kIo with the system's reason
 
-// write_file_atomic in parts: write(), write(), commit(). Without commit() the destructor removes the temporary.
+// write_file_atomic in parts: write(), write(), commit(). Without commit() the destructor removes the
+// temporary.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

@@ -1,5 +1,5 @@
-// The number formats of GGUF tensors: plain ones and blocks of 32 or 256 weights that share scales. Those without a
-// name here are copied, never read.
+// The number formats of GGUF tensors: plain ones and blocks of 32 or 256 weights that share scales. Those
+// without a name here are copied, never read.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,8 @@ std::string gguf_type_name(uint32_t number);
 int64_t gguf_block_elements(GgufType type);
 size_t gguf_block_bytes(GgufType type);
 
-// Of a type that is read. values[0..count): `count` is a whole number of blocks. Every product and sum is exact in f32 or rounded
-// once a step, in the order of the format's reference.
+// Of a type that is read. values[0..count): `count` is a whole number of blocks. Every product and sum is
+// exact in f32 or rounded once a step, in the order of the format's reference.
 void gguf_dequantise(GgufType type, const uint8_t* blocks, int64_t count, float* values);
 
 }  // namespace eep

@@ -211,8 +211,8 @@ class Loader {
     }
   }
 
-  // gate_up_proj [experts, hidden, 2 * inner] and down_proj [experts, inner, hidden] with biases, in the export of
-  // a plan too; rows of gate and up alternate.
+  // gate_up_proj [experts, hidden, 2 * inner] and down_proj [experts, inner, hidden] with biases, in the
+  // export of a plan too; rows of gate and up alternate.
   void load_gpt_oss_experts(const std::string& prefix, int64_t count, std::vector<RawFfn>& experts) {
     const ModelConfig& config = model_.config;
     const int64_t inner = config.expert_intermediate_size, hidden = config.hidden_size;
@@ -296,7 +296,8 @@ class Loader {
     return fused;
   }
 
-  // Matrices [n, k]: `name` [count, k, n], or with MXFP4 `name`_blocks [count, n, k / 32, 16] and `name`_scales.
+  // Matrices [n, k]: `name` [count, k, n], or with MXFP4 `name`_blocks [count, n, k / 32, 16] and
+  // `name`_scales.
   Fused gpt_oss_tensor(const std::string& name, int64_t count, int64_t n, int64_t k) {
     Fused fused;
     if (!model_.config.mxfp4 && !table_.has(name + "_blocks")) {

@@ -134,8 +134,8 @@ void read_rope(const JsonView& root, ModelConfig& config) {
   if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
 }
 
-// Which layers have a window, where the family says it layer by layer: every second one from the first on where
-// the file does not.
+// Which layers have a window, where the family says it layer by layer: every second one from the first on
+// where the file does not.
 void read_layer_windows(const JsonView& root, ModelConfig& config) {
   const auto layers = static_cast<size_t>(config.num_layers);
   config.windowed.resize(layers);

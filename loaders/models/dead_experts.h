@@ -9,8 +9,8 @@
 
 namespace eep {
 
-// Lines for people: rows of a plan all of whose experts put out zero, and kept gate rows that are equal in the source
-// where not all kept experts are active. Empty for nearly every model.
+// Lines for people: rows of a plan all of whose experts put out zero, and kept gate rows that are equal in
+// the source where not all kept experts are active. Empty for nearly every model.
 std::vector<std::string> dead_in_source(const RawModel& model, const ExpertPlan& plan);
 
 }  // namespace eep

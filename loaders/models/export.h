@@ -50,8 +50,8 @@ ExpertPlan native_plan(const ExpertPlan& plan);
 void export_checkpoint(const RawModel& model, const std::string& source, const ExpertPlan& plan,
                        const PlanInfo& info, const ExportOptions& options, const std::string& out);
 
-// A layer in whose exported gate rows of different experts became equal, by the plan or by rounding: no loader can
-// tell them apart.
+// A layer in whose exported gate rows of different experts became equal, by the plan or by rounding: no
+// loader can tell them apart.
 struct RouterTie {
   std::string tensor;
   std::string what;  // which rows are equal

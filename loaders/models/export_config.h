@@ -16,13 +16,13 @@ std::string with_config_number(const std::string& text, const std::string& key, 
 // The text without a top-level key and its value.
 std::string without_config_key(const std::string& text, const std::string& key);
 
-// Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok), in its
-// text_config too.
+// Both counts in whichever spelling the source has (num_local_experts, num_experts, num_experts_per_tok), in
+// its text_config too.
 std::string with_expert_counts(const std::string& text, int64_t experts, int64_t top_k);
 
-// The counts of a plan whose layers differ, under the keys of programs that read them: per_layer_num_experts and
-// original_num_experts (RCO), num_experts_per_layer (EvoESAP). counts: [layers]; of a dense layer, where sparse
-// is 0, it is the source's number. Where all sparse layers hold the same, the usual keys say so too.
+// The counts of a plan whose layers differ, under the keys of programs that read them: per_layer_num_experts
+// and original_num_experts (RCO), num_experts_per_layer (EvoESAP). counts: [layers]; of a dense layer, where
+// sparse is 0, it is the source's number. Where all sparse layers hold the same, the usual keys say so too.
 std::string with_layer_counts(const std::string& text, const std::vector<uint8_t>& sparse,
                               const std::vector<int64_t>& counts, int64_t original, int64_t top_k);
 

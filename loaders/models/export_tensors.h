@@ -19,9 +19,9 @@ enum class ExportFormat {
   kNative       // what only eep reads: the whole gate, the map stays in the plan
 };
 
-// Whether matrices in 8 or 4 bits go on as they are stored, numbers and scales: where the plan only selects experts
-// and each matrix has blocks of its own. Else all of them become values of the checkpoint's dtype, and
-// quantization_config goes (export_config.h).
+// Whether matrices in 8 or 4 bits go on as they are stored, numbers and scales: where the plan only selects
+// experts and each matrix has blocks of its own. Else all of them become values of the checkpoint's dtype,
+// and quantization_config goes (export_config.h).
 bool stays_coded(const RawModel& model, const ExpertPlan& plan);
 
 // In the order in which they are written. `model` and `plan` must outlive the result.

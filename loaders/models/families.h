@@ -41,8 +41,9 @@ struct FamilyRow {
   QkNorm qk_norm = QkNorm::kNone;
   bool clips_qkv = false;  // clip_qkv is read
 
-  // Experts: biases of all three products, (up + 1) * gate * sigmoid(swiglu_alpha * gate) within swiglu_limit; and
-  // fused tensors [experts, in, out] (of MXFP4 [experts, out, in / 32, 16]) of which every second column is up's.
+  // Experts: biases of all three products, (up + 1) * gate * sigmoid(swiglu_alpha * gate) within
+  // swiglu_limit; and fused tensors [experts, in, out] (of MXFP4 [experts, out, in / 32, 16]) of which every
+  // second column is up's.
   bool gpt_oss_experts = false;
 
   // Tensors below model.layers.N. Experts are also read under the default names.

@@ -408,8 +408,8 @@ class Converter {
     config["partial_rotary_factor"] = static_cast<double>(turned_) / static_cast<double>(head_dim_);
   }
 
-  // What is the same in every file of the family is not in it: every second layer has the window, from the first; the
-  // limits of yarn's ramp are not rounded.
+  // What is the same in every file of the family is not in it: every second layer has the window, from the
+  // first; the limits of yarn's ramp are not rounded.
   void add_gpt_oss(Json& config) const {
     config["sliding_window"] = integer("attention.sliding_window", 1, int64_t{1} << 28);
     config["rope_scaling"] = {{"rope_type", "default"}};

@@ -1,6 +1,6 @@
-// A GGUF model with fewer experts: what is stored for the others is left out, all else is copied byte for byte, so
-// quantised weights stay as they are. Tensors are told by their names, whatever the architecture: those of all
-// experts have them on their first axis. What llama.cpp runs, it runs pruned.
+// A GGUF model with fewer experts: what is stored for the others is left out, all else is copied byte for
+// byte, so quantised weights stay as they are. Tensors are told by their names, whatever the architecture:
+// those of all experts have them on their first axis. What llama.cpp runs, it runs pruned.
 #pragma once
 
 #include "engine/expert_plan.h"
@@ -16,9 +16,10 @@ struct GgufPruning {
   bool prunes_nextn = false;  // layers for multi-token prediction: what the last layer keeps; else refused
 };
 
-// The file's bytes, in order, and how many there are. `file` was parsed with GgufTensors::kStored. Throws Error(kData)
-// with the reason where the plan does not fit the file or GGUF cannot express it: merged experts, counts that differ
-// between layers, groups of experts that would be of unequal size, a softmax that would be over fewer experts.
+// The file's bytes, in order, and how many there are. `file` was parsed with GgufTensors::kStored. Throws
+// Error(kData) with the reason where the plan does not fit the file or GGUF cannot express it: merged
+// experts, counts that differ between layers, groups of experts that would be of unequal size, a softmax that
+// would be over fewer experts.
 class PrunedGguf {
  public:
   PrunedGguf(const GgufFile& file, const GgufPruning& pruning);

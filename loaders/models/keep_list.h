@@ -22,10 +22,10 @@
 
 namespace eep {
 
-// Layer -> its experts that stay, ascending. count: how many, 0: as many as are listed. Throws Error(kData) at
-// file:line:column for what is none of the shapes above, a layer without experts, an expert that the model does
-// not have or that stands twice, a list shorter than `count` (or longer, where its order is no ranking), and
-// rankings without a count; naming the layers for missing ones.
+// Layer -> its experts that stay, ascending. count: how many, 0: as many as are listed. Throws Error(kData)
+// at file:line:column for what is none of the shapes above, a layer without experts, an expert that the model
+// does not have or that stands twice, a list shorter than `count` (or longer, where its order is no ranking),
+// and rankings without a count; naming the layers for missing ones.
 using KeepList = std::map<int32_t, std::vector<int32_t>>;
 KeepList parse_keep_list(const std::string& text, const std::string& where, const ModelConfig& config,
                          int32_t count = 0);

@@ -5,7 +5,8 @@
 
 namespace eep {
 
-// Throws kNoInput if it is no directory, with what to give instead of a file, or of the name of a hub's model.
+// Throws kNoInput if it is no directory, with what to give instead of a file, or of the name of a hub's
+// model.
 void require_model_directory(const std::string& path);
 
 }  // namespace eep

@@ -1,4 +1,5 @@
-// Names tell what a tensor is: experts.N. one expert's, experts.NAME all experts' on the first axis, gate the router's.
+// Names tell what a tensor is: experts.N. one expert's, experts.NAME all experts' on the first axis, gate the
+// router's.
 #include "loaders/models/mtp.h"
 
 #include <algorithm>

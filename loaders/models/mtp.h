@@ -1,5 +1,5 @@
-// Layers for multi-token prediction: tensors that some checkpoints have beside the model, which the engine does not
-// run. In an export they are left out, copied, or left with the experts that the last layer keeps.
+// Layers for multi-token prediction: tensors that some checkpoints have beside the model, which the engine
+// does not run. In an export they are left out, copied, or left with the experts that the last layer keeps.
 #pragma once
 
 #include <string>
@@ -31,9 +31,9 @@ struct ExtraTensor {
 // Those of a model, by name.
 std::vector<ExtraTensor> mtp_tensors(const RawModel& model);
 
-// Those of an export. Throws Error(kData) with the remedy where they are there and refused, where a plan that merges
-// in the last layer is to prune them, or where they are in 8 bits and `coded` (the export's other matrices stay so)
-// is false.
+// Those of an export. Throws Error(kData) with the remedy where they are there and refused, where a plan that
+// merges in the last layer is to prune them, or where they are in 8 bits and `coded` (the export's other
+// matrices stay so) is false.
 std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& plan, MtpExport mtp,
                                        bool coded);
 

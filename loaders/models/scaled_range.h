@@ -1,4 +1,5 @@
-// Codes times scales that are beyond the range of the values' dtype: every stored number is finite, a weight is not.
+// Codes times scales that are beyond the range of the values' dtype: every stored number is finite, a weight
+// is not.
 #pragma once
 
 #include <optional>
@@ -13,7 +14,8 @@ struct OutOfRange {
   std::string detail;  // which element, of which expert, and the dtype that cannot hold it
 };
 
-// The first of the model's coded matrices, by layer. Reads the scales, and the codes where a scale is that large.
+// The first of the model's coded matrices, by layer. Reads the scales, and the codes where a scale is that
+// large.
 std::optional<OutOfRange> first_out_of_range(const RawModel& model);
 
 }  // namespace eep

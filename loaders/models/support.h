@@ -1,5 +1,6 @@
-// What a checkpoint of any family asks for that the engine does not compute, by name: attention, router, experts,
-// rotary embedding, weights. Read from config.json alone, so it also speaks of models that nothing else can open.
+// What a checkpoint of any family asks for that the engine does not compute, by name: attention, router,
+// experts, rotary embedding, weights. Read from config.json alone, so it also speaks of models that nothing
+// else can open.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// All tensors of a directory by name, whichever file they lie in: which of them the architecture asked for, and
-// views of those.
+// All tensors of a directory by name, whichever file they lie in: which of them the architecture asked for,
+// and views of those.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// Experts and gate rows that are zero throughout, as programs leave them that prune by zeroing: shapes stay, and a
-// zero gate row's logit 0 beats every negative one, so such an expert is still chosen and adds nothing.
+// Experts and gate rows that are zero throughout, as programs leave them that prune by zeroing: shapes stay,
+// and a zero gate row's logit 0 beats every negative one, so such an expert is still chosen and adds nothing.
 #pragma once
 
 #include <cstdint>

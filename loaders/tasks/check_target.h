@@ -8,8 +8,8 @@
 
 namespace eep {
 
-// Throws Error(kData) at `where` if the target of a row names no choice of the task. Rows of tasks whose target is
-// text pass.
+// Throws Error(kData) at `where` if the target of a row names no choice of the task. Rows of tasks whose
+// target is text pass.
 void check_target(const Task& task, const Json& row, const std::string& where);
 
 }  // namespace eep

@@ -12,8 +12,8 @@
 namespace eep {
 
 struct ImportOptions {
-  // Files and folders. A raw split may be said: train=FILE, val=FILE, test=FILE. demonstrations=FILE: flat rows that
-  // become a split of that name as they are.
+  // Files and folders. A raw split may be said: train=FILE, val=FILE, test=FILE. demonstrations=FILE: flat
+  // rows that become a split of that name as they are.
   std::vector<std::string> files;
   std::string out;    // directory
   std::string index;  // "", or a JSON list of items, counted from 0: those are the test split

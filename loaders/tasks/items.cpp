@@ -212,7 +212,8 @@ void read_choices(const Task& task, const Json& row, Item* item) {
     throw Error(ExitCode::kData, where, "a choice is empty");
 }
 
-// Wrong choices may stand twice, as they do in published data; the right one may not stand among the wrong ones.
+// Wrong choices may stand twice, as they do in published data; the right one may not stand among the wrong
+// ones.
 void check_right_choice(const Item& item) {
   std::vector<int32_t> right = item.also;
   right.push_back(item.label);
@@ -321,7 +322,8 @@ std::string data_path(const Task& task, const std::string& written) {
               "jq -c '.[]' FILE writes an array as lines, jq -c . FILE writes each object on one line");
 }
 
-// The prompt as the model's template writes it, if the task is asked through one; the description is the system message.
+// The prompt as the model's template writes it, if the task is asked through one; the description is the
+// system message.
 std::string asked(const Task& task, const Item& item, const std::string& before, const std::string& prompt) {
   if (!task.chat) return before + prompt;
   std::vector<ChatMessage> messages;

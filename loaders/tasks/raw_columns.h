@@ -12,8 +12,9 @@
 
 namespace eep {
 
-// A row inside its row inside ...: the outermost first. Paths: `a.b` in the innermost object, `a[].b` of every
-// element of a list, `../a` in the object around it, `/a` in the outermost; `a|b`: the first that is there.
+// A row inside its row inside ...: the outermost first. Paths: `a.b` in the innermost object, `a[].b` of
+// every element of a list, `../a` in the object around it, `/a` in the outermost; `a|b`: the first that is
+// there.
 struct RawScope {
   std::vector<const Json*> objects;
   std::string where;  // file:line

@@ -102,8 +102,8 @@ void Requests::cut_left(std::vector<int32_t>* context, int64_t room) const {
   context->erase(context->begin() + kept, context->end() - (room - kept));
 }
 
-// With the tokenizer's specials, which a chat template has written already; harness: a text that brings its own
-// beginning of sequence gets no second one.
+// With the tokenizer's specials, which a chat template has written already; harness: a text that brings its
+// own beginning of sequence gets no second one.
 std::vector<int32_t> Requests::encode_whole(const std::string& text) const {
   if (task_.chat) return tokenizer_.encode(text, false);
   const bool own_begin = task_.protocol == "harness" && tokenizer_.bos_id() >= 0 &&
@@ -247,8 +247,8 @@ ItemScore Requests::judge_choice(const Item& item, const Entry& entry,
   return result;
 }
 
-// What a log-likelihood is divided by: of the choice as the task writes it. Where the task says no delimiter, a
-// blank at the beginning is one.
+// What a log-likelihood is divided by: of the choice as the task writes it. Where the task says no delimiter,
+// a blank at the beginning is one.
 double Requests::choice_length(Metric metric, const Item& item, size_t choice) const {
   if (metric == Metric::kAcc || metric == Metric::kMacroF1) return 1;
   std::string_view text = one_continuation(task_) ? item.prompt : item.choices[choice];

@@ -48,8 +48,8 @@ class Requests {
   const Task& task() const { return task_; }
   const std::vector<Item>& items() const { return items_; }
   const Prompts& prompts() const { return prompts_; }
-  // The items as text, for statistics: of every item every token, its answers' last ones too; nothing is shared
-  // between items, so a prefix counts as often as items have it.
+  // The items as text, for statistics: of every item every token, its answers' last ones too; nothing is
+  // shared between items, so a prefix counts as often as items have it.
   Prompts texts() const;
   int64_t truncated() const { return truncated_; }
   // What is to be said of them; "" where none was cut.
@@ -62,7 +62,8 @@ class Requests {
   // new token on) settles the item. Generation ends (`ended`) at its limit, at an end of sequence, or as soon
   // as a stop string is complete; the verdict is the score that it has or will have then, whatever follows.
   const std::vector<int32_t>& prompt_tokens(size_t item) const { return entries_[item].prompt; }
-  // Generation: the right answer with its stop, as teacher forcing expects it; behind the whole of prompt_tokens.
+  // Generation: the right answer with its stop, as teacher forcing expects it; behind the whole of
+  // prompt_tokens.
   const std::vector<int32_t>& right_answer(size_t item) const { return entries_[item].continuations[0]; }
   // All of the task's metrics, the first one first; nothing while one of them is open.
   std::optional<std::vector<double>> verdict(size_t item, std::span<const int32_t> generated,

@@ -23,8 +23,8 @@ struct Ratio {
   double value = 0;
   Interval ci95;
 };
-// mean(a) / mean(b) of the same items; the interval is the normal approximation of a - value * b, so that what the two
-// have in common narrows it. Nothing where mean(b) is not above 0 or the lengths differ.
+// mean(a) / mean(b) of the same items; the interval is the normal approximation of a - value * b, so that
+// what the two have in common narrows it. Nothing where mean(b) is not above 0 or the lengths differ.
 std::optional<Ratio> paired_ratio(std::span<const double> a, std::span<const double> b);
 
 // Exact two-sided McNemar test of paired 0/1 scores: the binomial tail of the discordant pairs. 1 if there

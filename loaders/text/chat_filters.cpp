@@ -221,7 +221,8 @@ std::span<const Row> filters() {
   return kRows;
 }
 
-// Filters that take any arguments, or a filter or a test with its own, or tell apart what is given and undefined.
+// Filters that take any arguments, or a filter or a test with its own, or tell apart what is given and
+// undefined.
 std::optional<ChatValue> special_filter(ChatEvaluator& evaluator, const std::string& name,
                                         const ChatValue& value, const ChatArguments& given) {
   if (name == "default" || name == "d") {

@@ -1,6 +1,6 @@
-// Python's two ways to fill values into a text, as chat templates use them: "{} {name}".format(...) and
-// "%s %d" % (...). Fields of what has no plain text (attributes, elements, nested widths) and types beyond s, d and f
-// are refused.
+// Python's two ways to fill values into a text, as chat templates use them: "{} {name}".format(...) and "%s
+// %d" % (...). Fields of what has no plain text (attributes, elements, nested widths) and types beyond s, d
+// and f are refused.
 #pragma once
 
 #include <string>

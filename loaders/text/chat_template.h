@@ -1,6 +1,6 @@
 // Chat templates: the Jinja text that a model's files carry, rendered as transformers renders it, with
-// trim_blocks and lstrip_blocks: text, {{ expression }}, {% if %}, {% for %} with a condition, else, break and
-// continue, {% set %}, {% macro %}, {# comments #}. What is not implemented is refused by its name.
+// trim_blocks and lstrip_blocks: text, {{ expression }}, {% if %}, {% for %} with a condition, else, break
+// and continue, {% set %}, {% macro %}, {# comments #}. What is not implemented is refused by its name.
 #pragma once
 
 #include <map>
@@ -26,7 +26,8 @@ struct ChatTemplate {
 
 // A template of a model directory: "default" is chat_template.jinja, else chat_template.json, else
 // tokenizer_config.json; another is additional_chat_templates/NAME.jinja or one of the list in
-// tokenizer_config.json. Throws Error(kUsage) if the model has none of that name, kData if a file is malformed.
+// tokenizer_config.json. Throws Error(kUsage) if the model has none of that name, kData if a file is
+// malformed.
 ChatTemplate find_chat_template(const std::string& directory, const std::string& name = "default");
 
 // "mistral-v1", "chatml" or "none" (the contents, one after the other) with the model's own special tokens.

@@ -102,8 +102,8 @@ size_t match_words(std::string_view text, size_t at, int digits) {
   return match_other(text, at, "\r\n");
 }
 
-// From `at` [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+, as an expression matches it: the first
-// part takes what it can and gives back what the second one needs. Or `at`.
+// From `at` [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+, as an expression matches it: the
+// first part takes what it can and gives back what the second one needs. Or `at`.
 size_t match_upper_lower(std::string_view text, size_t at) {
   size_t end = at,
          given_back = at;  // behind the last character of the first part that the second may have too
@@ -125,8 +125,8 @@ size_t match_upper_lower(std::string_view text, size_t at) {
   return end;
 }
 
-// The first two alternatives of GPT-4o's expression without their contractions, or `at`. The second one, a run of
-// capitals, is where no character of the run may be small.
+// The first two alternatives of GPT-4o's expression without their contractions, or `at`. The second one, a
+// run of capitals, is where no character of the run may be small.
 size_t match_cased_word(std::string_view text, size_t at) {
   const CodePoint first = decode_utf8(text, at);
   const CharClass kind = classify(first.value);

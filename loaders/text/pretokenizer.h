@@ -1,6 +1,6 @@
-// Pre-tokenisers: where a text is cut before BPE. The regular expressions of GPT-2, Qwen, Llama 3 (cl100k, GLM-4.5's
-// too) and GPT-4o (o200k, gpt-oss's too) run as state machines of one pass; any other expression is refused, not
-// approximated.
+// Pre-tokenisers: where a text is cut before BPE. The regular expressions of GPT-2, Qwen, Llama 3 (cl100k,
+// GLM-4.5's too) and GPT-4o (o200k, gpt-oss's too) run as state machines of one pass; any other expression is
+// refused, not approximated.
 #pragma once
 
 #include <cstdint>

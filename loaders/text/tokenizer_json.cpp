@@ -276,8 +276,9 @@ void read_model(const JsonView& model, TokenizerData& data, size_t added, const 
   read_merges(model, data);
 }
 
-// vocabulary: the number of its tokens. A token that it does not hold must have the next id: other loaders give it
-// that one, whatever the file says. (A vocabulary with gaps has been cut by hand: its ids count as they stand.)
+// vocabulary: the number of its tokens. A token that it does not hold must have the next id: other loaders
+// give it that one, whatever the file says. (A vocabulary with gaps has been cut by hand: its ids count as
+// they stand.)
 void read_added_tokens(const JsonView& tokens, TokenizerData& data, int64_t vocabulary,
                        const std::string& where) {
   int64_t next = vocabulary;
@@ -311,8 +312,8 @@ void add_token(AddedToken token, TokenizerData& data, const std::string& where) 
   register_added_token(data, token, where);
 }
 
-// extra_special_tokens (version 5) and additional_special_tokens (4) of tokenizer_config.json and, where that has no
-// added_tokens_decoder, of special_tokens_map.json; which of them count is as in transformers 5.
+// extra_special_tokens (version 5) and additional_special_tokens (4) of tokenizer_config.json and, where that
+// has no added_tokens_decoder, of special_tokens_map.json; which of them count is as in transformers 5.
 class Extras {
  public:
   explicit Extras(const std::string& directory) {
@@ -351,8 +352,8 @@ class Extras {
     return tokens;
   }
 
-  // NAME_token beside those that every tokenizer may have: image_token. Texts of the configuration are named, what
-  // comes to be a token later goes before them.
+  // NAME_token beside those that every tokenizer may have: image_token. Texts of the configuration are named,
+  // what comes to be a token later goes before them.
   void own_tokens(const JsonView& root, bool config) {
     for (const auto& [name, value] : root.value().items()) {
       const bool usual =
@@ -404,7 +405,8 @@ class Extras {
   bool decided_ = false;  // a list of the config's: additional tokens of the map do not count
 };
 
-// added_tokens_decoder, or where there is none added_tokens.json, in the order of their ids, which do not count.
+// added_tokens_decoder, or where there is none added_tokens.json, in the order of their ids, which do not
+// count.
 std::vector<AddedToken> further_tokens(const std::string& directory, const TokenizerConfig& config,
                                        const std::vector<AddedToken>& extras) {
   std::vector<AddedToken> tokens = config.added_tokens;

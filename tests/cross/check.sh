@@ -1,7 +1,7 @@
 #!/bin/bash
-# check.sh OPS SEARCH: builds the same two programs for aarch64 (NEON, statically dispatched, so without Highway's
-# library), runs them under user-mode emulation, and compares the hashes of all targets of both machines.
-# Exit status 77: cross-compiler or emulator not installed.
+# check.sh OPS SEARCH: builds the same two programs for aarch64 (NEON, statically dispatched, so without
+# Highway's library), runs them under user-mode emulation, and compares the hashes of all targets of both
+# machines. Exit status 77: cross-compiler or emulator not installed.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
@@ -13,8 +13,9 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# -idirafter: headers of libraries lie among this machine's own, which must not hide the cross-compiler's; the libraries
-# themselves are used as headers alone. Sections: what names the GPU's kernels is dropped, and no program calls it.
+# -idirafter: headers of libraries lie among this machine's own, which must not hide the cross-compiler's; the
+# libraries themselves are used as headers alone. Sections: what names the GPU's kernels is dropped, and no
+# program calls it.
 compile="$(command -v ccache || true) aarch64-linux-gnu-g++ -std=c++20 -O1 -ffp-contract=off -fopenmp -ffunction-sections -fdata-sections
   -DHWY_COMPILE_ONLY_STATIC -DXXH_INLINE_ALL -DFMT_HEADER_ONLY -I$root -idirafter /usr/include"
 cd "$root"

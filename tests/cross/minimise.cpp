@@ -1,7 +1,8 @@
 // Test functions for a comparison with other implementations:
 //   cross_minimise ALGORITHM sphere|ellipsoid|rosenbrock DIMENSIONS BUDGET TARGET SEEDS
-// prints, a line a seed, how many evaluations it took to a value of at most TARGET, or -1. The coefficients of
-// a plan of two experts a layer are the variables; sigma is 0.5; the start is 1 (rosenbrock: 0) everywhere.
+// prints, a line a seed, how many evaluations it took to a value of at most TARGET, or -1. The coefficients
+// of a plan of two experts a layer are the variables; sigma is 0.5; the start is 1 (rosenbrock: 0)
+// everywhere.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>

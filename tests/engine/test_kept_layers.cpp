@@ -1,5 +1,5 @@
-// Layers that are kept between calls: the bits of a pass that computes everything, less work, and never more memory
-// than was allowed.
+// Layers that are kept between calls: the bits of a pass that computes everything, less work, and never more
+// memory than was allowed.
 #include <doctest/doctest.h>
 
 #include <cstring>

@@ -32,8 +32,9 @@ ExpertPlan whole_plan(const ModelConfig& config) {
                        static_cast<int32_t>(config.top_k));
 }
 
-// How far logits are from transformers' f32 run: the largest and the mean absolute difference; and whether a token was
-// given to another expert than in our own f32 run, which moves its logits by as much as experts differ.
+// How far logits are from transformers' f32 run: the largest and the mean absolute difference; and whether a
+// token was given to another expert than in our own f32 run, which moves its logits by as much as experts
+// differ.
 struct Errors {
   double largest = 0, mean = 0;
   bool rerouted = false;

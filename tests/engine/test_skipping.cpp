@@ -1,4 +1,5 @@
-// Experts skipped token by token: thresholds are the medians of what the router gives, and the passes heed them.
+// Experts skipped token by token: thresholds are the medians of what the router gives, and the passes heed
+// them.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Texts put together: sums, the max-min choice against all choices, coverage, counts by layer, and where nothing
-// speaks for a choice.
+// Texts put together: sums, the max-min choice against all choices, coverage, counts by layer, and where
+// nothing speaks for a choice.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -18,9 +18,9 @@ namespace {
 
 constexpr int32_t kItems = 512;
 
-// A planted kept set of 4 groups of 8 experts: an item is right with a probability that grows with the share of
-// needed experts, by a draw that belongs to the item and to how many are kept, so that equal shares differ in
-// no item and a better one is better on most items.
+// A planted kept set of 4 groups of 8 experts: an item is right with a probability that grows with the share
+// of needed experts, by a draw that belongs to the item and to how many are kept, so that equal shares differ
+// in no item and a better one is better on most items.
 class RacedProblem {
  public:
   explicit RacedProblem(uint64_t seed) : space(make_space(8, {4, 4, 4, 4})), seed_(seed) {
@@ -117,7 +117,8 @@ TEST_CASE("a race drops what is below by more errors than asked for") {
   CHECK_FALSE(surely_below(differences, 64, 3.0));
 }
 
-// Under equal means a candidate is dropped as often as a normal deviate falls below -errors, at most: 1/740 at 3.
+// Under equal means a candidate is dropped as often as a normal deviate falls below -errors, at most: 1/740
+// at 3.
 TEST_CASE("a race seldom drops a candidate that is as good") {
   int64_t dropped = 0;
   constexpr int64_t kTries = 20000;

@@ -129,8 +129,8 @@ inline Outcome eep(const std::vector<std::string>& arguments, const RunLimits& l
   return outcome;
 }
 
-// One error line (and at most a hint) at the end of stderr, whatever was said of the work before it; `what` is in it, or
-// in the hint.
+// One error line (and at most a hint) at the end of stderr, whatever was said of the work before it; `what`
+// is in it, or in the hint.
 inline void check_one_error(const Outcome& outcome, int code, const std::string& what) {
   CAPTURE(outcome.err);
   CHECK(outcome.code == code);
@@ -142,7 +142,8 @@ inline void check_one_error(const Outcome& outcome, int code, const std::string&
         (rest.find("eep: hint: ") == std::string::npos ? 1 : 2));
 }
 
-// Programs that want a processor, for each that there is: a promise of seconds is one of a machine that is ours.
+// Programs that want a processor, for each that there is: a promise of seconds is one of a machine that is
+// ours.
 inline int64_t waiting_programs() {
   double load = 0;
   if (::getloadavg(&load, 1) != 1) return 1;

@@ -36,7 +36,8 @@ inline RunLimits on_ranks(int count) {
   return limits;
 }
 
-// Files of a run by name, with their bytes, those apart that hold times and places; of result.json the scores.
+// Files of a run by name, with their bytes, those apart that hold times and places; of result.json the
+// scores.
 inline std::string run_bytes(const std::string& run) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(run)) {

@@ -28,8 +28,8 @@ TEST_CASE("jobs: any of the signals at any moment ends the run with 130, and the
       CAPTURE(moment);
       RunLimits limits;
       limits.signal = signal;
-      // How long a run takes is the machine's other programs' affair: the clock starts when the program has its
-      // directory, and a signal that came too late is sent earlier.
+      // How long a run takes is the machine's other programs' affair: the clock starts when the program has
+      // its directory, and a signal that came too late is sent earlier.
       limits.once_there = run + "/config.resolved.yaml";
       limits.microseconds = duration * (2 * number + 1) / 20;
       Outcome first;

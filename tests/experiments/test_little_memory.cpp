@@ -1,4 +1,5 @@
-// A model of twice the memory that a run may use: the bytes of a run without a limit, in a process that gets no more.
+// A model of twice the memory that a run may use: the bytes of a run without a limit, in a process that gets
+// no more.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -67,8 +68,8 @@ baselines: [full, frequency, naee]
   const Outcome free = run("free", {}, {});
   CAPTURE(free.err);
   REQUIRE(free.code == 0);
-  // Private memory: views of files do not count, as the system takes their pages back. What the program has beside its
-  // plan: libraries' data, the tokenizer, the files that it writes.
+  // Private memory: views of files do not count, as the system takes their pages back. What the program has
+  // beside its plan: libraries' data, the tokenizer, the files that it writes.
   constexpr rlim_t kPermitted = 50'000'000, kProgram = 30'000'000;
   RunLimits limits;
   limits.private_memory = kPermitted + kProgram;

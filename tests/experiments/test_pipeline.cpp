@@ -1,4 +1,5 @@
-// A model's layers over several ranks: the bytes of runs with one, alone and beside a division of the population.
+// A model's layers over several ranks: the bytes of runs with one, alone and beside a division of the
+// population.
 #include <doctest/doctest.h>
 
 #include <csignal>

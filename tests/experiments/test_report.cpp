@@ -1,5 +1,5 @@
-// eep report: its page is well-formed and needs nothing beside it, its pictures show the numbers of its CSV files,
-// texts stay texts, and a run directory with parts missing or damaged is reported or refused.
+// eep report: its page is well-formed and needs nothing beside it, its pictures show the numbers of its CSV
+// files, texts stay texts, and a run directory with parts missing or damaged is reported or refused.
 #include <doctest/doctest.h>
 
 #include <algorithm>

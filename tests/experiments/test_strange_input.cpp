@@ -1,5 +1,5 @@
-// Input that nobody meant: overflow inside a model, empty names, numbers that are read otherwise than they are
-// written, outputs in the place of inputs, inputs that change under a run. One line, and nothing is done.
+// Input that nobody meant: overflow inside a model, empty names, numbers that are read otherwise than they
+// are written, outputs in the place of inputs, inputs that change under a run. One line, and nothing is done.
 #include <doctest/doctest.h>
 
 #include <cstring>

@@ -1,5 +1,5 @@
-// Text for calibration, JSON Lines or plain, with a chat template and without: documents have text, each is counted, and
-// a second reading gives the same ones.
+// Text for calibration, JSON Lines or plain, with a chat template and without: documents have text, each is
+// counted, and a second reading gives the same ones.
 #include <vector>
 
 #include "loaders/tasks/calibration_text.h"

@@ -1,4 +1,5 @@
-// A config.json beside matrices in 8 or 4 bits, whose blocks it describes: what is accepted can be widened and exported.
+// A config.json beside matrices in 8 or 4 bits, whose blocks it describes: what is accepted can be widened
+// and exported.
 #include <string_view>
 
 #include "engine/coded_matrix.h"

@@ -1,4 +1,5 @@
-// config.json: what is accepted has dimensions that the engine can compute with; what any other model lacks can be said.
+// config.json: what is accepted has dimensions that the engine can compute with; what any other model lacks
+// can be said.
 #include "loaders/models/config_json.h"
 #include "loaders/models/support.h"
 #include "tests/fuzz/fuzz.h"

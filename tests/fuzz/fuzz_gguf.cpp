@@ -1,4 +1,5 @@
-// GGUF files: the container, the mapping of its tensors, its tokenizer, and what is left of it without some experts.
+// GGUF files: the container, the mapping of its tensors, its tokenizer, and what is left of it without some
+// experts.
 #include "loaders/models/gguf_convert.h"
 #include "loaders/models/gguf_prune.h"
 #include "loaders/text/gguf_tokenizer.h"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzzer of a build for some seconds, one a core at a time: run.sh BUILD_DIRECTORY SECONDS [PARSER...]. What it
-# learns is kept in BUILD_DIRECTORY/corpus; an input that crashes, hangs or takes too much memory is left in
-# BUILD_DIRECTORY/findings.
+# Runs every fuzzer of a build for some seconds, one a core at a time: run.sh BUILD_DIRECTORY SECONDS
+# [PARSER...]. What it learns is kept in BUILD_DIRECTORY/corpus; an input that crashes, hangs or takes too
+# much memory is left in BUILD_DIRECTORY/findings.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$1 seconds=$2

@@ -1,5 +1,5 @@
-// A golden checkpoint cut down to its first layers and experts: an input then costs its own parsing, not that of a long
-// list of tensors.
+// A golden checkpoint cut down to its first layers and experts: an input then costs its own parsing, not that
+// of a long list of tensors.
 #pragma once
 
 #include <fstream>
@@ -15,8 +15,8 @@ inline int64_t number_after(const std::string& name, const std::string& part) {
   return at == name.npos ? -1 : std::atoll(name.c_str() + at + part.size());
 }
 
-// A directory with layers [0, layers) and experts [0, kept) of `checkpoint`, which has `experts` of them, and without a
-// config.json. Tensors that hold all experts or their router's rows have them in the first axis.
+// A directory with layers [0, layers) and experts [0, kept) of `checkpoint`, which has `experts` of them, and
+// without a config.json. Tensors that hold all experts or their router's rows have them in the first axis.
 struct SmallCheckpoint : Scratch {
   SmallCheckpoint(const std::string& checkpoint, int64_t layers, int64_t experts, int64_t kept) {
     const eep::SafetensorsFile golden(std::string(EEP_SOURCE_DIR) + "/tests/golden/" + checkpoint +

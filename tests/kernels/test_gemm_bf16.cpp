@@ -330,8 +330,9 @@ void check_expert_ffn(const ExpertCase& c, bool biased) {
       for (int64_t j = 0; j < c.intermediate; ++j) {
         const auto at = static_cast<size_t>(j);
         row.push_back(bf16_to_f32(h[static_cast<size_t>(position * stride + j)]));
-        // silu is within 8 units and its product within one, then one rounding to bf16; with biases the sums and
-        // u + 1 are the op's own f32 numbers, and alpha's product moves the sigmoid by a unit of its argument.
+        // silu is within 8 units and its product within one, then one rounding to bf16; with biases the sums
+        // and u + 1 are the op's own f32 numbers, and alpha's product moves the sigmoid by a unit of its
+        // argument.
         float gate_sum = g[at], up_sum = u[at];
         if (biased) {
           gate_sum = std::min(gate_sum + gate_bias[e].values[at], limit);

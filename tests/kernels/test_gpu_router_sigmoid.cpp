@@ -1,5 +1,5 @@
-// The router with sigmoid scores: the CPU against the definition in double precision, and the GPU's bits, which are
-// the CPU's. Selection bias, groups, scaling, maps of all kinds in both spaces.
+// The router with sigmoid scores: the CPU against the definition in double precision, and the GPU's bits,
+// which are the CPU's. Selection bias, groups, scaling, maps of all kinds in both spaces.
 #include <algorithm>
 #include <numeric>
 

@@ -1,5 +1,5 @@
-// simd and simd_math on every target: conversions equal kernels/common/float16.h, vectors equal their scalar twins,
-// exp within 2 ulp of the double one, reductions in the one fixed order.
+// simd and simd_math on every target: conversions equal kernels/common/float16.h, vectors equal their scalar
+// twins, exp within 2 ulp of the double one, reductions in the one fixed order.
 #include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/kernels/test_simd_math.cpp"

@@ -1,5 +1,5 @@
-// A tiny checkpoint whose projections are E4M3 numbers with a scale a block, and its twin with the values that
-// these stand for, made from the definitions.
+// A tiny checkpoint whose projections are E4M3 numbers with a scale a block, and its twin with the values
+// that these stand for, made from the definitions.
 #pragma once
 
 #include <algorithm>

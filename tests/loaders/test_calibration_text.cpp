@@ -1,5 +1,5 @@
-// Text for calibration: every shape of a row, what is counted, what is refused with its line; files read line by
-// line, whatever their size.
+// Text for calibration: every shape of a row, what is counted, what is refused with its line; files read line
+// by line, whatever their size.
 #include <doctest/doctest.h>
 
 #include "loaders/tasks/calibration_text.h"

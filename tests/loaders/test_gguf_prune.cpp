@@ -1,5 +1,5 @@
-// GGUF files without some experts: what is left is the bytes of the source, and the model that an export of the
-// converted checkpoint gives.
+// GGUF files without some experts: what is left is the bytes of the source, and the model that an export of
+// the converted checkpoint gives.
 #include <doctest/doctest.h>
 
 #include "loaders/models/checkpoint.h"

@@ -1,5 +1,5 @@
-// Raw downloads to flat rows: every layout in made files, the prompts that the shipped tasks make of them, splits,
-// provenance, and every mistake in one line. Real files are read where ../shared/data is there.
+// Raw downloads to flat rows: every layout in made files, the prompts that the shipped tasks make of them,
+// splits, provenance, and every mistake in one line. Real files are read where ../shared/data is there.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Layers that hold different numbers of experts in Hugging Face layout: written, read again, and what is refused.
+// Layers that hold different numbers of experts in Hugging Face layout: written, read again, and what is
+// refused.
 #include <doctest/doctest.h>
 
 #include "engine/forward.h"

@@ -214,7 +214,8 @@ TEST_CASE("metric: numbers are decimal, those of many digits are compared digit 
 
 // Values of lm-evaluation-harness 0.4.13, tasks/drop/utils.py, get_metrics([prediction], spans).
 TEST_CASE("metric: macro F1 is the mean over all choices, those that never come count as nothing") {
-  // By hand: choice 0 has 2 of 2 right and one more chosen, 2 * 2 / (3 + 2); choice 1 has 1 of 2, 2 * 1 / (1 + 2).
+  // By hand: choice 0 has 2 of 2 right and one more chosen, 2 * 2 / (3 + 2); choice 1 has 1 of 2, 2 * 1 / (1
+  // + 2).
   const std::vector<int32_t> chosen = {0, 0, 0, 1}, right = {0, 0, 1, 1};
   CHECK(macro_f1(chosen, right, 2) == doctest::Approx((0.8 + 2.0 / 3) / 2));
   CHECK(macro_f1(chosen, right, 3) == doctest::Approx((0.8 + 2.0 / 3) / 3));

@@ -184,8 +184,8 @@ TEST_CASE(
   // Written choices "é" and "eee": 1 and 3 characters, 2 and 3 bytes.
   Item item = choice_item("Q:", {" é", " eee"}, 0);
   const Requests requests(task, {item}, tokenizer, config_of(tokenizer));
-  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67. What both begin with
-  // costs nothing.
+  // Sums -2 and -5: acc takes the first; per character -2 and -1.67, per byte -1 and -1.67. What both begin
+  // with costs nothing.
   const std::vector<int32_t> ids[] = {tokenizer.encode("Q: é", true), tokenizer.encode("Q: eee", true)};
   const auto own = [&](int which, int32_t id) {
     return std::count(ids[which].begin(), ids[which].end(), id) -

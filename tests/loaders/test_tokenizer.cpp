@@ -188,7 +188,8 @@ TEST_CASE("tokenizer: pieces of the expressions") {
   CHECK(cut("It's 1234567  a\n\n b WE'LL", match_llama3) == "It|'s| |123|456|7| | a|\n\n| b| WE|'LL|");
   CHECK(cut("It's camelCase HTTPServer's WE'LL 1234/x a//\n/b", match_gpt4o) ==
         "It's| camel|Case| HTTPServer's| WE'LL| |123|4|/x| a|//\n/|b|");
-  // Letters without case and marks belong to both halves of a word, and what follows a run of them is given back.
+  // Letters without case and marks belong to both halves of a word, and what follows a run of them is given
+  // back.
   CHECK(cut("\xe4\xb8\xad\xe6\x96\x87"
             "AB\xc3\xa9",
             match_gpt4o) ==
@@ -305,7 +306,8 @@ TEST_CASE("tokenizer: special tokens of the side files are cut out of a text") {
   scratch.write("tokenizer_config.json", R"({"eos_token": "<old>", "added_tokens_decoder": {}})");
   CHECK(Tokenizer::load(scratch.path()).token_id("<new>") == -1);
 
-  // Further tokens get the next ids in the order of transformers: by the ids of the table, then the extra ones.
+  // Further tokens get the next ids in the order of transformers: by the ids of the table, then the extra
+  // ones.
   const auto ids = [&](const char* text) { return Tokenizer::load(scratch.path()).encode(text, false); };
   scratch.write("tokenizer_config.json", R"({"added_tokens_decoder": {"90000": {"content": "<two>"},
       "80000": {"content": "<one>", "special": true}}, "additional_special_tokens": ["<three>", {"content": "<one>"}]})");
@@ -313,8 +315,8 @@ TEST_CASE("tokenizer: special tokens of the side files are cut out of a text") {
   scratch.write("tokenizer_config.json", R"({"extra_special_tokens": {"image_token": "<image>"}})");
   scratch.write("added_tokens.json", R"({"<far>": 90000, "<near>": 80000})");
   CHECK(ids("<image><new><far><near>") == std::vector<int32_t>{size + 3, size + 2, size + 1, size});
-  // As transformers 5.23: flags of special tokens count in either file; of the lists of further tokens the map's
-  // counts where the configuration has none, its extra ones go behind.
+  // As transformers 5.23: flags of special tokens count in either file; of the lists of further tokens the
+  // map's counts where the configuration has none, its extra ones go behind.
   std::filesystem::remove(scratch.path("added_tokens.json"));
   scratch.write("tokenizer_config.json",
                 R"({"mask_token": {"__type": "AddedToken", "content": "<mask>", "lstrip": true}})");

@@ -1,4 +1,5 @@
-// Experts and gate rows of zeros: found in every layout, of either sign, and only where all of a matrix is zero.
+// Experts and gate rows of zeros: found in every layout, of either sign, and only where all of a matrix is
+// zero.
 #include <doctest/doctest.h>
 
 #include "loaders/models/checkpoint.h"

@@ -64,8 +64,8 @@ def check_models(scratch):
             check(all(line["same_twice"] for line in lines), f"{name}, {phase}: two runs differ")
             for field in ("tokens_asked", "tokens_computed", "merged_experts", "decode_sequences"):
                 check(lines[0][field] == lines[1][field], f"{name}, {phase}: {field} differs")
-            # bf16 products of the GPU's kernels round rows to bf16; a log-likelihood here is a sum of four of about
-            # -log 61, and a logit moves by a few 2^-9 of its size, which is below 1
+            # bf16 products of the GPU's kernels round rows to bf16; a log-likelihood here is a sum of four of
+            # about -log 61, and a logit moves by a few 2^-9 of its size, which is below 1
             check(abs(lines[0]["log_likelihood"] - lines[1]["log_likelihood"]) < 4 * 4 * 2**-9,
                   f"{name}, {phase}: {lines[0]['log_likelihood']} and {lines[1]['log_likelihood']}")
     demo = pathlib.Path(__file__).resolve().parents[2] / "experiments/demo/mixtral/config.json"

@@ -21,8 +21,8 @@ except ImportError:
 EEP = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/eep").resolve()
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 IDS = [[1, 5, 2, 7, 3, 11, 4, 9, 6], [8, 8, 1, 12]]
-# Largest difference over the largest logit: f32 models differ in the order of sums; bf16 models are compared with
-# f32 arithmetic on both sides over the same bf16 weights.
+# Largest difference over the largest logit: f32 models differ in the order of sums; bf16 models are compared
+# with f32 arithmetic on both sides over the same bf16 weights.
 BOUND = 2e-5
 
 
@@ -97,8 +97,8 @@ def main():
                 want = expected[f"logits.{number}"]
                 difference = ((got - want).abs().max() / want.abs().max()).item()
                 folded = plan.stem == "dense_logits" and not is_f32(model)
-                # A mixed gate is rounded to 16 bits in the export and not in the plan. Equal rows of the gate tie, and
-                # torch.topk leaves open which of them wins.
+                # A mixed gate is rounded to 16 bits in the export and not in the plan. Equal rows of the gate
+                # tie, and torch.topk leaves open which of them wins.
                 if not folded and plan.stem != "duplicate_rows":
                     worst = max(worst, difference)
                     assert difference <= BOUND, f"{plan}: {difference}"

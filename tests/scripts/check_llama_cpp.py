@@ -32,11 +32,12 @@ ARCHITECTURES = {"mixtral": gguf.MODEL_ARCH.LLAMA, "qwen2_moe": gguf.MODEL_ARCH.
                  "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE, "olmoe": gguf.MODEL_ARCH.OLMOE,
                  "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE, "gpt_oss": gguf.MODEL_ARCH.GPT_OSS}
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+)\.weight")
-# The bound of every other comparison of logits in f32: both sides widen the same bf16 weights, and only the order of sums
-# differs. The key-value cache, f16 by default, is f32 here: f16 moves router logits enough to change experts (0.09).
+# The bound of every other comparison of logits in f32: both sides widen the same bf16 weights, and only the
+# order of sums differs. The key-value cache, f16 by default, is f32 here: f16 moves router logits enough to
+# change experts (0.09).
 BOUND = 2e-5
-# The converter knows a tokenizer by the hash of what it makes of a text and refuses others, such as the demo's. Logits are
-# compared from ids, so that a vocabulary without texts will do.
+# The converter knows a tokenizer by the hash of what it makes of a text and refuses others, such as the
+# demo's. Logits are compared from ids, so that a vocabulary without texts will do.
 CONVERTER = """
 import importlib, runpy, sys
 sys.path.insert(0, sys.argv[1])

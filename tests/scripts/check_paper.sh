@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every table and figure of experiments/paper at toy size: check_paper.sh PROGRAM [ID...]. Seconds each; that the scripts work, not
-# what comes out. What needs files that are not there is said.
+# Every table and figure of experiments/paper at toy size: check_paper.sh PROGRAM [ID...]. Seconds each; that
+# the scripts work, not what comes out. What needs files that are not there is said.
 set -eu
 command -v python3 >/dev/null || { echo "check_paper: no python3"; exit 77; }
 export EEP

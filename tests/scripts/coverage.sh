@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Line coverage of the rooms by their tests: coverage.sh BUILD, a build of the preset `coverage` whose tests have run. Prints a
-# row a room and the files with most lines that no test reached; BUILD/coverage.txt has a line a file.
+# Line coverage of the rooms by their tests: coverage.sh BUILD, a build of the preset `coverage` whose tests
+# have run. Prints a row a room and the files with most lines that no test reached; BUILD/coverage.txt has a
+# line a file.
 set -eu -o pipefail
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."

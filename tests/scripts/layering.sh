@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Includes go one way: experiments -> es, loaders -> engine -> kernels, and within a room from closet to closet as below. es
-# sees of the engine pure data alone; kernels/common is the ground that every file may include.
+# Includes go one way: experiments -> es, loaders -> engine -> kernels, and within a room from closet to
+# closet as below. es sees of the engine pure data alone; kernels/common is the ground that every file may
+# include.
 set -u
 . "$(dirname "$0")/sources.sh"
 
@@ -35,7 +36,8 @@ while IFS= read -r file; do
   closet=${file%/*}
   [ "$closet" = kernels/cuda ] && continue
   others=$(may_include "$closet") || { echo "$file: $closet is no closet of the plan"; failures=$((failures + 1)); continue; }
-  # Our includes are quoted and written from the root: CLOSET/file.h; other quoted ones name a library's folder.
+  # Our includes are quoted and written from the root: CLOSET/file.h; other quoted ones name a library's
+  # folder.
   bad=$(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"((kernels|engine|es|loaders|experiments|tests|bench)/|[^/]*"|\.)' \
     "$file" | grep -vE "include[[:space:]]*\"(kernels/common/|$closet/[^/]*\"${others:+|$others})")
   if [ -n "$bad" ]; then

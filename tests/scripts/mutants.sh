@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The net of the kernel tests holds: kernels with one bug each, made from the sources by sed, must fail the tests that
-# the sources pass. mutants.sh BUILD [COMPILER]: BUILD holds the objects of tests_kernels.
+# The net of the kernel tests holds: kernels with one bug each, made from the sources by sed, must fail the
+# tests that the sources pass. mutants.sh BUILD [COMPILER]: BUILD holds the objects of tests_kernels.
 set -u
 build=$(cd "$1" && pwd)
 compiler=${2:-c++}
@@ -13,8 +13,8 @@ trap 'rm -rf "$scratch"' EXIT
 caught=0 missed=0
 
 mkdir -p "$scratch/kernels/gpu"
-# mutant KERNEL TEST NAME SED [HEADER]: kernels/KERNEL.cu changed by SED, or left as it is with kernels/HEADER changed, must fail
-# test_gpu_TEST.cpp.
+# mutant KERNEL TEST NAME SED [HEADER]: kernels/KERNEL.cu changed by SED, or left as it is with kernels/HEADER
+# changed, must fail test_gpu_TEST.cpp.
 mutant() {
   local kernel=$1 test=$2 name=$3 change=$4 changed=${5:-$1.cu} status
   rm -f "$scratch"/kernels/*.* "$scratch"/kernels/gpu/*

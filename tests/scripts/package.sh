@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The packages of a build: package.sh BUILD. The tarball runs in a root that holds nothing but it, a model and the C
-# library; the Debian package depends on no -dev package, and its program runs. 77 where a tool is missing.
+# The packages of a build: package.sh BUILD. The tarball runs in a root that holds nothing but it, a model and
+# the C library; the Debian package depends on no -dev package, and its program runs. 77 where a tool is
+# missing.
 set -u
 build=$1
 source=$(cd "$(dirname "$0")/../.." && pwd)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The texts against the program: program_texts.sh PROGRAM. The man page and the completion name every command, every
-# option and every value that the help names; the documents every row of the program's tables.
+# The texts against the program: program_texts.sh PROGRAM. The man page and the completion name every command,
+# every option and every value that the help names; the documents every row of the program's tables.
 set -u
 . "$(dirname "$0")/sources.sh"
 program=${1:-build/eep}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The report as a browser shows it: report_pictures.sh PROGRAM DIRECTORY. A small run's page in headless Chromium at two
-# widths, light, and dark at the wide one: DIRECTORY/report-*.png to look at. Fails where the page is wider than its
-# window or the picture stays blank; 77 without Chromium.
+# The report as a browser shows it: report_pictures.sh PROGRAM DIRECTORY. A small run's page in headless
+# Chromium at two widths, light, and dark at the wide one: DIRECTORY/report-*.png to look at. Fails where the
+# page is wider than its window or the picture stays blank; 77 without Chromium.
 set -u
 program=$1
 pictures=$2

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # clang-tidy (.clang-tidy) on the C++ files that differ from a commit. tidy.sh [BUILD] [COMMIT]: BUILD has
-# compile_commands.json of a CPU build (build); COMMIT is HEAD~1 if not given. 77: no clang-tidy, or nothing to compare with.
+# compile_commands.json of a CPU build (build); COMMIT is HEAD~1 if not given. 77: no clang-tidy, or nothing
+# to compare with.
 set -u
 . "$(dirname "$0")/sources.sh"
 build=${1:-build} commit=${2:-HEAD~1}

@@ -63,7 +63,8 @@ class MpiTransport final : public RankTransport {
     return whole.substr(0, whole.find_first_of(",\n"));
   }
 
-  // Of the library that is loaded, which need not be the one of the headers: its extension is looked up by name.
+  // Of the library that is loaded, which need not be the one of the headers: its extension is looked up by
+  // name.
   std::string cuda_aware() const override {
     using Query = int (*)();
     const auto query = reinterpret_cast<Query>(::dlsym(RTLD_DEFAULT, "MPIX_Query_cuda_support"));

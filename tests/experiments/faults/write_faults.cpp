@@ -1,6 +1,6 @@
-// A library for LD_PRELOAD that lets one call of a program fail which writes to a file: EEP_FAULT=KIND:N is the
-// N-th of them, and KIND the errno's name, or "short" for a write that takes one byte. EEP_FAULT_LOG: a file
-// that says which call it was.
+// A library for LD_PRELOAD that lets one call of a program fail which writes to a file: EEP_FAULT=KIND:N is
+// the N-th of them, and KIND the errno's name, or "short" for a write that takes one byte. EEP_FAULT_LOG: a
+// file that says which call it was.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
