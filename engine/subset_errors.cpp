@@ -73,7 +73,7 @@ double quadratic(const double* gram, const std::vector<double>& difference) {
 
 }  // namespace
 
-void add_subset_errors(const SubsetBatch& batch, const ModelConfig& config, int threads,
+void add_subset_errors(const SubsetBatch& batch, const ModelConfig& config, [[maybe_unused]] int threads,
                        LayerStatistics& layer) {
   const std::vector<float>&outputs = batch.outputs, &logits = batch.logits;
   const int64_t rows = batch.rows, hidden = config.hidden_size;
