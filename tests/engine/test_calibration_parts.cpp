@@ -70,8 +70,9 @@ TEST_CASE("calibration: parts that go to processes in turn add up to the bits of
     const ExpertStatistics expected = calibrate(weights, 0, text, options);
     // Little memory cuts a part into chunks.
     const size_t least = Weights::packed_bytes(config, cpu_ops()) + 400000;
-    for (const auto& [processes, memory] :
+    for (const std::pair<size_t, size_t>& division :
          {std::pair{size_t{1}, size_t{0}}, std::pair{size_t{2}, size_t{0}}, std::pair{size_t{3}, least}}) {
+      const size_t processes = division.first, memory = division.second;
       CAPTURE(family_name(family));
       CAPTURE(processes);
       std::vector<std::unique_ptr<CalibrationPass>> passes;

@@ -81,7 +81,8 @@ TEST_CASE("pipeline: two and three stages, and two beside two, write the bytes o
     CAPTURE(task);
     const std::string file = small_run(directory, "", task), one = directory(std::string(task) + "1");
     REQUIRE(eep::test::eep({"run", file, "--output", one}).code == 0);
-    for (const auto& [ranks, stages] : {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}}) {
+    for (const std::pair<int, int>& division : {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}}) {
+      const int ranks = division.first, stages = division.second;
       CAPTURE(ranks);
       const std::string run = directory(task + std::to_string(ranks));
       const Outcome outcome = eep::test::eep({"run", file, "--output", run, "--threads", "1", "--pipeline",
