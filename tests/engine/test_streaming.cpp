@@ -20,6 +20,7 @@ ModelConfig stream_config(Family family, int64_t layers) {
   config.dtype = DType::kBF16;
   config.num_layers = layers;
   config.sparse.resize(static_cast<size_t>(layers), 1);
+  if (!config.windowed.empty()) config.windowed.resize(static_cast<size_t>(layers), 1);
   return config;
 }
 
