@@ -74,7 +74,8 @@ ChatValue sorted_pairs(const ChatValue& map, const Bound& given) {
   if (!given[1].is_undefined() && !(given[1].is_text() && given[1].text == "key"))
     refuse_chat("dictsort by something else than the key");
   std::vector<std::pair<std::string, ChatValue>> keyed;
-  for (const ChatValue& pair : pairs_of(map, ChatKind::kList).values()) {
+  const ChatValue in_order = pairs_of(map, ChatKind::kList);  // the loop reads what it holds
+  for (const ChatValue& pair : in_order.values()) {
     const std::string& key = pair.values()[0].text;
     keyed.emplace_back(chat_truth(given[0]) ? key : cased(key, false), pair);
   }
