@@ -77,9 +77,10 @@ std::vector<std::string> ties(const ExpertStatistics& statistics, const Criterio
   return lines;
 }
 
-// Of criteria that do not score experts one by one: layers whose experts put out nothing, and subsets of
-// experts whose errors are the same.
-std::vector<std::string> ties_of_sets(const ExpertStatistics& statistics, const ExpertPlan& plan) {
+// Of criteria that do not score experts one by one: layers whose experts put out nothing, and, where errors
+// of subsets decide, subsets whose errors are the same.
+std::vector<std::string> ties_of_sets(const ExpertStatistics& statistics, const ExpertPlan& plan,
+                                      bool errors_decide) {
   std::vector<std::string> lines;
   for (const PlanGroup& group : plan.groups) {
     if (group.kept == group.experts) continue;
@@ -92,7 +93,8 @@ std::vector<std::string> ties_of_sets(const ExpertStatistics& statistics, const 
         continue;
       }
       for (const SubsetErrors& errors : layer.subset_errors) {
-        if (errors.kept != group.kept || errors.error.empty() || group.layers.size() > 1) continue;
+        if (!errors_decide || errors.kept != group.kept || errors.error.empty() || group.layers.size() > 1)
+          continue;
         const double least = *std::min_element(errors.error.begin(), errors.error.end());
         const auto same = std::count(errors.error.begin(), errors.error.end(), least);
         if (same > 1) {
@@ -121,10 +123,8 @@ std::vector<std::string> choices_without_signal(const ExpertStatistics& statisti
     for (std::string& line : ties(statistics, criterion, plan)) lines.push_back(std::move(line));
   }
   if (criterion.row->scores == nullptr) {
-    for (std::string& line : ties_of_sets(statistics, plan)) {
-      const bool reads_errors = criterion.row->name == "naee";
-      if (reads_errors || line.find(" sets of ") == std::string::npos) lines.push_back(std::move(line));
-    }
+    const bool errors_decide = criterion.row->name == "naee";
+    for (std::string& line : ties_of_sets(statistics, plan, errors_decide)) lines.push_back(std::move(line));
   }
   for (std::string& line : never_routed(statistics)) lines.push_back(std::move(line));
   return lines;

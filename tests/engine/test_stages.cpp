@@ -12,6 +12,7 @@
 #include "engine/forward.h"
 #include "engine/stages.h"
 #include "kernels/common/error.h"
+#include "tests/engine/same_statistics.h"
 #include "tests/engine/synthetic.h"
 
 using namespace eep;
@@ -309,20 +310,8 @@ TEST_CASE("stages: statistics of calibration are those of one process") {
       CAPTURE(count);
       const Stages stages(model, count, 0, &text, &options);
       const ExpertStatistics made = calibrate(stages.weights(), 0, text, options);
-      CHECK(made.tokens == expected.tokens);
-      REQUIRE(made.layers.size() == expected.layers.size());
-      for (size_t layer = 0; layer < made.layers.size(); ++layer) {
-        CAPTURE(layer);
-        CHECK(made.layers[layer].sums == expected.layers[layer].sums);
-        CHECK(made.layers[layer].matrices == expected.layers[layer].matrices);
-        REQUIRE(made.layers[layer].subset_errors.size() == 2);
-        for (size_t kept = 0; kept < 2; ++kept) {
-          CHECK(made.layers[layer].subset_errors[kept].error ==
-                expected.layers[layer].subset_errors[kept].error);
-          CHECK(made.layers[layer].subset_errors[kept].norm ==
-                expected.layers[layer].subset_errors[kept].norm);
-        }
-      }
+      check_same(made, expected);
+      REQUIRE(expected.layers[0].subset_errors.size() == 2);
     }
   }
 }
