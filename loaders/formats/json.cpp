@@ -254,7 +254,7 @@ JsonView JsonDocument::root() const { return JsonView(*this, value_, {}); }
 std::string JsonView::path() const {
   std::string path;
   for (const std::string& step : path_) {
-    if (!path.empty() && step.front() != '[') path += '.';
+    if (!path.empty() && !step.starts_with('[')) path += '.';  // a key may be empty
     path += step;
   }
   std::replace_if(

@@ -73,6 +73,8 @@ TEST_CASE("json: views name the value, its place, what was expected and what is 
   refuse_view("f.json:2:10: list: wrong value (expected an object, got an array of 4)",
               [&] { root.at("list").as_object(); });
   refuse_view("f.json:1:15: s: unknown key", [&] { root.only_keys({"n", "list"}); });
+  refuse_view("f:1:12: a.: wrong value (expected true or false, got \"x\")",
+              [] { JsonDocument("{\"a\": {\"\": \"x\"}}", "f").root().at("a").at("").as_bool(); });
   CHECK(JsonDocument("[1e6, 4.0]", "f").root().at(0).as_int(0, 1000000) == 1000000);
   refuse_view("expected an integer",
               [] { JsonDocument("[18446744073709551615]", "f").root().at(0).as_int(0, INT64_MAX); });
