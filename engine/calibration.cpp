@@ -10,6 +10,7 @@
 #include "engine/observe.h"
 #include "engine/subset_errors.h"
 #include "kernels/common/interrupt.h"
+#include "kernels/common/rows.h"
 #include "kernels/common/subsets.h"
 
 namespace eep {
@@ -245,9 +246,9 @@ class Calibrator : public MixtureObserver {
     const std::vector<float> x = downloaded(view.x, rows * hidden),
                              logits = downloaded(view.logits, rows * experts);
     for (int64_t row = 0; row < rows; ++row, ++pending.taken) {
-      pending.x.insert(pending.x.end(), x.begin() + row * hidden, x.begin() + (row + 1) * hidden);
-      pending.logits.insert(pending.logits.end(), logits.begin() + row * experts,
-                            logits.begin() + (row + 1) * experts);
+      const float *x_row = rows_of(x, hidden)[row], *logits_row = rows_of(logits, experts)[row];
+      pending.x.insert(pending.x.end(), x_row, x_row + hidden);
+      pending.logits.insert(pending.logits.end(), logits_row, logits_row + experts);
       if (static_cast<int64_t>(pending.x.size()) == options_.subset_batch * hidden) measure_batch(slot);
     }
   }

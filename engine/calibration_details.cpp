@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "kernels/common/rows.h"
 #include "kernels/common/scalar_math.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/router.h"
@@ -40,16 +41,16 @@ struct TokenProducts {
 
 TokenProducts products_of(const DetailRows& rows, int64_t row, int64_t hidden) {
   TokenProducts products;
-  const float* h = rows.residual + row * hidden;
+  const float* h = Rows(rows.residual, hidden)[row];
+  const int32_t* expert = Rows(rows.expert, rows.slots)[row];
+  const Rows out(Rows(rows.slot_out, rows.slots * hidden)[row], hidden);
   products.residual = dot(h, h, hidden);
   for (int32_t a = 0; a < rows.slots; ++a) {
-    if (rows.expert[row * rows.slots + a] < 0) continue;
-    const float* first = rows.slot_out + (row * rows.slots + a) * hidden;
-    products.with_residual[static_cast<size_t>(a)] = dot(h, first, hidden);
+    if (expert[a] < 0) continue;
+    products.with_residual[static_cast<size_t>(a)] = dot(h, out[a], hidden);
     for (int32_t b = a; b < rows.slots; ++b) {
-      if (rows.expert[row * rows.slots + b] < 0) continue;
-      const float* second = rows.slot_out + (row * rows.slots + b) * hidden;
-      products.outputs[static_cast<size_t>(a)][static_cast<size_t>(b)] = dot(first, second, hidden);
+      if (expert[b] < 0) continue;
+      products.outputs[static_cast<size_t>(a)][static_cast<size_t>(b)] = dot(out[a], out[b], hidden);
     }
   }
   return products;
@@ -91,10 +92,11 @@ void CalibrationDetails::add_tokens(Layer& layer, const DetailRows& rows) const 
   std::vector<TokenProducts> products(static_cast<size_t>(rows.rows));
   parallel_for(workers_, rows.rows,
                [&](int64_t row) { products[static_cast<size_t>(row)] = products_of(rows, row, hidden_); });
+  const Rows<double> interaction = rows_of(layer.interaction, experts_);
   for (int64_t row = 0; row < rows.rows; ++row) {
     const TokenProducts& token = products[static_cast<size_t>(row)];
-    const int32_t* expert = rows.expert + row * rows.slots;
-    const float* weight = rows.weight + row * rows.slots;
+    const int32_t* expert = Rows(rows.expert, rows.slots)[row];
+    const float* weight = Rows(rows.weight, rows.slots)[row];
     double yy = 0, hy = 0, together = 0;
     for (int32_t a = 0; a < rows.slots; ++a) {
       if (expert[a] < 0) continue;
@@ -107,8 +109,7 @@ void CalibrationDetails::add_tokens(Layer& layer, const DetailRows& rows) const 
         const double both = g * static_cast<double>(weight[b]) * token.outputs[i][static_cast<size_t>(b)];
         yy += a == b ? both : 2 * both;
         const auto [low, high] = std::minmax(expert[a], expert[b]);
-        layer.interaction[static_cast<size_t>(low) * static_cast<size_t>(experts_) +
-                          static_cast<size_t>(high)] += both;
+        interaction[low][high] += both;
       }
     }
     const double change = change_of(token.residual, hy, yy), size = std::sqrt(std::max(yy, 0.0));
@@ -127,15 +128,15 @@ void CalibrationDetails::add(size_t index, const DetailRows& rows) {
   add_tokens(layer, rows);
   parallel_for(workers_, experts_, [&](int64_t expert) {
     const auto e = static_cast<int32_t>(expert);
-    double* const sum = layer.output_sum.data() + e * hidden_;
-    double* const gram = layer.logit_gram.data() + int64_t{e} * experts_;
+    double* const sum = rows_of(layer.output_sum, hidden_)[e];
+    double* const gram = rows_of(layer.logit_gram, experts_)[e];
     for (int64_t slot = 0; slot < rows.rows * rows.slots; ++slot) {
       if (rows.expert[slot] != e) continue;
-      const float* out = rows.slot_out + slot * hidden_;
+      const float* out = Rows(rows.slot_out, hidden_)[slot];
       for (int64_t i = 0; i < hidden_; ++i) sum[i] += static_cast<double>(out[i]);
     }
     for (int64_t row = 0; row < rows.rows; ++row) {
-      const float* logits = rows.logits + row * experts_;
+      const float* logits = Rows(rows.logits, experts_)[row];
       for (int32_t j = e; j < experts_; ++j)
         gram[j] += static_cast<double>(logits[e]) * static_cast<double>(logits[j]);
     }
@@ -147,9 +148,10 @@ void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>
   Layer& layer = layers_[index];
   layer.dense_rows += rows;
   std::vector<double> probability(static_cast<size_t>(rows * experts_));
+  const Rows<double> probabilities = rows_of(probability, experts_);
   for (int64_t row = 0; row < rows; ++row) {
-    const float* z = logits + row * experts_;
-    double* p = probability.data() + row * experts_;
+    const float* z = Rows(logits, experts_)[row];
+    double* p = probabilities[row];
     if (sigmoids_) {
       for (int32_t e = 0; e < experts_; ++e) p[e] = sigmoid_double(static_cast<double>(z[e]));
       continue;
@@ -164,11 +166,11 @@ void CalibrationDetails::add_every_expert(size_t index, const std::vector<float>
   }
   parallel_for(workers_, experts_, [&](int64_t expert) {
     const auto e = static_cast<int32_t>(expert);
-    double *const mean = layer.mean_output.data() + e * hidden_, *const gated =
-                                                                     layer.gated_output.data() + e * hidden_;
+    double* const mean = rows_of(layer.mean_output, hidden_)[e];
+    double* const gated = rows_of(layer.gated_output, hidden_)[e];
     for (int64_t row = 0; row < rows; ++row) {
-      const float* out = outputs.data() + (row * experts_ + e) * hidden_;
-      const double p = probability[static_cast<size_t>(row * experts_ + e)];
+      const float* out = rows_of(outputs, hidden_)[row * experts_ + e];
+      const double p = probabilities[row][e];
       for (int64_t i = 0; i < hidden_; ++i) {
         mean[i] += static_cast<double>(out[i]);
         gated[i] += p * static_cast<double>(out[i]);
@@ -189,17 +191,16 @@ void CalibrationDetails::finish(size_t index, LayerStatistics& statistics) {
   // <m_i, m_j> of sums over n tokens, divided by n twice.
   const auto gram = [&](const std::vector<double>& sums, double tokens) {
     std::vector<double> products(count * count, 0.0);
+    const Rows<const double> sum = rows_of(sums, hidden_);
     for (size_t i = 0; i < count; ++i) {
       for (size_t j = i; j < count; ++j) {
-        products[i * count + j] = dot(sums.data() + static_cast<int64_t>(i) * hidden_,
-                                      sums.data() + static_cast<int64_t>(j) * hidden_, hidden_) /
-                                  (tokens * tokens);
+        products[i * count + j] = dot(sum[i], sum[j], hidden_) / (tokens * tokens);
       }
     }
     return mirror(std::move(products));
   };
   for (size_t e = 0; e < count; ++e) {
-    const double* sum = layer.output_sum.data() + static_cast<int64_t>(e) * hidden_;
+    const double* sum = rows_of(layer.output_sum, hidden_)[e];
     statistics[ExpertSum::kOutputSumNorm].push_back(std::sqrt(dot(sum, sum, hidden_)));
   }
   statistics[ExpertSum::kChangeNorm] = std::move(layer.change_norm);

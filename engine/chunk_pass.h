@@ -16,6 +16,7 @@
 #include "engine/merge_buffer.h"
 #include "engine/prompt_chunks.h"
 #include "engine/stages.h"
+#include "kernels/common/rows.h"
 
 namespace eep {
 
@@ -31,8 +32,9 @@ struct Stream {
 class Residuals {
  public:
   Residuals(const Backend& backend, int64_t capacity_rows, int64_t hidden);
-  float* current() { return buffers_[active_].as<float>(); }
-  float* other() { return buffers_[1 - active_].as<float>(); }
+  // Row `row` of the rows that are computed on, and of those that take their place next.
+  float* current(int64_t row = 0) { return Rows(buffers_[active_].as<float>(), hidden_)[row]; }
+  float* other(int64_t row = 0) { return Rows(buffers_[1 - active_].as<float>(), hidden_)[row]; }
   void swap() { active_ = 1 - active_; }
   void copy_rows(int64_t from, int64_t to, int64_t rows);       // current -> other
   void gather_rows(std::span<const int32_t> from, int64_t to);  // current -> other, to the rows from `to` on

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/common/rows.h"
 #include "kernels/common/scalar_math.h"
 
 namespace eep {
@@ -75,20 +76,20 @@ double quadratic(const double* gram, const std::vector<double>& difference) {
 
 void add_subset_errors(const SubsetBatch& batch, const ModelConfig& config, [[maybe_unused]] int threads,
                        LayerStatistics& layer) {
-  const std::vector<float>&outputs = batch.outputs, &logits = batch.logits;
   const int64_t rows = batch.rows, hidden = config.hidden_size;
   const auto experts = static_cast<int32_t>(config.num_experts);
+  const Rows<const float> outputs = rows_of(batch.outputs, hidden), logits = rows_of(batch.logits, experts);
   // Z - Z_S is a combination of at most 2k expert outputs, so its norm follows from their inner products.
   const size_t gram_size = static_cast<size_t>(experts) * static_cast<size_t>(experts);
   std::vector<double> gram(static_cast<size_t>(rows) * gram_size);
+  const Rows<double> grams = rows_of(gram, gram_size);
   for (int64_t row = 0; row < rows; ++row) {
     for (int32_t a = 0; a < experts; ++a) {
       for (int32_t b = a; b < experts; ++b) {
-        const float* fa = outputs.data() + (row * experts + a) * hidden;
-        const float* fb = outputs.data() + (row * experts + b) * hidden;
+        const float *fa = outputs[row * experts + a], *fb = outputs[row * experts + b];
         double sum = 0;
         for (int64_t i = 0; i < hidden; ++i) sum += static_cast<double>(fa[i]) * static_cast<double>(fb[i]);
-        double* matrix = gram.data() + static_cast<size_t>(row) * gram_size;
+        double* matrix = grams[row];
         matrix[a * experts + b] = matrix[b * experts + a] = sum;
       }
     }
@@ -102,15 +103,14 @@ void add_subset_errors(const SubsetBatch& batch, const ModelConfig& config, [[ma
     route(of_row, some, static_cast<int32_t>(config.top_k), config.norm_topk_prob, to);
   };
   std::vector<std::vector<Choice>> full(static_cast<size_t>(rows));
-  for (int64_t row = 0; row < rows; ++row)
-    route_among(logits.data() + row * experts, all, &full[static_cast<size_t>(row)]);
+  for (int64_t row = 0; row < rows; ++row) route_among(logits[row], all, &full[static_cast<size_t>(row)]);
   double all_squares = 0;
   std::vector<double> whole(static_cast<size_t>(experts));
   for (int64_t row = 0; row < rows; ++row) {
     std::fill(whole.begin(), whole.end(), 0.0);
     for (const Choice& choice : full[static_cast<size_t>(row)])
       whole[static_cast<size_t>(choice.expert)] = choice.weight;
-    all_squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, whole);
+    all_squares += quadratic(grams[row], whole);
   }
   for (SubsetErrors& errors : layer.subset_errors) {
     errors.norm += std::sqrt(std::max(all_squares, 0.0));
@@ -121,12 +121,12 @@ void add_subset_errors(const SubsetBatch& batch, const ModelConfig& config, [[ma
       std::vector<double> difference(static_cast<size_t>(experts));
       double squares = 0;
       for (int64_t row = 0; row < rows; ++row) {
-        route_among(logits.data() + row * experts, errors.subsets[static_cast<size_t>(subset)], &chosen);
+        route_among(logits[row], errors.subsets[static_cast<size_t>(subset)], &chosen);
         std::fill(difference.begin(), difference.end(), 0.0);
         for (const Choice& choice : full[static_cast<size_t>(row)])
           difference[static_cast<size_t>(choice.expert)] += choice.weight;
         for (const Choice& choice : chosen) difference[static_cast<size_t>(choice.expert)] -= choice.weight;
-        squares += quadratic(gram.data() + static_cast<size_t>(row) * gram_size, difference);
+        squares += quadratic(grams[row], difference);
       }
       errors.error[static_cast<size_t>(subset)] += std::sqrt(std::max(squares, 0.0));
     }
