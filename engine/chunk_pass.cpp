@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "engine/layer_mark.h"
 #include "kernels/common/interrupt.h"
 
 namespace eep {
@@ -68,13 +69,12 @@ Residuals::Residuals(const Backend& backend, int64_t capacity_rows, int64_t hidd
 }
 
 void Residuals::copy_rows(int64_t from, int64_t to, int64_t rows) {
-  ops_.copy(other() + to * hidden_, current() + from * hidden_,
-            static_cast<size_t>(rows * hidden_) * sizeof(float), device_);
+  ops_.copy(other(to), current(from), static_cast<size_t>(rows * hidden_) * sizeof(float), device_);
 }
 
 void Residuals::gather_rows(std::span<const int32_t> from, int64_t to) {
   const Tensor rows(current(), DType::kF32, {capacity_rows_, hidden_});
-  ops_.embed({rows, from.data(), static_cast<int64_t>(from.size()), other() + to * hidden_}, device_);
+  ops_.embed({rows, from.data(), static_cast<int64_t>(from.size()), other(to)}, device_);
 }
 
 ChunkPass::ChunkPass(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan,
@@ -169,7 +169,7 @@ void ChunkPass::begin_streams(int64_t layer, int64_t rows) {
   const int64_t size = rows * config_.hidden_size;
   for (Start& start : starts_) {
     if (start.layer != layer) continue;
-    ops_.copy(residuals_.current() + static_cast<int64_t>(streams_.size()) * size, start.rows->data(),
+    ops_.copy(residuals_.current(static_cast<int64_t>(streams_.size()) * rows), start.rows->data(),
               static_cast<size_t>(size) * sizeof(float), device_);
     streams_.push_back({std::move(start.candidates)});
   }
@@ -182,12 +182,13 @@ void ChunkPass::keep_streams(int64_t layer, const PromptChunk& chunk) {
     const size_t candidate = streams_[stream].candidates.front();
     if (!prefixes_->parts(layer, candidate)) continue;
     kept_->keep({chunk_hash_, prefixes_->hash(layer, candidate)}, layer,
-                residuals_.current() + static_cast<int64_t>(stream) * size,
+                residuals_.current(static_cast<int64_t>(stream) * chunk.rows),
                 static_cast<size_t>(size) * sizeof(float));
   }
 }
 
 void ChunkPass::run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserver* observer) {
+  const LayerMark mark(weights_.backend(), layer);
   const bool last = layer + 1 == config_.num_layers;
   const bool sparse = config_.sparse[static_cast<size_t>(layer)] != 0;
   const int64_t rows = last ? static_cast<int64_t>(chunk.wanted.size()) : chunk.rows;
@@ -198,17 +199,17 @@ void ChunkPass::run_layer(int64_t layer, const PromptChunk& chunk, MixtureObserv
     mixture(layer, rows, split(layer, rows), observer);
   } else {
     for_blocks(rows, [&](int64_t first, int64_t count) {
-      layers_.dense(layer, residuals_.current() + first * rows * config_.hidden_size, count * rows);
+      layers_.dense(layer, residuals_.current(first * rows), count * rows);
     });
   }
   computed_row_layers_ += rows * static_cast<int64_t>(streams_.size());
 }
 
 void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
-  const int64_t hidden = config_.hidden_size, kv_width = config_.num_kv_heads * config_.head_dim;
+  const int64_t kv_width = config_.num_kv_heads * config_.head_dim;
   const int64_t rows = chunk.rows, wanted = static_cast<int64_t>(chunk.wanted.size());
   for_blocks(rows, [&](int64_t first, int64_t count) {
-    float* residual = residuals_.current() + first * rows * hidden;
+    float* residual = residuals_.current(first * rows);
     const std::vector<int32_t> positions = repeat(chunk.positions, count, 0);
     layers_.keys_values(layer, residual, count * rows, positions.data(), k_.as<float>(), v_.as<float>());
     if (!last) {
@@ -224,7 +225,7 @@ void ChunkPass::attention(int64_t layer, const PromptChunk& chunk, bool last) {
     residuals_.gather_rows(in_stream, first * wanted);
     const std::vector<int32_t> wanted_positions = repeat(chunk.wanted_positions, count, 0);
     layers_.attend(layer, index.data(), count * wanted, wanted_positions.data(), runs_, spans_,
-                   residuals_.other() + first * wanted * hidden);
+                   residuals_.other(first * wanted));
   });
   if (last && wanted > 0) residuals_.swap();
 }
@@ -309,7 +310,7 @@ void ChunkPass::mixture(int64_t layer, int64_t rows, const Split& split, Mixture
       }
       ++count;
     }
-    block.residual = residuals_.current() + first * rows * config_.hidden_size;
+    block.residual = residuals_.current(first * rows);
     block.rows = count * rows;
     block.variants = variants;
     block.variant_of_row = variants.size() == 1 ? nullptr : variant_of_row_.data();

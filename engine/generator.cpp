@@ -18,6 +18,7 @@
 #include "engine/decode_plan.h"
 #include "engine/forward.h"
 #include "engine/forward_state.h"
+#include "engine/layer_mark.h"
 #include "engine/layer_pass.h"
 #include "kernels/common/error.h"
 #include "kernels/common/interrupt.h"
@@ -250,6 +251,7 @@ class Decoder {
   }
 
   void run_layer(int64_t layer, const std::vector<Piece>& pieces) {
+    const LayerMark mark(weights_.backend(), layer);
     const int64_t rows = static_cast<int64_t>(positions_.size()),
                   wanted = static_cast<int64_t>(wanted_.size());
     layers_.keys_values(layer, residual_.as<float>(), rows, positions_.data(), k_.as<float>(),

@@ -57,6 +57,8 @@ const Ops& cpu_f32_ops() {
       .await_upload = nullptr,
       .fork_beside = nullptr,
       .join_beside = nullptr,
+      .begin_range = nullptr,
+      .end_range = nullptr,
       .weight_dtype = [](DType dtype) { return dtype; },
       .packed_bytes = gemm_packed_bytes,
       .pack = pack_cpu,
@@ -120,13 +122,14 @@ const Ops& cpu_ops(Precision precision) {
     .memory = memory_##row, .block_rows = block_rows_gpu, .allocate_host = allocate_host_##row,             \
     .release_host = release_host_##row, .upload_ahead = upload_ahead_##row,                                 \
     .await_upload = await_upload_##row, .fork_beside = fork_beside_##row, .join_beside = join_beside_##row, \
-    .weight_dtype = gpu_weight_dtype, .packed_bytes = gpu_packed_bytes, .pack = pack_##row,                 \
-    .router_bytes = nullptr, .pack_router = nullptr, .pack_host = gpu_pack_host, .round_rows = nullptr,     \
-    .embed = embed_##row, .rmsnorm = rmsnorm_##row, .gemm = gemm_##row, .rope = rope_##row,                 \
-    .clamp = clamp_##row, .kv_scatter = kv_scatter_##row, .attention = attention_##row,                     \
-    .router = router_##row, .dispatch = dispatch_##row, .expert_merge = expert_merge_##row,                 \
-    .expert_ffn = expert_ffn_##row, .combine = combine_##row, .score = score_##row,                         \
-    .expert_stats = expert_stats_##row, .noise = noise_##row, .seconds = seconds_##row,                     \
+    .begin_range = begin_range_##row, .end_range = end_range_##row, .weight_dtype = gpu_weight_dtype,       \
+    .packed_bytes = gpu_packed_bytes, .pack = pack_##row, .router_bytes = nullptr, .pack_router = nullptr,  \
+    .pack_host = gpu_pack_host, .round_rows = nullptr, .embed = embed_##row, .rmsnorm = rmsnorm_##row,      \
+    .gemm = gemm_##row, .rope = rope_##row, .clamp = clamp_##row, .kv_scatter = kv_scatter_##row,           \
+    .attention = attention_##row, .router = router_##row, .dispatch = dispatch_##row,                       \
+    .expert_merge = expert_merge_##row, .expert_ffn = expert_ffn_##row, .combine = combine_##row,           \
+    .score = score_##row, .expert_stats = expert_stats_##row, .noise = noise_##row,                         \
+    .seconds = seconds_##row,                                                                               \
   }
 
 const Ops& simt_ops() {

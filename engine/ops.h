@@ -19,6 +19,7 @@
 #include "kernels/gemm_bf16.h"
 #include "kernels/gpu/gpu_beside.h"
 #include "kernels/gpu/gpu_memory.h"
+#include "kernels/gpu/gpu_range.h"
 #include "kernels/kv_scatter.h"
 #include "kernels/noise.h"
 #include "kernels/rmsnorm.h"
@@ -60,6 +61,10 @@ struct Ops {
   // Work beside other work of the device (gpu_beside.h); null where there is nothing to overlap.
   Device (*fork_beside)(const Device&);
   void (*join_beside)(const Device&);
+
+  // Names over what is asked of the device, for profilers (gpu_range.h); null where none would show them.
+  void (*begin_range)(const char* name, const Device&);
+  void (*end_range)(const Device&);
 
   // Weights in the backend's layout, and the dtype that a checkpoint's becomes.
   DType (*weight_dtype)(DType dtype);

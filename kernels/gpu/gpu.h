@@ -52,6 +52,15 @@ struct Launch {
   std::initializer_list<Shape> shapes = {};  // in messages
 };
 
+// The op's name over its launch, for profilers (gpu_range.h).
+class OpRange {
+ public:
+  explicit OpRange(const char* op);
+  ~OpRange();
+  OpRange(const OpRange&) = delete;
+  OpRange& operator=(const OpRange&) = delete;
+};
+
 // "gemm: WHAT (rows 3, n 8; 1x1x1 blocks of 128 threads, 0 bytes of shared memory)"
 template <typename Shapes>
 [[noreturn]] void fail_launch(const Launch& launch, const Shapes& shapes, const std::string& what) {
@@ -128,6 +137,7 @@ __device__ T* dynamic_shared() {
 
 template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  const OpRange range(launch.op);
   if (device.staging != nullptr) static_cast<StagingRing*>(device.staging)->unreported.report();
   copy_tables(device);
   if (launch.shared_bytes > 48 << 10) {
@@ -167,6 +177,7 @@ T* dynamic_shared() {
 
 template <typename... P, typename... A>
 void launch(const Device& device, const Launch& launch, void (*kernel)(P...), const A&... args) {
+  const OpRange range(launch.op);
   copy_tables(device);
   ++simt::calls.launches;
   const dim3 blocks = launch.blocks, threads = launch.threads;

@@ -4,6 +4,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <set>
+#include <string>
 
 #include "engine/calibration.h"
 #include "engine/forward.h"
@@ -203,6 +206,63 @@ TEST_CASE("gpu backend: a decoding step asks the device for the same few things 
     CHECK(many == few);
     const int64_t around = 12;  // embedding, scores, counts
     CHECK(many <= 40 * config.num_layers + around);
+  }
+}
+
+TEST_CASE("gpu backend: a chunk of prompts asks the device for the same few things whatever the population") {
+  for (const Family family : kFamilies) {
+    CAPTURE(family_name(family));
+    const ModelConfig config = gpu_config(family);
+    const SyntheticModel model(config, 23);
+    const Weights weights(model.raw, simt_ops());
+    const Prompts prompts = some_prompts(config);
+    // Plans that differ in every layer, so that each has a stream of its own.
+    const auto calls_of = [&](uint32_t population) {
+      std::vector<ExpertPlan> plans;
+      for (uint32_t i = 0; i < population; ++i)
+        plans.push_back(random_plan(config, 3, 2, RouterSpace::kLogits, true, 200 + i));
+      PopulationForward forward(weights, 0);
+      simt::calls = {};
+      forward.score(plans, prompts);
+      return simt::calls;
+    };
+    const simt::Calls few = calls_of(2), many = calls_of(9);
+    MESSAGE(many.launches << " launches and " << many.copies << " copies for " << config.num_layers
+                          << " layers");
+    CHECK(many.launches == few.launches);
+    CHECK(many.copies == few.copies);
+    const int64_t around = 12;  // embedding, scores, counts
+    CHECK(many.launches + many.copies <= 40 * config.num_layers + around);
+  }
+}
+
+TEST_CASE("gpu backend: a profiler sees each launch under its layer and its op") {
+  const ModelConfig config = gpu_config(Family::kQwen2Moe);
+  const SyntheticModel model(config, 24);
+  const Weights weights(model.raw, simt_ops());
+  PopulationForward forward(weights, 0);
+  simt::ranges.launches.clear();
+  simt::ranges.noting = true;
+  forward.score(some_plans(config), some_prompts(config));
+  simt::ranges.noting = false;
+  CHECK(simt::ranges.open.empty());
+  std::set<std::string> outside;
+  std::map<std::string, std::set<std::string>> inside;  // layer -> ops
+  for (const std::vector<std::string>& names : simt::ranges.launches) {
+    REQUIRE(names.size() <= 2);
+    if (names.size() == 1) outside.insert(names[0]);
+    if (names.size() == 2) inside[names[0]].insert(names[1]);
+  }
+  CHECK(outside.contains("embed"));
+  CHECK(outside.contains("score"));
+  CHECK_FALSE(outside.contains("expert_ffn"));
+  CHECK(static_cast<int64_t>(inside.size()) == config.num_layers);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const std::set<std::string>& ops = inside["layer " + std::to_string(layer)];
+    for (const char* op : {"attention", "router", "dispatch", "expert_merge", "expert_ffn", "combine"}) {
+      CAPTURE(op);
+      CHECK(ops.contains(op));
+    }
   }
 }
 
