@@ -298,10 +298,7 @@ ChatTemplate read_side_files(const std::string& directory, const std::string& na
 
 }  // namespace
 
-ChatTemplate find_chat_template(const std::string& directory, const std::string& name) {
-  if (!is_name(name)) {
-    throw Error(ExitCode::kUsage, "--template", "no name of a template (got " + printable(name) + ")");
-  }
+std::optional<ChatTemplate> find_chat_template(const std::string& directory, const std::string& name) {
   ChatTemplate chat = read_side_files(directory, name);
   const std::string own = join_path(
       directory, name == "default" ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
@@ -309,12 +306,7 @@ ChatTemplate find_chat_template(const std::string& directory, const std::string&
     chat.text = read_file(own, kMaxTemplate);
     chat.origin = own;
   }
-  if (chat.text.empty()) {
-    throw Error(ExitCode::kUsage, name == "default" ? "--chat" : "--template",
-                (name == "default" ? "no chat template" : "no chat template " + name) + " in the files of " +
-                    directory,
-                "--template chatml, mistral-v1 or none");
-  }
+  if (chat.text.empty()) return std::nullopt;
   return chat;
 }
 
@@ -337,9 +329,17 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
 }
 
 ChatTemplate named_chat_template(const std::string& name, const std::string& directory) {
-  if (name.empty()) return find_chat_template(directory);
   const bool built_in = name == "mistral-v1" || name == "chatml" || name == "none";
-  return built_in ? built_in_chat_template(name, directory) : find_chat_template(directory, name);
+  if (built_in) return built_in_chat_template(name, directory);
+  const std::string own = name.empty() ? "default" : name;
+  if (!is_name(own))
+    throw Error(ExitCode::kUsage, "--template", "no name of a template (got " + printable(name) + ")");
+  std::optional<ChatTemplate> chat = find_chat_template(directory, own);
+  if (chat) return *std::move(chat);
+  throw Error(
+      ExitCode::kUsage, own == "default" ? "--chat" : "--template",
+      (own == "default" ? "no chat template" : "no chat template " + own) + " in the files of " + directory,
+      "--template chatml, mistral-v1 or none");
 }
 
 void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {

@@ -194,10 +194,9 @@ std::string text_repr(const std::string& text) {
 
 }  // namespace
 
-void refuse_chat(const std::string& what) {
+void refuse_chat(const std::string& what, const std::string& hint) {
   const bool line = what.size() < 400 && what.find('\n') == std::string::npos;
-  throw Error(ExitCode::kData, "chat template", line ? what : printable(what),
-              "--template chatml, mistral-v1 or none");
+  throw Error(ExitCode::kData, "chat template", line ? what : printable(what), hint);
 }
 
 ChatValue ChatValue::none() {

@@ -87,7 +87,9 @@ struct ChatBudget {
   }
 };
 
-[[noreturn]] void refuse_chat(const std::string& what);
+// hint: for eep generate, which is where no other remedy is known.
+[[noreturn]] void refuse_chat(const std::string& what,
+                              const std::string& hint = "--template chatml, mistral-v1 or none");
 
 ChatValue chat_value(const Json& json);
 bool chat_truth(const ChatValue& value);

@@ -192,11 +192,15 @@ TEST_CASE("chat: a table of templates is rendered as Jinja2 renders it, or refus
 
 TEST_CASE("chat: the template of a model directory") {
   const Scratch scratch;
-  check_error(ExitCode::kUsage, "no chat template", [&] { find_chat_template(scratch.path()); });
+  CHECK(!find_chat_template(scratch.path()));
+  check_error(ExitCode::kUsage, "--chat: no chat template in the files of",
+              [&] { named_chat_template("", scratch.path()); });
+  check_error(ExitCode::kUsage, "--template: no chat template rag in the files of",
+              [&] { named_chat_template("rag", scratch.path()); });
   scratch.write("tokenizer_config.json",
                 R"({"bos_token": {"content": "<b>"}, "eos_token": "<e>", "chat_template": [
                 {"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}!"}]})");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<b>!");
+  CHECK(render_chat(*find_chat_template(scratch.path()), kTalk) == "<b>!");
   CHECK(render_chat(named_chat_template("tool_use", scratch.path()), kTalk) == "no");
   scratch.write("chat_template.jinja", "{{ eos_token }}?");
   scratch.write("additional_chat_templates/rag.jinja", "rag");
@@ -205,7 +209,7 @@ TEST_CASE("chat: the template of a model directory") {
               [&] { named_chat_template("../x", scratch.path()); });
   // without added_tokens_decoder the map goes before the configuration
   scratch.write("special_tokens_map.json", R"({"eos_token": "<f>"})");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<f>?");
+  CHECK(render_chat(*find_chat_template(scratch.path()), kTalk) == "<f>?");
 }
 
 }  // namespace eep
