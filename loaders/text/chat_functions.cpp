@@ -157,7 +157,7 @@ std::span<const Row> map_methods() {
        [](auto&, const auto& v, const auto& a) {
          if (a[0].is_undefined() || a[0].items || a[0].is_map())
            refuse_chat("get with something that is no key");
-         const ChatValue* found = a[0].is_text() ? v.find(a[0].text) : nullptr;
+         const ChatValue* found = v.find_key(a[0]);
          return found != nullptr ? *found : a[1].is_undefined() ? ChatValue::none() : a[1];
        }},
       {"items", {}, [](auto&, const auto& v, const auto&) { return pairs_of(v, ChatKind::kView); }},

@@ -1,6 +1,7 @@
 // Chat templates: the Jinja text that a model's files carry, rendered as transformers renders it, with
-// trim_blocks and lstrip_blocks: text, {{ expression }}, {% if %}, {% for %} with a condition, else, break
-// and continue, {% set %}, {% macro %}, {# comments #}. What is not implemented is refused by its name.
+// trim_blocks and lstrip_blocks: text, {{ expression }}, {% if %}, {% for %} with a condition, recursive,
+// else, break and continue, {% set %}, {% with %}, {% filter %}, {% macro %}, {% call %}, {# comments #}.
+// What is not implemented is refused by its name.
 #pragma once
 
 #include <map>
