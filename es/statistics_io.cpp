@@ -21,14 +21,75 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kMaxLayers = 4096;
 
+// Reads on to the number at a path, as Value writes paths, for how it stands in the text.
+class NumberFinder : public nlohmann::json_sax<json> {
+ public:
+  explicit NumberFinder(const std::string& path) : path_(path) {}
+  const std::string& found() const { return found_; }  // empty: no number that a double holds
+
+  bool null() override { return next(); }
+  bool boolean(bool) override { return next(); }
+  bool number_integer(int64_t) override { return next(); }
+  bool number_unsigned(uint64_t) override { return next(); }
+  bool number_float(double, const std::string& written) override {
+    if (at() == path_) found_ = written;
+    return found_.empty() && next();
+  }
+  bool string(std::string&) override { return next(); }
+  bool binary(json::binary_t&) override { return next(); }
+  bool start_object(size_t) override { return open(-1); }
+  bool key(std::string& name) override {
+    open_.back().key = name;
+    return true;
+  }
+  bool end_object() override { return close(); }
+  bool start_array(size_t) override { return open(0); }
+  bool end_array() override { return close(); }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+  struct Frame {
+    std::string path, key;
+    int64_t index;  // of an array's element that comes next; -1: an object
+  };
+
+  std::string at() const {
+    if (open_.empty()) return {};
+    const Frame& frame = open_.back();
+    if (frame.index >= 0) return frame.path + "[" + std::to_string(frame.index) + "]";
+    return frame.path.empty() ? frame.key : frame.path + "." + frame.key;
+  }
+  bool next() {
+    if (!open_.empty() && open_.back().index >= 0) ++open_.back().index;
+    return true;
+  }
+  bool open(int64_t index) {
+    open_.push_back({at(), {}, index});
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return next();
+  }
+
+  const std::string& path_;
+  std::string found_;
+  std::vector<Frame> open_;
+};
+
+struct Source {
+  std::string_view text;
+  const std::string& where;
+};
+
 // A value of the file and where it stands.
 class Value {
  public:
-  Value(const json& value, const std::string& where, std::string path)
-      : value_(value), where_(where), path_(std::move(path)) {}
+  Value(const json& value, const Source& source, std::string path)
+      : value_(value), source_(source), path_(std::move(path)) {}
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ExitCode::kData, where_, (path_.empty() ? "file" : path_) + ": " + what);
+    throw Error(ExitCode::kData, source_.where, (path_.empty() ? "file" : path_) + ": " + what);
   }
 
   // Every key of an object must be among `keys` or `optional`, and all of `keys` there.
@@ -48,10 +109,10 @@ class Value {
 
   bool has(const std::string& key) const { return value_.contains(key); }
   Value operator[](const std::string& key) const {
-    return Value(value_.at(key), where_, path_.empty() ? key : path_ + "." + key);
+    return Value(value_.at(key), source_, path_.empty() ? key : path_ + "." + key);
   }
   Value operator[](size_t index) const {
-    return Value(value_.at(index), where_, path_ + "[" + std::to_string(index) + "]");
+    return Value(value_.at(index), source_, path_ + "[" + std::to_string(index) + "]");
   }
 
   std::string text() const {
@@ -73,7 +134,7 @@ class Value {
     const int64_t number = huge ? std::numeric_limits<int64_t>::max() : value_.get<int64_t>();
     if (huge || number < low || number > high) {
       fail("number out of range (expected " + std::to_string(low) + ".." + std::to_string(high) + ", got " +
-           value_.dump() + ")");
+           written() + ")");
     }
     return number;
   }
@@ -82,7 +143,7 @@ class Value {
       fail(std::string("wrong type (expected number, got ") + value_.type_name() + ")");
     const auto number = value_.get<double>();
     if (!std::isfinite(number) || number < least) {
-      fail("number out of range (expected 0 or more, got " + value_.dump() + ")");
+      fail("number out of range (expected 0 or more, got " + written() + ")");
     }
     return number;
   }
@@ -103,8 +164,16 @@ class Value {
   }
 
  private:
+  // A number as it stands in the file.
+  std::string written() const {
+    if (!value_.is_number_float()) return value_.dump();
+    NumberFinder finder(path_);
+    json::sax_parse(source_.text, &finder);
+    return finder.found();
+  }
+
   const json& value_;
-  const std::string& where_;
+  const Source& source_;
   std::string path_;
 };
 
@@ -217,7 +286,8 @@ std::string statistics_json(const StatisticsFile& file) {
 
 StatisticsFile parse_statistics(std::string_view text, const std::string& where) {
   const json parsed = parse_json(text, where);
-  const Value root(parsed, where, "");
+  const Source source{text, where};
+  const Value root(parsed, source, "");
   root.keys({"format", "version", "model", "data", "task", "experts", "top_k", "tokens", "layers"}, {"rows"});
   if (root["format"].text() != "eep-statistics") {
     root["format"].fail("unknown format (expected eep-statistics, got " + root["format"].text() + ")");

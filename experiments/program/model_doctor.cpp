@@ -27,11 +27,10 @@ std::string tokenizer_state(const std::string& path) {
 
 std::string template_state(const std::string& path) {
   try {
-    find_chat_template(path);
-    return "found: --chat, chat_template: true";
-  } catch (const Error&) {
-    return "none: --template names one (mistral-v1, chatml)";
+    if (find_chat_template(path)) return "found: --chat, chat_template: true";
+  } catch (const Error&) {  // one that cannot be read is as good as none
   }
+  return "none: --template names one (mistral-v1, chatml)";
 }
 
 // What the weights need, packed, against what there is.

@@ -15,13 +15,27 @@ constexpr double kLargest = 1e15;  // what an axis can hold with all its arithme
 
 }  // namespace
 
-JsonFields::JsonFields(const Json& object, std::string where, std::string path)
-    : object_(&object), where_(std::move(where)), path_(std::move(path)) {
-  if (!object.is_object()) {
-    throw Error(
-        ExitCode::kData, where_,
-        fmt::format("{}an object is needed (got {})", path_.empty() ? "" : path_ + ": ", object.type_name()));
-  }
+JsonFields::JsonFields(const Json& object, std::string where, std::string_view text)
+    : object_(&object), where_(std::move(where)), text_(text) {
+  check_object();
+}
+
+JsonFields JsonFields::child(const Json& object, const std::string& path, const std::string& step,
+                             const std::string& index) const {
+  JsonFields made = *this;
+  made.object_ = &object;
+  made.path_ = path_.empty() ? path : path_ + "." + path;
+  made.steps_.push_back(step);
+  if (!index.empty()) made.steps_.push_back(index);
+  made.check_object();
+  return made;
+}
+
+void JsonFields::check_object() const {
+  if (object_->is_object()) return;
+  throw Error(
+      ExitCode::kData, where_,
+      fmt::format("{}an object is needed (got {})", path_.empty() ? "" : path_ + ": ", object_->type_name()));
 }
 
 void JsonFields::fail(const std::string& key, const std::string& what) const {
@@ -41,7 +55,7 @@ const Json& JsonFields::value(const char* key) const {
 
 std::string JsonFields::text(const char* key) const {
   const Json& found = value(key);
-  if (!found.is_string()) fail(key, fmt::format("expected a text, got {}", printable(found.dump())));
+  if (!found.is_string()) fail(key, fmt::format("expected a text, got {}", shown(key)));
   return found.get<std::string>();
 }
 
@@ -49,47 +63,63 @@ std::string JsonFields::text_or(const char* key, const std::string& fallback) co
   return has(key) ? text(key) : fallback;
 }
 
-double JsonFields::checked(const Json& found, const std::string& key) const {
+std::string JsonFields::shown(const std::string& key) const { return written(object_->at(key), {key}); }
+
+std::string JsonFields::written(const Json& value, const std::vector<std::string>& steps) const {
+  if (text_.empty()) return printable(value.dump());
+  std::vector<std::string> all = steps_;
+  all.insert(all.end(), steps.begin(), steps.end());
+  return printable(written_json(text_, all));
+}
+
+double JsonFields::checked(const Json& found, const std::string& key,
+                           const std::vector<std::string>& steps) const {
   const double number = found.is_number() ? found.get<double>() : NAN;
   if (!(std::abs(number) <= kLargest))
-    fail(key, fmt::format("expected a number of at most {:g}, got {}", kLargest, printable(found.dump())));
+    fail(key, fmt::format("expected a number of at most {:g}, got {}", kLargest, written(found, steps)));
   return number;
 }
 
-double JsonFields::number(const char* key) const { return checked(value(key), key); }
+double JsonFields::number(const char* key) const { return checked(value(key), key, {key}); }
 
 std::optional<double> JsonFields::number_if(const char* key) const {
   return has(key) ? std::optional(number(key)) : std::nullopt;
 }
 
+std::optional<std::pair<double, double>> JsonFields::pair_if(const char* key) const {
+  if (!has(key)) return std::nullopt;
+  const Json& ends = array(key);
+  if (ends.size() != 2) fail(key, "expected two numbers, got " + shown(key));
+  JsonFields list = *this;
+  list.path_ = key;
+  return std::pair(list.checked(ends[0], "low", {key, "[0]"}), list.checked(ends[1], "high", {key, "[1]"}));
+}
+
 int64_t JsonFields::integer(const char* key, int64_t least, int64_t most) const {
-  const double number = checked(value(key), key);
+  const double number = this->number(key);
   if (number != std::floor(number) || number < static_cast<double>(least) ||
       number > static_cast<double>(most))
-    fail(key,
-         fmt::format("expected a whole number in {}..{}, got {}", least, most, printable(value(key).dump())));
+    fail(key, fmt::format("expected a whole number in {}..{}, got {}", least, most, shown(key)));
   return static_cast<int64_t>(number);
 }
 
 bool JsonFields::flag_or(const char* key, bool fallback) const {
   if (!has(key)) return fallback;
-  if (!value(key).is_boolean()) fail(key, "expected true or false, got " + printable(value(key).dump()));
+  if (!value(key).is_boolean()) fail(key, "expected true or false, got " + shown(key));
   return value(key).get<bool>();
 }
 
-JsonFields JsonFields::object(const char* key) const {
-  return JsonFields(value(key), where_, path_.empty() ? key : path_ + "." + key);
-}
+JsonFields JsonFields::object(const char* key) const { return child(value(key), key, key); }
 
 const Json& JsonFields::array(const char* key) const {
   const Json& found = value(key);
-  if (!found.is_array()) fail(key, "expected a list, got " + printable(found.dump()));
+  if (!found.is_array()) fail(key, "expected a list, got " + shown(key));
   return found;
 }
 
 JsonFields JsonFields::element(const char* key, size_t index) const {
-  return JsonFields(array(key)[index], where_,
-                    fmt::format("{}{}[{}]", path_.empty() ? "" : path_ + ".", key, index));
+  const std::string place = fmt::format("[{}]", index);
+  return child(array(key)[index], key + place, key, place);
 }
 
 bool for_each_line(const std::string& file, bool cut_end, const std::function<void(const JsonFields&)>& use) {
@@ -100,7 +130,7 @@ bool for_each_line(const std::string& file, bool cut_end, const std::function<vo
     if (end == std::string::npos && cut_end) return true;
     const std::string_view line = std::string_view(text).substr(begin, end - begin);
     const Json json = parse_json(line, file, number);
-    use(JsonFields(json, fmt::format("{}:{}", file, number)));
+    use(JsonFields(json, fmt::format("{}:{}", file, number), line));
     if (end == std::string::npos) break;
     begin = end + 1;
   }

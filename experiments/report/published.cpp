@@ -29,8 +29,8 @@ std::optional<int64_t> experts_of(const JsonFields& fields) {
 double fraction_of(const JsonFields& fields, const char* key) {
   const double score = fields.number(key);
   if (score < 0 || score > 1)
-    fields.fail(key,
-                fmt::format("expected a fraction in 0..1, got {} (percent are written as fractions)", score));
+    fields.fail(key, fmt::format("expected a fraction in 0..1, got {} (percent are written as fractions)",
+                                 fields.shown(key)));
   return score;
 }
 
@@ -70,8 +70,9 @@ void add_harness(const JsonFields& root, Published* published) {
 }  // namespace
 
 Published read_published(const std::string& file) {
-  const Json json = parse_json(read_file(file), file);
-  const JsonFields root(json, file);
+  const std::string text = read_file(file);
+  const Json json = parse_json(text, file);
+  const JsonFields root(json, file, text);
   Published published;
   published.source = file.substr(file.rfind('/') + 1);
   const std::string format = root.text_or("format", "");

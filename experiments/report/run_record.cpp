@@ -24,12 +24,8 @@ constexpr int64_t kMostExperts = 1 << 20;
 constexpr int64_t kMostCount = int64_t{1} << 50;
 
 std::optional<Interval> interval_of(const JsonFields& fields, const char* key) {
-  if (!fields.has(key)) return std::nullopt;
-  const Json& ends = fields.array(key);
-  if (ends.size() != 2) fields.fail(key, "expected two numbers, got " + printable(ends.dump()));
-  const Json both{{"low", ends[0]}, {"high", ends[1]}};
-  const JsonFields typed(both, fields.where(), key);
-  return Interval{typed.number("low"), typed.number("high")};
+  const std::optional<std::pair<double, double>> ends = fields.pair_if(key);
+  return ends ? std::optional(Interval{ends->first, ends->second}) : std::nullopt;
 }
 
 std::optional<SplitNumbers> split_of(const JsonFields& method, const char* split, const std::string& metric) {
@@ -133,8 +129,9 @@ class RecordReader {
       warn("manifest.json is missing: versions, hashes and the command are not known.");
       return;
     }
-    record_->manifest = parse_json(read_file(path("manifest.json")), path("manifest.json"));
-    const JsonFields fields(record_->manifest, path("manifest.json"));
+    const std::string text = read_file(path("manifest.json"));
+    record_->manifest = parse_json(text, path("manifest.json"));
+    const JsonFields fields(record_->manifest, path("manifest.json"), text);
     if (fields.text_or("format", "eep-manifest") != "eep-manifest")
       fields.fail("format", "expected eep-manifest, got " + printable(fields.text("format")));
     for (const char* key : {"version", "started", "command", "cpu", "device", "gpu"}) fields.text_or(key, "");
@@ -177,7 +174,8 @@ class RecordReader {
     }
     record_->finished = true;
     record_->result = eep::read_result(file);
-    const JsonFields root(record_->result, file);
+    const std::string text = read_file(file);
+    const JsonFields root(record_->result, file, text);
     static constexpr std::string_view kKnown[] = {
         "format", "version",   "name",    "seed",   "device",       "ranks", "weights", "precision",
         "task",   "truncated", "methods", "search", "fitness_over", "tasks", "pareto",  "overlap"};
@@ -364,8 +362,9 @@ class RecordReader {
   void read_checks() {
     const std::string file = path("export_check.json");
     if (!file_exists(file)) return;
-    const Json json = parse_json(read_file(file), file);
-    const JsonFields root(json, file);
+    const std::string text = read_file(file);
+    const Json json = parse_json(text, file);
+    const JsonFields root(json, file, text);
     const Json& checks = root.array("checks");
     for (size_t i = 0; i < checks.size(); ++i) {
       const JsonFields check = root.element("checks", i);
@@ -378,8 +377,9 @@ class RecordReader {
     constexpr int64_t kMost = int64_t{1} << 32;
     const std::string file = path("probe.json");
     if (!file_exists(file)) return;
-    const Json json = parse_json(read_file(file), file);
-    const JsonFields root(json, file);
+    const std::string text = read_file(file);
+    const Json json = parse_json(text, file);
+    const JsonFields root(json, file, text);
     const int64_t prompts = root.integer("probes", 1, kMost);
     const Json& models = root.array("models");
     for (size_t i = 0; i < models.size(); ++i) {

@@ -18,14 +18,12 @@ using HashState = std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)
 std::optional<ChatTemplate> chat_template(const CalibrationPromptsOptions& options,
                                           const std::string& model) {
   if (options.chat == "off") return std::nullopt;
-  if (options.chat == "on") return find_chat_template(model);
-  if (options.chat != "auto") return built_in_chat_template(options.chat, model);
-  try {
-    return find_chat_template(model);
-  } catch (const Error& error) {
-    if (error.code() != ExitCode::kUsage) throw;
-    return std::nullopt;  // none
-  }
+  if (options.chat != "auto" && options.chat != "on") return built_in_chat_template(options.chat, model);
+  std::optional<ChatTemplate> chat = find_chat_template(model);
+  if (!chat && options.chat == "on")
+    throw Error(ExitCode::kUsage, "--template", "no chat template in the files of " + model,
+                "--template chatml, mistral-v1, or auto or off for the contents alone");
+  return chat;
 }
 
 }  // namespace

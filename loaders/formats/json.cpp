@@ -188,6 +188,24 @@ class Finder {
     return at_;
   }
 
+  std::string written(const std::vector<std::string>& path) {
+    const size_t begin = find(path);
+    skip_value();
+    const size_t end = at_;
+    std::string value;
+    for (at_ = begin; at_ < end;) {
+      const size_t from = at_;
+      if (text_[at_] == '"') {
+        skip_string();
+      } else {
+        ++at_;
+      }
+      value += text_.substr(from, at_ - from);
+      skip_blanks();
+    }
+    return value;
+  }
+
  private:
   void skip_blanks() {
     while (at_ < text_.size() && std::strchr(" \t\r\n\xEF\xBB\xBF", text_[at_]) != nullptr) ++at_;
@@ -218,7 +236,7 @@ class Finder {
   size_t at_ = 0;
 };
 
-std::string describe(const Json& value) {
+std::string describe(const Json& value) {  // no number: those are shown as written
   if (value.is_array()) return "an array of " + std::to_string(value.size());
   if (value.is_object()) return "an object";
   return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace));
@@ -242,6 +260,10 @@ Json parse_json(std::string_view text, const std::string& where, int64_t first_l
   return Builder(text, where, first_line, numbers).build();
 }
 
+std::string written_json(std::string_view text, const std::vector<std::string>& path) {
+  return Finder(text).written(path);
+}
+
 JsonDocument::JsonDocument(std::string text, std::string where)
     : text_(std::move(text)), where_(std::move(where)), value_(parse_json(text_, where_)) {}
 
@@ -261,6 +283,8 @@ std::string JsonView::path() const {
       path.begin(), path.end(), [](unsigned char c) { return c < ' ' || c == 127; }, '?');
   return path.empty() ? "top level" : path;
 }
+
+std::string JsonView::written() const { return printable(written_json(document_->text_, path_)); }
 
 bool JsonView::has(std::string_view key) const { return value_->is_object() && value_->contains(key); }
 
@@ -359,7 +383,8 @@ void JsonView::fail(const std::string& what) const {
 }
 
 void JsonView::fail_expected(const std::string& expected) const {
-  fail("wrong value (expected " + expected + ", got " + describe(*value_) + ")");
+  const std::string got = value_->is_number() ? written() : describe(*value_);
+  fail("wrong value (expected " + expected + ", got " + got + ")");
 }
 
 }  // namespace eep

@@ -30,9 +30,13 @@ Json parse_json(std::string_view text, const std::string& where, int64_t first_l
 // One printable line of bounded length out of text that may hold anything, for messages.
 std::string printable(std::string_view text);
 
+// What stands at a path of JSON text (keys; an array's index as "[3]"), without the blanks between its signs:
+// a number with all of its digits. The text is valid and has the path.
+std::string written_json(std::string_view text, const std::vector<std::string>& path);
+
 class JsonView;
 
-// A parsed file that keeps its text, so that a wrong value can be shown where it stands.
+// A parsed file that keeps its text, so that a wrong value can be shown where and as it stands.
 class JsonDocument {
  public:
   JsonDocument(std::string text, std::string where);
@@ -54,7 +58,8 @@ class JsonView {
       : document_(&document), value_(&value), path_(std::move(path)) {}
 
   const Json& value() const { return *value_; }
-  std::string path() const;  // "groups[0].layers", "top level" for the root
+  std::string path() const;     // "groups[0].layers", "top level" for the root
+  std::string written() const;  // as it stands in the file, for messages
 
   bool is_null() const { return value_->is_null(); }
   bool is_string() const { return value_->is_string(); }

@@ -105,6 +105,7 @@ void read_rope(const JsonView& root, ModelConfig& config) {
   const double part = family_row(config.family).partial_rotary;
   const char* partial = "partial_rotary_factor";
   double factor = root.number_or(partial, part);
+  std::string written = root.has_value(partial) ? root.at(partial).written() : fmt::format("{}", part);
   if (part == 1 && factor != 1) root.at(partial).fail_expected("1");
 
   std::string type = "default";
@@ -114,6 +115,7 @@ void read_rope(const JsonView& root, ModelConfig& config) {
     const JsonView rope = root.at(key).as_object();
     if (v5) config.rope_theta = rope.number_or("rope_theta", config.rope_theta);
     factor = rope.number_or(partial, factor);
+    if (rope.has_value(partial)) written = rope.at(partial).written();
     if (part == 1 && factor != 1) rope.at(partial).fail_expected("1");
     const char* type_key = rope.has_value("rope_type") ? "rope_type" : "type";
     if (v5 || rope.size() > 0) type = rope.at(type_key).as_string();
@@ -129,7 +131,7 @@ void read_rope(const JsonView& root, ModelConfig& config) {
         factor > 0 && factor < 1 ? static_cast<int64_t>(static_cast<double>(config.head_dim) * factor) : 0;
     if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0)
       root.fail(
-          fmt::format("partial_rotary_factor: no even part of a head (expected at most 1, got {})", factor));
+          fmt::format("partial_rotary_factor: no even part of a head (expected at most 1, got {})", written));
   }
   if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
 }

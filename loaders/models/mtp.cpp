@@ -136,7 +136,8 @@ std::vector<StreamedTensor> export_mtp(const RawModel& model, const ExpertPlan& 
     throw Error(
         ExitCode::kData, first,
         "the checkpoint has layers for multi-token prediction, which a plan says nothing of",
-        "--mtp drop leaves them out, keep copies them, prune selects the last layer's experts in them");
+        "eep export --mtp drop leaves them out, keep copies them, prune selects the last layer's experts in "
+        "them");
   }
   for (const ExtraTensor& tensor : found) {
     if (coded || tensor.entry.dtype != code_name(Code::kE4M3)) continue;

@@ -422,6 +422,10 @@ std::vector<Item> load_items(const Task& task, const std::string& split, int64_t
 void use_chat_template(Task* task, const std::string& model_directory) {
   if (!task->chat_template) return;
   task->chat = find_chat_template(model_directory);
+  if (!task->chat)
+    throw Error(ExitCode::kUsage, task->file,
+                "chat_template: no chat template in the files of " + model_directory,
+                "chat_template: false asks without a template");
   for (const std::string& assignment : task->chat_set) set_chat_variable(assignment, &*task->chat);
 }
 

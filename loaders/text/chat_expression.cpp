@@ -95,25 +95,11 @@ bool bound(const ChatValue& value, int64_t* number) {
 }  // namespace
 
 const ChatValue* ChatScopes::find(const std::string& name) const {
-  for (size_t i = scopes_.size(); i-- > 0;) {
-    const auto found = scopes_[i].find(name);
-    if (found != scopes_[i].end()) return &found->second;
+  for (const Scope* scope = place(); scope != nullptr; scope = scope->outer) {
+    const auto found = scope->variables.find(name);
+    if (found != scope->variables.end()) return &found->second;
   }
   return nullptr;
-}
-
-std::vector<std::map<std::string, ChatValue>> ChatScopes::enter() {
-  std::vector<std::map<std::string, ChatValue>> others(std::make_move_iterator(scopes_.begin() + 1),
-                                                       std::make_move_iterator(scopes_.end()));
-  scopes_.resize(1);
-  scopes_.emplace_back();
-  return others;
-}
-
-void ChatScopes::leave(std::vector<std::map<std::string, ChatValue>> others) {
-  scopes_.resize(1);
-  scopes_.insert(scopes_.end(), std::make_move_iterator(others.begin()),
-                 std::make_move_iterator(others.end()));
 }
 
 ChatValue ChatEvaluator::text(std::string value) {
@@ -130,7 +116,7 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       return node.value;
     case ChatOp::kName: {
       if (const ChatValue* variable = scopes_.find(node.text)) return *variable;
-      for (const char* own : {"caller", "varargs", "kwargs", "self", "super"}) {
+      for (const char* own : {"varargs", "kwargs", "self", "super"}) {
         if (node.text == own) refuse_chat("name not known: " + node.text);
       }
       return is_chat_function(node.text) ? ChatValue::function(node.text) : ChatValue();
@@ -146,8 +132,7 @@ ChatValue ChatEvaluator::evaluate(const ChatNode& node) {
       ChatValue map = ChatValue::object(ChatKind::kMap);
       for (size_t i = 0; i + 1 < node.parts.size(); i += 2) {
         const ChatValue key = part(i);
-        if (!key.is_text()) refuse_chat("a mapping with keys that are no texts");
-        map.set(key.text, part(i + 1));
+        map.set(key, part(i + 1));
         budget_.take(static_cast<int64_t>(i));
       }
       return map;
@@ -248,7 +233,7 @@ bool ChatEvaluator::contains(const ChatValue& whole, const ChatValue& part) {
   }
   if (whole.is_map()) {
     if (part.items || part.is_map()) refuse_chat("in: a list or a mapping in a mapping");
-    return part.is_text() && whole.find(part.text) != nullptr;
+    return whole.find_key(part) != nullptr;
   }
   if (whole.is_undefined()) return false;
   if (!whole.items) refuse_chat("in: neither a text nor a list nor a mapping");
@@ -274,6 +259,10 @@ ChatValue ChatEvaluator::element(const ChatValue& value, const ChatValue& index)
   if (index.is_text()) {
     const ChatValue* found = value.is_map() ? value.find(index.text) : nullptr;
     return found != nullptr ? *found : member(value, index.text);
+  }
+  if (value.is_map()) {
+    const ChatValue* found = value.find_key(index);
+    return found == nullptr ? ChatValue() : *found;
   }
   const bool indexed = value.is_text() || value.kind == ChatKind::kList || value.kind == ChatKind::kTuple ||
                        value.kind == ChatKind::kRange;
@@ -324,7 +313,7 @@ ChatValue ChatEvaluator::slice(const ChatNode& node) {
   return ChatValue::sequence(value.kind, std::move(kept));
 }
 
-ChatArguments ChatEvaluator::arguments(const ChatNode& node) {
+ChatArguments ChatEvaluator::arguments(const ChatNode& node, const ChatValue* caller) {
   ChatArguments given;
   const size_t positional = node.parts.size() - node.names.size();
   for (size_t i = 1; i < node.parts.size(); ++i) {
@@ -335,21 +324,26 @@ ChatArguments ChatEvaluator::arguments(const ChatNode& node) {
       given.named.emplace_back(node.names[i - positional], std::move(value));
     }
   }
+  if (caller == nullptr) return given;
+  for (const std::string& name : node.names) {
+    if (name == "caller") refuse_chat("a call block with an argument caller of its own");
+  }
+  given.named.emplace_back("caller", *caller);
   return given;
 }
 
-ChatValue ChatEvaluator::call(const ChatNode& node) {
+ChatValue ChatEvaluator::call(const ChatNode& node, const ChatValue* caller) {
   const ChatNode& callee = node.parts[0];
   if (callee.op == ChatOp::kMember) {
     const ChatValue value = evaluate(callee.parts[0]);
     if (value.is_undefined()) refuse_chat("a member of an undefined value: " + callee.text);
     const bool own = value.kind == ChatKind::kLoop || value.is_text() || value.is_map() || value.items;
-    if (own) return call_chat_method(*this, value, callee.text, arguments(node));
+    if (own) return call_chat_method(*this, value, callee.text, arguments(node, caller));
     refuse_chat("method not known: " + callee.text);
   }
   const ChatValue function = evaluate(callee);
-  const ChatArguments given = arguments(node);
-  if (function.kind == ChatKind::kMacro) return call_macro(function, given);
+  const ChatArguments given = arguments(node, caller);
+  if (function.kind == ChatKind::kMacro || function.kind == ChatKind::kLoop) return call_own(function, given);
   if (function.kind == ChatKind::kFunction) return call_chat_function(*this, function.text, given);
   if (callee.op == ChatOp::kName && callee.text == "strftime_now" && function.is_text()) return function;
   refuse_chat(callee.op == ChatOp::kName ? "function not known: " + callee.text

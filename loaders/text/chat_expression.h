@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,21 +14,27 @@
 
 namespace eep {
 
-// Variables, innermost scope last. A name that is not there is undefined.
+// Variables. A name that is not there is undefined.
 class ChatScopes {
  public:
-  ChatScopes() : scopes_(1) {}
+  struct Scope {
+    std::map<std::string, ChatValue> variables;
+    const Scope* outer;  // where names are looked for next
+  };
+
+  ChatScopes() { push(nullptr); }
   const ChatValue* find(const std::string& name) const;
-  void set(const std::string& name, ChatValue value) { scopes_.back()[name] = std::move(value); }
-  void push() { scopes_.emplace_back(); }
+  void set(const std::string& name, ChatValue value) { scopes_.back()->variables[name] = std::move(value); }
+  void push() { push(place()); }
+  // The scope of a macro, the body of a call block or a level of a recursive loop sees what the place where
+  // it was written sees, which is still there.
+  void push(const Scope* outer) { scopes_.push_back(std::make_unique<Scope>(Scope{{}, outer})); }
   void pop() { scopes_.pop_back(); }
+  const Scope* place() const { return scopes_.back().get(); }
   size_t depth() const { return scopes_.size(); }
-  // A macro sees the outermost scope and its own.
-  std::vector<std::map<std::string, ChatValue>> enter();
-  void leave(std::vector<std::map<std::string, ChatValue>> others);
 
  private:
-  std::vector<std::map<std::string, ChatValue>> scopes_;
+  std::vector<std::unique_ptr<Scope>> scopes_;
 };
 
 struct ChatArguments {
@@ -40,10 +47,12 @@ class ChatEvaluator {
   explicit ChatEvaluator(ChatBudget* budget) : budget_(*budget) {}
 
   ChatValue evaluate(const ChatNode& node);
+  // caller: given as an argument of that name besides those of the call; null for none.
+  ChatValue call(const ChatNode& node, const ChatValue* caller = nullptr);
   ChatScopes& scopes() { return scopes_; }
   ChatBudget& budget() { return budget_; }
-  // Runs a macro; set by who runs statements.
-  std::function<ChatValue(const ChatValue& macro, const ChatArguments& arguments)> call_macro;
+  // Runs a macro, the body of a call block or a level of a recursive loop; set by who runs statements.
+  std::function<ChatValue(const ChatValue& function, const ChatArguments& arguments)> call_own;
 
   // By the name of a row of chat_filters.cpp.
   ChatValue filter(const std::string& name, const ChatValue& value, const ChatArguments& arguments);
@@ -58,8 +67,7 @@ class ChatEvaluator {
   ChatValue binary(const std::string& sign, const ChatValue& a, const ChatValue& b);
   ChatValue compare(const ChatNode& node);
   ChatValue slice(const ChatNode& node);
-  ChatValue call(const ChatNode& node);
-  ChatArguments arguments(const ChatNode& node);
+  ChatArguments arguments(const ChatNode& node, const ChatValue* caller = nullptr);
   ChatValue text(std::string value);
 
   ChatBudget& budget_;

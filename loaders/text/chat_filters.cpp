@@ -73,15 +73,17 @@ ChatValue sorted_pairs(const ChatValue& map, const Bound& given) {
   if (!map.is_map()) refuse_chat("dictsort of something that is no mapping");
   if (!given[1].is_undefined() && !(given[1].is_text() && given[1].text == "key"))
     refuse_chat("dictsort by something else than the key");
-  std::vector<std::pair<std::string, ChatValue>> keyed;
+  std::vector<std::pair<ChatValue, ChatValue>> keyed;
   const ChatValue in_order = pairs_of(map, ChatKind::kList);  // the loop reads what it holds
   for (const ChatValue& pair : in_order.values()) {
-    const std::string& key = pair.values()[0].text;
-    keyed.emplace_back(chat_truth(given[0]) ? key : cased(key, false), pair);
+    const ChatValue& key = pair.values()[0];
+    keyed.emplace_back(key.is_text() && !chat_truth(given[0]) ? ChatValue(cased(key.text, false)) : key,
+                       pair);
   }
   const bool reverse = chat_truth(given[2]);
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
-    return reverse ? a.first > b.first : a.first < b.first;
+    const int order = chat_compare(a.first, b.first);
+    return reverse ? order > 0 : order < 0;
   });
   std::vector<ChatValue> pairs;
   for (auto& [key, pair] : keyed) pairs.push_back(std::move(pair));

@@ -157,7 +157,7 @@ std::span<const Row> map_methods() {
        [](auto&, const auto& v, const auto& a) {
          if (a[0].is_undefined() || a[0].items || a[0].is_map())
            refuse_chat("get with something that is no key");
-         const ChatValue* found = a[0].is_text() ? v.find(a[0].text) : nullptr;
+         const ChatValue* found = v.find_key(a[0]);
          return found != nullptr ? *found : a[1].is_undefined() ? ChatValue::none() : a[1];
        }},
       {"items", {}, [](auto&, const auto& v, const auto&) { return pairs_of(v, ChatKind::kView); }},
@@ -192,9 +192,9 @@ ChatValue call_chat_function(ChatEvaluator& evaluator, const std::string& name, 
   }
   if (name == "strftime_now") {
     refuse_chat(
-        "strftime_now: the prompt would change with the date (--chat-set strftime_now=2025-06-28 says what "
-        "it "
-        "gives, or set the variable that it fills, such as date_string)");
+        "strftime_now: the prompt would change with the date (a variable of this name says what it gives, or "
+        "set the one that it fills, such as date_string)",
+        "--chat-set strftime_now=2025-06-28, or --template chatml, mistral-v1 or none");
   }
   if ((name == "namespace" || name == "dict") && given.values.empty()) {
     ChatValue object = ChatValue::object(name == "dict" ? ChatKind::kMap : ChatKind::kNamespace);

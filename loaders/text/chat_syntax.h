@@ -1,5 +1,5 @@
 // Chat templates as a tree: Jinja's grammar, as its lexer and parser read it with trim_blocks and
-// lstrip_blocks. What is not implemented is refused by its name: raw, call, include, extends, block, ...
+// lstrip_blocks. What is not implemented is refused by its name: raw, include, extends, block, ...
 #pragma once
 
 #include <string>
@@ -41,14 +41,16 @@ struct ChatNode {
 };
 
 enum class ChatAction : uint8_t {
-  kText,      // text
-  kPrint,     // values[0]
-  kIf,        // bodies[i] if values[i]; one body more: else
-  kFor,       // names in values[0] (if values[1]): bodies[0]; bodies[1]: else
-  kSet,       // names = values[0], or names[0].text = values[0]
-  kSetBlock,  // names[0] = bodies[0] as text through values[0]
-  kMacro,     // text(names): bodies[0]; values: defaults of the last names
-  kScope,     // bodies[0] with names set to values
+  kText,         // text
+  kPrint,        // values[0]
+  kIf,           // bodies[i] if values[i]; one body more: else
+  kFor,          // names in values[0] (if values[1]): bodies[0]; bodies[1]: else. special: recursive
+  kSet,          // names = values[0], or names[0].text = values[0]
+  kSetBlock,     // names[0] = bodies[0] as text through values[0]
+  kFilterBlock,  // bodies[0] as text through values[0]
+  kMacro,        // text(names): bodies[0]; values: defaults of the last names. special: it asks for a caller
+  kCallBlock,    // values[0], a call, with the macro bodies[0][0] as its caller
+  kScope,        // bodies[0] in a scope of its own, with what the kSet of bodies[1] set
   kBreak,
   kContinue
 };
@@ -59,9 +61,10 @@ struct ChatStatement {
   std::vector<std::string> names{};
   std::vector<ChatNode> values{};
   std::vector<std::vector<ChatStatement>> bodies{};
+  bool special = false;
 };
 
-// The name under which a set block's text stands in its filters.
+// The name under which the text of a set block or a filter block stands in its filters.
 inline constexpr const char* kChatBody = " body";
 
 // Throws Error(kData) for what Jinja refuses and for what is not implemented.

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kMaxTemplate = size_t{1} << 20;
 constexpr size_t kMaxOutput = size_t{1} << 26;
-constexpr int kMaxCalls = 8;  // of macros inside each other
+constexpr int kMaxCalls = 8;  // of macros, call blocks' bodies and recursive loops inside each other
 
 constexpr const char* kMistralV1 =
     "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) "
@@ -51,8 +51,8 @@ class Renderer {
     scopes().set("documents", ChatValue::none());
     scopes().set("add_generation_prompt", generation_prompt);
     for (const auto& [name, value] : chat.variables) scopes().set(name, chat_value(value));
-    evaluator_.call_macro = [this](const ChatValue& macro, const ChatArguments& given) {
-      return call(macro, given);
+    evaluator_.call_own = [this](const ChatValue& function, const ChatArguments& given) {
+      return call(function, given);
     };
   }
 
@@ -74,13 +74,26 @@ class Renderer {
     out_ += text;
   }
 
-  // What a body writes, in a scope of its own.
-  std::string captured(const Body& body) {
+  // What `write_it` writes.
+  template <typename Write>
+  std::string captured(const Write& write_it) {
     std::string outside = std::exchange(out_, {});
-    scopes().push();
-    run(body);
-    scopes().pop();
+    write_it();
     return std::exchange(out_, std::move(outside));
+  }
+
+  // A body in a scope of its own, and its text through filters, which see what the body set. Without a value
+  // where the body leaves a loop.
+  Flow filtered(const ChatStatement& statement, ChatValue* value) {
+    Flow flow = Flow::kNext;
+    scopes().push();
+    std::string text = captured([&] { flow = run(statement.bodies[0]); });
+    if (flow == Flow::kNext) {
+      scopes().set(kChatBody, std::move(text));
+      *value = evaluate(statement.values[0]);
+    }
+    scopes().pop();
+    return flow;
   }
 
   Flow run(const Body& body) {
@@ -102,29 +115,31 @@ class Renderer {
       case ChatAction::kIf:
         return branch(statement);
       case ChatAction::kFor:
-        loop(statement);
-        break;
+        return loop(statement);
       case ChatAction::kSet:
         assign(statement);
         break;
       case ChatAction::kSetBlock: {
-        std::string text = captured(statement.bodies[0]);
-        scopes().push();
-        scopes().set(kChatBody, std::move(text));
-        ChatValue value = evaluate(statement.values[0]);
-        scopes().pop();
+        ChatValue value;
+        if (const Flow flow = filtered(statement, &value); flow != Flow::kNext) return flow;
         scopes().set(statement.names[0], std::move(value));
+        break;
+      }
+      case ChatAction::kFilterBlock: {
+        ChatValue value;
+        if (const Flow flow = filtered(statement, &value); flow != Flow::kNext) return flow;
+        if (!value.is_text()) refuse_chat("a filter block that gives no text");
+        write(value.text);
         break;
       }
       case ChatAction::kMacro:
         define(statement);
         break;
-      case ChatAction::kScope: {
-        scopes().push();
-        const Flow flow = run(statement.bodies[0]);
-        scopes().pop();
-        return flow;
-      }
+      case ChatAction::kCallBlock:
+        call_with_body(statement);
+        break;
+      case ChatAction::kScope:
+        return run_in_scope(statement);
       case ChatAction::kBreak:
         return Flow::kBreak;
       case ChatAction::kContinue:
@@ -138,6 +153,18 @@ class Renderer {
       if (chat_truth(evaluate(statement.values[i]))) return run(statement.bodies[i]);
     }
     return statement.bodies.size() > statement.values.size() ? run(statement.bodies.back()) : Flow::kNext;
+  }
+
+  Flow run_in_scope(const ChatStatement& statement) {
+    std::vector<ChatValue> values;  // none sees the others
+    const Body* const sets = statement.bodies.size() > 1 ? &statement.bodies[1] : nullptr;
+    for (size_t i = 0; sets != nullptr && i < sets->size(); ++i)
+      values.push_back(evaluate((*sets)[i].values[0]));
+    scopes().push();
+    for (size_t i = 0; i < values.size(); ++i) unpack((*sets)[i].names, values[i]);
+    const Flow flow = run(statement.bodies[0]);
+    scopes().pop();
+    return flow;
   }
 
   void assign(const ChatStatement& statement) {
@@ -161,10 +188,31 @@ class Renderer {
     for (size_t i = 0; i < names.size(); ++i) scopes().set(names[i], values[i]);
   }
 
+  // What a call runs, and the scope that it sees; of a call block or a loop while that runs.
+  struct Function {
+    const ChatStatement* statement;
+    const ChatScopes::Scope* place;
+  };
+
+  // A value that runs the statement when it is called.
+  ChatValue function_of(const ChatStatement& statement, const std::string& name) {
+    ChatValue function = ChatValue::function(name);
+    function.kind = ChatKind::kMacro;
+    function.integer = ++last_function_;
+    functions_[last_function_] = {&statement, scopes().place()};
+    return function;
+  }
+
+  const Function& function(const ChatValue& value) const {
+    const auto found = functions_.find(value.integer);
+    if (found != functions_.end()) return found->second;
+    refuse_chat(value.kind == ChatKind::kLoop ? "a call of a loop behind its end"
+                                              : "a call of a call block's body behind its end");
+  }
+
   // The items of a loop that its condition keeps.
-  std::vector<ChatValue> looped(const ChatStatement& statement) {
+  std::vector<ChatValue> looped(const ChatStatement& statement, const ChatValue& sequence) {
     std::vector<ChatValue> storage;
-    const ChatValue sequence = evaluate(statement.values[0]);
     const std::vector<ChatValue>& values = iterate_chat(sequence, &storage);
     budget_.take(static_cast<int64_t>(values.size()));
     if (statement.values.size() == 1) return values;
@@ -178,16 +226,23 @@ class Renderer {
     return kept;
   }
 
-  void loop(const ChatStatement& statement) {
-    const std::vector<ChatValue> values = looped(statement);
+  Flow loop(const ChatStatement& statement) {
+    const ChatValue sequence = evaluate(statement.values[0]);
+    const int64_t recursion = statement.special ? function_of(statement, "loop").integer : 0;
+    const Flow flow = iterate(statement, sequence, recursion, 0);
+    functions_.erase(recursion);
+    return flow;
+  }
+
+  // recursion: the number of the function that a call of the loop runs, 0 for none; depth: of such calls. The
+  // flow is that of what stands behind else.
+  Flow iterate(const ChatStatement& statement, const ChatValue& sequence, int64_t recursion, size_t depth) {
+    const std::vector<ChatValue> values = looped(statement, sequence);
     const size_t count = values.size();
-    if (count == 0 && statement.bodies.size() > 1) {
-      scopes().push();
-      run(statement.bodies[1]);
-      scopes().pop();
-    }
+    bool ended = false;  // a body ran to its end
     for (size_t i = 0; i < count; ++i) {
       ChatValue place = ChatValue::object(ChatKind::kLoop);
+      place.integer = recursion;
       place.set("index0", i);
       place.set("index", i + 1);
       place.set("revindex0", count - i - 1);
@@ -195,8 +250,8 @@ class Renderer {
       place.set("first", i == 0);
       place.set("last", i + 1 == count);
       place.set("length", count);
-      place.set("depth0", size_t{0});
-      place.set("depth", size_t{1});
+      place.set("depth0", depth);
+      place.set("depth", depth + 1);
       if (i > 0) place.set("previtem", values[i - 1]);
       if (i + 1 < count) place.set("nextitem", values[i + 1]);
       budget_.take(8);
@@ -205,54 +260,89 @@ class Renderer {
       unpack(statement.names, values[i]);
       const Flow flow = run(statement.bodies[0]);
       scopes().pop();
+      ended = ended || flow == Flow::kNext;
       if (flow == Flow::kBreak) break;
     }
+    if (ended || statement.bodies.size() == 1) return Flow::kNext;
+    scopes().push();
+    const Flow flow = run(statement.bodies[1]);
+    scopes().pop();
+    return flow;
   }
 
   void define(const ChatStatement& statement) {
     if (scopes().depth() > 1) refuse_chat("a macro inside a block: " + statement.text);
-    ChatValue macro = ChatValue::function(statement.text);
-    macro.kind = ChatKind::kMacro;
-    macro.integer = static_cast<int64_t>(macros_.size());
-    macros_.push_back(&statement);
-    scopes().set(statement.text, std::move(macro));
+    scopes().set(statement.text, function_of(statement, statement.text));
   }
 
-  ChatValue call(const ChatValue& macro, const ChatArguments& given) {
-    const ChatStatement& statement = *macros_[static_cast<size_t>(macro.integer)];
-    const std::vector<std::string>& names = statement.names;
-    if (++calls_ > kMaxCalls) refuse_chat("macros that call each other too deep");
-    if (given.values.size() > names.size()) refuse_chat("too many arguments of macro " + statement.text);
-    const size_t first_default = names.size() - statement.values.size();
-    auto others = scopes().enter();
-    for (size_t i = 0; i < names.size(); ++i) {
-      const auto named = std::find_if(given.named.begin(), given.named.end(),
-                                      [&](const auto& argument) { return argument.first == names[i]; });
-      if (i < given.values.size()) {
-        if (named != given.named.end())
-          refuse_chat("an argument of macro " + statement.text + " given twice");
-        scopes().set(names[i], given.values[i]);
-      } else if (named != given.named.end()) {
-        scopes().set(names[i], named->second);
+  void call_with_body(const ChatStatement& statement) {
+    const ChatStatement& body = statement.bodies[0][0];
+    const ChatValue caller = function_of(body, body.text);
+    const ChatValue value = evaluator_.call(statement.values[0], &caller);
+    functions_.erase(caller.integer);
+    if (!value.is_text()) refuse_chat("a call block of something that gives no text");
+    write(value.text);
+  }
+
+  // Of a macro, a call block's body or a recursive loop: the text that it writes.
+  ChatValue call(const ChatValue& value, const ChatArguments& given) {
+    const bool loops = value.kind == ChatKind::kLoop;
+    if (loops && value.integer == 0) refuse_chat("a call of a loop that is not recursive");
+    const Function called = function(value);
+    if (++calls_ > kMaxCalls)
+      refuse_chat(loops ? "a loop that calls itself too deep" : "macros that call each other too deep");
+    scopes().push(called.place);
+    std::string text = captured([&] {
+      if (loops) {
+        const bool named = given.named.size() == 1 && given.named[0].first == "iterable";
+        if (given.values.size() + given.named.size() != 1 || (given.values.empty() && !named))
+          refuse_chat("a call of a loop with these arguments (expected a list)");
+        iterate(*called.statement, named ? given.named[0].second : given.values[0], value.integer,
+                static_cast<size_t>(value.find("depth")->integer));
       } else {
-        scopes().set(names[i],
-                     i < first_default ? ChatValue() : evaluate(statement.values[i - first_default]));
+        bind(*called.statement, given);
+        run(called.statement->bodies[0]);
       }
-    }
-    for (const auto& [name, value] : given.named) {
-      if (std::find(names.begin(), names.end(), name) == names.end())
-        refuse_chat("macro " + statement.text + " has no argument " + name);
-    }
-    std::string text = captured(statement.bodies[0]);
-    scopes().leave(std::move(others));
+    });
+    scopes().pop();
     --calls_;
     return text;
+  }
+
+  // The arguments of a macro as variables. All are there before the defaults are made, in their order.
+  void bind(const ChatStatement& macro, const ChatArguments& given) {
+    const std::vector<std::string>& names = macro.names;
+    if (given.values.size() > names.size()) refuse_chat("too many arguments of macro " + macro.text);
+    std::vector<bool> there(names.size());
+    for (size_t i = 0; i < names.size(); ++i) {
+      there[i] = i < given.values.size();
+      scopes().set(names[i], there[i] ? given.values[i] : ChatValue());
+    }
+    if (macro.special) scopes().set("caller", {});
+    for (const auto& [name, value] : given.named) {
+      const auto place = std::find(names.begin(), names.end(), name);
+      const auto i = static_cast<size_t>(place - names.begin());
+      if (place == names.end()) {
+        if (name != "caller" || !macro.special)
+          refuse_chat("macro " + macro.text + " has no argument " + name);
+        if (!value.is_none()) scopes().set(name, value);
+        continue;
+      }
+      if (there[i]) refuse_chat("an argument of macro " + macro.text + " given twice");
+      there[i] = true;
+      scopes().set(name, value);
+    }
+    const size_t first_default = names.size() - macro.values.size();
+    for (size_t i = first_default; i < names.size(); ++i) {
+      if (!there[i]) scopes().set(names[i], evaluate(macro.values[i - first_default]));
+    }
   }
 
   std::vector<ChatStatement> statements_;
   ChatBudget budget_;
   ChatEvaluator evaluator_;
-  std::vector<const ChatStatement*> macros_;
+  std::map<int64_t, Function> functions_;
+  int64_t last_function_ = 0;
   int calls_ = 0;
   std::string out_;
 };
@@ -298,10 +388,7 @@ ChatTemplate read_side_files(const std::string& directory, const std::string& na
 
 }  // namespace
 
-ChatTemplate find_chat_template(const std::string& directory, const std::string& name) {
-  if (!is_name(name)) {
-    throw Error(ExitCode::kUsage, "--template", "no name of a template (got " + printable(name) + ")");
-  }
+std::optional<ChatTemplate> find_chat_template(const std::string& directory, const std::string& name) {
   ChatTemplate chat = read_side_files(directory, name);
   const std::string own = join_path(
       directory, name == "default" ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
@@ -309,12 +396,7 @@ ChatTemplate find_chat_template(const std::string& directory, const std::string&
     chat.text = read_file(own, kMaxTemplate);
     chat.origin = own;
   }
-  if (chat.text.empty()) {
-    throw Error(ExitCode::kUsage, name == "default" ? "--chat" : "--template",
-                (name == "default" ? "no chat template" : "no chat template " + name) + " in the files of " +
-                    directory,
-                "--template chatml, mistral-v1 or none");
-  }
+  if (chat.text.empty()) return std::nullopt;
   return chat;
 }
 
@@ -337,9 +419,17 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
 }
 
 ChatTemplate named_chat_template(const std::string& name, const std::string& directory) {
-  if (name.empty()) return find_chat_template(directory);
   const bool built_in = name == "mistral-v1" || name == "chatml" || name == "none";
-  return built_in ? built_in_chat_template(name, directory) : find_chat_template(directory, name);
+  if (built_in) return built_in_chat_template(name, directory);
+  const std::string own = name.empty() ? "default" : name;
+  if (!is_name(own))
+    throw Error(ExitCode::kUsage, "--template", "no name of a template (got " + printable(name) + ")");
+  std::optional<ChatTemplate> chat = find_chat_template(directory, own);
+  if (chat) return *std::move(chat);
+  throw Error(
+      ExitCode::kUsage, own == "default" ? "--chat" : "--template",
+      (own == "default" ? "no chat template" : "no chat template " + own) + " in the files of " + directory,
+      "--template chatml, mistral-v1 or none");
 }
 
 void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {

@@ -142,14 +142,20 @@ class JsonWriter {
     }
     if (style_.sorted) {
       std::stable_sort(entries.begin(), entries.end(),
-                       [](const auto& a, const auto& b) { return a.first < b.first; });
+                       [](const auto& a, const auto& b) { return chat_compare(a.first, b.first) < 0; });
     }
     out_ += '{';
     bool first = true;
     for (const auto& [key, item] : entries) {
       if (!std::exchange(first, false)) comma();
       line(depth + 1);
-      quote_json(out_, key, style_.ascii);
+      if (key.is_text()) {
+        add(key, depth);
+      } else {  // JSON has no other keys than texts
+        out_ += '"';
+        add(key, depth);
+        out_ += '"';
+      }
       out_ += style_.colon;
       add(item, depth + 1);
     }
@@ -194,10 +200,9 @@ std::string text_repr(const std::string& text) {
 
 }  // namespace
 
-void refuse_chat(const std::string& what) {
+void refuse_chat(const std::string& what, const std::string& hint) {
   const bool line = what.size() < 400 && what.find('\n') == std::string::npos;
-  throw Error(ExitCode::kData, "chat template", line ? what : printable(what),
-              "--template chatml, mistral-v1 or none");
+  throw Error(ExitCode::kData, "chat template", line ? what : printable(what), hint);
 }
 
 ChatValue ChatValue::none() {
@@ -231,17 +236,26 @@ ChatValue ChatValue::object(ChatKind kind) {
 
 const ChatValue* ChatValue::find(std::string_view key) const {
   if (!entries) return nullptr;
-  for (const auto& [name, value] : entries->entries) {
-    if (name == key) return &value;
+  for (const auto& [known, value] : entries->entries) {
+    if (known.is_text() && known.text == key) return &value;
   }
   return nullptr;
 }
 
-void ChatValue::set(const std::string& key, ChatValue value) {
+const ChatValue* ChatValue::find_key(const ChatValue& key) const {
+  if (!entries || !key.is_key()) return nullptr;
+  for (const auto& [known, value] : entries->entries) {
+    if (chat_equal(known, key)) return &value;
+  }
+  return nullptr;
+}
+
+void ChatValue::set(const ChatValue& key, ChatValue value) {
+  if (!key.is_key()) refuse_chat("a mapping with a key that is no text, number, boolean or none");
   entries->depth = deeper(entries->depth, value);
-  for (auto& [name, known] : entries->entries) {
-    if (name != key) continue;
-    known = std::move(value);
+  for (auto& [known, there] : entries->entries) {
+    if (!chat_equal(known, key)) continue;
+    there = std::move(value);
     return;
   }
   entries->entries.emplace_back(key, std::move(value));
@@ -292,6 +306,7 @@ bool chat_truth(const ChatValue& value) {
 }
 
 bool chat_equal(const ChatValue& a, const ChatValue& b) {
+  if (a.is_integer() && b.is_integer()) return a.integer == b.integer;
   if (a.is_number() && b.is_number()) return a.number() == b.number();
   if (a.kind != b.kind) return false;
   switch (a.kind) {
@@ -300,8 +315,9 @@ bool chat_equal(const ChatValue& a, const ChatValue& b) {
       return true;
     case ChatKind::kText:
     case ChatKind::kFunction:
-    case ChatKind::kMacro:
       return a.text == b.text;
+    case ChatKind::kMacro:
+      return a.integer == b.integer;
     case ChatKind::kList:
     case ChatKind::kTuple:
     case ChatKind::kRange:
@@ -310,7 +326,7 @@ bool chat_equal(const ChatValue& a, const ChatValue& b) {
     case ChatKind::kMap:
       if (a.entries->entries.size() != b.entries->entries.size()) return false;
       return std::all_of(a.entries->entries.begin(), a.entries->entries.end(), [&](const auto& entry) {
-        const ChatValue* other = b.find(entry.first);
+        const ChatValue* other = b.find_key(entry.first);
         return other != nullptr && chat_equal(entry.second, *other);
       });
     default:
@@ -356,7 +372,7 @@ std::string chat_repr(const ChatValue& value) {
     if (out.size() > kMaxText) refuse_chat("text too long");
   };
   if (value.is_map()) {
-    for (const auto& [key, item] : value.entries->entries) add(text_repr(key) + ": " + chat_repr(item));
+    for (const auto& [key, item] : value.entries->entries) add(chat_repr(key) + ": " + chat_repr(item));
     return "{" + out + "}";
   }
   for (const ChatValue& item : value.values()) add(chat_repr(item));

@@ -29,7 +29,7 @@ enum class ChatKind : uint8_t {
   kNamespace,  // shared and changeable
   kLoop,
   kFunction,
-  kMacro
+  kMacro  // also the body of a call block
 };
 
 struct ChatItems;
@@ -37,7 +37,7 @@ struct ChatEntries;
 
 struct ChatValue {
   ChatKind kind = ChatKind::kUndefined;
-  int64_t integer = 0;                     // kBool, kInt; kMacro: its number
+  int64_t integer = 0;                     // kBool, kInt; kMacro, kLoop: what a call runs, 0: nothing
   double real = 0;                         // kReal
   std::string text{};                      // kText: UTF-8; kFunction, kMacro: its name
   std::shared_ptr<ChatItems> items{};      // kList, kTuple, kRange, kView, kIterator
@@ -62,9 +62,12 @@ struct ChatValue {
   bool is_number() const { return is_integer() || kind == ChatKind::kReal; }
   bool is_map() const { return kind == ChatKind::kMap; }
   double number() const { return kind == ChatKind::kReal ? real : static_cast<double>(integer); }
-  const ChatValue* find(std::string_view key) const;  // of entries; null if it is not there
-  void set(const std::string& key, ChatValue value);  // of entries
-  const std::vector<ChatValue>& values() const;       // of items
+  // What may be a key of a mapping: none, a boolean, a number or a text. Others are refused.
+  bool is_key() const { return is_none() || is_number() || is_text(); }
+  const ChatValue* find(std::string_view key) const;      // of entries; null if it is not there
+  const ChatValue* find_key(const ChatValue& key) const;  // the same: 1, 1.0 and true are one key
+  void set(const ChatValue& key, ChatValue value);        // of entries; a key that is there stays as it is
+  const std::vector<ChatValue>& values() const;           // of items
 };
 
 struct ChatItems {
@@ -74,7 +77,7 @@ struct ChatItems {
 };
 
 struct ChatEntries {
-  std::vector<std::pair<std::string, ChatValue>> entries;  // in the order of insertion
+  std::vector<std::pair<ChatValue, ChatValue>> entries;  // in the order of insertion
   int depth = 1;
 };
 
@@ -87,7 +90,9 @@ struct ChatBudget {
   }
 };
 
-[[noreturn]] void refuse_chat(const std::string& what);
+// hint: for eep generate, which is where no other remedy is known.
+[[noreturn]] void refuse_chat(const std::string& what,
+                              const std::string& hint = "--template chatml, mistral-v1 or none");
 
 ChatValue chat_value(const Json& json);
 bool chat_truth(const ChatValue& value);

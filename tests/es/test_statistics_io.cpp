@@ -101,6 +101,11 @@ TEST_CASE("what is not such a file is an error with its place") {
   says("\"tokens\":1000", "\"tokens\":1000,\"tokens\":1000", "duplicate key tokens");
   says("\"layer\":1,", "\"layer\":5,", "layers[1]: layers are not ascending");
   says("\"count\":[4.0", "\"count\":[-4.0", "layers[0].count[0]: number out of range");
+  // as it is written, where a double would be spelled otherwise
+  says("\"count\":[4.0", "\"count\":[-123456789012345678901234567890",
+       "layers[0].count[0]: number out of range (expected 0 or more, got -123456789012345678901234567890)");
+  says("\"error\":[0.1", "\"error\":[-1.50",
+       "subset_errors[0].error[0]: number out of range (expected 0 or more, got -1.50)");
   says("\"count\":[4.0", "\"count\":[null", "layers[0].count[0]: wrong type");
   says("\"count\":[4.0", "\"count\":[1e999", "no double can hold");
   says("\"subsets\":[[0,1]", "\"subsets\":[[1,1]",

@@ -69,6 +69,7 @@ TEST_CASE("calibrate: rows of every shape are counted, and what is wrong is foun
   refused({"--text", text, "--task", "sort"}, 2, "exactly one of --task and --text");
   refused({}, 2, "exactly one of --task and --text");
   refused({"--text", text, "--template", "jinja"}, 2, "--template");
+  refused({"--text", text, "--template", "on"}, 2, "--template: no chat template in the files of");
 }
 
 TEST_CASE("calibrate: plain text, whole or in windows, and rows that stand twice count twice") {

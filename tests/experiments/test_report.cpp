@@ -462,6 +462,23 @@ TEST_CASE("report: numbers of any size are drawn or refused, never a crash") {
     CHECK((outcome.code == 0 || outcome.code == 65));
     if (outcome.code == 0) checked_page(run.path);
   }
+  // One that is refused is shown as it is written.
+  const std::string digits = "123456789012345678901234567890";
+  const HandMade run("x");
+  const std::string archive = slurp(run.path + "/archive.jsonl");
+  std::string changed = archive;
+  run.write("archive.jsonl", changed.replace(changed.find("0.75"), 4, digits));
+  check_one_error(report({run.path}), 65, "fitness: expected a number of at most 1e+15, got " + digits);
+  run.write("archive.jsonl", archive);
+  const std::string result = slurp(run.path + "/result.json");
+  changed = result;
+  run.write("result.json", changed.replace(changed.find("0.85]"), 4, digits));
+  check_one_error(report({run.path}), 65, "ci95.high: expected a number of at most 1e+15, got " + digits);
+  run.write("result.json", result);
+  TempDir directory;
+  const std::string published = directory.write(
+      "p.json", R"({"format": "eep-published", "rows": [{"task": "x", "method": "y", "score": 12.50}]})");
+  check_one_error(report({run.path, "--against", published}), 65, "expected a fraction in 0..1, got 12.50 (");
 }
 
 TEST_CASE("report: published scores and those of the harness stand beside the run's") {

@@ -56,7 +56,11 @@ class Scratch {
     }
   }
   Scratch() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "eep-fuzz-XXXXXX").string();
+    std::error_code none;  // memory, where the system has a directory in it
+    const std::filesystem::path memory = "/dev/shm";
+    const bool in_memory = std::filesystem::is_directory(memory, none) && access(memory.c_str(), W_OK) == 0;
+    std::string pattern =
+        ((in_memory ? memory : std::filesystem::temp_directory_path()) / "eep-fuzz-XXXXXX").string();
     demand(mkdtemp(pattern.data()) != nullptr, "no scratch directory");
     path_ = pattern;
   }
@@ -80,6 +84,19 @@ class Scratch {
     }
     demand(ftruncate(place->second, 0) == 0, "a scratch file cannot be emptied");
     demand(pwrite(place->second, data, size, 0) == static_cast<ssize_t>(size), "a scratch file ends early");
+  }
+
+  void link(const std::string& name, const std::filesystem::path& target) const {
+    std::filesystem::create_symlink(std::filesystem::absolute(target), path_ / name);
+  }
+
+  // What write() wrote is there no more.
+  void remove(const std::string& name) const {
+    const auto place = memory_.find(name);
+    if (place == memory_.end()) return;
+    std::filesystem::remove(path_ / name);
+    close(place->second);
+    memory_.erase(place);
   }
 
  private:

@@ -130,6 +130,19 @@ TEST_CASE("chat: expressions have Jinja's values, or none") {
   CHECK(value("missing.role if missing is defined else 'n'") == "n");
 }
 
+TEST_CASE("chat: scopes of with, filter, call and recursive loops") {
+  CHECK(render("{% set a = 1 %}{% with a = 2, b = a %}{{ a }}{{ b }}{% endwith %}{{ a }}") == "211");
+  CHECK(render("{% filter upper|replace('A', x) %}{% set x = 'b' %}a-c{% endfilter %}") == "b-C");
+  CHECK(render("{% macro f() %}{% set x = 2 %}[{{ caller(x) }}]{% endmacro %}{% set x = 1 %}"
+               "{% call(y, z=3) f() %}{{ x }}{{ y }}{{ z }}{% endcall %}") == "[123]");
+  const std::string tree = "{% set t = [{'n': 'a', 'c': [{'n': 'b', 'c': []}]}, {'n': 'd', 'c': []}] %}";
+  CHECK(render(tree + "{% for x in t recursive %}{{ loop.depth }}{{ x.n }}{{ y is defined }}"
+                      "{% set y = 1 %}{{ loop(x.c) }};{% endfor %}") == "1aFalse2bFalse;;1dFalse;");
+  CHECK(render("{{ {1: 'a', true: 'b', '1': 'c'} }}") == "{1: 'b', '1': 'c'}");
+  // What is written last is done: a body that continue cuts short never came to its end.
+  CHECK(render("{% for x in [1] %}{% continue %}{% else %}e{% endfor %}") == "e");
+}
+
 TEST_CASE("chat: variables of the template") {
   ChatTemplate chat{"{{ think is false }} {{ n + 1 }} {{ name }} {{ bos_token is defined }}", "", "", "test"};
   for (const char* assignment : {"think=false", "n=2", "name=Ann=1"}) set_chat_variable(assignment, &chat);
@@ -142,7 +155,19 @@ TEST_CASE("chat: what is not known is refused by name") {
   const auto refuse = [](const std::string& text, const std::string& part) {
     check_error(ExitCode::kData, part, [&] { render(text); });
   };
-  refuse("{% call x() %}{% endcall %}", "statement not known: call");
+  refuse("{% include 'x' %}", "statement not known: include");
+  refuse("{% call x() %}{% endcall %}", "function not known: x");
+  refuse("{% call x %}{% endcall %}", "a call block without a call");
+  refuse("{% macro f() %}{% endmacro %}{% call f() %}{% endcall %}", "macro f has no argument caller");
+  refuse("{% macro f(caller) %}{{ caller() }}{% endmacro %}", "a parameter caller without a default");
+  refuse("{% call dict() %}{% endcall %}", "a call block of something that gives no text");
+  refuse(
+      "{% set n = namespace() %}{% macro f() %}{% set n.c = caller %}{% endmacro %}"
+      "{% call f() %}{% endcall %}{% set g = n.c %}{{ g() }}",
+      "a call of a call block's body behind its end");
+  refuse("{% for a in [1] %}{% macro f() %}{% endmacro %}{% endfor %}", "a macro inside a block: f");
+  refuse("{% filter length %}{% endfilter %}", "a filter block that gives no text");
+  refuse("{{ {[1]: 2} }}", "a key that is no text, number, boolean or none");
   refuse("{{ messages|map('x') }}", "filter not known: x");
   refuse("{{ unknown('%d') }}", "function not known: unknown");
   refuse("{{ '{:x}'.format(1) }}", "format with x (expected s, d or f)");
@@ -156,7 +181,8 @@ TEST_CASE("chat: what is not known is refused by name") {
   refuse("{{ 1 % 0 }}", "division by zero");
   refuse("{{ 200000000000 * 200000000000 }}", "too large");
   refuse("{% for k, v in messages[0].content %}{% endfor %}", "several names");
-  refuse("{% for a in [1] recursive %}{% endfor %}", "loop not known: recursive");
+  refuse("{% for a in [1] %}{{ loop([1]) }}{% endfor %}", "a call of a loop that is not recursive");
+  refuse("{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}", "a loop that calls itself too deep");
   refuse("{% set a.b.c = 1 %}", "expected =");
   refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "too deep");
   refuse("{{ 1" + std::string(500, '+') + "1 }}", "nested too deep");
@@ -187,16 +213,20 @@ TEST_CASE("chat: a table of templates is rendered as Jinja2 renders it, or refus
     ++rendered;
   }
   CHECK(rendered + refused == table.root().size());
-  CHECK(refused == 43);  // what Jinja knows and this does not
+  CHECK(refused == 44);  // what Jinja knows and this does not
 }
 
 TEST_CASE("chat: the template of a model directory") {
   const Scratch scratch;
-  check_error(ExitCode::kUsage, "no chat template", [&] { find_chat_template(scratch.path()); });
+  CHECK(!find_chat_template(scratch.path()));
+  check_error(ExitCode::kUsage, "--chat: no chat template in the files of",
+              [&] { named_chat_template("", scratch.path()); });
+  check_error(ExitCode::kUsage, "--template: no chat template rag in the files of",
+              [&] { named_chat_template("rag", scratch.path()); });
   scratch.write("tokenizer_config.json",
                 R"({"bos_token": {"content": "<b>"}, "eos_token": "<e>", "chat_template": [
                 {"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}!"}]})");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<b>!");
+  CHECK(render_chat(*find_chat_template(scratch.path()), kTalk) == "<b>!");
   CHECK(render_chat(named_chat_template("tool_use", scratch.path()), kTalk) == "no");
   scratch.write("chat_template.jinja", "{{ eos_token }}?");
   scratch.write("additional_chat_templates/rag.jinja", "rag");
@@ -205,7 +235,7 @@ TEST_CASE("chat: the template of a model directory") {
               [&] { named_chat_template("../x", scratch.path()); });
   // without added_tokens_decoder the map goes before the configuration
   scratch.write("special_tokens_map.json", R"({"eos_token": "<f>"})");
-  CHECK(render_chat(find_chat_template(scratch.path()), kTalk) == "<f>?");
+  CHECK(render_chat(*find_chat_template(scratch.path()), kTalk) == "<f>?");
 }
 
 }  // namespace eep

@@ -272,7 +272,8 @@ TEST_CASE("task: a prompt in the model's chat template, the description as the s
   const std::string chat = "description: Be brief.\nchat_template: true\nchat_set: {think: false}\n";
   Task task = load_task(scratch.write("task.yaml", yaml + chat));
   CHECK(load_items(task, "train")[0].prompt == "Be brief.a?");  // without a model: as it stands
-  check_error(ExitCode::kUsage, "no chat template", [&] { use_chat_template(&task, scratch.path()); });
+  check_error(ExitCode::kUsage, "task.yaml: chat_template: no chat template in the files of",
+              [&] { use_chat_template(&task, scratch.path()); });
   scratch.write(
       "chat_template.jinja",
       "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>{{ think is false }}");

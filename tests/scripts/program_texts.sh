@@ -80,5 +80,8 @@ done
 for row in $("$program" list metrics | awk '{print $1}') $("$program" list extraction | awk '{print $1}'); do
   grep -qF "\"$row" tests/fuzz/task.dict || lacks tests/fuzz/task.dict "$row" "eep list"
 done
+if command -v python3 >/dev/null 2>&1; then
+  python3 tests/scripts/message_options.py "$program" || failures=$((failures + 1))
+fi
 [ $failures -eq 0 ] && echo "program_texts: ok"
 exit $((failures > 0))
