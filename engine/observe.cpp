@@ -58,12 +58,9 @@ void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompt
   StageLink* const link = weights.link();
   int under_way = 0;  // chunks that the last stage has not seen
   for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows, first_row)) {
-    const std::string before = link == nullptr || link->first() ? "" : link->receive(link->stage() - 1);
-    pass.run(chunk, only, &observer, before);
+    pass.run(chunk, only, &observer);
     if (link != nullptr && !link->last()) {
-      link->send(
-          link->stage() + 1,
-          row_message({}, pass.residual(), pass.rows_after(chunk) * config.hidden_size, weights.backend()));
+      pass.send_rows(chunk);
     } else if (link != nullptr) {
       link->send(0, {});
     }

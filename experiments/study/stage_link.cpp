@@ -24,10 +24,28 @@ uint64_t digest_of(const RawModel& raw, LayerRange layers) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
+// Returns when all work given to the device is over, which is what a download waits for.
+void finish_work(const float* rows, const Backend& backend) {
+  float first = 0;
+  if (!backend.ops->host_memory) backend.ops->download(&first, rows, sizeof first, backend.device);
+}
+
 // The smaller one, 0 being no limit.
 size_t smaller(size_t a, size_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
 
 }  // namespace
+
+bool device_rows_to_mpi(DeviceKind device, std::string_view cuda_aware, const char* setting) {
+  const std::string_view wanted = setting == nullptr ? "auto" : setting;
+  const auto fail = [&](const std::string& what) { throw Error(ExitCode::kUsage, "EEP_MPI_DEVICE", what); };
+  const bool cuda = device == DeviceKind::kCuda;
+  if (wanted == "off") return false;
+  if (wanted == "auto") return cuda && cuda_aware == "yes";
+  if (wanted != "on") fail(fmt::format("unknown word (expected auto, on or off, got {})", wanted));
+  if (cuda && cuda_aware == "no")
+    fail("this MPI cannot read a GPU's memory (expected a CUDA-aware one, or off; got on)");
+  return true;
+}
 
 size_t room_beside(const Weights& weights, size_t memory) {
   if (memory == 0) return 0;
@@ -96,6 +114,47 @@ std::string RankStageLink::receive(int stage) {
   std::string bytes = std::move(early.front());
   early.pop_front();
   return bytes;
+}
+
+HostBuffer RankStageLink::take_buffer(size_t bytes) {
+  for (size_t under_way = ranks_.rows_under_way(); sending_.size() > under_way; sending_.pop_front())
+    sent_.push_back(std::move(sending_.front()));
+  while (!sent_.empty()) {
+    HostBuffer buffer = std::move(sent_.front());
+    sent_.pop_front();
+    if (buffer.bytes() >= bytes) return buffer;
+  }
+  return {model_.weights().backend(), bytes};
+}
+
+void RankStageLink::send_rows(int stage, const float* rows, int64_t floats) {
+  if (floats == 0) return;
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+  const Backend& backend = model_.weights().backend();
+  if (device_rows_) {
+    finish_work(rows, backend);
+    return ranks_.send_rows(rank_of(stage), rows, bytes);
+  }
+  sending_.push_back(take_buffer(bytes));
+  backend.ops->download(sending_.back().data(), rows, bytes, backend.device);
+  ranks_.send_rows(rank_of(stage), sending_.back().data(), bytes);
+}
+
+void RankStageLink::receive_rows(int stage, float* rows, int64_t floats) {
+  if (floats == 0) return;
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+  const Backend& backend = model_.weights().backend();
+  finish_work(rows, backend);  // with the memory, and with the buffer below
+  if (device_rows_ || backend.ops->host_memory) return ranks_.receive_rows(rank_of(stage), rows, bytes);
+  if (!received_ || received_->bytes() < bytes) {
+    received_.reset();
+    received_.emplace(backend, bytes);
+  }
+  ranks_.receive_rows(rank_of(stage), received_->data(), bytes);
+  constexpr int kSlot = kStreamBuffers;  // behind those of a layer stream
+  static_assert(kSlot < kUploadSlots);
+  backend.ops->upload_ahead(rows, received_->data(), bytes, kSlot, backend.device);
+  backend.ops->await_upload(kSlot, backend.device);
 }
 
 void compute_stage(const StageRequest& request, const ModelContext& model, PopulationForward& forward) {
