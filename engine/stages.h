@@ -32,7 +32,7 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
 struct StageCall {
   enum class Kind : uint8_t { kScore, kGenerate, kCalibrate } kind = Kind::kScore;
   std::span<const ExpertPlan> plans{};          // of kScore and kGenerate
-  const Prompts* prompts = nullptr;             // of kScore and kCalibrate
+  const Prompts* prompts = nullptr;             // of kScore; of kCalibrate, or null: parts follow
   const CalibrationOptions* options = nullptr;  // of kCalibrate
 };
 

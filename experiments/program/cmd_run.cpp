@@ -201,10 +201,10 @@ class Runner {
                                                       std::span<const int32_t> items) {
       return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
     });
-    if (stages() > 1) return;
+    if (stages() > 1 && group_size() == stages()) return;  // one model: its stages have their own way
     task.calibrate_by([this, combination, &model](const Prompts& prompts, const CalibrationOptions& options) {
       const CommonOptions& common = context_.options;
-      return RankCalibration(*context_.ranks, group_size())
+      return RankCalibration(*context_.ranks, group_size(), stages())
           .calibrate(static_cast<int32_t>(combination), model, common.memory, once(prompts), options);
     });
   }

@@ -7,6 +7,7 @@
 
 #include "engine/cuda_messages.h"
 #include "experiments/program/command_inputs.h"
+#include "experiments/study/rank_calibration.h"
 #include "loaders/models/zero_experts.h"
 
 namespace eep {
@@ -86,6 +87,8 @@ void RunModels::serve(const StageRequest& request) {
   if (request.kind == StageRequest::Kind::kOpen)
     return link.answer(room_beside(model.weights(), context_.options.memory));
   link.set_room(request.room);
+  if (request.kind == StageRequest::Kind::kCalibrate && request.prompts.rows() == 0)
+    return follow_calibration(request.calibration, model, *context_.ranks);
   std::unique_ptr<PopulationForward>& pass = passes_[&model];
   if (pass == nullptr) {
     pass = std::make_unique<PopulationForward>(model.weights(), context_.options.memory);

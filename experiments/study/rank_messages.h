@@ -48,7 +48,8 @@ struct StageRequest {
 std::string stage_request_bytes(const StageRequest& request);
 StageRequest stage_request_of(std::string_view bytes);
 
-// A calibration that is divided: what is summed, then parts of the text, then an empty one.
+// A calibration that is divided: what is summed, then parts of the text, then an empty one, which the last
+// part stands before. Stages of a model (engine/stages.h) get them from the first one.
 struct CalibrationWork {
   int32_t combination = 0;  // of the sweep, whose model it is
   std::string model;        // hash, which every rank's own must equal
@@ -56,7 +57,7 @@ struct CalibrationWork {
 };
 struct CalibrationPart {
   int64_t number = 0;  // of the parts in their order
-  int32_t next = 0;    // rank that has the next one, or puts all together
+  int32_t next = 0;    // rank that has the next one, or puts all together; where it has stages, the first
   bool here = false;   // the part before it was this rank's own, or there was none
   Prompts prompts;
 };

@@ -109,7 +109,7 @@ TEST_CASE("pipeline: two and three stages, and two beside two, write the bytes o
     const std::string file = small_run(directory, "", task), one = directory(std::string(task) + "1");
     REQUIRE(eep::test::eep({"run", file, "--output", one}).code == 0);
     for (const std::pair<int, int>& division :
-         {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}}) {
+         {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}, std::pair{6, 2}}) {
       const int ranks = division.first, stages = division.second;
       CAPTURE(ranks);
       const std::string run = directory(task + std::to_string(ranks));
@@ -121,6 +121,7 @@ TEST_CASE("pipeline: two and three stages, and two beside two, write the bytes o
       CAPTURE(outcome.err);
       REQUIRE(outcome.code == 0);
       CHECK(run_bytes(run) == run_bytes(one));
+      CHECK(calibrations(run) == calibrations(one));
     }
   }
 }

@@ -268,21 +268,6 @@ std::thread signal_rank(const std::string& run, int rank, int signal) {
   });
 }
 
-// The calibrations that a run keeps, without what they took.
-std::string calibrations(const std::string& run) {
-  std::vector<std::string> kept;
-  for (const auto& entry : std::filesystem::directory_iterator(run + "/checkpoints")) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("calibration-")) continue;
-    Json json = parse_json(slurp(entry.path().string()), name);
-    json.erase("seconds");
-    kept.push_back(name + json.dump());
-  }
-  REQUIRE(!kept.empty());
-  std::sort(kept.begin(), kept.end());
-  return std::accumulate(kept.begin(), kept.end(), std::string());
-}
-
 }  // namespace
 
 TEST_CASE("ranks: two and three ranks write the bytes of one") {
