@@ -30,9 +30,9 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
 
 // What the first stage is about to do, told to the others, which then do the same.
 struct StageCall {
-  enum class Kind : uint8_t { kScore, kGenerate, kCalibrate } kind = Kind::kScore;
-  std::span<const ExpertPlan> plans{};          // of kScore and kGenerate
-  const Prompts* prompts = nullptr;             // of kScore; of kCalibrate, or null: parts follow
+  enum class Kind : uint8_t { kScore, kGenerate, kCalibrate, kRatios } kind = Kind::kScore;
+  std::span<const ExpertPlan> plans{};          // of kScore, kGenerate and kRatios
+  const Prompts* prompts = nullptr;             // of kScore and kRatios; of kCalibrate, or null: parts follow
   const CalibrationOptions* options = nullptr;  // of kCalibrate
 };
 

@@ -9,6 +9,7 @@
 #include "engine/expert_plan.h"
 #include "engine/forward.h"
 #include "engine/prompts.h"
+#include "engine/skip_thresholds.h"
 #include "experiments/study/calibration_request.h"
 #include "experiments/study/evaluator.h"
 
@@ -37,7 +38,7 @@ struct RankResult {
 
 // What the first stage of a model's layers tells the others (engine/stages.h).
 struct StageRequest {
-  enum class Kind : uint8_t { kOpen, kScore, kGenerate, kCalibrate } kind = Kind::kOpen;
+  enum class Kind : uint8_t { kOpen, kScore, kGenerate, kCalibrate, kRatios } kind = Kind::kOpen;
   int32_t combination = 0;  // of the sweep, whose model it is
   uint64_t room = 0;        // StageLink::least_room
   std::vector<ExpertPlan> plans;
@@ -68,6 +69,18 @@ struct LayerSums {
   std::string bytes;
 };
 
+// Thresholds of a plan that are divided: a part of the text, answered with its ratios.
+struct RatiosWork {
+  int32_t combination = 0;  // of the sweep, whose model it is
+  std::string model;        // hash, which every rank's own must equal
+  ExpertPlan plan;
+  Prompts prompts;
+};
+
+std::string ratios_work_bytes(const RatiosWork& work);
+RatiosWork ratios_work_of(std::string_view bytes);
+std::string ratios_bytes(const WeightRatios& ratios);
+WeightRatios ratios_of(std::string_view bytes);
 std::string calibration_work_bytes(const CalibrationWork& work);
 CalibrationWork calibration_work_of(std::string_view bytes);
 std::string calibration_part_bytes(const CalibrationPart& part);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/calibration.h"
+#include "engine/skip_thresholds.h"
 #include "es/bytes.h"
 #include "experiments/study/calibration_request.h"
 
@@ -96,6 +97,9 @@ void RankStageLink::announce(const StageCall& call) {
     case StageCall::Kind::kGenerate:
       request.kind = StageRequest::Kind::kGenerate;
       break;
+    case StageCall::Kind::kRatios:
+      request.kind = StageRequest::Kind::kRatios;
+      break;
     case StageCall::Kind::kCalibrate:
       request.kind = StageRequest::Kind::kCalibrate;
       request.calibration = request_of(*call.options, model_.config());
@@ -165,6 +169,9 @@ void compute_stage(const StageRequest& request, const ModelContext& model, Popul
       return forward.follow({StageCall::Kind::kScore, request.plans, &request.prompts, nullptr});
     case StageRequest::Kind::kGenerate:
       return forward.follow({StageCall::Kind::kGenerate, request.plans, nullptr, nullptr});
+    case StageRequest::Kind::kRatios:
+      weight_ratios(model.weights(), 0, request.plans.at(0), request.prompts);
+      return;
     case StageRequest::Kind::kCalibrate:
       break;
   }
