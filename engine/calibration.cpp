@@ -424,6 +424,7 @@ PromptSource once(const Prompts& prompts) {
 class CalibrationPass::Impl : public Calibrator {
  public:
   using Calibrator::Calibrator;
+  int under_way = 0;  // chunks that the last stage has not seen
 };
 
 CalibrationPass::CalibrationPass(const Weights& weights, size_t memory_budget,
@@ -450,8 +451,10 @@ void CalibrationPass::run(const Prompts& prompts, int64_t first_row) {
 
 void CalibrationPass::run_part(const Prompts& prompts, SumsRelay& relay) {
   impl_->begin_part(prompts.rows(), &relay);
-  observe_mixtures(weights_, memory_, prompts, *impl_);
+  observe_mixtures(weights_, memory_, prompts, *impl_, 0, {}, nullptr, &impl_->under_way);
 }
+
+void CalibrationPass::await_stages() { await_observed(weights_, &impl_->under_way); }
 
 void CalibrationPass::keep(int64_t rows) {
   if (options_.keep && weights_.link() == nullptr) options_.keep([&] { return impl_->state(rows); });
@@ -464,6 +467,7 @@ int64_t CalibrationPass::chunk_rows(const Prompts& prompts) const {
 }
 
 ExpertStatistics CalibrationPass::finish() {
+  await_stages();
   ExpertStatistics statistics = impl_->finish();
   StageLink* const link = weights_.link();
   if (link != nullptr) gather(weights_, &statistics);

@@ -59,8 +59,8 @@ PromptSource once(const Prompts& prompts);
 class SumsRelay {
  public:
   virtual ~SumsRelay() = default;
-  // Of the layer of that number among the sparse ones, behind all rows before this part; empty: they are
-  // here. May wait.
+  // Of the layer of that number among the sparse ones, which the process has, behind all rows before this
+  // part; empty: they are here. May wait.
   virtual std::string take(int32_t layer) = 0;
   // Behind this part's rows.
   virtual void give(int32_t layer, const std::function<std::string()>& bytes) = 0;
@@ -86,8 +86,9 @@ class CalibrationPass {
   void set_sums(int32_t layer, std::string_view bytes);
   // Rows that run() takes through the layers together.
   int64_t chunk_rows(const Prompts& prompts) const;
-  // Throws Error(kData) if a sum is no number. Over several stages (engine/stages.h) the first one gets all
-  // layers.
+  // Over several stages (engine/stages.h): until all have done what run_part() began.
+  void await_stages();
+  // Throws Error(kData) if a sum is no number. Over several stages the first one gets all layers.
   ExpertStatistics finish();
 
  private:

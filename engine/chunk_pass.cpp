@@ -94,6 +94,10 @@ ChunkPass::ChunkPass(const Weights& weights, const LayerVariants& variants, cons
   v_ = DeviceBuffer(weights.backend(), static_cast<size_t>(plan.block_rows * kv_width) * sizeof(float));
 }
 
+ChunkPass::~ChunkPass() {
+  if (weights_.link() != nullptr) weights_.link()->await_rows();
+}
+
 // Calls body(first stream, stream count) for blocks of whole streams of `rows` rows each.
 template <typename Body>
 void ChunkPass::for_blocks(int64_t rows, const Body& body) {
@@ -102,15 +106,16 @@ void ChunkPass::for_blocks(int64_t rows, const Body& body) {
   for (int64_t first = 0; first < streams; first += step) body(first, std::min(step, streams - first));
 }
 
-void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer,
-                    std::string_view before) {
+void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer) {
   const LayerRange& own = weights_.layers();
+  StageLink* const link = weights_.link();
+  if (link != nullptr) link->await_rows();  // of the chunk before
   streams_.clear();
   std::vector<size_t> fresh = find_starts(chunk, candidates);
   if (!fresh.empty()) streams_.push_back({std::move(fresh)});
   if (own.begin > 0) {
     split_by(0, own.begin);
-    take_rows(before, residuals_.current(), rows_after(chunk) * config_.hidden_size, weights_.backend());
+    link->receive_rows(link->stage() - 1, residuals_.current(), residual_floats(chunk));
   } else if (!streams_.empty()) {
     ops_.embed({weights_.embedding(), chunk.tokens.data(), chunk.rows, residuals_.current()}, device_);
     layers_.tap("embedding", -1, residuals_.current(), chunk.rows, config_.hidden_size);
@@ -128,6 +133,11 @@ void ChunkPass::run(const PromptChunk& chunk, std::span<const size_t> candidates
   const RouterCounts counts = layers_.take_counts();
   work_.router.tiny_sums += counts.tiny_sums;
   work_.router.negative_sums += counts.negative_sums;
+}
+
+void ChunkPass::send_rows(const PromptChunk& chunk) {
+  StageLink& link = *weights_.link();
+  link.send_rows(link.stage() + 1, residuals_.current(), residual_floats(chunk));
 }
 
 void ChunkPass::split_by(int64_t first, int64_t end) {

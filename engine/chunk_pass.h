@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "engine/forward.h"
@@ -51,6 +50,7 @@ class ChunkPass {
  public:
   // Takes all its memory here, as the plan says. All outlive this object.
   ChunkPass(const Weights& weights, const LayerVariants& variants, const MemoryPlan& plan, WorkCounts& work);
+  ~ChunkPass();
 
   // Candidates begin behind what is kept of them, and leave behind what later ones may begin at. Both outlive
   // this object; prefixes are those of the plans that the variants were made of.
@@ -59,14 +59,11 @@ class ChunkPass {
     prefixes_ = prefixes;
   }
   // Afterwards the streams hold the rows chunk.wanted, [streams, wanted, hidden] in residual(); of a stage
-  // that is not the last, all rows of the chunk. before: of a stage that is not the first, the message with
-  // its rows.
-  void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer,
-           std::string_view before = {});
-  // Rows of the next stage's message: all streams of the chunk.
-  int64_t rows_after(const PromptChunk& chunk) const {
-    return static_cast<int64_t>(streams_.size()) * chunk.rows;
-  }
+  // that is not the last, all rows of the chunk. A stage that is not the first receives them from the one
+  // before it.
+  void run(const PromptChunk& chunk, std::span<const size_t> candidates, MixtureObserver* observer);
+  // To the next stage: the rows of all streams of the chunk that was run.
+  void send_rows(const PromptChunk& chunk);
   // The streams as they will be behind the last layer; there are no rows any more.
   void follow_to_end();
 
@@ -90,6 +87,10 @@ class ChunkPass {
   // Those of `candidates` of which nothing is kept are returned.
   std::vector<size_t> find_starts(const PromptChunk& chunk, std::span<const size_t> candidates);
   void begin_streams(int64_t layer, int64_t rows);
+  // Of all streams of the chunk, behind a layer that is not the last.
+  int64_t residual_floats(const PromptChunk& chunk) const {
+    return static_cast<int64_t>(streams_.size()) * chunk.rows * config_.hidden_size;
+  }
   void keep_streams(int64_t layer, const PromptChunk& chunk);
   // Where the streams of a layer's second half come from.
   struct Split {

@@ -91,6 +91,10 @@ class Decoder {
     v_ = floats(block_rows_ * kv_width_);
   }
 
+  ~Decoder() {
+    if (link_ != nullptr) link_->await_rows();
+  }
+
   const LayerPass& layers() const { return layers_; }
   const MergeBuffer& merged() const { return merged_; }
 
@@ -133,7 +137,7 @@ class Decoder {
       }
       const std::vector<Piece> pieces = told_pieces(header, &lanes);
       const RouterCounts before = work_.router;
-      run_own_layers(pieces, message);
+      run_own_layers(pieces);
       header[kTinySums] += work_.router.tiny_sums - before.tiny_sums;
       header[kNegativeSums] += work_.router.negative_sums - before.negative_sums;
       if (!link_->last()) {
@@ -141,14 +145,13 @@ class Decoder {
         continue;
       }
       const std::vector<TokenScore> best = predictions();
-      link_->send(0, row_message(header, nullptr, 0, weights_.backend()) +
-                         bytes_of(std::span<const TokenScore>(best)));
+      link_->send(0, header_message(header) + bytes_of(std::span<const TokenScore>(best)));
     }
   }
   void end_followers() {
     std::vector<int64_t> header(kHeader, 0);
     header[kStep] = kNoMoreSteps;
-    link_->send(1, row_message(header, nullptr, 0, weights_.backend()));
+    link_->send(1, header_message(header));
   }
 
  private:
@@ -163,7 +166,7 @@ class Decoder {
   // Takes the pieces (sorted by candidate, at most block_rows rows) through all layers. A lane whose
   // prediction is due has it in `predicted`, with those of the right tokens of its draft.
   void step(std::vector<Piece> pieces) {
-    run_own_layers(pieces, {});
+    run_own_layers(pieces);
     for (const Piece& piece : pieces)
       piece.lane->cached = std::min(piece.begin + piece.count, piece.lane->tokens.size());
     work_.tokens_computed += static_cast<int64_t>(positions_.size());
@@ -174,14 +177,15 @@ class Decoder {
     if (under_way_.size() >= static_cast<size_t>(link_->stages())) take_back();
   }
 
-  // before: of a stage that is not the first, the message with the rows.
-  void run_own_layers(const std::vector<Piece>& pieces, std::string_view before) {
+  // A stage that is not the first receives the rows from the one before it.
+  void run_own_layers(const std::vector<Piece>& pieces) {
+    if (link_ != nullptr) link_->await_rows();  // of the pass before
     gather(pieces);
     const int64_t rows = static_cast<int64_t>(positions_.size());
     if (own_.begin == 0) {
       ops_.embed({weights_.embedding(), tokens_.data(), rows, residual_.as<float>()}, device_);
     } else {
-      take_rows(before, residual_.as<float>(), rows * config_.hidden_size, weights_.backend());
+      link_->receive_rows(link_->stage() - 1, residual_.as<float>(), rows * config_.hidden_size);
     }
     for (int64_t layer = own_.begin; layer < own_.end; ++layer) {
       check_interrupted();
@@ -194,7 +198,8 @@ class Decoder {
 
   void send_rows(std::span<const int64_t> header) {
     const int64_t floats = static_cast<int64_t>(positions_.size()) * config_.hidden_size;
-    link_->send(link_->stage() + 1, row_message(header, residual_.as<float>(), floats, weights_.backend()));
+    link_->send(link_->stage() + 1, header_message(header));
+    link_->send_rows(link_->stage() + 1, residual_.as<float>(), floats);
   }
 
   std::vector<int64_t> header_of(const std::vector<Piece>& pieces) const {
@@ -482,7 +487,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     link->announce({StageCall::Kind::kGenerate, plans, nullptr, nullptr});
     const std::array<int64_t, 3> sizes{memory.limits.block_rows, memory.limits.positions,
                                        memory.merged_experts};
-    link->send(1, row_message(sizes, nullptr, 0, state.weights.backend()));
+    link->send(1, header_message(sizes));
   }
 
   const auto finished = [&](const Lane& lane) {

@@ -12,13 +12,13 @@
 
 namespace eep {
 
-// Move-only owner of memory of Ops::allocate_host.
+// Move-only owner of memory of Ops::allocate_host; where the device's memory is the host's, of that.
 class HostBuffer {
  public:
   HostBuffer(const Backend& backend, size_t bytes)
       : ops_(backend.ops),
         device_(backend.device),
-        data_(ops_->allocate_host(bytes, device_)),
+        data_((ops_->allocate_host != nullptr ? ops_->allocate_host : ops_->allocate)(bytes, device_)),
         bytes_(bytes) {}
   HostBuffer(HostBuffer&& other) noexcept
       : ops_(other.ops_),
@@ -27,7 +27,8 @@ class HostBuffer {
         bytes_(other.bytes_) {}
   HostBuffer& operator=(HostBuffer&&) = delete;
   ~HostBuffer() {
-    if (data_ != nullptr) ops_->release_host(data_, device_);
+    if (data_ != nullptr)
+      (ops_->release_host != nullptr ? ops_->release_host : ops_->release)(data_, device_);
   }
   uint8_t* data() const { return static_cast<uint8_t*>(data_); }
   size_t bytes() const { return bytes_; }

@@ -41,7 +41,8 @@ int64_t observed_chunk_rows(const Weights& weights, size_t memory_budget, const 
 
 void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompts& prompts,
                       MixtureObserver& observer, int64_t first_row,
-                      const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none) {
+                      const std::function<void(int64_t)>& chunk_done, const ExpertPlan* plan_or_none,
+                      int* under_way) {
   const ModelConfig& config = weights.config();
   // Every row is wanted: the last layer must see them all.
   Prompts every_row = prompts;
@@ -56,25 +57,27 @@ void observe_mixtures(const Weights& weights, size_t memory_budget, const Prompt
   ChunkPass pass(weights, variants, plan, work);
   const size_t only[] = {0};
   StageLink* const link = weights.link();
-  int under_way = 0;  // chunks that the last stage has not seen
+  int own_under_way = 0;
+  int& ahead = under_way != nullptr ? *under_way : own_under_way;
   for (const PromptChunk& chunk : cut_prompts(every_row, plan.chunk_rows, first_row)) {
-    const std::string before = link == nullptr || link->first() ? "" : link->receive(link->stage() - 1);
-    pass.run(chunk, only, &observer, before);
+    pass.run(chunk, only, &observer);
     if (link != nullptr && !link->last()) {
-      link->send(
-          link->stage() + 1,
-          row_message({}, pass.residual(), pass.rows_after(chunk) * config.hidden_size, weights.backend()));
+      pass.send_rows(chunk);
     } else if (link != nullptr) {
       link->send(0, {});
     }
     // No stage runs ahead by more than what all can hold.
-    if (link != nullptr && link->first() && ++under_way >= link->stages()) {
+    if (link != nullptr && link->first() && ++ahead >= link->stages()) {
       link->receive(link->stages() - 1);
-      --under_way;
+      --ahead;
     }
     if (chunk_done) chunk_done(int64_t{chunk.row_begin} + chunk.rows);
   }
-  for (; under_way > 0; --under_way) link->receive(link->stages() - 1);
+  if (under_way == nullptr) await_observed(weights, &own_under_way);
+}
+
+void await_observed(const Weights& weights, int* under_way) {
+  for (; *under_way > 0; --*under_way) weights.link()->receive(weights.link()->stages() - 1);
 }
 
 }  // namespace eep

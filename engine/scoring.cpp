@@ -22,7 +22,6 @@ Scoring::Scoring(const Weights& weights, const LayerVariants& variants, const Me
       candidates_(candidates),
       work_(work),
       link_(weights.link()),
-      backend_(weights.backend()),
       pass_(weights, variants, plan, work),
       chunks_(cut_prompts(prompts, plan.chunk_rows)) {}
 
@@ -56,7 +55,7 @@ void Scoring::lead(ScoreKeeper* keeper, const std::function<void(double share)>&
   }
   if (link_ != nullptr) {
     const std::array<int64_t, kHeader> end{kNoMoreChunks};
-    link_->send(1, row_message(end, nullptr, 0, backend_));
+    link_->send(1, header_message(end));
     while (!under_way_.empty()) take_back(keeper, scores);
   }
   if (progress) progress(1);
@@ -103,8 +102,8 @@ void Scoring::pass_on(int64_t number, std::span<const size_t> candidates) {
   std::vector<int64_t> header(kHeader, 0);
   header[kChunk] = number;
   header.insert(header.end(), candidates.begin(), candidates.end());
-  const int64_t rows = pass_.rows_after(chunks_[static_cast<size_t>(number)]);
-  link_->send(1, row_message(header, pass_.residual(), rows * config_.hidden_size, backend_));
+  link_->send(1, header_message(header));
+  pass_.send_rows(chunks_[static_cast<size_t>(number)]);
 }
 
 void Scoring::take_back(ScoreKeeper* keeper, Scores* scores) {
@@ -133,17 +132,16 @@ void Scoring::follow() {
     const std::vector<size_t> candidates(header.begin() + kHeader, header.end());
     const RouterCounts before = work_.router;
     const int64_t computed = pass_.computed_row_layers();
-    pass_.run(chunk, candidates, nullptr, message);
+    pass_.run(chunk, candidates, nullptr);
     header[kTinySums] += work_.router.tiny_sums - before.tiny_sums;
     header[kNegativeSums] += work_.router.negative_sums - before.negative_sums;
     header[kRowLayers] += pass_.computed_row_layers() - computed;
     if (link_->last()) {
       const std::vector<TokenScore> scores = made(chunk);
-      link_->send(0,
-                  row_message(header, nullptr, 0, backend_) + bytes_of(std::span<const TokenScore>(scores)));
+      link_->send(0, header_message(header) + bytes_of(std::span<const TokenScore>(scores)));
     } else {
-      link_->send(link_->stage() + 1, row_message(header, pass_.residual(),
-                                                  pass_.rows_after(chunk) * config_.hidden_size, backend_));
+      link_->send(link_->stage() + 1, header_message(header));
+      pass_.send_rows(chunk);
     }
   }
 }

@@ -47,7 +47,6 @@ class Scoring {
   size_t candidates_;
   WorkCounts& work_;
   StageLink* link_;
-  const Backend& backend_;
   ChunkPass pass_;
   std::vector<PromptChunk> chunks_;
   std::deque<UnderWay> under_way_;

@@ -21,10 +21,21 @@ struct SkipThresholds {
 
 // Throws Error(kConfig) unless two experts are active and a layer keeps two at least.
 void check_skippable(int64_t top_k, int64_t kept);
+// The same of a plan, which skips none yet.
+void check_skippable(const ExpertPlan& plan);
 
-// One pass of the plan, which has two active experts and skips none yet, over the prompts; four bytes a token
-// and sparse layer are held. progress: called with the rows that are done; may be empty. Throws
-// Error(kConfig) as check_skippable does.
+// [model layers] of each token the second expert's weight over the first's, in any order: what medians need.
+// Empty in dense layers.
+using WeightRatios = std::vector<std::vector<float>>;
+
+// One pass of the plan over the prompts; four bytes a token and sparse layer are held. progress: called with
+// the rows that are done; may be empty. Over several stages (stages.h), which call it with the same plan and
+// prompts, the first one gets all layers.
+WeightRatios weight_ratios(const Weights& weights, size_t memory_budget, const ExpertPlan& plan,
+                           const Prompts& prompts, const std::function<void(int64_t)>& progress = {});
+SkipThresholds thresholds_of(WeightRatios ratios);
+
+// Both. Throws Error(kConfig) as check_skippable does.
 SkipThresholds skip_thresholds(const Weights& weights, size_t memory_budget, const ExpertPlan& plan,
                                const Prompts& prompts, const std::function<void(int64_t)>& progress = {});
 

@@ -60,16 +60,9 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
   return ranges;
 }
 
-std::string row_message(std::span<const int64_t> header, const float* rows, int64_t floats,
-                        const Backend& backend) {
+std::string header_message(std::span<const int64_t> header) {
   const auto count = static_cast<int64_t>(header.size());
-  const size_t head = (header.size() + 1) * sizeof(int64_t),
-               body = static_cast<size_t>(floats) * sizeof(float);
-  std::string message(head + body, '\0');
-  std::memcpy(message.data(), &count, sizeof count);
-  if (count > 0) std::memcpy(message.data() + sizeof count, header.data(), header.size_bytes());
-  if (floats > 0) backend.ops->download(message.data() + head, rows, body, backend.device);
-  return message;
+  return bytes_of(std::span<const int64_t>(&count, 1)) + bytes_of(header);
 }
 
 std::vector<int64_t> take_header(std::string_view message) {
@@ -82,16 +75,6 @@ std::vector<int64_t> take_header(std::string_view message) {
 
 std::string_view after_header(std::string_view message) {
   return message.substr((take_header(message).size() + 1) * sizeof(int64_t));
-}
-
-void take_rows(std::string_view message, float* rows, int64_t floats, const Backend& backend) {
-  const std::string_view body = after_header(message);
-  if (body.size() != static_cast<size_t>(floats) * sizeof(float)) {
-    throw Error(ExitCode::kRuntime, "stages",
-                fmt::format("a message of another size (expected {} bytes of rows, got {})",
-                            static_cast<size_t>(floats) * sizeof(float), body.size()));
-  }
-  if (floats > 0) backend.ops->upload(rows, body.data(), body.size(), backend.device);
 }
 
 }  // namespace eep

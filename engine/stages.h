@@ -30,9 +30,9 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
 
 // What the first stage is about to do, told to the others, which then do the same.
 struct StageCall {
-  enum class Kind : uint8_t { kScore, kGenerate, kCalibrate } kind = Kind::kScore;
-  std::span<const ExpertPlan> plans{};          // of kScore and kGenerate
-  const Prompts* prompts = nullptr;             // of kScore and kCalibrate
+  enum class Kind : uint8_t { kScore, kGenerate, kCalibrate, kRatios } kind = Kind::kScore;
+  std::span<const ExpertPlan> plans{};          // of kScore, kGenerate and kRatios
+  const Prompts* prompts = nullptr;             // of kScore and kRatios; of kCalibrate, or null: parts follow
   const CalibrationOptions* options = nullptr;  // of kCalibrate
 };
 
@@ -53,18 +53,24 @@ class StageLink {
   virtual void send(int stage, std::string bytes) = 0;
   virtual std::string receive(int stage) = 0;
 
+  // Rows of the residual stream, [floats] in device memory, in their order beside the messages. Begins to
+  // send them: until await_rows() has returned the memory is neither written nor given back.
+  virtual void send_rows(int stage, const float* rows, int64_t floats) = 0;
+  // Until all rows that were sent are gone, or the stage that should take them is lost: what follows then
+  // throws. A stage that leaves takes what has been sent to it, so that nobody waits longer than for a chunk.
+  virtual void await_rows() noexcept = 0;
+  // Throws Interrupted where nothing has arrived, and Error where a stage is lost or has sent other rows.
+  virtual void receive_rows(int stage, float* rows, int64_t floats) = 0;
+
   int stages() const { return static_cast<int>(layers().size()); }
   bool first() const { return stage() == 0; }
   bool last() const { return stage() + 1 == stages(); }
 };
 
-// A message between stages: a list of numbers, and rows in device memory.
-std::string row_message(std::span<const int64_t> header, const float* rows, int64_t floats,
-                        const Backend& backend);
-// The header; the rows go to `rows` in device memory, which has room for so many floats.
+// A message between stages: a list of numbers, and what follows it.
+std::string header_message(std::span<const int64_t> header);
 std::vector<int64_t> take_header(std::string_view message);
 std::string_view after_header(std::string_view message);
-void take_rows(std::string_view message, float* rows, int64_t floats, const Backend& backend);
 
 // Values without pointers, as bytes and back.
 template <typename T>

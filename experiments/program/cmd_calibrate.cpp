@@ -86,7 +86,7 @@ ExpertStatistics calibrate_divided(ModelContext& model, CommandContext& context,
                                    const CalibrationOptions& options) {
   const CommonOptions& common = context.options;
   if (context.ranks == nullptr) return calibrate(model.weights(), common.memory, next, options);
-  return RankCalibration(*context.ranks, context.ranks->size())
+  return RankCalibration(*context.ranks, context.ranks->size(), 1)
       .calibrate(0, model, common.memory, next, options);
 }
 

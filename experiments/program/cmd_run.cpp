@@ -21,6 +21,7 @@
 #include "experiments/study/estimate.h"
 #include "experiments/study/rank_calibration.h"
 #include "experiments/study/rank_evaluation.h"
+#include "experiments/study/rank_thresholds.h"
 #include "experiments/study/run_config.h"
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_export.h"
@@ -157,7 +158,7 @@ class Runner {
   [[noreturn]] void serve() {
     Ranks& ranks = *context_.ranks;
     for (;;) {
-      const RankMessage message = ranks.receive({kWorkTag, kCalibrateTag, kLeadTag});
+      const RankMessage message = ranks.receive({kWorkTag, kCalibrateTag, kRatiosTag, kLeadTag});
       if (combinations_.empty()) read_experiment();
       if (message.tag == kLeadTag) {
         evaluation_ = std::make_unique<RankEvaluation>(ranks, group_size(), stages());
@@ -170,6 +171,12 @@ class Runner {
         const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
         const CommonOptions& options = context_.options;
         compute_calibration(work, model_of(e), options.memory, ranks);
+        continue;
+      }
+      if (message.tag == kRatiosTag) {
+        const RatiosWork work = ratios_work_of(message.bytes);
+        const Experiment& e = combinations_.at(static_cast<size_t>(work.combination)).experiment;
+        compute_ratios(work, message.from, model_of(e), context_.options.memory, ranks);
         continue;
       }
       const RankWork work = work_of(message.bytes);
@@ -201,10 +208,15 @@ class Runner {
                                                       std::span<const int32_t> items) {
       return evaluation_->evaluate(static_cast<int32_t>(combination), model, task, set, plans, items);
     });
-    if (stages() > 1) return;
+    task.measure_thresholds_by([this, combination, &model](const ExpertPlan& plan, const Prompts& prompts,
+                                                           const std::function<void(int64_t)>& progress) {
+      return divided_thresholds(*context_.ranks, group_size(), stages(), static_cast<int32_t>(combination),
+                                model, context_.options.memory, plan, prompts, progress);
+    });
+    if (stages() > 1 && group_size() == stages()) return;  // one model: its stages have their own way
     task.calibrate_by([this, combination, &model](const Prompts& prompts, const CalibrationOptions& options) {
       const CommonOptions& common = context_.options;
-      return RankCalibration(*context_.ranks, group_size())
+      return RankCalibration(*context_.ranks, group_size(), stages())
           .calibrate(static_cast<int32_t>(combination), model, common.memory, once(prompts), options);
     });
   }

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "engine/cuda_messages.h"
 #include "experiments/program/command_inputs.h"
+#include "experiments/study/rank_calibration.h"
 #include "loaders/models/zero_experts.h"
 
 namespace eep {
@@ -17,8 +20,8 @@ ModelContext& RunModels::model_of(const Experiment& e) {
   if (!context_.options.ops->host_memory && models_.size() > 1) {  // a GPU's memory is planned for one model
     tasks_.clear();
     passes_.clear();
-    models_.clear();
     links_.clear();
+    models_.clear();
   }
   const bool divided = stages() > 1 && context_.ranks != nullptr;
   const int32_t number = number_of(e);
@@ -48,12 +51,12 @@ int32_t RunModels::number_of(const Experiment& e) const {
 
 void RunModels::link(ModelContext& model, int32_t number) {
   std::unique_ptr<RankStageLink>& link = links_[&model];
-  link = std::make_unique<RankStageLink>(*context_.ranks, stage(), number, model);
+  link = std::make_unique<RankStageLink>(*context_.ranks, stage(), number, model, device_rows_);
   model.set_link(link.get());
   if (stage() == 0) link->await_others(room_beside(model.weights(), context_.options.memory));
 }
 
-void RunModels::check_stages(int ranks_per_run, bool dry_run) const {
+void RunModels::check_stages(int ranks_per_run, bool dry_run) {
   if (stages() == 1) return;
   const int ranks = context_.ranks == nullptr ? 1 : context_.ranks->size();
   const std::string wanted = fmt::format("(expected {}, {}, ..., got ", stages(), 2 * stages());
@@ -66,6 +69,16 @@ void RunModels::check_stages(int ranks_per_run, bool dry_run) const {
     throw Error(ExitCode::kUsage, "--ranks-per-run",
                 fmt::format("no multiple of --pipeline {}{})", wanted, ranks_per_run));
   }
+  if (context_.ranks != nullptr) choose_way_of_rows();
+}
+
+void RunModels::choose_way_of_rows() {
+  const Device& device = context_.options.device;
+  device_rows_ = device_rows_to_mpi(device.kind, context_.ranks->transport().cuda_aware(),
+                                    std::getenv("EEP_MPI_DEVICE"));
+  if (!device_rows_ || device.kind != DeviceKind::kCuda) return;
+  share_cuda_memory();
+  context_.ranks->prepare_watcher([index = device.index] { use_cuda_device(index); });
 }
 
 void RunModels::serve(const StageRequest& request) {
@@ -74,6 +87,8 @@ void RunModels::serve(const StageRequest& request) {
   if (request.kind == StageRequest::Kind::kOpen)
     return link.answer(room_beside(model.weights(), context_.options.memory));
   link.set_room(request.room);
+  if (request.kind == StageRequest::Kind::kCalibrate && request.prompts.rows() == 0)
+    return follow_calibration(request.calibration, model, *context_.ranks);
   std::unique_ptr<PopulationForward>& pass = passes_[&model];
   if (pass == nullptr) {
     pass = std::make_unique<PopulationForward>(model.weights(), context_.options.memory);

@@ -30,17 +30,19 @@ class RunModels {
   int stages() const { return pipeline_ > 1 ? pipeline_ : 1; }
   int stage() const { return context_.ranks == nullptr ? 0 : context_.ranks->rank() % stages(); }
   // Throws Error(kUsage) where ranks cannot be divided so. ranks_per_run: 0: not given.
-  void check_stages(int ranks_per_run, bool dry_run) const;
+  void check_stages(int ranks_per_run, bool dry_run);
   // Of a later stage: answers one call of the first one.
   void serve(const StageRequest& request);
 
  private:
+  void choose_way_of_rows();
   int32_t number_of(const Experiment& e) const;
   void link(ModelContext& model, int32_t number);
 
   CommandContext& context_;
   const std::vector<Combination>& combinations_;
   const int& pipeline_;
+  bool device_rows_ = false;  // between stages, as device_rows_to_mpi says
   std::map<std::string, std::unique_ptr<ModelContext>> models_;
   std::map<const ModelContext*, std::unique_ptr<RankStageLink>> links_;
   std::map<const ModelContext*, std::unique_ptr<PopulationForward>> passes_;  // of a later stage

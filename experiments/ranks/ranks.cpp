@@ -18,9 +18,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr int kBeat = 1, kStop = 2, kEnd = 3, kBye = 4, kFailed = 5, kFacts = 6;
-constexpr milliseconds kBeatPeriod{1000}, kIdle{10}, kGrace{10000};
-constexpr std::chrono::microseconds kAwaited{200};  // between looks while the work waits for a message
+constexpr int kBeat = 1, kStop = 2, kEnd = 3, kBye = 4, kFailed = 5, kFacts = 6, kAllGone = 7;
+constexpr milliseconds kBeatPeriod{1000}, kGrace{10000};
+// Between looks: while the work waits for a message or for rows, while rows are being sent, else.
+constexpr std::chrono::microseconds kAwaited{200}, kSending{1000}, kIdle{10000};
 constexpr milliseconds kDefaultLimit{60000};
 constexpr const char* kResume =
     "the run goes on with any number of ranks: eep run --resume, or the same command";
@@ -193,6 +194,50 @@ RankMessage Ranks::receive(std::initializer_list<int> tags) {
   }
 }
 
+void Ranks::send_rows(int to, const void* memory, size_t bytes) { transport_->send_rows(to, memory, bytes); }
+
+// An interrupt is the next call's: the memory is not free before.
+void Ranks::await_rows_sent() noexcept {
+  try {
+    while (transport_->rows_under_way() > 0 && !lost()) {
+      take_in();
+      std::this_thread::sleep_for(kAwaited);
+    }
+  } catch (const std::exception& error) {
+    const std::lock_guard lock(mutex_);
+    lost_ = true;
+    fail(Error(ExitCode::kRuntime, "mpi", error.what(), kResume));
+  }
+}
+
+void Ranks::receive_rows(int from, void* memory, size_t bytes) {
+  for (;;) {
+    const Arrival arrival = transport_->receive_rows(from, memory, bytes);
+    if (arrival == Arrival::kWhole) return;
+    // Once they have begun to arrive, the memory is theirs until they are whole.
+    if (arrival == Arrival::kNone || lost()) {
+      if (const auto failed = failure()) throw *failed;
+      check_interrupted();
+    }
+    take_in();
+    std::this_thread::sleep_for(kAwaited);
+  }
+}
+
+void Ranks::prepare_watcher(std::function<void()> call) {
+  {
+    const std::lock_guard lock(mutex_);
+    prepare_ = std::move(call);
+  }
+  wait_until([&] { return prepare_ == nullptr || failure_; }, limit_);
+  if (const auto failed = failure()) throw *failed;
+}
+
+bool Ranks::lost() {
+  const std::lock_guard lock(mutex_);
+  return lost_;
+}
+
 std::optional<RankMessage> Ranks::take_waiting(int tag) {
   const std::lock_guard lock(mutex_);
   const auto found = std::find_if(inbox_.begin(), inbox_.end(),
@@ -220,14 +265,17 @@ void Ranks::watch() {
   try {
     while (watching_.load()) {
       const bool arrived = take_in();
+      const bool sending = !lost() && transport_->rows_under_way() > 0;
       bool awaited = false;
       {
         const std::lock_guard lock(mutex_);
         look_after(Clock::now());
         awaited = waiting_;
+        if (prepare_) prepare_();
+        prepare_ = nullptr;
       }
       if (arrived) changed_.notify_all();
-      std::this_thread::sleep_for(awaited ? std::chrono::microseconds(kAwaited) : kIdle);
+      std::this_thread::sleep_for(awaited ? kAwaited : sending ? kSending : kIdle);
     }
   } catch (const std::exception& error) {
     const std::lock_guard lock(mutex_);
@@ -238,6 +286,7 @@ void Ranks::watch() {
 
 bool Ranks::take_in() {
   const std::lock_guard taking(taking_);
+  if (lost()) return false;  // rows that nobody takes any more may have gone with their memory
   RankMessage message;
   bool arrived = false;
   while (transport_->receive(&message.from, &message.tag, &message.bytes)) {
@@ -258,7 +307,7 @@ void Ranks::handle(RankMessage message) {
     case kBeat:
       break;
     case kStop:
-      told_stop_ = rank() > 0;
+      if (rank() > 0) told_stop_ = true;
       request_interrupt();
       break;
     case kEnd:
@@ -267,6 +316,9 @@ void Ranks::handle(RankMessage message) {
       break;
     case kBye:
       peers_[from].gone = true;
+      break;
+    case kAllGone:
+      all_gone_ = true;
       break;
     case kFailed: {
       const auto code = static_cast<ExitCode>(take<int>(bytes, "message"));
@@ -285,9 +337,9 @@ void Ranks::handle(RankMessage message) {
 
 // With the mutex held: heartbeats, a signal that only this rank got, silent ranks.
 void Ranks::look_after(Clock::time_point now) {
-  if (rank() > 0 && interrupt_requested() && !told_stop_ && !end_) {
+  if (interrupt_requested() && !told_stop_ && !end_) {
     told_stop_ = true;
-    send(0, kStop, {});
+    say_to_all(kStop, {});
   }
   if (now - last_beat_ >= kBeatPeriod) {
     last_beat_ = now;
@@ -321,6 +373,7 @@ int Ranks::leave(int code, const Error* error) {
     ending_ = true;
     lost = lost_;
   }
+  transport_->discard_rows();
   if (lost) {  // the others may wait for what does not come
     if (rank() > 0 && error != nullptr) end_at_once(code, error->what());
     transport_->abort(code);
@@ -337,6 +390,8 @@ int Ranks::leave(int code, const Error* error) {
     if (!wait_until([&] { return end_.has_value(); }, limit_ + kGrace)) end_at_once(code, "rank 0 is silent");
     send(0, kBye, {});
     code = *end_;
+    // Another rank's rows may still be on their way here.
+    wait_until([&] { return all_gone_; }, kGrace);
   } else {
     std::string bytes;
     put(code, bytes);
@@ -348,6 +403,7 @@ int Ranks::leave(int code, const Error* error) {
       transport_->abort(code);
       ::_exit(code);
     }
+    say_to_all(kAllGone, {});
   }
   wait_until([&] { return transport_->all_sent(); }, kGrace);
   watching_ = false;

@@ -71,6 +71,16 @@ class Ranks {
   // The next message with one of these tags. Throws Interrupted, and Error where a rank has failed or is
   // lost.
   RankMessage receive(std::initializer_list<int> tags);
+  // Rows of the work, beside the messages (rank_transport.h). The memory stays as it is until
+  // await_rows_sent() has returned: the other rank has taken them, or leaves, or one is lost.
+  void send_rows(int to, const void* memory, size_t bytes);
+  size_t rows_under_way() { return transport_->rows_under_way(); }
+  void await_rows_sent() noexcept;
+  // Throws Interrupted where nothing has arrived yet, and Error where a rank has failed or is lost.
+  void receive_rows(int from, void* memory, size_t bytes);
+  // Called once by the thread that moves messages, before it moves another: rows of a device may want it.
+  void prepare_watcher(std::function<void()> call);
+
   // The next one of that tag that is here, whatever else has happened.
   std::optional<RankMessage> take_waiting(int tag);
 
@@ -92,6 +102,7 @@ class Ranks {
   void look_after(std::chrono::steady_clock::time_point now);
   void fail(Error error);
   void say_to_all(int tag, const std::string& bytes);
+  bool lost();
   bool wait_until(const std::function<bool()>& done, std::chrono::milliseconds limit);
   [[noreturn]] void end_at_once(int code, const std::string& line);
 
@@ -107,7 +118,8 @@ class Ranks {
   std::optional<Error> failure_;
   std::chrono::steady_clock::time_point failed_at_{}, last_beat_{};
   std::optional<int> end_;  // the code that rank 0 wants
-  bool lost_ = false, told_stop_ = false, ending_ = false, waiting_ = false;
+  bool lost_ = false, told_stop_ = false, ending_ = false, all_gone_ = false, waiting_ = false;
+  std::function<void()> prepare_;  // what the watcher has not called yet
   std::thread watcher_;
   std::atomic<bool> watching_{true};
 };

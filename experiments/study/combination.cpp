@@ -91,11 +91,6 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   for (const std::string& name : experiment_.baselines) {
     const SkippingRow* const row = find_skipping(name);
     if (row == nullptr) continue;
-    if (model_.weights().link() != nullptr) {
-      throw Error(ExitCode::kConfig, "baselines",
-                  fmt::format("{} looks at all layers in one process, and --pipeline divides them", name),
-                  "leave out one of the two");
-    }
     const bool pruned = !row->criterion.empty() && prunes();
     check_skippable(config.top_k,
                     pruned ? *std::min_element(kept_.begin(), kept_.end()) : config.num_experts);

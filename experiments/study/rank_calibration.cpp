@@ -52,6 +52,27 @@ class RankRelay : public SumsRelay {
   const CalibrationPart& part_;
 };
 
+// Sums that the last part's rank has sent, of the layers that are here.
+void take_last_sums(CalibrationPass& pass, SumsInbox& inbox, const Weights& weights, int64_t parts) {
+  int32_t number = 0;
+  for (int64_t layer = 0; layer < weights.config().num_layers; ++layer) {
+    if (weights.config().sparse[static_cast<size_t>(layer)] == 0) continue;
+    if (weights.layers().has(layer)) pass.set_sums(number, inbox.take(parts, number));
+    ++number;
+  }
+}
+
+// To the stages behind this one.
+void send_to_stages(const Weights& weights, Ranks& ranks, const std::string& part) {
+  const int stages = weights.link() == nullptr ? 1 : weights.link()->stages();
+  for (int stage = 1; stage < stages; ++stage) ranks.send(ranks.rank() + stage, kTextTag, part);
+}
+
+void announce_to_stages(const Weights& weights, const CalibrationOptions& options) {
+  if (weights.link() != nullptr)
+    weights.link()->announce({StageCall::Kind::kCalibrate, {}, nullptr, &options});
+}
+
 }  // namespace
 
 // The first part of any prompts is the leader's, which has the last one's sums as well.
@@ -59,7 +80,7 @@ std::vector<CalibrationPart> RankCalibration::divide(const Prompts& prompts, int
                                                      int64_t dense_end, int64_t most_rows) {
   std::vector<CalibrationPart> parts;
   int64_t begin = first_row;
-  for (const int64_t end : divide_text(prompts, first_row, dense_end, count_, most_rows)) {
+  for (const int64_t end : divide_text(prompts, first_row, dense_end, models_, most_rows)) {
     CalibrationPart& part = parts.emplace_back();
     const auto at = static_cast<int64_t>(parts.size()) - 1;
     part.number = parts_++;
@@ -88,10 +109,10 @@ ExpertStatistics RankCalibration::calibrate(int32_t combination, ModelContext& m
   last_owner_ = ranks_.rank();
   const std::string work =
       calibration_work_bytes({combination, model.hash(), request_of(options, model.config())});
-  for (int other = 1; other < count_; ++other) ranks_.send(rank_of(other), kCalibrateTag, work);
+  for (int other = 1; other < models_; ++other) ranks_.send(rank_of(other), kCalibrateTag, work);
+  announce_to_stages(model.weights(), options);
 
   const bool dense = options.every_expert || !options.subset_kept.empty();
-  const int32_t layers = static_cast<int32_t>(model.config().sparse_layers());
   int64_t first_row = pass.begin(), before = 0, mine = first_row;
   for (Prompts prompts; next(prompts); first_row = 0) {
     const int64_t dense_end = dense ? options.subset_tokens - before : 0;
@@ -106,7 +127,8 @@ ExpertStatistics RankCalibration::calibrate(int32_t combination, ModelContext& m
       }
     }
     share = rows == 0 ? 1.0 : static_cast<double>(mine) / static_cast<double>(rows);
-    for (size_t at = 0; at < parts.size(); at += static_cast<size_t>(count_)) {
+    for (size_t at = 0; at < parts.size(); at += static_cast<size_t>(models_)) {
+      send_to_stages(model.weights(), ranks_, calibration_part_bytes(parts[at]));
       RankRelay relay(ranks_, inbox, parts[at]);
       pass.run_part(parts[at].prompts, relay);
       int64_t done = first_row;
@@ -115,10 +137,10 @@ ExpertStatistics RankCalibration::calibrate(int32_t combination, ModelContext& m
     }
     before += prompts.rows();
   }
-  for (int32_t layer = 0; layer < layers && last_owner_ != ranks_.rank(); ++layer)
-    pass.set_sums(layer, inbox.take(parts_, layer));
-  for (int other = 1; other < count_; ++other)
-    ranks_.send(rank_of(other), kTextTag, calibration_part_bytes({}));
+  const std::string end = calibration_part_bytes({parts_, ranks_.rank(), last_owner_ == ranks_.rank(), {}});
+  for (int other = 1; other < models_; ++other) ranks_.send(rank_of(other), kTextTag, end);
+  send_to_stages(model.weights(), ranks_, end);
+  if (last_owner_ != ranks_.rank()) take_last_sums(pass, inbox, model.weights(), parts_);
   own.progress(rows);
   return pass.finish();
 }
@@ -128,9 +150,31 @@ void compute_calibration(const CalibrationWork& work, ModelContext& model, size_
   const CalibrationOptions options = options_of(work.request);
   CalibrationPass pass(model.weights(), memory, options);
   SumsInbox inbox(ranks);
+  announce_to_stages(model.weights(), options);
   for (;;) {
-    const CalibrationPart part = calibration_part_of(ranks.receive({kTextTag}).bytes);
-    if (part.prompts.rows() == 0) return;
+    const std::string bytes = ranks.receive({kTextTag}).bytes;
+    send_to_stages(model.weights(), ranks, bytes);
+    const CalibrationPart part = calibration_part_of(bytes);
+    if (part.prompts.rows() == 0) return pass.await_stages();
+    RankRelay relay(ranks, inbox, part);
+    pass.run_part(part.prompts, relay);
+  }
+}
+
+void follow_calibration(const CalibrationRequest& request, const ModelContext& model, Ranks& ranks) {
+  const Weights& weights = model.weights();
+  const CalibrationOptions options = options_of(request);
+  CalibrationPass pass(weights, 0, options);
+  SumsInbox inbox(ranks);
+  for (;;) {
+    CalibrationPart part = calibration_part_of(ranks.receive({kTextTag}).bytes);
+    part.next += weights.link()->stage();  // with the same layers
+    if (part.prompts.rows() == 0) {
+      if (part.next != ranks.rank()) return;
+      if (!part.here) take_last_sums(pass, inbox, weights, part.number);
+      pass.finish();
+      return;
+    }
     RankRelay relay(ranks, inbox, part);
     pass.run_part(part.prompts, relay);
   }

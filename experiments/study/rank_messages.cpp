@@ -217,6 +217,38 @@ CalibrationPart calibration_part_of(std::string_view bytes) {
   return part;
 }
 
+std::string ratios_work_bytes(const RatiosWork& work) {
+  std::string out;
+  put(work.combination, out);
+  put_string(work.model, out);
+  put_plan(work.plan, out);
+  put_prompts(work.prompts, out);
+  return out;
+}
+
+RatiosWork ratios_work_of(std::string_view bytes) {
+  RatiosWork work;
+  work.combination = take<int32_t>(bytes, kWhere);
+  work.model = take_string(bytes);
+  work.plan = take_plan(bytes);
+  work.prompts = take_prompts(bytes);
+  return work;
+}
+
+std::string ratios_bytes(const WeightRatios& ratios) {
+  std::string out;
+  put(static_cast<uint64_t>(ratios.size()), out);
+  for (const std::vector<float>& layer : ratios) put_values(layer, out);
+  return out;
+}
+
+WeightRatios ratios_of(std::string_view bytes) {
+  WeightRatios ratios;
+  for (auto layers = take<uint64_t>(bytes, kWhere); layers > 0; --layers)
+    ratios.push_back(take_values<float>(bytes));
+  return ratios;
+}
+
 std::string layer_sums_bytes(const LayerSums& sums) {
   std::string out;
   put(sums.part, out);

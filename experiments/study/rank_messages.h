@@ -9,6 +9,7 @@
 #include "engine/expert_plan.h"
 #include "engine/forward.h"
 #include "engine/prompts.h"
+#include "engine/skip_thresholds.h"
 #include "experiments/study/calibration_request.h"
 #include "experiments/study/evaluator.h"
 
@@ -37,7 +38,7 @@ struct RankResult {
 
 // What the first stage of a model's layers tells the others (engine/stages.h).
 struct StageRequest {
-  enum class Kind : uint8_t { kOpen, kScore, kGenerate, kCalibrate } kind = Kind::kOpen;
+  enum class Kind : uint8_t { kOpen, kScore, kGenerate, kCalibrate, kRatios } kind = Kind::kOpen;
   int32_t combination = 0;  // of the sweep, whose model it is
   uint64_t room = 0;        // StageLink::least_room
   std::vector<ExpertPlan> plans;
@@ -48,7 +49,8 @@ struct StageRequest {
 std::string stage_request_bytes(const StageRequest& request);
 StageRequest stage_request_of(std::string_view bytes);
 
-// A calibration that is divided: what is summed, then parts of the text, then an empty one.
+// A calibration that is divided: what is summed, then parts of the text, then an empty one, which the last
+// part stands before. Stages of a model (engine/stages.h) get them from the first one.
 struct CalibrationWork {
   int32_t combination = 0;  // of the sweep, whose model it is
   std::string model;        // hash, which every rank's own must equal
@@ -56,7 +58,7 @@ struct CalibrationWork {
 };
 struct CalibrationPart {
   int64_t number = 0;  // of the parts in their order
-  int32_t next = 0;    // rank that has the next one, or puts all together
+  int32_t next = 0;    // rank that has the next one, or puts all together; where it has stages, the first
   bool here = false;   // the part before it was this rank's own, or there was none
   Prompts prompts;
 };
@@ -67,6 +69,18 @@ struct LayerSums {
   std::string bytes;
 };
 
+// Thresholds of a plan that are divided: a part of the text, answered with its ratios.
+struct RatiosWork {
+  int32_t combination = 0;  // of the sweep, whose model it is
+  std::string model;        // hash, which every rank's own must equal
+  ExpertPlan plan;
+  Prompts prompts;
+};
+
+std::string ratios_work_bytes(const RatiosWork& work);
+RatiosWork ratios_work_of(std::string_view bytes);
+std::string ratios_bytes(const WeightRatios& ratios);
+WeightRatios ratios_of(std::string_view bytes);
 std::string calibration_work_bytes(const CalibrationWork& work);
 CalibrationWork calibration_work_of(std::string_view bytes);
 std::string calibration_part_bytes(const CalibrationPart& part);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/calibration.h"
+#include "engine/skip_thresholds.h"
 #include "es/bytes.h"
 #include "experiments/study/calibration_request.h"
 
@@ -24,10 +25,28 @@ uint64_t digest_of(const RawModel& raw, LayerRange layers) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
+// Returns when all work given to the device is over, which is what a download waits for.
+void finish_work(const float* rows, const Backend& backend) {
+  float first = 0;
+  if (!backend.ops->host_memory) backend.ops->download(&first, rows, sizeof first, backend.device);
+}
+
 // The smaller one, 0 being no limit.
 size_t smaller(size_t a, size_t b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
 
 }  // namespace
+
+bool device_rows_to_mpi(DeviceKind device, std::string_view cuda_aware, const char* setting) {
+  const std::string_view wanted = setting == nullptr ? "auto" : setting;
+  const auto fail = [&](const std::string& what) { throw Error(ExitCode::kUsage, "EEP_MPI_DEVICE", what); };
+  const bool cuda = device == DeviceKind::kCuda;
+  if (wanted == "off") return false;
+  if (wanted == "auto") return cuda && cuda_aware == "yes";
+  if (wanted != "on") fail(fmt::format("unknown word (expected auto, on or off, got {})", wanted));
+  if (cuda && cuda_aware == "no")
+    fail("this MPI cannot read a GPU's memory (expected a CUDA-aware one, or off; got on)");
+  return true;
+}
 
 size_t room_beside(const Weights& weights, size_t memory) {
   if (memory == 0) return 0;
@@ -78,6 +97,9 @@ void RankStageLink::announce(const StageCall& call) {
     case StageCall::Kind::kGenerate:
       request.kind = StageRequest::Kind::kGenerate;
       break;
+    case StageCall::Kind::kRatios:
+      request.kind = StageRequest::Kind::kRatios;
+      break;
     case StageCall::Kind::kCalibrate:
       request.kind = StageRequest::Kind::kCalibrate;
       request.calibration = request_of(*call.options, model_.config());
@@ -98,6 +120,47 @@ std::string RankStageLink::receive(int stage) {
   return bytes;
 }
 
+HostBuffer RankStageLink::take_buffer(size_t bytes) {
+  for (size_t under_way = ranks_.rows_under_way(); sending_.size() > under_way; sending_.pop_front())
+    sent_.push_back(std::move(sending_.front()));
+  while (!sent_.empty()) {
+    HostBuffer buffer = std::move(sent_.front());
+    sent_.pop_front();
+    if (buffer.bytes() >= bytes) return buffer;
+  }
+  return {model_.weights().backend(), bytes};
+}
+
+void RankStageLink::send_rows(int stage, const float* rows, int64_t floats) {
+  if (floats == 0) return;
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+  const Backend& backend = model_.weights().backend();
+  if (device_rows_) {
+    finish_work(rows, backend);
+    return ranks_.send_rows(rank_of(stage), rows, bytes);
+  }
+  sending_.push_back(take_buffer(bytes));
+  backend.ops->download(sending_.back().data(), rows, bytes, backend.device);
+  ranks_.send_rows(rank_of(stage), sending_.back().data(), bytes);
+}
+
+void RankStageLink::receive_rows(int stage, float* rows, int64_t floats) {
+  if (floats == 0) return;
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
+  const Backend& backend = model_.weights().backend();
+  finish_work(rows, backend);  // with the memory, and with the buffer below
+  if (device_rows_ || backend.ops->host_memory) return ranks_.receive_rows(rank_of(stage), rows, bytes);
+  if (!received_ || received_->bytes() < bytes) {
+    received_.reset();
+    received_.emplace(backend, bytes);
+  }
+  ranks_.receive_rows(rank_of(stage), received_->data(), bytes);
+  constexpr int kSlot = kStreamBuffers;  // behind those of a layer stream
+  static_assert(kSlot < kUploadSlots);
+  backend.ops->upload_ahead(rows, received_->data(), bytes, kSlot, backend.device);
+  backend.ops->await_upload(kSlot, backend.device);
+}
+
 void compute_stage(const StageRequest& request, const ModelContext& model, PopulationForward& forward) {
   switch (request.kind) {
     case StageRequest::Kind::kOpen:
@@ -106,6 +169,9 @@ void compute_stage(const StageRequest& request, const ModelContext& model, Popul
       return forward.follow({StageCall::Kind::kScore, request.plans, &request.prompts, nullptr});
     case StageRequest::Kind::kGenerate:
       return forward.follow({StageCall::Kind::kGenerate, request.plans, nullptr, nullptr});
+    case StageRequest::Kind::kRatios:
+      weight_ratios(model.weights(), 0, request.plans.at(0), request.prompts);
+      return;
     case StageRequest::Kind::kCalibrate:
       break;
   }

@@ -4,9 +4,12 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "engine/layer_stream.h"
 #include "engine/stages.h"
 #include "experiments/ranks/ranks.h"
 #include "experiments/study/model_context.h"
@@ -14,13 +17,21 @@
 
 namespace eep {
 
+// Whether rows go to MPI as they lie in the device's memory: on CUDA where the MPI that is loaded says that
+// it is CUDA-aware; else they pass through pinned memory of the host. cuda_aware: of RankTransport. setting:
+// EEP_MPI_DEVICE or null; "on" and "off" decide, "auto" does not. Throws Error(kUsage) for another word, and
+// for "on" where MPI says that it cannot reach the device's memory.
+bool device_rows_to_mpi(DeviceKind device, std::string_view cuda_aware, const char* setting);
+
 class RankStageLink : public StageLink {
  public:
   static constexpr int kCallTag = Ranks::kFirstTag + 8, kRowsTag = kCallTag + 1;
 
   // stage: this rank's, of as many as the model is divided into; the ranks beside it have the others.
-  RankStageLink(Ranks& ranks, int stage, int32_t combination, const ModelContext& model)
-      : ranks_(ranks), stage_(stage), combination_(combination), model_(model) {}
+  // device_rows: as device_rows_to_mpi says; other stages may do otherwise.
+  RankStageLink(Ranks& ranks, int stage, int32_t combination, const ModelContext& model, bool device_rows)
+      : ranks_(ranks), stage_(stage), combination_(combination), model_(model), device_rows_(device_rows) {}
+  ~RankStageLink() override { ranks_.await_rows_sent(); }
 
   // Of the first stage: tells the others which model it is about to open, and afterwards waits until all have
   // it. Throws Error(kData) if theirs is another one.
@@ -38,15 +49,25 @@ class RankStageLink : public StageLink {
     ranks_.send(rank_of(stage), kRowsTag, std::move(bytes));
   }
   std::string receive(int stage) override;
+  void send_rows(int stage, const float* rows, int64_t floats) override;
+  void await_rows() noexcept override {
+    if (device_rows_) ranks_.await_rows_sent();
+  }
+  void receive_rows(int stage, float* rows, int64_t floats) override;
 
  private:
+  HostBuffer take_buffer(size_t bytes);
   int rank_of(int stage) const { return ranks_.rank() - stage_ + stage; }
 
   Ranks& ranks_;
   int stage_;
   int32_t combination_;
   const ModelContext& model_;
+  bool device_rows_;
   size_t room_ = 0;
+  // Of rows that pass through the host's memory: those under way, those that were, those received last.
+  std::deque<HostBuffer> sending_, sent_;
+  std::optional<HostBuffer> received_;
   std::map<int, std::deque<std::string>> early_;  // from each stage, what came before it was asked for
 };
 

@@ -295,8 +295,9 @@ SkipThresholds TaskContext::skip_thresholds(const ExpertPlan& plan, const Calibr
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<SplitEvaluator> own;
   const Prompts texts = calibration_requests(own).texts();
-  SkipThresholds made = eep::skip_thresholds(model_.weights(), memory_, plan, texts,
-                                             [&](int64_t tokens) { progress(tokens, texts.rows()); });
+  const auto tell = [&](int64_t tokens) { progress(tokens, texts.rows()); };
+  SkipThresholds made = threshold_meter_ ? threshold_meter_(plan, texts, tell)
+                                         : eep::skip_thresholds(model_.weights(), memory_, plan, texts, tell);
   *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return made;
 }

@@ -58,6 +58,10 @@ class TaskContext {
   using Calibrator =
       std::function<ExpertStatistics(const Prompts& prompts, const CalibrationOptions& options)>;
   void calibrate_by(Calibrator calibrator) { calibrator_ = std::move(calibrator); }
+  // skip_thresholds() of engine/skip_thresholds.h, likewise.
+  using ThresholdMeter = std::function<SkipThresholds(const ExpertPlan& plan, const Prompts& prompts,
+                                                      const std::function<void(int64_t)>& progress)>;
+  void measure_thresholds_by(ThresholdMeter meter) { threshold_meter_ = std::move(meter); }
   // Of everything on train items, other processes' included.
   WorkCounts search_work();
   void add_work(const WorkCounts& work) { elsewhere_ += work; }
@@ -146,6 +150,7 @@ class TaskContext {
   std::map<Split, std::string> items_hashes_;
   std::map<std::pair<Split, std::string>, std::unique_ptr<SplitResult>> results_;
   std::map<std::vector<int32_t>, Calibration> statistics_;
+  ThresholdMeter threshold_meter_;
 };
 
 }  // namespace eep

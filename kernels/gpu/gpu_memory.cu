@@ -5,6 +5,7 @@
 #include "kernels/gpu/cuda_found.h"
 #include "kernels/gpu/gpu.h"
 #include "kernels/gpu/gpu_memory.h"
+#include "kernels/gpu/gpu_messages.h"
 #include "kernels/gpu/gpu_uploads.h"
 
 namespace eep {
@@ -26,6 +27,7 @@ cudaEvent_t new_event() {
 
 // Memory is taken from the driver once and kept: a pass gives back what the next one needs.
 bool has_pool(int index) {
+  if (memory_is_shared_cuda()) return false;  // what a pool gave before is cudaFree's, too
   int supported = 0;
   cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, index);
   return supported != 0;

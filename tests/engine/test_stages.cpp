@@ -49,6 +49,29 @@ class Exchange {
     const std::lock_guard lock(mutex_);
     return messages_[{from, to}];
   }
+  // Rows in the sender's memory, or a copy of them.
+  struct Rows {
+    std::span<const float> memory;
+    std::vector<float> copy;
+  };
+  std::deque<Rows>& rows(int from, int to) {
+    const std::lock_guard lock(mutex_);
+    return rows_[{from, to}];
+  }
+  // Reads the sender's memory no sooner than the receiver comes to it.
+  void take_rows(int from, int to, std::span<float> memory) {
+    const Rows taken = take(rows(from, to));
+    const std::span<const float> source = taken.copy.empty() ? taken.memory : std::span(taken.copy);
+    REQUIRE(source.size() == memory.size());
+    const std::lock_guard lock(mutex_);
+    std::copy(source.begin(), source.end(), memory.begin());
+    ++taken_[from];
+    changed_.notify_all();
+  }
+  void await_taken(int from, int64_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return taken_[from] >= count; });
+  }
   std::deque<Call>& calls(int to) {
     const std::lock_guard lock(mutex_);
     return calls_[to];
@@ -58,13 +81,19 @@ class Exchange {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::pair<int, int>, std::deque<std::string>> messages_;
+  std::map<std::pair<int, int>, std::deque<Rows>> rows_;
+  std::map<int, int64_t> taken_;  // of each sender
   std::map<int, std::deque<Call>> calls_;
 };
 
+// The two ways of rows: from where they lie, which is then to stay as it is until they are taken, or as
+// copies.
+enum class Way { kInPlace, kCopied };
+
 class ThreadLink : public StageLink {
  public:
-  ThreadLink(Exchange& exchange, int stage, std::vector<LayerRange> layers, size_t room)
-      : exchange_(exchange), stage_(stage), layers_(std::move(layers)), room_(room) {}
+  ThreadLink(Exchange& exchange, int stage, std::vector<LayerRange> layers, size_t room, Way way)
+      : exchange_(exchange), stage_(stage), layers_(std::move(layers)), room_(room), way_(way) {}
   int stage() const override { return stage_; }
   const std::vector<LayerRange>& layers() const override { return layers_; }
   size_t least_room() const override { return room_; }
@@ -77,22 +106,37 @@ class ThreadLink : public StageLink {
     exchange_.put(exchange_.messages(stage_, stage), std::move(bytes));
   }
   std::string receive(int stage) override { return exchange_.take(exchange_.messages(stage, stage_)); }
+  void send_rows(int stage, const float* rows, int64_t floats) override {
+    const std::span<const float> memory(rows, static_cast<size_t>(floats));
+    ++sent_;
+    if (way_ == Way::kInPlace) return exchange_.put(exchange_.rows(stage_, stage), {memory, {}});
+    exchange_.put(exchange_.rows(stage_, stage), {{}, {memory.begin(), memory.end()}});
+  }
+  void await_rows() noexcept override {
+    if (way_ == Way::kInPlace) exchange_.await_taken(stage_, sent_);
+  }
+  void receive_rows(int stage, float* rows, int64_t floats) override {
+    exchange_.take_rows(stage, stage_, {rows, static_cast<size_t>(floats)});
+  }
+  int64_t sent() const { return sent_; }
 
  private:
   Exchange& exchange_;
   int stage_;
   std::vector<LayerRange> layers_;
   size_t room_;
+  Way way_;
+  int64_t sent_ = 0;
 };
 
 // A model over so many threads; the first stage is the caller's.
 class Stages {
  public:
-  Stages(const SyntheticModel& model, int count, size_t room, const Prompts* text = nullptr,
+  Stages(const SyntheticModel& model, int count, size_t room, Way way, const Prompts* text = nullptr,
          const CalibrationOptions* options = nullptr) {
     const std::vector<LayerRange> layers = divide_layers(model.raw.config, cpu_ops(), count);
     for (int stage = 0; stage < count; ++stage) {
-      links_.push_back(std::make_unique<ThreadLink>(exchange_, stage, layers, room));
+      links_.push_back(std::make_unique<ThreadLink>(exchange_, stage, layers, room, way));
       weights_.push_back(std::make_unique<Weights>(
           model.raw, cpu_ops(),
           plan_weights(model.raw.config, cpu_ops(), 0, layers[static_cast<size_t>(stage)])));
@@ -111,6 +155,7 @@ class Stages {
   }
   const Weights& weights() const { return *weights_[0]; }
   size_t bytes(size_t stage) const { return weights_[stage]->plan().resident; }
+  int64_t rows_sent() const { return links_[0]->sent(); }
 
  private:
   void serve(int stage, const Prompts* text, const CalibrationOptions* options) {
@@ -158,6 +203,10 @@ std::vector<ExpertPlan> plans_of(const ModelConfig& config) {
   plans.push_back(child);
   return plans;
 }
+
+// With little memory there are more chunks, and the memory of one is soon wanted again.
+constexpr std::pair<size_t, Way> kRoomsAndWays[] = {
+    {0, Way::kInPlace}, {200000, Way::kInPlace}, {0, Way::kCopied}, {200000, Way::kCopied}};
 
 bool same_bits(const std::vector<TokenScore>& a, const std::vector<TokenScore>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(TokenScore)) == 0;
@@ -232,11 +281,11 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
     PopulationForward alone(whole, 0);
     const auto expected = alone.score(plans, prompts);
     for (const int count : {2, 3}) {
-      for (const size_t room : {size_t{0}, size_t{190000}}) {
+      for (const auto& [room, way] : kRoomsAndWays) {
         CAPTURE(family_name(family));
         CAPTURE(count);
         CAPTURE(room);
-        const Stages stages(model, count, room);
+        const Stages stages(model, count, room, way);
         CHECK(stages.bytes(0) < whole.plan().resident);
         PopulationForward forward(stages.weights(), 0);
         const auto scores = forward.score(plans, prompts);
@@ -251,6 +300,7 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
         CHECK(keeper.right_);
         CHECK(keeper.made_ > 0);
         if (room != 0) CHECK(keeper.chunks_ > 3);
+        CHECK(stages.rows_sent() > 0);
       }
     }
   }
@@ -279,11 +329,11 @@ TEST_CASE("stages: greedy tokens are those of one process, with drafts too") {
       return std::span<const int32_t>(guess);
     };
     for (const int count : {2, 3}) {
-      for (const size_t room : {size_t{0}, size_t{200000}}) {
+      for (const auto& [room, way] : kRoomsAndWays) {
         CAPTURE(family_name(family));
         CAPTURE(count);
         CAPTURE(room);
-        const Stages stages(model, count, room);
+        const Stages stages(model, count, room, way);
         PopulationForward forward(stages.weights(), 0);
         CHECK(forward.generate(plans, prompts, options, nullptr) == expected);
         CHECK(forward.generate(plans, prompts, options, nullptr, draft) == expected);
@@ -308,7 +358,7 @@ TEST_CASE("stages: statistics of calibration are those of one process") {
     for (const int count : {2, 3}) {
       CAPTURE(family_name(family));
       CAPTURE(count);
-      const Stages stages(model, count, 0, &text, &options);
+      const Stages stages(model, count, 0, count == 2 ? Way::kInPlace : Way::kCopied, &text, &options);
       const ExpertStatistics made = calibrate(stages.weights(), 0, text, options);
       check_same(made, expected);
       REQUIRE(expected.layers[0].subset_errors.size() == 2);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,21 @@ inline std::string run_bytes(const std::string& run) {
     text += "\n";
   }
   return text;
+}
+
+// The calibrations that a run keeps, without what they took.
+inline std::string calibrations(const std::string& run) {
+  std::vector<std::string> kept;
+  for (const auto& entry : std::filesystem::directory_iterator(run + "/checkpoints")) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("calibration-")) continue;
+    Json json = parse_json(slurp(entry.path().string()), name);
+    json.erase("seconds");
+    kept.push_back(name + json.dump());
+  }
+  REQUIRE(!kept.empty());
+  std::sort(kept.begin(), kept.end());
+  return std::accumulate(kept.begin(), kept.end(), std::string());
 }
 
 inline int64_t microseconds_of(const std::function<void()>& work) {

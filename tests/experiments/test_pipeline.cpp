@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "experiments/study/rank_messages.h"
+#include "experiments/study/stage_link.h"
 #include "tests/experiments/small_run.h"
 
 using namespace eep;
@@ -40,6 +41,32 @@ TEST_CASE("pipeline: what the first stage tells the others arrives as it was sen
   CHECK_FALSE(read.calibration.sums.every_expert);
   for (size_t cut = 0; cut < bytes.size(); cut += 5)
     CHECK_THROWS_AS(stage_request_of(std::string_view(bytes).substr(0, cut)), Error);
+}
+
+TEST_CASE("pipeline: MPI is given a GPU's memory where it says that it can read it, or as the user says") {
+  const auto way = [](DeviceKind device, const char* aware, const char* setting) {
+    return device_rows_to_mpi(device, aware, setting);
+  };
+  for (const char* setting : {static_cast<const char*>(nullptr), "auto"}) {
+    CHECK(way(DeviceKind::kCuda, "yes", setting));
+    for (const char* aware : {"no", "not known"}) CHECK_FALSE(way(DeviceKind::kCuda, aware, setting));
+    for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kSimt}) {
+      for (const char* aware : {"yes", "no", "not known"}) CHECK_FALSE(way(device, aware, setting));
+    }
+  }
+  for (const char* aware : {"yes", "no", "not known"}) {
+    for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kSimt, DeviceKind::kCuda})
+      CHECK_FALSE(way(device, aware, "off"));
+    // memory that is the host's, whatever MPI says
+    for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kSimt}) CHECK(way(device, aware, "on"));
+  }
+  for (const char* aware : {"yes", "not known"}) CHECK(way(DeviceKind::kCuda, aware, "on"));
+  CHECK_THROWS_WITH_AS(way(DeviceKind::kCuda, "no", "on"),
+                       "EEP_MPI_DEVICE: this MPI cannot read a GPU's memory (expected a CUDA-aware one, or "
+                       "off; got on)",
+                       Error);
+  CHECK_THROWS_WITH_AS(way(DeviceKind::kCpu, "no", "yes"),
+                       "EEP_MPI_DEVICE: unknown word (expected auto, on or off, got yes)", Error);
 }
 
 TEST_CASE("pipeline: the dry run says which layers each stage has; impossible stages are refused") {
@@ -81,18 +108,55 @@ TEST_CASE("pipeline: two and three stages, and two beside two, write the bytes o
     CAPTURE(task);
     const std::string file = small_run(directory, "", task), one = directory(std::string(task) + "1");
     REQUIRE(eep::test::eep({"run", file, "--output", one}).code == 0);
-    for (const std::pair<int, int>& division : {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}}) {
+    for (const std::pair<int, int>& division :
+         {std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}, std::pair{6, 2}}) {
       const int ranks = division.first, stages = division.second;
       CAPTURE(ranks);
       const std::string run = directory(task + std::to_string(ranks));
+      RunLimits limits = on_ranks(ranks);
+      limits.variables = {{"EEP_MPI_DEVICE", task == std::string("sort") ? "on" : "off"}};
       const Outcome outcome = eep::test::eep({"run", file, "--output", run, "--threads", "1", "--pipeline",
                                               std::to_string(stages), "--share-device"},
-                                             on_ranks(ranks));
+                                             limits);
       CAPTURE(outcome.err);
       REQUIRE(outcome.code == 0);
       CHECK(run_bytes(run) == run_bytes(one));
+      CHECK(calibrations(run) == calibrations(one));
     }
   }
+}
+
+TEST_CASE("pipeline: rows of a device with memory of its own go through the host's, or as they lie") {
+  TempDir directory;
+  const std::string file = small_run(directory), one = directory("one");
+  const auto command = [&](const std::string& run) {
+    std::vector<std::string> words{"run", file, "--output", run, "--device", "simt", "--threads", "1"};
+    for (const char* set : {"task.train.limit=2", "task.dev.limit=1", "task.test.limit=1",
+                            "search.population=2", "search.prune.evaluations=2", "search.prune.initial=2",
+                            "search.dev_count=1", "search.merge.evaluations=1", "baselines=[full]"})
+      words.insert(words.end(), {"--set", set});
+    return words;
+  };
+  REQUIRE(eep::test::eep(command(one)).code == 0);
+  for (const std::string setting : {"off", "on"}) {
+    CAPTURE(setting);
+    const std::string run = directory(setting);
+    std::vector<std::string> words = command(run);
+    words.insert(words.end(), {"--pipeline", "2"});
+    RunLimits limits = on_ranks(2);
+    limits.variables = {{"EEP_MPI_DEVICE", setting}};
+    const Outcome outcome = eep::test::eep(words, limits);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(run_bytes(run) == run_bytes(one));
+  }
+  RunLimits limits = on_ranks(2);
+  limits.variables = {{"EEP_MPI_DEVICE", "yes"}};
+  const Outcome refused =
+      eep::test::eep({"run", file, "--output", directory("refused"), "--pipeline", "2"}, limits);
+  CHECK(refused.code == 2);
+  CHECK(refused.err.find("EEP_MPI_DEVICE: unknown word (expected auto, on or off, got yes)") !=
+        std::string::npos);
 }
 
 TEST_CASE("pipeline: killed or told to leave at any moment, a run goes on with other stages, or none") {
@@ -110,6 +174,7 @@ TEST_CASE("pipeline: killed or told to leave at any moment, a run goes on with o
     RunLimits limits = on_ranks(2);
     limits.signal = moment % 2 == 0 ? SIGUSR1 : SIGKILL;
     limits.microseconds = duration * moment / 5;
+    limits.variables = {{"EEP_MPI_DEVICE", moment <= 2 ? "on" : "off"}};
     const Outcome first = eep::test::eep(command, limits);
     CAPTURE(first.err);
     command.back() = moment % 2 == 0 ? "1" : "3";

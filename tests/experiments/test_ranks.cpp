@@ -170,6 +170,15 @@ TEST_CASE("ranks: a rank takes the one device that it sees, or its own of severa
   check_devices(facts, true);
   facts[1].host = "n2";
   check_devices(facts, false);
+  // Each pair of a host is looked at; what its driver calls a GPU does not matter.
+  facts.resize(4);
+  facts[2].host = "n1", facts[2].device_id = "cd", facts[2].device = "cuda:0 A";
+  facts[3].host = "n2", facts[3].device_id = "cd", facts[3].device = "cuda:0 A";
+  check_devices(facts, false);
+  facts[3].host = "n1", facts[3].device = "cuda:1 A";
+  CHECK_THROWS_WITH_AS(check_devices(facts, false),
+                       "--device: ranks 2 and 3 on n1 have one GPU, cuda:1 A (expected one each)", Error);
+  check_devices(facts, true);
 }
 
 TEST_CASE("ranks: work and results arrive as they were sent") {
@@ -266,21 +275,6 @@ std::thread signal_rank(const std::string& run, int rank, int signal) {
       ::usleep(5000);
     }
   });
-}
-
-// The calibrations that a run keeps, without what they took.
-std::string calibrations(const std::string& run) {
-  std::vector<std::string> kept;
-  for (const auto& entry : std::filesystem::directory_iterator(run + "/checkpoints")) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("calibration-")) continue;
-    Json json = parse_json(slurp(entry.path().string()), name);
-    json.erase("seconds");
-    kept.push_back(name + json.dump());
-  }
-  REQUIRE(!kept.empty());
-  std::sort(kept.begin(), kept.end());
-  return std::accumulate(kept.begin(), kept.end(), std::string());
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include "loaders/formats/json.h"
 #include "loaders/models/plan_io.h"
-#include "tests/experiments/process.h"
+#include "tests/experiments/small_run.h"
 
 using namespace eep;
 using namespace eep::test;
@@ -56,6 +56,31 @@ baselines: [full, naee, dyn, naee_dyn]
   CHECK(start.code == 78);
   CHECK(start.err.find("which a search does not") != std::string::npos);
 }
+
+#ifdef EEP_HAVE_MPI
+
+TEST_CASE("skipping: thresholds measured over ranks and stages are those of one process") {
+  const TempDir directory;
+  const std::string file = small_run(directory, "sweep: {seed: [1]}\n");
+  const std::vector<std::string> words{
+      "--set", "baselines=[full, dyn, naee_dyn]", "--set", "search.merge.evaluations=2", "--threads", "1"};
+  const auto run = [&](const std::string& name, const std::vector<std::string>& more,
+                       const RunLimits& limits) {
+    std::vector<std::string> command{"run", file, "--output", directory(name)};
+    command.insert(command.end(), words.begin(), words.end());
+    command.insert(command.end(), more.begin(), more.end());
+    const Outcome outcome = eep::test::eep(command, limits);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return run_bytes(directory(name));
+  };
+  const std::string one = run("one", {}, {});
+  CHECK(run("three", {}, on_ranks(3)) == one);
+  CHECK(run("stages", {"--pipeline", "2"}, on_ranks(2)) == one);
+  CHECK(run("both", {"--pipeline", "2"}, on_ranks(4)) == one);
+}
+
+#endif
 
 TEST_CASE("skipping: a model with more than two active experts is refused in one line") {
   const TempDir directory;

@@ -6,16 +6,21 @@
 #include <dlfcn.h>
 #include <mpi.h>
 
+#include <algorithm>
 #include <climits>
+#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <vector>
 
 #include "experiments/ranks/rank_transport.h"
 
 namespace eep {
 namespace {
+
+constexpr size_t kRowsPiece = size_t{1} << 30;  // of rows that one call takes: a count is an int
 
 void check(int status, const char* call) {
   if (status == MPI_SUCCESS) return;
@@ -35,7 +40,9 @@ class MpiTransport final : public RankTransport {
       throw std::runtime_error("this MPI serves one thread only (expected MPI_THREAD_SERIALIZED)");
     }
     check(MPI_Comm_dup(MPI_COMM_WORLD, &ranks_), "MPI_Comm_dup");
-    check(MPI_Comm_set_errhandler(ranks_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &rows_), "MPI_Comm_dup");
+    for (const MPI_Comm comm : {ranks_, rows_})
+      check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check(MPI_Comm_rank(ranks_, &rank_), "MPI_Comm_rank");
     check(MPI_Comm_size(ranks_, &size_), "MPI_Comm_size");
     MPI_Comm local = MPI_COMM_NULL;
@@ -85,6 +92,7 @@ class MpiTransport final : public RankTransport {
   bool receive(int* from, int* tag, std::string* bytes) override {
     const std::lock_guard lock(mutex_);
     forget_sent();
+    if (discarding_) discard_arrived();
     int there = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
     MPI_Status status;
@@ -113,12 +121,52 @@ class MpiTransport final : public RankTransport {
   bool all_sent() override {
     const std::lock_guard lock(mutex_);
     forget_sent();
-    return sending_.empty();
+    forget_sent_rows();
+    return sending_.empty() && sending_rows_.empty();
+  }
+
+  void send_rows(int to, const void* memory, size_t bytes) override {
+    const std::lock_guard lock(mutex_);
+    std::vector<MPI_Request>& pieces = sending_rows_.emplace_back();
+    for (size_t at = 0; at < bytes; at += kRowsPiece) {
+      const int count = static_cast<int>(std::min(kRowsPiece, bytes - at));
+      check(MPI_Isend(static_cast<const char*>(memory) + at, count, MPI_BYTE, to, kRowsTag, rows_,
+                      &pieces.emplace_back(MPI_REQUEST_NULL)),
+            "MPI_Isend");
+    }
+  }
+
+  size_t rows_under_way() override {
+    const std::lock_guard lock(mutex_);
+    forget_sent_rows();
+    return sending_rows_.size();
+  }
+
+  Arrival receive_rows(int from, void* memory, size_t bytes) override {
+    const std::lock_guard lock(mutex_);
+    while (arrived_ < bytes) {
+      const size_t count = std::min(kRowsPiece, bytes - arrived_);
+      if (arriving_ == MPI_REQUEST_NULL &&
+          !begin_piece(from, static_cast<char*>(memory) + arrived_, static_cast<int>(count)))
+        return arrived_ == 0 ? Arrival::kNone : Arrival::kUnderWay;
+      int done = 0;
+      check(MPI_Test(&arriving_, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done == 0) return Arrival::kUnderWay;
+      arrived_ += count;
+    }
+    arrived_ = 0;
+    return Arrival::kWhole;
+  }
+
+  void discard_rows() override {
+    const std::lock_guard lock(mutex_);
+    discarding_ = true;
   }
 
   void finish() override {
     const std::lock_guard lock(mutex_);
     MPI_Comm_free(&ranks_);
+    MPI_Comm_free(&rows_);
     MPI_Finalize();
   }
 
@@ -143,12 +191,61 @@ class MpiTransport final : public RankTransport {
     }
   }
 
+  void forget_sent_rows() {
+    while (!sending_rows_.empty()) {
+      std::vector<MPI_Request>& pieces = sending_rows_.front();
+      int done = 0;
+      check(MPI_Testall(static_cast<int>(pieces.size()), pieces.data(), &done, MPI_STATUSES_IGNORE),
+            "MPI_Testall");
+      if (done == 0) return;
+      sending_rows_.pop_front();
+    }
+  }
+
+  // False: none is there.
+  bool begin_piece(int from, char* memory, int bytes) {
+    int there = 0, count = 0;
+    MPI_Message message = MPI_MESSAGE_NULL;
+    MPI_Status status;
+    check(MPI_Improbe(from, kRowsTag, rows_, &there, &message, &status), "MPI_Improbe");
+    if (there == 0) return false;
+    check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+    if (count != bytes) {
+      throw std::runtime_error("rows of another size (expected " + std::to_string(bytes) + " bytes, got " +
+                               std::to_string(count) + ")");
+    }
+    check(MPI_Imrecv(memory, count, MPI_BYTE, &message, &arriving_), "MPI_Imrecv");
+    return true;
+  }
+
+  void discard_arrived() {
+    for (;;) {
+      int there = 1;
+      if (arriving_ != MPI_REQUEST_NULL) check(MPI_Test(&arriving_, &there, MPI_STATUS_IGNORE), "MPI_Test");
+      if (there == 0) return;
+      MPI_Message message = MPI_MESSAGE_NULL;
+      MPI_Status status;
+      check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, rows_, &there, &message, &status), "MPI_Improbe");
+      if (there == 0) return;
+      int count = 0;
+      check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
+      discarded_.resize(static_cast<size_t>(count));
+      check(MPI_Imrecv(discarded_.data(), count, MPI_BYTE, &message, &arriving_), "MPI_Imrecv");
+    }
+  }
+
+  static constexpr int kRowsTag = 0;
   std::mutex mutex_;
-  MPI_Comm ranks_ = MPI_COMM_NULL;
+  MPI_Comm ranks_ = MPI_COMM_NULL, rows_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
   std::list<Sending> sending_;  // their addresses stay
   std::unique_ptr<Receiving> receiving_;
+  std::deque<std::vector<MPI_Request>> sending_rows_;  // [pieces] each
+  MPI_Request arriving_ = MPI_REQUEST_NULL;            // a piece of the rows that are received
+  size_t arrived_ = 0;                                 // bytes of the pieces before it
+  bool discarding_ = false;
+  std::string discarded_;
 };
 
 }  // namespace
