@@ -67,10 +67,10 @@ mutant dispatch test_gpu_dispatch 'a slot beyond a share' 's/slot < end \? group
 mutant expert_stats test_gpu_expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
 mutant score test_gpu_score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score test_gpu_score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
-mutant gemm test_gpu_gemm 'no barrier before a stage is refilled' \
+mutant gemm ops/test_gemm 'no barrier before a stage is refilled' \
   's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gpu/mma_tile.h
-mutant gemm test_gpu_gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gpu/mma_tile.h
-mutant gemm test_gpu_gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' gpu/mma_tile.h
+mutant gemm ops/test_gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gpu/mma_tile.h
+mutant gemm ops/test_gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' gpu/mma_tile.h
 mutant expert_ffn test_gpu_expert_ffn 'a group larger by a row' 's/position >= tile\.end\) return nullptr/position > tile.end) return nullptr/; s/position >= tile\.end\) continue/position > tile.end) continue/'
 mutant expert_ffn test_gpu_expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up : matrices\.gate/at.up ? matrices.gate : matrices.up/'
 mutant expert_ffn test_gpu_expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
