@@ -71,20 +71,20 @@ mutant gemm ops/test_gemm 'no barrier before a stage is refilled' \
   's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gpu/mma_tile.h
 mutant gemm ops/test_gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gpu/mma_tile.h
 mutant gemm ops/test_gemm 'weights beyond k' 's/min\(16, 2 \* \(k - at\)\)/16/' gpu/mma_tile.h
-mutant expert_ffn test_gpu_expert_ffn 'a group larger by a row' 's/position >= tile\.end\) return nullptr/position > tile.end) return nullptr/; s/position >= tile\.end\) continue/position > tile.end) continue/'
-mutant expert_ffn test_gpu_expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up : matrices\.gate/at.up ? matrices.gate : matrices.up/'
-mutant expert_ffn test_gpu_expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
+mutant expert_ffn ops/test_expert_ffn 'a group larger by a row' 's/position >= tile\.end\) return nullptr/position > tile.end) return nullptr/; s/position >= tile\.end\) continue/position > tile.end) continue/'
+mutant expert_ffn ops/test_expert_ffn 'gate and up exchanged' 's/at\.up \? matrices\.up : matrices\.gate/at.up ? matrices.gate : matrices.up/'
+mutant expert_ffn ops/test_expert_ffn 'the window of groups forgets what it passed' 's/passed \+= __shfl_sync\(~0u, until, 31\)/passed = __shfl_sync(~0u, until, 31)/' \
   expert_ffn_groups.h
-mutant expert_ffn test_gpu_expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' gpu/wgmma_tile.h
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
-mutant expert_ffn_sm90 test_gpu_expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' gpu/wgmma_tile.h
+mutant expert_ffn ops/test_expert_ffn 'half the mask' 's/__ballot_sync\(~0u/__ballot_sync(0xffffu/' expert_ffn_groups.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'a stage is refilled while it is read' 's/mbarrier_wait\(stages_\.empty.*$//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'a stage is read before it is full' 's/mbarrier_wait\(stages_\.full.*$//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'a stage is announced before its rows are there' 's/cp_async_wait<kPending>\(\);//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'a stage is given back while it is read' 's/wgmma_wait<1>/wgmma_wait<2>/' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'sums stored before they are complete' 's/wgmma_wait<0>\(\);//' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'half the bytes announced' 's/mbarrier_expect_tx\(full, 2 \*/mbarrier_expect_tx(full,/' gpu/wgmma_tile.h
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
+mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' gpu/wgmma_tile.h
 mutant expert_merge test_gpu_expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
 mutant expert_merge test_gpu_expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
 mutant expert_merge test_gpu_expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
