@@ -85,15 +85,15 @@ mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'half the bytes announced' 's/mb
 mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'gate and up exchanged' 's/planes\.gate :/planes.up :/'
 mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'the second half of down is the first' 's/column \+ WgmmaTile::kBoxRows,/column,/'
 mutant expert_ffn_sm90 ops/test_expert_ffn_sm90 'sums of the tile before' 's/step > 0 \|\| part > 0/true/' gpu/wgmma_tile.h
-mutant expert_merge test_gpu_expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
-mutant expert_merge test_gpu_expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
-mutant expert_merge test_gpu_expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
-mutant expert_merge test_gpu_expert_merge 'a row block is refilled while it is read' 's/__syncthreads\(\);( *\/\/ the row block is)/\1/'
-mutant expert_merge test_gpu_expert_merge 'no barrier before rows are staged' 's/__syncthreads\(\);( *\/\/ nobody reads the rows)/\1/'
-mutant expert_merge test_gpu_expert_merge 'staged rows read before they are complete' 's/__syncthreads\(\);( *\/\/ the staged rows)/\1/'
-mutant expert_merge test_gpu_expert_merge 'the coefficients of the same rows again' 's/chunk_of\(min\(round \+ 1, rounds - 1\)\)/chunk_of(round)/'
-mutant expert_merge test_gpu_expert_merge 'the last row left out' 's/row < args\.rows \? args\.merged/row + 1 < args.rows ? args.merged/'
-mutant expert_merge test_gpu_expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
+mutant expert_merge ops/test_expert_merge 'a coefficient rounded to 16 bits' 's/Half::mma\(sum\[i\]\[j\], rows\.part\[i\]\[p\]/Half::mma(sum[i][j], rows.part[i][0]/'
+mutant expert_merge ops/test_expert_merge 'copies never waited for' 's/cp_async_wait<0>\(\);//'
+mutant expert_merge ops/test_expert_merge 'no barrier before the experts are read' 's/__syncthreads\(\);( *\/\/ the base experts)/\1/'
+mutant expert_merge ops/test_expert_merge 'a row block is refilled while it is read' 's/__syncthreads\(\);( *\/\/ the row block is)/\1/'
+mutant expert_merge ops/test_expert_merge 'no barrier before rows are staged' 's/__syncthreads\(\);( *\/\/ nobody reads the rows)/\1/'
+mutant expert_merge ops/test_expert_merge 'staged rows read before they are complete' 's/__syncthreads\(\);( *\/\/ the staged rows)/\1/'
+mutant expert_merge ops/test_expert_merge 'the coefficients of the same rows again' 's/chunk_of\(min\(round \+ 1, rounds - 1\)\)/chunk_of(round)/'
+mutant expert_merge ops/test_expert_merge 'the last row left out' 's/row < args\.rows \? args\.merged/row + 1 < args.rows ? args.merged/'
+mutant expert_merge ops/test_expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
 mutant attention test_gpu_attention 'a key of the future' 's/first_position \+ 1 - block/first_position + 2 - block/' attention_tile.h
 mutant attention test_gpu_attention 'a window one key too long' 's/ahead - args\.window : /ahead - args.window - 1 : /' attention_tile.h
 mutant attention test_gpu_attention 'no barrier before the keys are multiplied' 's/__syncthreads\(\);( *\/\/ the keys are split)/\1/' attention_wide.h
