@@ -64,7 +64,7 @@ mutant dispatch test_gpu_dispatch 'sums before all warps have counted' 's/__sync
 mutant dispatch test_gpu_dispatch 'placing before all warps have places' 's/__syncthreads\(\);( *\/\/ the first places of all warps)/\1/'
 mutant dispatch test_gpu_dispatch 'a bit of the group left out' 's/bit < bits/bit + 1 < bits/'
 mutant dispatch test_gpu_dispatch 'a slot beyond a share' 's/slot < end \? group/slot <= end ? group/'
-mutant expert_stats test_gpu_expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
+mutant expert_stats ops/test_expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
 mutant score test_gpu_score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
 mutant score test_gpu_score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
 mutant gemm ops/test_gemm 'no barrier before a stage is refilled' \
