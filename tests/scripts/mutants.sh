@@ -94,18 +94,18 @@ mutant expert_merge ops/test_expert_merge 'staged rows read before they are comp
 mutant expert_merge ops/test_expert_merge 'the coefficients of the same rows again' 's/chunk_of\(min\(round \+ 1, rounds - 1\)\)/chunk_of(round)/'
 mutant expert_merge ops/test_expert_merge 'the last row left out' 's/row < args\.rows \? args\.merged/row + 1 < args.rows ? args.merged/'
 mutant expert_merge ops/test_expert_merge 'no barrier after the coefficients' '0,/__syncthreads\(\);/s/__syncthreads\(\);//'
-mutant attention test_gpu_attention 'a key of the future' 's/first_position \+ 1 - block/first_position + 2 - block/' attention_tile.h
-mutant attention test_gpu_attention 'a window one key too long' 's/ahead - args\.window : /ahead - args.window - 1 : /' attention_tile.h
-mutant attention test_gpu_attention 'no barrier before the keys are multiplied' 's/__syncthreads\(\);( *\/\/ the keys are split)/\1/' attention_wide.h
-mutant attention test_gpu_attention 'no barrier before the values are multiplied' 's/__syncthreads\(\);( *\/\/ the values are split)/\1/' attention_wide.h
-mutant attention test_gpu_attention 'no barrier before the maxima are read' 's/__syncthreads\(\);( *\/\/ the maxima)/\1/'
-mutant attention test_gpu_attention 'no barrier before fragments are read' 's/__syncthreads\(\);( *\/\/ sums and fragments)/\1/'
-mutant attention test_gpu_attention 'keys of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the keys)/\1/'
-mutant attention test_gpu_attention 'values of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the values)/\1/'
-mutant attention test_gpu_attention 'keys of a wide tile never waited for' '/void split_keys/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
-mutant attention test_gpu_attention 'values of a wide tile never waited for' '/void split_values/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
-mutant attention test_gpu_attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
-mutant attention test_gpu_attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
+mutant attention ops/test_attention 'a key of the future' 's/first_position \+ 1 - block/first_position + 2 - block/' attention_tile.h
+mutant attention ops/test_attention 'a window one key too long' 's/ahead - args\.window : /ahead - args.window - 1 : /' attention_tile.h
+mutant attention ops/test_attention 'no barrier before the keys are multiplied' 's/__syncthreads\(\);( *\/\/ the keys are split)/\1/' attention_wide.h
+mutant attention ops/test_attention 'no barrier before the values are multiplied' 's/__syncthreads\(\);( *\/\/ the values are split)/\1/' attention_wide.h
+mutant attention ops/test_attention 'no barrier before the maxima are read' 's/__syncthreads\(\);( *\/\/ the maxima)/\1/'
+mutant attention ops/test_attention 'no barrier before fragments are read' 's/__syncthreads\(\);( *\/\/ sums and fragments)/\1/'
+mutant attention ops/test_attention 'keys of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the keys)/\1/'
+mutant attention ops/test_attention 'values of a few tile never waited for' 's/cp_async_wait<1>\(\);( *\/\/ the values)/\1/'
+mutant attention ops/test_attention 'keys of a wide tile never waited for' '/void split_keys/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention ops/test_attention 'values of a wide tile never waited for' '/void split_values/,/^  }/s/cp_async_wait<0>\(\);//' attention_wide.h
+mutant attention ops/test_attention 'the sum is not rescaled' 's/fmaf\(state\.sum, rescale, total\)/state.sum + total/' attention_tile.h
+mutant attention ops/test_attention 'the low halves of keys left out' 's/if \(part == 1\) mma_bf16.*$//' attention_tile.h
 mutant rmsnorm ops/test_rows 'a column that is skipped' 's/int i = lane; i < dim/int i = lane; i + 1 < dim/'
 mutant rope ops/test_rope 'heads beyond one pass left out' 's/first \+= halves/first += heads/'
 mutant rope ops/test_rope 'the second half of a head not normalised' 's/b = b \* scale \* args\.norm\[i \+ pairs\];//'
