@@ -65,8 +65,8 @@ mutant dispatch ops/test_dispatch 'placing before all warps have places' 's/__sy
 mutant dispatch ops/test_dispatch 'a bit of the group left out' 's/bit < bits/bit + 1 < bits/'
 mutant dispatch ops/test_dispatch 'a slot beyond a share' 's/slot < end \? group/slot <= end ? group/'
 mutant expert_stats ops/test_expert_stats 'the slot after' 's/__ffs\(static_cast<int>\(rest\)\) - 1/__ffs(static_cast<int>(rest))/'
-mutant score test_gpu_score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
-mutant score test_gpu_score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
+mutant score ops/test_score 'no barrier between stages and logits' 's/__syncthreads\(\);( *\/\/ the stages)/\1/'
+mutant score ops/test_score 'a sum that was never begun' 's/c > begin\)/c >= begin)/'
 mutant gemm ops/test_gemm 'no barrier before a stage is refilled' \
   's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gpu/mma_tile.h
 mutant gemm ops/test_gemm 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gpu/mma_tile.h
