@@ -110,58 +110,6 @@ inline std::vector<double> softmax(const std::vector<double>& values) {
   return out;
 }
 
-// h = silu(x W_gate^T) * (x W_up^T), y = h W_down^T, for one row. silu'(g) <= 1.1, silu's own error 8u
-// relative.
-struct UnitOptions {
-  const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
-  double limit = 0;  // 0: none
-  float alpha = 1;   // with a limit
-};
-
-// With a limit u is u + 1, and what was held has the bound that it had; an alpha keeps silu's slope.
-inline std::vector<Bounded> swiglu(const float* x, const Floats& gate, const Floats& up, const Floats& down,
-                                   int64_t hidden, int64_t intermediate, const UnitOptions& options = {}) {
-  std::vector<Bounded> h, y;
-  const auto shift = [](Bounded& value, double by) {
-    value.expected += by;
-    value.bound += kUnit * (std::fabs(value.expected) + value.bound);
-  };
-  for (int64_t j = 0; j < intermediate; ++j) {
-    Bounded g = dot(x, &gate[static_cast<size_t>(j * hidden)], hidden);
-    Bounded u = dot(x, &up[static_cast<size_t>(j * hidden)], hidden);
-    if (options.gate_bias != nullptr) {
-      shift(g, static_cast<double>(options.gate_bias[j]));
-      shift(u, static_cast<double>(options.up_bias[j]));
-    }
-    double alpha = 1;
-    if (options.limit > 0) {
-      alpha = static_cast<double>(options.alpha);
-      g.expected = std::min(g.expected, options.limit);
-      u.expected = std::clamp(u.expected, -options.limit, options.limit);
-      shift(u, 1);
-    }
-    const double s = g.expected / (1 + std::exp(-alpha * g.expected));
-    const double s_bound = 1.1 * g.bound + (options.limit > 0 ? 12 : 8) * kUnit * std::fabs(s);
-    h.push_back({s * u.expected, s_bound * std::fabs(u.expected) + (std::fabs(s) + s_bound) * u.bound +
-                                     kUnit * std::fabs(s * u.expected) + kTiny});
-  }
-  for (int64_t i = 0; i < hidden; ++i) {
-    Bounded value;
-    double magnitude = 0;
-    for (int64_t j = 0; j < intermediate; ++j) {
-      const double w = static_cast<double>(down[static_cast<size_t>(i * intermediate + j)]);
-      const Bounded& term = h[static_cast<size_t>(j)];
-      value.expected += term.expected * w;
-      magnitude += std::fabs(term.expected * w);
-      value.bound += term.bound * std::fabs(w);
-    }
-    value.bound += gamma_n(static_cast<double>(intermediate)) * (magnitude + value.bound) + kTiny;
-    if (options.down_bias != nullptr) shift(value, static_cast<double>(options.down_bias[i]));
-    y.push_back(value);
-  }
-  return y;
-}
-
 // log softmax of row x at `target`. The logits are off by e = max of their bounds, which moves the result by
 // at most 2 e; the sum of exponentials by gamma_n(n / 16 + 80) + 8u + u (m - logit) relative; three roundings
 // more.

@@ -1,15 +1,8 @@
-// Attention in double precision with the bounds of each backend's arithmetic, and what the tests of both
-// share: a sequence, runs of decoding and prefill over it, values that must not reach other rows.
+// Attention in double precision with the bounds of each row of the op table, a sequence, and runs of decoding
+// and prefill over it.
 #pragma once
 
-#include <algorithm>
-#include <limits>
-#include <vector>
-
-#include "kernels/attention.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/ops/op_rows.h"
 
 namespace eep::test {
 
@@ -61,12 +54,13 @@ inline std::vector<Bounded> attend(const float* q, const float* k, const float* 
 }
 
 // One sequence; every row is a query and a key.
-struct AttentionSequence {
+template <class Row>
+struct Sequence {
   AttentionCase c;
   Floats q, k, v;
   Floats sinks;  // [heads], or nothing
 
-  explicit AttentionSequence(const AttentionCase& case_, float scale = 1.0f) : c(case_) {
+  explicit Sequence(const AttentionCase& case_, float scale = 1.0f) : c(case_) {
     Data data(c.seed);
     q = data.floats(c.length * c.heads * c.head_dim, 2.0f * scale);
     k = data.floats(c.length * c.kv_heads * c.head_dim, 2.0f * scale);
@@ -77,7 +71,7 @@ struct AttentionSequence {
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(c.head_dim)); }
 
   AttentionArgs args(const std::vector<AttentionRun>& runs, const std::vector<KvSpan>& spans,
-                     const float* queries, float* out) const {
+                     const float* queries, const float* sinks_in, float* out) const {
     AttentionArgs a;
     a.q = queries;
     a.runs = runs.data();
@@ -87,15 +81,55 @@ struct AttentionSequence {
     a.kv_heads = c.kv_heads;
     a.head_dim = c.head_dim;
     a.window = c.window;
-    a.sinks = sinks.empty() ? nullptr : sinks.data();
+    a.sinks = sinks.empty() ? nullptr : sinks_in;
     a.scale = scale();
     a.out = out;
     return a;
   }
 
-  // error(keys): of a row that sees so many.
-  template <class Error>
-  std::vector<Bounded> expected(const Error& error) const {
+  // Queries of rows [begin, end), keys cut into spans at `cuts` (ascending); shift: floats by which every
+  // pointer is moved. On a device each span is memory of its own.
+  Floats run(int64_t begin, int64_t end, const std::vector<int64_t>& cuts = {}, int64_t shift = 0,
+             const Device& device = Row::device()) const {
+    std::vector<std::unique_ptr<Input<Row, float>>> memory;
+    const auto place = [&](const Floats& all, int64_t row_width, int64_t from, int64_t to) {
+      memory.push_back(
+          std::make_unique<Input<Row, float>>(all, from * row_width, (to - from) * row_width, shift));
+      return memory.back()->data();
+    };
+    std::vector<KvSpan> spans;
+    int64_t from = 0;
+    for (size_t i = 0; i <= cuts.size() && from < end; ++i) {
+      const int64_t to = i < cuts.size() ? std::min(cuts[i], end) : end;
+      spans.push_back({place(k, kv_width(), from, to), place(v, kv_width(), from, to), to - from});
+      from = to;
+    }
+    AttentionRun only;
+    only.query_rows = end - begin;
+    only.first_position = begin;
+    only.span_count = static_cast<int64_t>(spans.size());
+    const std::vector<AttentionRun> runs{only};
+    const int64_t heads = static_cast<int64_t>(sinks.size());
+    const Output<Row, float> out((end - begin) * width(), NAN);
+    call(Row(), args(runs, spans, place(q, width(), begin, end), place(sinks, 1, 0, heads), out.data()),
+         device);
+    return out.values();
+  }
+  Floats run_everywhere() const {
+    return Row::same_bits([&](const Device& device) { return run(0, c.length, {}, 0, device); });
+  }
+
+  // On the CPU a chain of fma a score; the weighted mean brings no more than its chains. On a GPU products
+  // of values split into two bf16: each split leaves 2^-16 of its value, lo lo is left out: 3 * 2^-16 (and
+  // higher orders) of a product's magnitude. Each of the three sums that a product brings is off by at most
+  // 2 u of the magnitude (gpu_matrices.h). The values bring as much more, over the keys.
+  static AttentionError error(int64_t head_dim, int64_t keys) {
+    if (Row::kHost) return {gamma_n(static_cast<double>(head_dim)), 2 * kUnit, 0};
+    constexpr double kSplit = 3.1 * 0x1p-16;
+    return {kSplit + gamma_n(6 * static_cast<double>(head_dim + 16)) + 2 * kUnit, 0,
+            kSplit + gamma_n(6 * static_cast<double>(keys + 64))};
+  }
+  std::vector<Bounded> expected() const {
     std::vector<Bounded> out;
     for (int64_t row = 0; row < c.length; ++row) {
       const int64_t first = c.window > 0 ? std::max<int64_t>(0, row - c.window + 1) : 0;
@@ -103,7 +137,7 @@ struct AttentionSequence {
         const int64_t kv = head / (c.heads / c.kv_heads) * c.head_dim;
         const auto values =
             attend(q.data() + row * width() + head * c.head_dim, k.data() + kv, v.data() + kv, c.head_dim,
-                   kv_width(), first, row, static_cast<double>(scale()), error(row - first + 1),
+                   kv_width(), first, row, static_cast<double>(scale()), error(c.head_dim, row - first + 1),
                    sinks.empty() ? nullptr : &sinks[static_cast<size_t>(head)]);
         out.insert(out.end(), values.begin(), values.end());
       }
@@ -119,8 +153,8 @@ struct ManyRuns {
   std::vector<KvSpan> spans;
   Floats queries, expected;
 
-  template <class Span>
-  ManyRuns(const AttentionSequence& s, const Floats& whole, const Span& span) {
+  template <class Row, class Span>
+  ManyRuns(const Sequence<Row>& s, const Floats& whole, const Span& span) {
     const int64_t width = s.width();
     Data data(s.c.seed + 500);
     for (int r = 0; r < 9; ++r) {
@@ -140,31 +174,5 @@ struct ManyRuns {
     }
   }
 };
-
-// What a row must not see does not reach it, not even infinity or NaN. Sequence: of a backend; run(sequence)
-// its output.
-template <class Sequence, class Run>
-void check_unseen(const Run& run) {
-  for (int64_t window : {0, 20}) {
-    const AttentionCase c{2, 2, 32, 100, window, 54};
-    const Floats expected = run(Sequence(c));
-    for (float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-      for (int64_t at : {10, 40, 99}) {
-        Sequence s(c);
-        for (int64_t i = 0; i < s.kv_width(); ++i) {
-          s.v[static_cast<size_t>(at * s.kv_width() + i)] = poison;
-          s.k[static_cast<size_t>(at * s.kv_width() + i)] = poison;
-        }
-        const Floats out = run(s);
-        CHECK(same_bits(out.data(), expected.data(), at * s.width()));
-        CHECK(!std::isfinite(out[static_cast<size_t>(at * s.width())]));
-        if (window > 0 && at + window < c.length) {
-          const int64_t after = (at + window) * s.width();
-          CHECK(same_bits(out.data() + after, expected.data() + after, c.length * s.width() - after));
-        }
-      }
-    }
-  }
-}
 
 }  // namespace eep::test

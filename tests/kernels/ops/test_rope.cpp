@@ -1,39 +1,95 @@
-// rope: the rotation, and the table of cosines and sines with and without yarn.
+// rope: the rotation, of a part of a head too, with a norm before it; and the table of cosines and sines with
+// and without yarn.
 #include "kernels/common/scalar_math.h"
-#include "kernels/rope.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/ops/op_rows.h"
 
 using namespace eep;
 using namespace eep::test;
 
-TEST_CASE("rope: rotates within the bound, same bits everywhere") {
+namespace {
+
+constexpr int64_t kPositions = 100;
+
+struct RopeProblem {
+  RopeCase c;
+  int64_t turning;  // of a head's elements
+  Floats x, norm;
+  RopeTable table;
+  std::vector<int32_t> position;
+
+  RopeProblem(const RopeCase& case_, int64_t turning_)
+      : c(case_), turning(turning_), table(rope_table(kPositions, turning, 1e4)) {
+    Data data(c.seed);
+    x = data.floats(c.rows * width(), 3.0f);
+    norm = data.floats(c.head_dim);
+    for (int64_t row = 0; row < c.rows; ++row)
+      position.push_back(static_cast<int32_t>(data.below(kPositions)));
+  }
+  int64_t width() const { return c.heads * c.head_dim; }
+  int64_t heads() const { return c.rows * c.heads; }
+
+  template <class Row>
+  Floats run(int64_t first, int64_t rows, bool with_norm, const Device& device = Row::device()) const {
+    const Input<Row, float> cosine(table.cosine), sine(table.sine), weight(norm);
+    const Output<Row, float> out(slice(x, first * width(), rows * width()));
+    RopeArgs args{out.data(), rows, c.heads, c.head_dim, position.data() + first, cosine.data(), sine.data()};
+    if (with_norm) args.norm = weight.data();
+    args.eps = 1e-5f;
+    args.rotary_dim = turning == c.head_dim ? 0 : turning;
+    call(Row(), args, device);
+    return out.values();
+  }
+
+  // The CPU's norm, and its rotation of the turning parts on their own.
+  Floats one_after_the_other(bool with_norm) const {
+    Floats out = x, part;
+    if (with_norm) rmsnorm_cpu({x.data(), heads(), c.head_dim, norm.data(), 1e-5f, out.data()}, cpu(1));
+    for (int64_t head = 0; head < heads(); ++head) {
+      const Floats one = slice(out, head * c.head_dim, turning);
+      part.insert(part.end(), one.begin(), one.end());
+    }
+    rope_cpu({part.data(), c.rows, c.heads, turning, position.data(), table.cosine.data(), table.sine.data()},
+             cpu(1));
+    for (int64_t head = 0; head < heads(); ++head)
+      std::copy_n(part.begin() + head * turning, turning, out.begin() + head * c.head_dim);
+    return out;
+  }
+};
+
+template <class Row>
+void check_rope(const RopeProblem& p, bool with_norm) {
+  const Floats out =
+      Row::same_bits([&](const Device& device) { return p.run<Row>(0, p.c.rows, with_norm, device); });
+  CHECK(same_bits(out, p.one_after_the_other(with_norm)));
+}
+
+}  // namespace
+
+EVERY_ROW("rope: rotates within the bound, same bits everywhere, the CPU's") {
   for (const RopeCase& c : kRopeCases) {
     CAPTURE(c.seed);
-    Data data(c.seed);
-    const RopeTable table = rope_table(100, c.head_dim, 1e4);
-    const Floats x = data.floats(c.rows * c.heads * c.head_dim);
-    std::vector<int32_t> position;
-    for (int64_t row = 0; row < c.rows; ++row) position.push_back(static_cast<int32_t>(data.below(100)));
-    const int64_t width = c.heads * c.head_dim;
-    const auto run = [&](int64_t first, int64_t rows, const Device& device) {
-      Floats out(x.begin() + first * width, x.begin() + (first + rows) * width);
-      RopeArgs args;
-      args.x = out.data();
-      args.rows = rows;
-      args.heads = c.heads;
-      args.head_dim = c.head_dim;
-      args.position = position.data() + first;
-      args.cosine = table.cosine.data();
-      args.sine = table.sine.data();
-      rope_cpu(args, device);
-      return out;
-    };
-    const Floats out = same_bits_everywhere([&](const Device& device) { return run(0, c.rows, device); });
-    check_bounded(out, rope(x, c.rows, c.heads, c.head_dim, position, table.cosine, table.sine));
-    same_bits_in_batches(out, c.rows, width,
-                         [&](int64_t first, int64_t rows) { return run(first, rows, cpu(1)); });
+    const RopeProblem p(c, c.head_dim);
+    check_rope<Row>(p, false);
+    const Floats out = p.run<Row>(0, c.rows, false);
+    check_bounded(out, rope(p.x, c.rows, c.heads, c.head_dim, p.position, p.table.cosine, p.table.sine));
+    same_bits_in_batches(out, c.rows, p.width(),
+                         [&](int64_t first, int64_t rows) { return p.run<Row>(first, rows, false); });
+  }
+}
+
+EVERY_ROW("rope: a part of each head turns, the rest is normalised alone, the CPU's bits") {
+  for (const RopeCase& c : kRopeCases) {
+    if (c.head_dim < 8) continue;
+    CAPTURE(c.seed);
+    for (const bool with_norm : {false, true})
+      check_rope<Row>(RopeProblem(c, c.head_dim / 2 / 2 * 2), with_norm);
+  }
+}
+
+EVERY_ROW("rope: a norm of every head has the bits of rmsnorm and rope one after the other") {
+  for (const RopeCase& c : kRopeCases) {
+    CAPTURE(c.seed);
+    check_rope<Row>(RopeProblem(c, c.head_dim), true);
   }
 }
 
