@@ -46,14 +46,14 @@ mutant() {
   fi
 }
 
-mutant router test_gpu_router 'no barrier before a stage is refilled' 's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gate_logits.h
-mutant router test_gpu_router 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gate_logits.h
-mutant router test_gpu_router 'one expert too many' 's/first_expert \+ column < args\.experts/first_expert + column <= args.experts/' gate_logits.h
-mutant router test_gpu_router 'no gate' 's/, 2 \* inside\)/, 0)/' gate_logits.h
-mutant router test_gpu_router 'the last k left out' 's/k < depth; \+\+k/k + 1 < depth; ++k/' gate_logits.h
-mutant router test_gpu_router 'a map that is not transposed' 's/e \* kept \+ r\)\]/r * experts + e)]/'
-mutant router test_gpu_router 'half the mask' 's/__reduce_min_sync\(~0u/__reduce_min_sync(0xffffu/'
-mutant router test_gpu_router 'ties to the higher index' 's/key\[i\] > best\)/key[i] >= best)/'
+mutant router ops/test_router 'no barrier before a stage is refilled' 's/__syncthreads\(\);( *\/\/ the stage is complete)/\1/' gate_logits.h
+mutant router ops/test_router 'a stage is multiplied before it has arrived' 's/cp_async_wait<Tile::kStages - 2>/cp_async_wait<Tile::kStages>/' gate_logits.h
+mutant router ops/test_router 'one expert too many' 's/first_expert \+ column < args\.experts/first_expert + column <= args.experts/' gate_logits.h
+mutant router ops/test_router 'no gate' 's/, 2 \* inside\)/, 0)/' gate_logits.h
+mutant router ops/test_router 'the last k left out' 's/k < depth; \+\+k/k + 1 < depth; ++k/' gate_logits.h
+mutant router ops/test_router 'a map that is not transposed' 's/e \* kept \+ r\)\]/r * experts + e)]/'
+mutant router ops/test_router 'half the mask' 's/__reduce_min_sync\(~0u/__reduce_min_sync(0xffffu/'
+mutant router ops/test_router 'ties to the higher index' 's/key\[i\] > best\)/key[i] >= best)/'
 mutant dispatch ops/test_dispatch 'a rank that counts the lane itself' 's/\(1u << lane\) - 1/(2u << lane) - 1/'
 mutant dispatch ops/test_dispatch 'no warp barrier before the next position moves' 's/__syncwarp\(\);( *\/\/ all have read)/\1/'
 mutant dispatch ops/test_dispatch 'no barrier in the scan' 's/__syncthreads\(\);( *\/\/ the sums of all warps)/\1/'

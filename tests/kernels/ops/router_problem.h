@@ -1,14 +1,8 @@
-// What a row of the router must give, in double precision from its f32 logits: order, exclusion and weights;
-// and the maps that the tests of both backends send through it.
+// A layer's router on each row of the op table, the maps that are sent through it, and what a row of softmax
+// scores must give, in double precision from its f32 logits: order, exclusion and weights.
 #pragma once
 
-#include <algorithm>
-#include <vector>
-
-#include "kernels/router.h"
-#include "tests/kernels/cases.h"
-#include "tests/kernels/reference.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/ops/op_rows.h"
 
 namespace eep::test {
 
@@ -24,6 +18,98 @@ struct Routed {
     all.push_back(static_cast<float>(counts.tiny_sums));
     all.push_back(static_cast<float>(counts.negative_sums));
     return all;
+  }
+  Floats slots() const {  // experts and weights, slot by slot
+    Floats all;
+    for (size_t slot = 0; slot < expert.size(); ++slot) {
+      all.push_back(static_cast<float>(expert[slot]));
+      all.push_back(weight[slot]);
+    }
+    return all;
+  }
+};
+
+// Rows of x and the maps that they take.
+struct RouterLayer {
+  int64_t rows, hidden;
+  int32_t experts, slots;
+  Floats x;
+  Floats bias, selection_bias;  // [experts], or empty
+  std::vector<RouterMap> maps;
+  std::vector<int32_t> map_of_row;
+  bool renormalise = true, hf_rounding = false;
+  RouterScore score = RouterScore::kSoftmax;
+  float scale = 1;
+  int32_t groups = 1, top_groups = 1;
+
+  RouterLayer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Floats x_)
+      : rows(rows_), hidden(hidden_), experts(experts_), slots(slots_), x(std::move(x_)) {}
+
+  const RouterMap& map_of(int64_t row) const {
+    return maps[map_of_row.empty() ? 0 : static_cast<size_t>(map_of_row[static_cast<size_t>(row)])];
+  }
+  // Rows [first, first + count) through a gate of the row of the op table.
+  template <class Row>
+  Routed run(const PackedMatrix& gate, int64_t first, int64_t count, const Device& device) const {
+    const Input<Row, float> in(x, first * hidden, count * hidden), bias_in(bias),
+        selection_in(selection_bias);
+    const Output<Row, int32_t> expert(count * slots, 99);
+    const Output<Row, float> weight(count * slots, 99), logits(count * experts, 99);
+    const Output<Row, RouterCounts> counts(1);
+    RouterArgs args;
+    args.x = in.data();
+    args.rows = count;
+    args.gate = gate;
+    args.bias = bias.empty() ? nullptr : bias_in.data();
+    args.maps = maps.data();
+    args.map_of_row = map_of_row.empty() ? nullptr : map_of_row.data() + first;
+    args.slots = slots;
+    args.renormalise = renormalise;
+    args.hf_rounding = hf_rounding;
+    args.score = score;
+    args.selection_bias = selection_bias.empty() ? nullptr : selection_in.data();
+    args.scale = scale;
+    args.groups = groups;
+    args.top_groups = top_groups;
+    args.expert = expert.data();
+    args.weight = weight.data();
+    args.logits = logits.data();
+    args.counts = counts.data();
+    call(Row(), args, device);
+    return {expert.values(), weight.values(), logits.values(), counts.values()[0]};
+  }
+};
+
+// The same with its gate on a row of the op table, and on the CPU, whose bits are every row's.
+template <class Row>
+struct Layer : RouterLayer {
+  Matrix<Row> gate;
+  Weights on_cpu;
+
+  Layer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Floats x_, const Floats& gate_,
+        DType dtype)
+      : RouterLayer(rows_, experts_, hidden_, slots_, std::move(x_)),
+        gate(gate_, experts_, hidden_, dtype),
+        on_cpu(gate_, experts_, hidden_, dtype) {}
+  Layer(int64_t rows_, int32_t experts_, int64_t hidden_, int32_t slots_, Data& data,
+        DType dtype = DType::kBF16)
+      : RouterLayer(rows_, experts_, hidden_, slots_, data.floats(rows_ * hidden_)),
+        gate(data.floats(experts_ * hidden_), experts_, hidden_, dtype),
+        on_cpu(gate.values, experts_, hidden_, dtype) {}
+  // Of a case, in bf16 and f16 by turns.
+  Layer(const RouterCase& c, int32_t slots_, Data& data)
+      : Layer(c.rows, c.experts, c.hidden, slots_, data, c.seed % 2 ? DType::kBF16 : DType::kF16) {}
+
+  Routed run(int64_t first, int64_t count, const Device& device = Row::device()) const {
+    return RouterLayer::run<Row>(gate.packed, first, count, device);
+  }
+  Routed run_cpu() const { return RouterLayer::run<Cpu>(on_cpu.packed, 0, rows, cpu(1)); }
+  // The same bits everywhere, the CPU's.
+  Routed run_everywhere() const {
+    const Routed out = run_cpu();
+    const auto bits = [&](const Device& device) { return run(0, rows, device).flat(); };
+    CHECK(same_bits(Row::same_bits(bits), out.flat()));
+    return out;
   }
 };
 
@@ -155,13 +241,10 @@ inline void check_row(const RouterMap& map, bool renormalise, const float* logit
 }
 
 // A layer's rows against the definition. dtype: as for check_row.
-template <class Layer>
-void check_rows(const Layer& layer, const Routed& out, DType dtype = DType::kF32) {
+inline void check_rows(const RouterLayer& layer, const Routed& out, DType dtype = DType::kF32) {
   for (int64_t row = 0; row < layer.rows; ++row) {
     CAPTURE(row);
-    const size_t map =
-        layer.map_of_row.empty() ? 0 : static_cast<size_t>(layer.map_of_row[static_cast<size_t>(row)]);
-    check_row(layer.maps[map], layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
+    check_row(layer.map_of(row), layer.renormalise, &out.logits[static_cast<size_t>(row * layer.experts)],
               layer.experts, layer.slots, &out.expert[static_cast<size_t>(row * layer.slots)],
               &out.weight[static_cast<size_t>(row * layer.slots)], dtype);
   }
@@ -186,8 +269,7 @@ struct MixedMaps {
   Floats dense;
 
   // skip_below: of all maps
-  template <class Layer>
-  MixedMaps(const RouterCase& c, Data& data, Layer& layer, float skip_below = 0)
+  MixedMaps(const RouterCase& c, Data& data, RouterLayer& layer, float skip_below = 0)
       : kept(some_experts(c, data)), dense(dense_map(c, data)) {
     for (int32_t r = 0; r < c.kept; ++r) twice.push_back(kept[static_cast<size_t>(r / 2)]);
     for (RouterSpace space : {RouterSpace::kLogits, RouterSpace::kProbabilities}) {
@@ -206,8 +288,7 @@ struct MixedMaps {
 struct DegenerateMaps {
   Floats cancel = {0, 0, 0, 0, 0, 0, 0, 0}, negative = {-1, -2, -1, -1, -3, -1, -1, -1};
 
-  template <class Layer>
-  explicit DegenerateMaps(Layer& layer) {
+  explicit DegenerateMaps(RouterLayer& layer) {
     layer.maps = {{nullptr, cancel.data(), 2, 2, RouterSpace::kProbabilities},
                   {nullptr, negative.data(), 2, 2, RouterSpace::kProbabilities}};
     for (int32_t row = 0; row < 40; ++row) layer.map_of_row.push_back(row % 4 == 0 ? 0 : 1);
