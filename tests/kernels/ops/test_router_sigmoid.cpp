@@ -81,8 +81,8 @@ void check_sigmoid_skipped(const RouterMap& map, const std::vector<double>& scor
   }
 }
 
-// f32 sums of as many terms as there are experts and the sigmoid's few ulp; a choice closer than that may fall
-// either way.
+// f32 sums of as many terms as there are experts and the sigmoid's few ulp; a choice closer than that may
+// fall either way.
 void check(const RouterLayer& layer, const Routed& out) {
   const double close = 1e-4;
   for (int64_t row = 0; row < layer.rows; ++row) {
