@@ -29,22 +29,28 @@ for program in tests/$tests eep bench_device bench_model; do
   programs+=("$folder/$(basename "$program")")
 done
 # What glibc and gcc bring stays behind, the rest of what the loader finds comes along.
-ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $3 == "not" { print "gpu_bundle: " $1 " is not found" >"/dev/stderr"; exit 1 }' |
-  sort -u | grep -vE '/(lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)|ld-linux[^/]*)\.so[^/]*$' >"$scratch/libraries" || true
+ldd "${programs[@]}" |
+  awk '$2 == "=>" && $3 ~ /^\// { print $3 }
+    $3 == "not" { print "gpu_bundle: " $1 " is not found" >"/dev/stderr"; exit 1 }' |
+  sort -u | grep -vE '/(lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+)|ld-linux[^/]*)\.so[^/]*$' \
+  >"$scratch/libraries" || true
 while IFS= read -r library; do cp -L "$library" "$folder/lib/"; done <"$scratch/libraries"
 
 cp -r bench/configs "$folder/bench/"
 cp bench/gpu_run.sh bench/gpu_steps.sh "$folder/bench/"
 cp bench/peers/gpu_moe.py "$folder/bench/peers/"
 cp -r experiments/tasks "$folder/experiments/"
-cp -r experiments/demo/demo.yaml experiments/demo/mixtral experiments/demo/qwen experiments/demo/data "$folder/experiments/demo/"
+cp -r experiments/demo/demo.yaml experiments/demo/mixtral experiments/demo/qwen experiments/demo/data \
+  "$folder/experiments/demo/"
 
 # needed SYMBOLS: the newest version that any program or library asks for
 needed() {
-  objdump -T "${programs[@]}" "$folder"/lib/* | grep -oE "\(?$1_[0-9.]+\)?" | tr -d '()' | sort -uV | tail -n 1
+  objdump -T "${programs[@]}" "$folder"/lib/* | grep -oE "\(?$1_[0-9.]+\)?" | tr -d '()' | sort -uV |
+    tail -n 1
 }
 {
-  echo "commit $(git describe --always --dirty 2>/dev/null || echo unknown), $(wc -l <"$scratch/libraries") libraries beside the programs"
+  echo "commit $(git describe --always --dirty 2>/dev/null ||
+    echo unknown), $(wc -l <"$scratch/libraries") libraries beside the programs"
   echo "needs $(needed GLIBC), $(needed GLIBCXX)"
 } >"$folder/BUNDLE"
 tar -C "$folder" -czf "$out" .

@@ -15,7 +15,11 @@ while [ $# -gt 0 ]; do
     --tiny) more+=(--tiny) ;;
     --results) results=${2:?}; shift ;;
     --device) device=${2:?}; shift ;;
-    -*) echo "gpu_check: unknown option $1 (usage: gpu_check.sh [BUILD] [--quick] [--results FOLDER] [--tiny] [--device cuda|simt])"; exit 2 ;;
+    -*)
+      usage="gpu_check.sh [BUILD] [--quick] [--results FOLDER] [--tiny] [--device cuda|simt]"
+      echo "gpu_check: unknown option $1 (usage: $usage)"
+      exit 2
+      ;;
     *) build=$1 ;;
   esac
   shift
@@ -32,7 +36,8 @@ bench/gpu_bundle.sh "${bundle[@]}" "$build" "$scratch/bundle.tgz" || exit 1
 bench/gpu_run.sh "$scratch/bundle.tgz" "$scratch/first" 900 --device "$device" "${more[@]}" || exit 1
 outputs=("$scratch/first")
 if [ $quick -eq 0 ] && ! grep -q '"step":"tests:.*"rc":[^0]' "$scratch/first/steps.jsonl"; then
-  bench/gpu_run.sh "$scratch/bundle.tgz" "$scratch/second" 900 --device "$device" "${more[@]}" --after green || exit 1
+  bench/gpu_run.sh "$scratch/bundle.tgz" "$scratch/second" 900 --device "$device" "${more[@]}" --after green \
+    || exit 1
   outputs+=("$scratch/second")
 fi
 bench/gpu_file.sh "${outputs[@]}" --results "$results" || exit 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Files what gpu_run.sh brought back: bench/results/<GPU>/README.md with tables, ratios to the ceilings of the same run
-and what failed, the raw rows beside it, and the last column of bench/results/PENDING.md.
+"""Files what gpu_run.sh brought back: bench/results/<GPU>/README.md with tables, ratios to the ceilings of
+the same run and what failed, the raw rows beside it, and the last column of bench/results/PENDING.md.
 
 gpu_file.py OUTPUT... [--results FOLDER]
 
@@ -16,7 +16,8 @@ import sys
 
 LOGS = ("tests.log", "wgmma.log", "sanitizer.log")
 RAW = ("ops.csv", "models.jsonl", "steps.jsonl", "peers.csv")
-FAILURE = re.compile(r"TEST CASE:|ERROR|values:|logged:|CUDA says|DIFFERS|========= .*(Invalid|hazard|Barrier|SUMMARY)")
+FAILURE = re.compile(r"TEST CASE:|ERROR|values:|logged:|CUDA says|DIFFERS|========= "
+                     r".*(Invalid|hazard|Barrier|SUMMARY)")
 
 
 def lines_of(path):
@@ -47,7 +48,8 @@ class Run:
                 with open(folder / "ops.csv", newline="", errors="replace") as file:
                     self.ops += [row for row in csv.DictReader(file) if row.get("device")]
         environment = [line for folder in folders for line in lines_of(folder / "gpu.txt")]
-        header = next((i for i, line in enumerate(environment) if line.startswith("name, driver_version")), None)
+        header = next((i for i, line in enumerate(environment) if line.startswith("name, driver_version")),
+                      None)
         if header is None or header + 1 >= len(environment):
             sys.exit("gpu_file: gpu.txt does not name a GPU")
         names = [name.split(" ")[0] for name in environment[header].split(", ")]
@@ -76,7 +78,8 @@ def percent(value, ceiling):
 
 
 def outcome(step):
-    return {0: "ok", -1: "not run", 77: "not here", 124: "out of time", 137: "killed"}.get(step["rc"], f"FAILED ({step['rc']})")
+    return {0: "ok", -1: "not run", 77: "not here", 124: "out of time",
+            137: "killed"}.get(step["rc"], f"FAILED ({step['rc']})")
 
 
 def ops_section(run):
@@ -84,20 +87,25 @@ def ops_section(run):
     units = {name: "TFLOP/s" if row["tflop_per_s"] else "GB/s" for row in run.ops if row["id"] == "ceiling"
              for name in [row["op"]]}
     lines = ["## Ceilings of this run", ""]
-    lines += table(["what", "rate"], [(name, f"{value:.4g} {units[name]}") for name, value in ceilings.items()])
-    lines += ["", "## Ops", "", "% of roof: of the larger of FLOPs / cuBLAS and bytes / copy. % mma, wgmma, copy: of that ceiling alone.", ""]
+    lines += table(["what", "rate"],
+                   [(name, f"{value:.4g} {units[name]}") for name, value in ceilings.items()])
+    lines += ["", "## Ops", "",
+              "% of roof: of the larger of FLOPs / cuBLAS and bytes / copy. % mma, wgmma, copy: of that "
+              "ceiling alone.", ""]
     rows = []
     for row in run.ops:
         if row["id"] in ("ceiling", "note"):
             continue
         flops, gb = float(row["tflop_per_s"] or 0), float(row["gb_per_s"] or 0)
         rows.append((row["id"], row["op"] + (f" ({row['path']})" if row["path"] else ""), row["shape"],
-                     f"{float(row['median_us']):.1f}" if row["median_us"] else row["note"], rounded(row["iqr_percent"], 2),
-                     rounded(row["tflop_per_s"]), rounded(row["gb_per_s"]), rounded(row["roof_percent"], 2),
-                     percent(flops, ceilings.get("mma.sync bf16")), percent(flops, ceilings.get("wgmma bf16")),
-                     percent(gb, ceilings.get("copy")), rounded(row["times_library"], 2), row["bitwise"] or "-", row["target"] or "-"))
-    lines += table(["id", "op", "shape", "median us", "IQR %", "TFLOP/s", "GB/s", "% of roof", "% mma", "% wgmma", "% copy",
-                    "x library", "run to run", "target"], rows)
+                     f"{float(row['median_us']):.1f}" if row["median_us"] else row["note"],
+                     rounded(row["iqr_percent"], 2), rounded(row["tflop_per_s"]), rounded(row["gb_per_s"]),
+                     rounded(row["roof_percent"], 2), percent(flops, ceilings.get("mma.sync bf16")),
+                     percent(flops, ceilings.get("wgmma bf16")),
+                     percent(gb, ceilings.get("copy")), rounded(row["times_library"], 2),
+                     row["bitwise"] or "-", row["target"] or "-"))
+    lines += table(["id", "op", "shape", "median us", "IQR %", "TFLOP/s", "GB/s", "% of roof", "% mma",
+                    "% wgmma", "% copy", "x library", "run to run", "target"], rows)
     notes = [row["note"] for row in run.ops if row["id"] == "note"]
     return lines + ([""] + ["- " + note for note in notes] if notes else [])
 
@@ -110,10 +118,11 @@ def models_section(run):
         rows.append([pathlib.Path(model["config"]).stem, *[model.get(field, "-") for field in fields],
                      f"{model['tokens_per_second']:.0f}", f"{model['computed_tokens_per_second']:.0f}",
                      f"{model['tflop_per_second']:.4g}", f"{1000 * decode:.4g}" if decode else "-",
-                     f"{model['target_tokens_per_second']:.0f}" if "target_tokens_per_second" in model else "-",
+                     f"{model['target_tokens_per_second']:.0f}" if "target_tokens_per_second" in model
+                     else "-",
                      "same" if model["same_twice"] else "DIFFERENT"])
-    return ["## Models", ""] + table(["model", *fields, "tokens/s asked", "computed", "TFLOP/s", "decode step ms", "target",
-                                      "run to run"], rows)
+    return ["## Models", ""] + table(["model", *fields, "tokens/s asked", "computed", "TFLOP/s",
+                                      "decode step ms", "target", "run to run"], rows)
 
 
 def failures_section(run):
@@ -121,7 +130,8 @@ def failures_section(run):
     lines = ["## What failed", ""]
     if not bad:
         return lines + ["Nothing."]
-    lines += table(["step", "outcome", "last line"], [(step["step"], outcome(step), step["last"]) for step in bad])
+    lines += table(["step", "outcome", "last line"],
+                   [(step["step"], outcome(step), step["last"]) for step in bad])
     found = [line.strip()[:200] for folder in run.folders for log in LOGS for line in lines_of(folder / log)
              if FAILURE.search(line) and "no difference" not in line]
     if found:
@@ -132,14 +142,16 @@ def failures_section(run):
 def page(run):
     machine = run.machine
     lines = [f"# {machine['name']}", "",
-             "Written by bench/gpu_file.sh from what bench/gpu_run.sh brought back; the raw rows lie beside it.", "",
+             "Written by bench/gpu_file.sh from what bench/gpu_run.sh brought back; the raw rows lie beside "
+             "it.", "",
              "- " + ", ".join(f"{name} {value}" for name, value in machine.items() if name != "name")]
     lines += ["- " + line for line in run.bundle] + [""]
     lines += failures_section(run) + [""] + ops_section(run) + [""]
     if run.models:
         lines += models_section(run) + [""]
     lines += ["## Steps", ""] + table(["step", "outcome", "s", "last line"],
-                                      [(step["step"], outcome(step), f"{step['seconds']:.1f}", step["last"]) for step in run.steps])
+                                      [(step["step"], outcome(step), f"{step['seconds']:.1f}", step["last"])
+                                       for step in run.steps])
     return "\n".join(lines) + "\n"
 
 
@@ -150,7 +162,8 @@ def update_pending(run, path):
     for i, line in enumerate(lines):
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         patterns = re.findall(r"`([^`]+)`", cells[1]) if line.startswith("|") and len(cells) == 3 else []
-        steps = [step for step in run.steps if any(fnmatch.fnmatchcase(step["step"], pattern) for pattern in patterns)]
+        steps = [step for step in run.steps
+                 if any(fnmatch.fnmatchcase(step["step"], pattern) for pattern in patterns)]
         if not steps:
             continue
         bad = [f"{step['step']}: {outcome(step)}" for step in steps if step["rc"] != 0]
@@ -162,7 +175,8 @@ def update_pending(run, path):
 def main():
     parser = argparse.ArgumentParser(usage="gpu_file.sh OUTPUT... [--results FOLDER]")
     parser.add_argument("output", nargs="+", type=pathlib.Path)
-    parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent / "results")
+    parser.add_argument("--results", type=pathlib.Path,
+                        default=pathlib.Path(__file__).resolve().parent / "results")
     options = parser.parse_args()
     run = Run(options.output)
     if not run.steps:

@@ -13,7 +13,8 @@ live() { if command -v stdbuf >/dev/null 2>&1; then stdbuf -oL "$@"; else "$@"; 
 
 # What the machine is, and whether the programs find their libraries and a device.
 environment() {
-  nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,power.limit --format=csv
+  local fields=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,power.limit
+  nvidia-smi --query-gpu=$fields --format=csv
   nvidia-smi
   uname -a
   ldd --version | head -n 1
@@ -26,7 +27,8 @@ environment() {
     ldd "$program" | grep -q 'not found' && missing=1
   done
   "$bundle/eep" doctor --device "$device" || missing=1
-  [ $missing -eq 0 ] && echo "every library is found" || { echo "libraries or the device are missing"; return 1; }
+  [ $missing -eq 0 ] && echo "every library is found" ||
+    { echo "libraries or the device are missing"; return 1; }
 }
 
 # Test cases by filters of doctest; a filter that names no case fails. cases FILTER [EXCLUDE] [TOOL...]: under
@@ -65,14 +67,17 @@ taps() {
 # Weights beyond the memory limit are streamed; the logits keep their bits. streamed MODEL
 streamed() {
   local least limit memory
-  least=$("$bundle/eep" logits "$1" --ids "1 5" --out "$scratch/unused" --device "$device" --memory 1000 2>&1 |
+  least=$("$bundle/eep" logits "$1" --ids "1 5" --out "$scratch/unused" --device "$device" --memory \
+    1000 2>&1 |
     sed -n 's/.*expected at least \([0-9]*\) .*/\1/p')
   [ -n "$least" ] || { echo "no limit is too small"; return 1; }
   limit=$((least + least * 3 / 4))
-  "$bundle/eep" inspect "$1" --json --device "$device" --memory "$limit" | grep -E '"streamed_layers": *[1-9]' ||
+  "$bundle/eep" inspect "$1" --json --device "$device" --memory "$limit" |
+    grep -E '"streamed_layers": *[1-9]' ||
     { echo "no layer is streamed within $limit bytes"; return 1; }
   for memory in 8G "$limit"; do
-    "$bundle/eep" logits "$1" --ids "1 5 9 12 7 3" --out "$scratch/logits.$memory" --device "$device" --memory "$memory" || return
+    "$bundle/eep" logits "$1" --ids "1 5 9 12 7 3" --out "$scratch/logits.$memory" --device "$device" \
+      --memory "$memory" || return
   done
   cmp "$scratch/logits.8G" "$scratch/logits.$limit" && echo "the same bits within 8G and $limit bytes"
 }
@@ -80,14 +85,19 @@ streamed() {
 # A search, shorter than the demo's, twice the same archive.
 search() {
   local again task=sum small=(--set search.prune.evaluations=48 --set search.merge.evaluations=64)
-  [ "${TINY:-0}" = 1 ] && task=sort small=(--set task.train.limit=2 --set task.train.shard=2 --set task.train.fixed=2
-    --set search.merge.algorithm=eep --set 'controls=[]' --set task.dev.limit=1 --set task.test.limit=1 --set search.population=2
-    --set search.dev_count=1 --set search.prune.evaluations=2 --set search.merge.evaluations=3 --set 'baselines=[full]')
+  [ "${TINY:-0}" = 1 ] && task=sort small=(--set task.train.limit=2 --set task.train.shard=2 --set \
+    task.train.fixed=2
+    --set search.merge.algorithm=eep --set 'controls=[]' --set task.dev.limit=1 --set task.test.limit=1 \
+      --set search.population=2
+    --set search.dev_count=1 --set search.prune.evaluations=2 --set search.merge.evaluations=3 --set \
+      'baselines=[full]')
   for again in 1 2; do
-    "$bundle/eep" run "$bundle/experiments/demo/demo.yaml" --set "sweep.task.name=[$task]" --set 'sweep.plan.experts=[4]' \
+    "$bundle/eep" run "$bundle/experiments/demo/demo.yaml" --set "sweep.task.name=[$task]" --set \
+      'sweep.plan.experts=[4]' \
       "${small[@]}" --device "$device" --output "$scratch/run$again" || return
   done
-  cmp "$(find "$scratch/run1" -name archive.jsonl | head -n 1)" "$(find "$scratch/run2" -name archive.jsonl | head -n 1)" &&
+  cmp "$(find "$scratch/run1" -name archive.jsonl | head -n 1)" "$(find "$scratch/run2" -name archive.jsonl |
+    head -n 1)" &&
     echo "two runs have the same archive"
 }
 
@@ -95,7 +105,8 @@ search() {
 ops() {
   local filter filters=()
   for filter in "$@"; do filters+=(--filter "$filter"); done
-  live "$bundle/bench_device" --device "$device" --csv "$output/ops.csv" --seconds "${SAMPLING:-0.15}" "${tiny[@]}" "${filters[@]}"
+  live "$bundle/bench_device" --device "$device" --csv "$output/ops.csv" --seconds "${SAMPLING:-0.15}" \
+    "${tiny[@]}" "${filters[@]}"
 }
 
 # A synthetic model; its line goes to models.jsonl. model CONFIG OPTIONS...
@@ -106,7 +117,8 @@ model() {
   [ "${TINY:-0}" = 1 ] && config=experiments/demo/mixtral/config.json &&
     set -- --candidates 2 --layers 1 --prompts 2 --tokens 6 --phase merge
   live "$bundle/bench_model" "$config" --device "$device" "$@" | tee -a "$output/models.jsonl" || return
-  tail -n 1 "$output/models.jsonl" | grep -oE '"(tokens_per_second|tflop_per_second|decode_step_seconds|same_twice)":[^,}]*' |
+  tail -n 1 "$output/models.jsonl" |
+    grep -oE '"(tokens_per_second|tflop_per_second|decode_step_seconds|same_twice)":[^,}]*' |
     tr '\n' ' '
 }
 
@@ -115,8 +127,10 @@ profile() {
   command -v ncu >/dev/null 2>&1 || { echo "ncu is not installed"; return 77; }
   local filter=$2
   [ "${TINY:-0}" = 1 ] && filter='B2 gemm square'
-  cp "$output/ops.csv" "$scratch/profiled.csv" 2>/dev/null  # for its ceilings; times under a profiler are no results
-  ncu --set basic --clock-control none -k "regex:$1" --launch-count 1 "$bundle/bench_device" --device "$device" \
+  cp "$output/ops.csv" "$scratch/profiled.csv" 2>/dev/null  \
+    # for its ceilings; times under a profiler are no results
+  ncu --set basic --clock-control none -k "regex:$1" --launch-count 1 "$bundle/bench_device" --device \
+    "$device" \
     --csv "$scratch/profiled.csv" --seconds 0.01 "${tiny[@]}" --filter "$filter"
 }
 

@@ -7,7 +7,8 @@ shift 2
 jobs=$(nproc 2>/dev/null || echo 2)
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-if [ ! -f "$directory/CMakeCache.txt" ] && command -v ninja >/dev/null 2>&1; then export CMAKE_GENERATOR=Ninja; fi
+if [ ! -f "$directory/CMakeCache.txt" ] && command -v ninja >/dev/null 2>&1; then export \
+  CMAKE_GENERATOR=Ninja; fi
 mkdir -p "$directory" || exit 74
 log=$directory/configure.log
 [ -f "$directory/CMakeCache.txt" ] || echo "eep: configuring $directory" >&2

@@ -11,6 +11,7 @@ if(EEP_CUDA AND NOT EEP_SANITIZE AND NOT EEP_FUZZ)
     set(CMAKE_CUDA_ARCHITECTURES OFF)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
   else()
-    message(STATUS "nvcc is not found: the CUDA backend is left out (--device cuda), its kernels still run on the host")
+    message(STATUS "nvcc is not found: the CUDA backend is left out (--device cuda), its kernels still run "
+                   "on the host")
   endif()
 endif()

@@ -53,13 +53,15 @@ configure_file(${PROJECT_SOURCE_DIR}/cmake/eep.pc.in eep.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/eep.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 install(FILES ${PROJECT_SOURCE_DIR}/man/eep.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT program)
-install(FILES ${PROJECT_SOURCE_DIR}/man/eep.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+install(FILES ${PROJECT_SOURCE_DIR}/man/eep.bash
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME eep COMPONENT program)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 install(FILES ${PROJECT_SOURCE_DIR}/share/experiment.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/eep
         COMPONENT program)
 # Tasks are found by name in share/eep/tasks, and their data beside it.
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/tasks DESTINATION ${CMAKE_INSTALL_DATADIR}/eep COMPONENT program
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/tasks DESTINATION ${CMAKE_INSTALL_DATADIR}/eep
+        COMPONENT program
         FILES_MATCHING PATTERN *.yaml)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/experiments/demo/data DESTINATION ${CMAKE_INSTALL_DATADIR}/eep/demo
         COMPONENT program)

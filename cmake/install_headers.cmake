@@ -3,12 +3,13 @@
 # user's. In: EEP_SOURCE, EEP_BINARY, EEP_INCLUDEDIR.
 cmake_policy(VERSION 3.25)
 set(public
-    engine/calibration.h engine/config.h engine/expert_plan.h engine/forward.h engine/memory_plan.h engine/ops.h
-    engine/prompts.h engine/raw_model.h engine/taps.h engine/weights.h
+    engine/calibration.h engine/config.h engine/expert_plan.h engine/forward.h engine/memory_plan.h
+    engine/ops.h engine/prompts.h engine/raw_model.h engine/taps.h engine/weights.h
     es/algorithm.h es/algorithms.h es/archive.h es/criteria.h es/genome.h es/search.h es/statistics_io.h
     loaders/formats/safetensors.h
-    loaders/models/checkpoint.h loaders/models/coefficients.h loaders/models/export.h loaders/models/gguf_convert.h
-    loaders/models/keep_list.h loaders/models/moefy.h loaders/models/plan_io.h loaders/models/verify.h
+    loaders/models/checkpoint.h loaders/models/coefficients.h loaders/models/export.h
+    loaders/models/gguf_convert.h loaders/models/keep_list.h loaders/models/moefy.h loaders/models/plan_io.h
+    loaders/models/verify.h
     loaders/tasks/import.h loaders/tasks/metric.h loaders/tasks/requests.h loaders/tasks/task.h
     loaders/text/chat_template.h loaders/text/tokenizer.h)
 

@@ -42,12 +42,14 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 echo "eep: installing Debian packages: ${unknown[*]}" >&2
-install=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${unknown[@]}")
+install=("${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+  "${unknown[@]}")
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # The package lists may be absent or stale: try as they are, then refresh them.
 if "${install[@]}" </dev/null >"$log" 2>&1; then exit 0; fi
-if "${run[@]}" apt-get update -q </dev/null >>"$log" 2>&1 && "${install[@]}" </dev/null >>"$log" 2>&1; then exit 0; fi
+if "${run[@]}" apt-get update -q </dev/null >>"$log" 2>&1 &&
+  "${install[@]}" </dev/null >>"$log" 2>&1; then exit 0; fi
 tail -n 20 "$log" >&2
 echo "eep: could not install ${unknown[*]}; try by hand:" >&2
 echo "  apt-get update && apt-get install --no-install-recommends ${unknown[*]}" >&2

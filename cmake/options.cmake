@@ -40,7 +40,8 @@ endif()
 if(NOT EEP_OPENMP)
   list(APPEND flags -Wno-unknown-pragmas)
   if(EEP_SANITIZE)
-    target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_PLAIN_THREADS>)  # kernels/cpu/parallel.h
+    # kernels/cpu/parallel.h
+    target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_PLAIN_THREADS>)
   endif()
 endif()
 target_compile_options(eep_flags INTERFACE "$<BUILD_INTERFACE:${flags}>")

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 
@@ -53,8 +54,7 @@ std::vector<std::vector<int32_t>> split_layers(const std::vector<uint8_t>& spars
   const int32_t total = static_cast<int32_t>(layers.size());
   if (groups < 1 || groups > total) {
     throw Error(ExitCode::kConfig, "plan.groups",
-                "impossible number of layer groups (expected 1.." + std::to_string(total) + ", got " +
-                    std::to_string(groups) + ")");
+                "impossible number of layer groups" + expected_got("1.." + std::to_string(total), groups));
   }
   const int32_t size = total / groups;
   std::vector<std::vector<int32_t>> split(static_cast<size_t>(groups));
@@ -86,12 +86,12 @@ template <typename Refuse>
 void check_skip_below(const PlanGroup& group, const std::string& name, const Refuse& refuse) {
   if (group.skip_below.empty()) return;
   if (group.skip_below.size() != group.layers.size()) {
-    refuse(name + ".skip_below: wrong number of entries (expected " + std::to_string(group.layers.size()) +
-           ", got " + std::to_string(group.skip_below.size()) + ")");
+    refuse(name + ".skip_below: wrong number of entries" +
+           expected_got(group.layers.size(), group.skip_below.size()));
   }
   for (const float value : group.skip_below) {
     if (!(value >= 0 && value <= 1))
-      refuse(name + ".skip_below: out of range (expected 0..1, got " + std::to_string(value) + ")");
+      refuse(name + ".skip_below: out of range" + expected_got("0..1", std::to_string(value)));
   }
 }
 
@@ -101,28 +101,25 @@ void check_plan(const ExpertPlan& plan, const std::vector<uint8_t>& sparse, int3
                 const char* where) {
   const auto refuse = [&](const std::string& what) { throw Error(ExitCode::kData, where, what); };
   if (plan.top_k < 1 || plan.top_k > kMaxTopK) {
-    refuse("top_k out of range (expected 1.." + std::to_string(kMaxTopK) + ", got " +
-           std::to_string(plan.top_k) + ")");
+    refuse("top_k out of range" + expected_got("1.." + std::to_string(kMaxTopK), plan.top_k));
   }
   std::vector<int32_t> owner(sparse.size(), -1);
   for (size_t index = 0; index < plan.groups.size(); ++index) {
     const PlanGroup& group = plan.groups[index];
     const std::string name = "groups[" + std::to_string(index) + "]";
     if (group.experts != experts) {
-      refuse(name + ": wrong number of original experts (expected " + std::to_string(experts) + ", got " +
-             std::to_string(group.experts) + ")");
+      refuse(name + ": wrong number of original experts" + expected_got(experts, group.experts));
     }
     if (group.kept < 1 || group.kept > experts) {
-      refuse(name + ": kept experts out of range (expected 1.." + std::to_string(experts) + ", got " +
-             std::to_string(group.kept) + ")");
+      refuse(name + ": kept experts out of range" +
+             expected_got("1.." + std::to_string(experts), group.kept));
     }
     const size_t size = static_cast<size_t>(group.kept) * static_cast<size_t>(experts);
     for (const auto* matrix : {&group.router_mapping, &group.expert_merging}) {
       const std::string label =
           name + (matrix == &group.router_mapping ? ".router_mapping" : ".expert_merging");
       if (matrix->size() != size) {
-        refuse(label + ": wrong number of entries (expected " + std::to_string(size) + ", got " +
-               std::to_string(matrix->size()) + ")");
+        refuse(label + ": wrong number of entries" + expected_got(size, matrix->size()));
       }
       for (float value : *matrix) {
         if (!std::isfinite(value)) refuse(label + ": an entry is not finite");
@@ -131,8 +128,8 @@ void check_plan(const ExpertPlan& plan, const std::vector<uint8_t>& sparse, int3
     check_skip_below(group, name, refuse);
     for (int32_t layer : group.layers) {
       if (layer < 0 || static_cast<size_t>(layer) >= sparse.size()) {
-        refuse(name + ".layers: no such layer (expected 0.." + std::to_string(sparse.size() - 1) + ", got " +
-               std::to_string(layer) + ")");
+        refuse(name + ".layers: no such layer" +
+               expected_got("0.." + std::to_string(sparse.size() - 1), layer));
       }
       if (sparse[static_cast<size_t>(layer)] == 0) {
         refuse(name + ".layers: layer " + std::to_string(layer) + " has no experts");

@@ -8,6 +8,7 @@
 #include "engine/forward_state.h"
 #include "engine/scoring.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -84,15 +85,15 @@ void PopulationForward::keep_layers(size_t bytes) {
 void PopulationForward::State::check_tokens(std::span<const int32_t> tokens, int64_t longest) const {
   for (int32_t token : tokens) {
     if (token < 0 || token >= config.vocab_size) {
-      throw Error(ExitCode::kData, "token",
-                  "id outside the vocabulary (expected 0.." + std::to_string(config.vocab_size - 1) +
-                      ", got " + std::to_string(token) + ")");
+      throw Error(
+          ExitCode::kData, "token",
+          "id outside the vocabulary" + expected_got("0.." + std::to_string(config.vocab_size - 1), token));
     }
   }
   if (longest > config.max_positions) {
     throw Error(ExitCode::kData, "prompt",
-                "sequence too long for the model (expected at most " + std::to_string(config.max_positions) +
-                    " tokens, got " + std::to_string(longest) + ")");
+                "sequence too long for the model" +
+                    expected_got("at most " + std::to_string(config.max_positions) + " tokens", longest));
   }
 }
 

@@ -21,6 +21,7 @@
 #include "engine/layer_mark.h"
 #include "engine/layer_pass.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 
 namespace eep {
@@ -458,7 +459,7 @@ std::vector<std::vector<std::vector<int32_t>>> PopulationForward::generate(
     result[candidate].resize(prompts[candidate].size());
     for (size_t sequence = 0; sequence < prompts[candidate].size(); ++sequence) {
       const std::vector<int32_t>& prompt = prompts[candidate][sequence];
-      if (prompt.empty()) throw Error(ExitCode::kData, "prompt", "no tokens (expected at least 1, got 0)");
+      if (prompt.empty()) throw Error(ExitCode::kData, "prompt", "no tokens" + expected_got("at least 1", 0));
       state.check_tokens(prompt, static_cast<int64_t>(prompt.size()));
       Lane lane;
       lane.id = static_cast<int64_t>(lanes.size());

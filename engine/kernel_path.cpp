@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 
@@ -11,7 +12,7 @@ std::string kernel_path_setting() {
   const std::string word = value == nullptr || *value == '\0' ? "auto" : value;
   if (word == "auto" || word == "mma" || word == "wgmma") return word;
   throw Error(ExitCode::kConfig, kKernelPathSetting,
-              "unknown path (expected one of auto, mma, wgmma, got " + word + ")");
+              "unknown path" + expected_got("one of auto, mma, wgmma", word));
 }
 
 bool wgmma_chosen(bool supported, bool automatic) {

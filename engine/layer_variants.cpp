@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/float16.h"
 
 namespace eep {
@@ -27,10 +28,12 @@ struct Setting {
 void check_groups(const ModelConfig& config, const Setting& setting) {
   const int64_t kept = setting.group->kept, groups = config.router_groups;
   if (kept % groups == 0 && kept / groups * config.router_top_groups >= setting.top_k) return;
-  throw Error(ExitCode::kData, "plan",
-              "the router takes experts from " + std::to_string(config.router_top_groups) + " of " +
-                  std::to_string(groups) + " groups (expected a multiple of that many kept, enough for " +
-                  std::to_string(setting.top_k) + " active, got " + std::to_string(kept) + ")");
+  throw Error(
+      ExitCode::kData, "plan",
+      "the router takes experts from " + std::to_string(config.router_top_groups) + " of " +
+          std::to_string(groups) + " groups" +
+          expected_got(
+              "a multiple of that many kept, enough for " + std::to_string(setting.top_k) + " active", kept));
 }
 
 LayerVariant make_variant(const Setting& setting) {

@@ -8,6 +8,7 @@
 #include "engine/observe.h"
 #include "engine/stages.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -65,8 +66,9 @@ void gather(StageLink& link, const std::vector<uint8_t>& sparse, int64_t rows, W
 void check_skippable(int64_t top_k, int64_t kept) {
   if (top_k == 2 && kept >= 2) return;
   throw Error(ExitCode::kConfig, "dynamic skipping",
-              "it leaves out the second of two experts (expected two active ones of two or more kept, got " +
-                  std::to_string(top_k) + " of " + std::to_string(kept) + ")");
+              "it leaves out the second of two experts" +
+                  expected_got("two active ones of two or more kept",
+                               std::to_string(top_k) + " of " + std::to_string(kept)));
 }
 
 void check_skippable(const ExpertPlan& plan) {

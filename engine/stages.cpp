@@ -6,6 +6,7 @@
 
 #include "engine/weights.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -33,7 +34,7 @@ std::vector<LayerRange> divide_layers(const ModelConfig& config, const Ops& ops,
   const int64_t layers = config.num_layers;
   if (stages < 1 || stages > layers) {
     throw Error(ExitCode::kUsage, "--pipeline",
-                fmt::format("more stages than layers (expected 1..{}, got {})", layers, stages));
+                "more stages than layers" + expected_got(fmt::format("1..{}", layers), stages));
   }
   std::vector<size_t> bytes;
   for (const uint8_t sparse : config.sparse) bytes.push_back(Weights::layer_bytes(config, ops, sparse != 0));

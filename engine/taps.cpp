@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -45,15 +46,14 @@ std::vector<TapDifference> compare_taps(const std::vector<Tap>& made, const std:
   for (size_t i = 0; i < std::max(made.size(), expected.size()); ++i) {
     if (i >= made.size() || i >= expected.size() || made[i].name != expected[i].name) {
       throw Error(ExitCode::kData, "taps",
-                  "the runs differ in what they pass (expected " +
-                      (i < expected.size() ? expected[i].name : "no more") + ", got " +
-                      (i < made.size() ? made[i].name : "no more") + ")",
+                  "the runs differ in what they pass" +
+                      expected_got(i < expected.size() ? expected[i].name : "no more",
+                                   i < made.size() ? made[i].name : "no more"),
                   "compare runs of one model, plan and sequence");
     }
     const Tap &a = made[i], &b = expected[i];
     if (a.rows != b.rows || a.width != b.width)
-      throw Error(ExitCode::kData, a.name,
-                  "the shapes differ (expected " + shape_text(b) + ", got " + shape_text(a) + ")");
+      throw Error(ExitCode::kData, a.name, "the shapes differ" + expected_got(shape_text(b), shape_text(a)));
     if (a.layer >= 0) roundings = 4 * a.layer + 4;
     TapDifference difference;
     difference.name = a.name;

@@ -7,6 +7,7 @@
 
 #include "es/algorithms.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -45,8 +46,8 @@ const AlgorithmRow& find_algorithm(const PhaseConfig& config, Phase phase) {
     if (row.name == config.algorithm && searches(row, phase)) return row;
   }
   throw Error(ExitCode::kConfig, fmt::format("search.{}.algorithm", to_string(phase)),
-              fmt::format("unknown algorithm (expected {}, got {})", fmt::join(algorithm_names(phase), ", "),
-                          config.algorithm));
+              "unknown algorithm" +
+                  expected_got(fmt::format("{}", fmt::join(algorithm_names(phase), ", ")), config.algorithm));
 }
 
 std::unique_ptr<Algorithm> make_algorithm(const PhaseConfig& config, Phase phase) {

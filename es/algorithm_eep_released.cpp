@@ -8,6 +8,7 @@
 #include "es/algorithms.h"
 #include "es/breed.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -35,7 +36,7 @@ class EepReleased final : public Algorithm {
                     [&](int32_t kept) { return kept != space.kept[0]; })) {
       throw Error(
           ExitCode::kConfig, "search",
-          "eep_released shares one pair of matrices (expected one number of kept experts, got several)");
+          "eep_released shares one pair of matrices" + expected_got("one number of kept experts", "several"));
     }
     GenomeSpace pair = space;
     pair.kept.resize(1);

@@ -16,6 +16,7 @@
 #include "es/gauss_newton.h"
 #include "es/rsgn.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -37,8 +38,8 @@ class Rsgn final : public Algorithm {
     const int64_t least = 2 + trials();
     if (setting_.evaluations < least) {
       throw Error(ExitCode::kConfig, "search.merge.evaluations",
-                  fmt::format("too few for one step of rsgn (expected {} or more, got {})", least,
-                              setting_.evaluations));
+                  "too few for one step of rsgn" +
+                      expected_got(fmt::format("{} or more", least), setting_.evaluations));
     }
     if (parameters_.memory) check_remembered();
     if (!setting_.starts.empty()) start_at(setting_.starts.back().genome);
@@ -103,8 +104,8 @@ class Rsgn final : public Algorithm {
     for (const int32_t kept : setting_.space.kept) coefficients += 2 * int64_t{kept} * setting_.space.experts;
     if (coefficients <= kMostRemembered) return;
     throw Error(ExitCode::kConfig, "search.merge.rsgn.memory",
-                fmt::format("too many coefficients to remember (expected {} or fewer, got {})",
-                            kMostRemembered, coefficients));
+                "too many coefficients to remember" +
+                    expected_got(fmt::format("{} or fewer", kMostRemembered), coefficients));
   }
 
   void start_at(const Genome& genome) {

@@ -8,6 +8,7 @@
 
 #include "es/criteria_pairs.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -122,8 +123,9 @@ std::vector<int32_t> allocate(const AllocationRow& rule, const ExpertStatistics&
                               const CriterionRow& criterion, int32_t kept, int32_t least) {
   if (kept < 1 || kept > statistics.experts || least < 1 || least > kept) {
     throw Error(ExitCode::kConfig, "--allocation",
-                "impossible counts (expected 1 <= least <= mean <= " + std::to_string(statistics.experts) +
-                    ", got least " + std::to_string(least) + ", mean " + std::to_string(kept) + ")");
+                "impossible counts" +
+                    expected_got("1 <= least <= mean <= " + std::to_string(statistics.experts),
+                                 "least " + std::to_string(least) + ", mean " + std::to_string(kept)));
   }
   return rule.counts(statistics, criterion, kept, least);
 }

@@ -7,16 +7,17 @@
 #include <map>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
 
 [[noreturn]] void differ(const Domain& first, const Domain& other, const std::string& what,
                          const std::string& expected, const std::string& got) {
-  throw Error(ExitCode::kData, other.name,
-              fmt::format("statistics of another model than {}: {} (expected {}, got {})", first.name, what,
-                          expected, got),
-              "blend score files of one model");
+  throw Error(
+      ExitCode::kData, other.name,
+      fmt::format("statistics of another model than {}: {}", first.name, what) + expected_got(expected, got),
+      "blend score files of one model");
 }
 
 std::string layer_list(const ExpertStatistics& statistics) {

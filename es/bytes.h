@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 
@@ -26,8 +27,7 @@ void put(T value, std::string& out) {
 inline std::string_view take_bytes(std::string_view& bytes, size_t count, const char* where) {
   if (bytes.size() < count) {
     throw Error(ExitCode::kData, where,
-                "truncated (expected " + std::to_string(count) + " more bytes, got " +
-                    std::to_string(bytes.size()) + ")");
+                "truncated" + expected_got(std::to_string(count) + " more bytes", bytes.size()));
   }
   const std::string_view front = bytes.substr(0, count);
   bytes.remove_prefix(count);

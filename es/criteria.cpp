@@ -13,6 +13,7 @@
 #include "es/criteria_pairs.h"
 #include "es/random.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -220,9 +221,9 @@ constexpr std::array kCriteria{
 // A count out of range.
 void check_kept(const ExpertStatistics& statistics, int32_t kept) {
   if (kept < 1 || kept > statistics.experts) {
-    throw Error(ExitCode::kConfig, "plan.experts",
-                "impossible number of kept experts (expected 1.." + std::to_string(statistics.experts) +
-                    ", got " + std::to_string(kept) + ")");
+    throw Error(
+        ExitCode::kConfig, "plan.experts",
+        "impossible number of kept experts" + expected_got("1.." + std::to_string(statistics.experts), kept));
   }
 }
 
@@ -268,7 +269,7 @@ const CriterionRow& find_criterion(std::string_view name) {
   }
   throw Error(
       ExitCode::kConfig, "method",
-      fmt::format("unknown criterion (expected {}, got {})", fmt::join(criterion_names(), ", "), name));
+      "unknown criterion" + expected_got(fmt::format("{}", fmt::join(criterion_names(), ", ")), name));
 }
 
 CriterionNeeds needed_statistics(std::span<const std::string> names) {

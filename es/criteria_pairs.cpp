@@ -8,6 +8,7 @@
 
 #include "es/criteria.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/subsets.h"
 
 namespace eep {
@@ -194,9 +195,8 @@ PlanGroup merged_group(const Clusters& clusters, const std::vector<double>& weig
 void require_statistics(std::string_view criterion, int32_t layer, size_t got, size_t expected) {
   if (got == expected) return;
   throw Error(ExitCode::kData, "statistics",
-              std::string("layer ") + std::to_string(layer) + " lacks what " + std::string(criterion) +
-                  " needs (expected " + std::to_string(expected) + " numbers, got " + std::to_string(got) +
-                  ")",
+              "layer " + std::to_string(layer) + " lacks what " + std::string(criterion) + " needs" +
+                  expected_got(std::to_string(expected) + " numbers", got),
               "calibrate again; sums of several texts that do not add up need one pass over all of them");
 }
 

@@ -12,16 +12,13 @@
 #include "es/bytes.h"
 #include "es/criteria.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/subsets.h"
 
 namespace eep {
 namespace {
 
 [[noreturn]] void fail_space(const std::string& what) { throw Error(ExitCode::kConfig, "plan", what); }
-
-std::string expected(const std::string& wanted, int64_t got) {
-  return " (expected " + wanted + ", got " + std::to_string(got) + ")";
-}
 
 // 1, 0, -1: does row a stand before row b when larger entries stand first.
 int order_rows(const float* a, const float* b, int32_t experts) {
@@ -67,28 +64,29 @@ bool GenomeSpace::keeps_all() const {
 
 void check_space(const GenomeSpace& space) {
   if (space.experts < 1 || space.experts > kMaxExperts) {
-    fail_space("impossible number of experts" + expected("1.." + std::to_string(kMaxExperts), space.experts));
+    fail_space("impossible number of experts" +
+               expected_got("1.." + std::to_string(kMaxExperts), space.experts));
   }
   if (space.kept.empty() || space.kept.size() != space.layers.size()) {
     fail_space("impossible number of layer groups" +
-               expected(std::to_string(std::max<size_t>(space.layers.size(), 1)), space.groups()));
+               expected_got(std::to_string(std::max<size_t>(space.layers.size(), 1)), space.groups()));
   }
-  if (space.top_k < 1) fail_space("impossible top_k" + expected("1 or more", space.top_k));
+  if (space.top_k < 1) fail_space("impossible top_k" + expected_got("1 or more", space.top_k));
   if (space.top_k_least > space.top_k) {
     fail_space("impossible least top_k" +
-               expected("at most " + std::to_string(space.top_k), space.top_k_least));
+               expected_got("at most " + std::to_string(space.top_k), space.top_k_least));
   }
   std::vector<int32_t> layers;
   for (size_t group = 0; group < space.kept.size(); ++group) {
     if (space.kept[group] < 1 || space.kept[group] > space.experts) {
       fail_space("impossible number of kept experts in group " + std::to_string(group) +
-                 expected("1.." + std::to_string(space.experts), space.kept[group]));
+                 expected_got("1.." + std::to_string(space.experts), space.kept[group]));
     }
     if (space.layers[group].empty()) fail_space("group " + std::to_string(group) + " has no layer");
     if (space.counts_vary() && (space.kept[group] < space.least || space.kept[group] > space.most)) {
       fail_space(
           "impossible number of kept experts in group " + std::to_string(group) +
-          expected(std::to_string(space.least) + ".." + std::to_string(space.most), space.kept[group]));
+          expected_got(std::to_string(space.least) + ".." + std::to_string(space.most), space.kept[group]));
     }
     layers.insert(layers.end(), space.layers[group].begin(), space.layers[group].end());
   }
@@ -100,7 +98,7 @@ void check_space(const GenomeSpace& space) {
 std::optional<std::string> wrong_counts(const GenomeSpace& space, const Genome& genome) {
   if (genome.top_k != 0 && (genome.top_k < space.top_k_least || genome.top_k > space.top_k)) {
     return "another number of active experts" +
-           expected(std::to_string(space.top_k_least) + ".." + std::to_string(space.top_k), genome.top_k);
+           expected_got(std::to_string(space.top_k_least) + ".." + std::to_string(space.top_k), genome.top_k);
   }
   int64_t total = 0;
   for (size_t group = 0; group < space.kept.size(); ++group) {
@@ -110,12 +108,12 @@ std::optional<std::string> wrong_counts(const GenomeSpace& space, const Genome& 
     if (kept < least || kept > most) {
       const std::string wanted =
           least == most ? std::to_string(least) : std::to_string(least) + ".." + std::to_string(most);
-      return "another number of kept experts" + expected(wanted, kept);
+      return "another number of kept experts" + expected_got(wanted, kept);
     }
     total += kept * static_cast<int64_t>(space.layers[group].size());
   }
   if (!space.counts_vary() || total <= space.total) return std::nullopt;
-  return "more kept experts in all layers" + expected("at most " + std::to_string(space.total), total);
+  return "more kept experts in all layers" + expected_got("at most " + std::to_string(space.total), total);
 }
 
 int64_t one_hot_count(const GenomeSpace& space) {
@@ -214,11 +212,11 @@ Genome from_plan(const GenomeSpace& space, const ExpertPlan& plan, const char* w
       const size_t size = static_cast<size_t>(std::max(part.kept, 0)) * static_cast<size_t>(space.experts);
       const std::string name = " in layer " + std::to_string(layer);
       if (part.experts != space.experts) {
-        fail("another number of experts" + name + expected(std::to_string(space.experts), part.experts));
+        fail("another number of experts" + name + expected_got(std::to_string(space.experts), part.experts));
       }
       if (!space.counts_vary() && part.kept != space.kept[index]) {
         fail("another number of kept experts" + name +
-             expected(std::to_string(space.kept[index]), part.kept));
+             expected_got(std::to_string(space.kept[index]), part.kept));
       }
       if (part.router_mapping.size() != size || part.expert_merging.size() != size) {
         fail("ragged matrix" + name);

@@ -8,6 +8,7 @@
 
 #include "es/bytes.h"
 #include "es/genome.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -47,15 +48,13 @@ void read_row(float* row, int32_t experts, std::string_view& bytes, const char* 
     const auto hot = take<uint16_t>(bytes, where);
     if (hot >= experts) {
       throw Error(ExitCode::kData, where,
-                  "expert out of range (expected below " + std::to_string(experts) + ", got " +
-                      std::to_string(hot) + ")");
+                  "expert out of range" + expected_got("below " + std::to_string(experts), hot));
     }
     row[hot] = 1.0f;
     return;
   }
   if (kind != kSparse) {
-    throw Error(ExitCode::kData, where,
-                "unknown kind of row (expected 0 or 1, got " + std::to_string(kind) + ")");
+    throw Error(ExitCode::kData, where, "unknown kind of row" + expected_got("0 or 1", kind));
   }
   const std::string_view masks = take_bytes(bytes, static_cast<size_t>((experts + 7) / 8), where);
   for (int32_t expert = 0; expert < experts; ++expert) {
@@ -92,23 +91,22 @@ Genome read_genome(const GenomeSpace& space, std::string_view& bytes, const char
   Genome genome;
   if (space.top_k_varies()) genome.top_k = take<uint16_t>(bytes, where);
   if (genome.top_k > space.top_k) {
-    throw Error(ExitCode::kData, where,
-                "active experts out of range (expected at most " + std::to_string(space.top_k) + ", got " +
-                    std::to_string(genome.top_k) + ")");
+    throw Error(
+        ExitCode::kData, where,
+        "active experts out of range" + expected_got("at most " + std::to_string(space.top_k), genome.top_k));
   }
   for (const int32_t kept : space.kept) {
     const size_t experts = static_cast<size_t>(space.experts);
     GroupGenes group;
     group.kept = space.counts_vary() ? take<uint16_t>(bytes, where) : kept;
     if (space.counts_vary() && (group.kept < space.least || group.kept > space.most)) {
-      throw Error(ExitCode::kData, where,
-                  "kept experts out of range (expected " + std::to_string(space.least) + ".." +
-                      std::to_string(space.most) + ", got " + std::to_string(group.kept) + ")");
+      throw Error(
+          ExitCode::kData, where,
+          "kept experts out of range" +
+              expected_got(std::to_string(space.least) + ".." + std::to_string(space.most), group.kept));
     }
     const auto tied = take<uint8_t>(bytes, where);
-    if (tied > 1)
-      throw Error(ExitCode::kData, where,
-                  "broken genome (expected 0 or 1, got " + std::to_string(tied) + ")");
+    if (tied > 1) throw Error(ExitCode::kData, where, "broken genome" + expected_got("0 or 1", tied));
     group.w_em.assign(static_cast<size_t>(group.kept) * experts, 0.0f);
     for (size_t row = 0; row < group.w_em.size(); row += experts) {
       read_row(group.w_em.data() + row, space.experts, bytes, where);

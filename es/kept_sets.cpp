@@ -5,6 +5,7 @@
 
 #include "es/random.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -76,8 +77,8 @@ std::vector<int32_t> even_counts(const std::vector<std::vector<int32_t>>& layers
   for (const std::vector<int32_t>& group : layers) left -= least * static_cast<int64_t>(group.size());
   if (left < 0) {
     throw Error(ExitCode::kConfig, "plan.experts.total",
-                "less than the least of every layer together (expected " + std::to_string(total - left) +
-                    " or more, got " + std::to_string(total) + ")");
+                "less than the least of every layer together" +
+                    expected_got(std::to_string(total - left) + " or more", total));
   }
   for (bool taken = true; taken;) {
     taken = false;

@@ -8,6 +8,7 @@
 
 #include "es/blend.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/scalar_math.h"
 
 namespace eep {
@@ -125,9 +126,9 @@ ExpertPlan maxmin_plan(std::span<const Domain> domains, const Criterion& criteri
         "reap, frequency and most others do");
   }
   if (kept < 1 || kept > first.experts) {
-    throw Error(ExitCode::kConfig, "plan.experts",
-                "impossible number of kept experts (expected 1.." + std::to_string(first.experts) + ", got " +
-                    std::to_string(kept) + ")");
+    throw Error(
+        ExitCode::kConfig, "plan.experts",
+        "impossible number of kept experts" + expected_got("1.." + std::to_string(first.experts), kept));
   }
   Search search{
       domains.size(), groups.size(), static_cast<size_t>(first.experts), static_cast<size_t>(kept), {}};

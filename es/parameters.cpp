@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -12,7 +13,8 @@ template <typename Number>
 void check_range(std::string_view where, const char* name, Number value, Number smallest, Number largest) {
   if (value >= smallest && value <= largest) return;  // false for NaN
   throw Error(ExitCode::kConfig, fmt::format("{}.{}", where, name),
-              fmt::format("value out of range (expected {}..{}, got {})", smallest, largest, value));
+              "value out of range" +
+                  expected_got(fmt::format("{}..{}", smallest, largest), fmt::format("{}", value)));
 }
 
 }  // namespace

@@ -9,13 +9,13 @@
 
 #include "es/random.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 
 void check_racing(const RacingConfig& config) {
   const auto fail = [](const char* name, const char* wanted, double got) {
-    throw Error(ExitCode::kConfig, name,
-                fmt::format("value out of range (expected {}, got {})", wanted, got));
+    throw Error(ExitCode::kConfig, name, "value out of range" + expected_got(wanted, fmt::format("{}", got)));
   };
   if (config.first < 2 || config.first > kMostRaceItems)
     fail("search.racing_items", "2..16777216", config.first);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/philox.h"
 
 namespace eep {
@@ -15,8 +16,8 @@ namespace {
 void check_field(const char* field, uint32_t value, int bits) {
   if ((value >> bits) == 0) return;
   throw Error(ExitCode::kConfig, "search",
-              std::string("address of a random number out of range: ") + field + " (expected below 2^" +
-                  std::to_string(bits) + ", got " + std::to_string(value) + ")");
+              "address of a random number out of range: " + field +
+                  expected_got("below 2^" + std::to_string(bits), value));
 }
 
 std::array<uint32_t, 4> block(const Address& address, uint32_t attempt) {

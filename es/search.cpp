@@ -13,6 +13,7 @@
 #include "es/algorithms.h"
 #include "es/search_state.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -25,8 +26,7 @@ void check_start(const GenomeSpace& space, const WarmStart& start) {
   };
   if (start.name.empty() || start.name.size() > 255) fail("impossible name (expected 1..255 characters)");
   if (start.genome.groups.size() != space.kept.size()) {
-    fail("another number of groups (expected " + std::to_string(space.kept.size()) + ", got " +
-         std::to_string(start.genome.groups.size()) + ")");
+    fail("another number of groups" + expected_got(space.kept.size(), start.genome.groups.size()));
   }
   for (size_t index = 0; index < space.kept.size(); ++index) {
     const GroupGenes& group = start.genome.groups[index];
@@ -48,17 +48,18 @@ void check_counts(const GenomeSpace& space, const SearchConfig& config) {
     throw Error(ExitCode::kConfig, field, what);
   };
   if (wanted.parameters && !space.counts_vary())
-    refuse("search.objectives", "parameters do not vary (expected plan.experts with a total, got a number)");
+    refuse("search.objectives",
+           "parameters do not vary" + expected_got("plan.experts with a total", "a number"));
   if (wanted.active && !space.top_k_varies())
     refuse("search.objectives",
-           "active experts do not vary (expected plan.top_k with min and max, got a number)");
+           "active experts do not vary" + expected_got("plan.top_k with min and max", "a number"));
   const AlgorithmRow& row = find_algorithm(config.prune, Phase::kPrune);
   std::vector<std::string_view> able;
   for (const AlgorithmRow& other : algorithms()) {
     if (wanted.several() ? other.objectives : other.counts) able.push_back(other.name);
   }
   const std::string instead =
-      fmt::format(" (expected {}, got {})", fmt::join(able, " or "), config.prune.algorithm);
+      expected_got(fmt::format("{}", fmt::join(able, " or ")), config.prune.algorithm);
   if (wanted.several() && !row.objectives)
     refuse("search.prune.algorithm", "it looks for the score alone" + instead);
   if (space.keeps_all() || row.counts) return;
@@ -161,7 +162,7 @@ Search::Search(GenomeSpace space, SearchConfig config, std::vector<WarmStart> wa
   }
   if (phases_.empty()) {
     throw Error(ExitCode::kConfig, "search.merge.evaluations",
-                "nothing to search: all experts stay (expected 1 or more, got 0)");
+                "nothing to search: all experts stay" + expected_got("1 or more", 0));
   }
   int64_t begin = 0;
   for (PhaseRun& phase : phases_) {
@@ -343,8 +344,7 @@ SearchProgress Search::step(const EvaluateItems& evaluate) {
   }
   if (results.size() != asked.genomes.size()) {
     throw Error(ExitCode::kRuntime, "search",
-                "wrong number of results (expected " + std::to_string(asked.genomes.size()) + ", got " +
-                    std::to_string(results.size()) + ")");
+                "wrong number of results" + expected_got(asked.genomes.size(), results.size()));
   }
   for (size_t i = 0; i < candidates.size(); ++i) {
     const auto place = static_cast<size_t>(std::max<int64_t>(asked.place[i], 0));

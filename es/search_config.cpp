@@ -4,6 +4,7 @@
 
 #include "es/algorithms.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 void check_count(const char* name, int64_t value, int64_t smallest, int64_t largest) {
   if (value >= smallest && value <= largest) return;
   throw Error(ExitCode::kConfig, name,
-              fmt::format("value out of range (expected {}..{}, got {})", smallest, largest, value));
+              "value out of range" + expected_got(fmt::format("{}..{}", smallest, largest), value));
 }
 
 // By value: a visitor may write.
@@ -38,7 +39,7 @@ void check_search_config(const SearchConfig& config) {
   check_racing(config.racing);
   if (config.racing.on && config.objectives.several()) {
     throw Error(ExitCode::kConfig, "search.racing",
-                "a race has one objective (expected search.objectives: [score], got several)");
+                "a race has one objective" + expected_got("search.objectives: [score]", "several"));
   }
 }
 

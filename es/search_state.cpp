@@ -8,6 +8,7 @@
 #include "es/algorithms.h"
 #include "es/bytes.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -223,9 +224,9 @@ std::vector<ArchiveEntry> read_search_state(const GenomeSpace& space, uint64_t f
   std::string_view bytes = state.substr(kMagic.size());
   const auto version = take<uint32_t>(bytes, where);
   if (version < 1 || version > kVersion) {
-    throw Error(ExitCode::kData, where,
-                "unknown version of the checkpoint (expected 1.." + std::to_string(kVersion) + ", got " +
-                    std::to_string(version) + ")");
+    throw Error(
+        ExitCode::kData, where,
+        "unknown version of the checkpoint" + expected_got("1.." + std::to_string(kVersion), version));
   }
   if (version < kVersion) check_sum(state, where);
   if (version == kVersion) check_sum(state.substr(0, kHead), where);

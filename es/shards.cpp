@@ -6,15 +6,15 @@
 
 #include "es/random.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 
 void check_shards(const ShardConfig& config) {
   if (config.shard == 0) return;
   const auto fail = [](const char* name, int64_t largest, int64_t got) {
-    throw Error(
-        ExitCode::kConfig, name,
-        "value out of range (expected 1.." + std::to_string(largest) + ", got " + std::to_string(got) + ")");
+    throw Error(ExitCode::kConfig, name,
+                "value out of range" + expected_got("1.." + std::to_string(largest), got));
   };
   if (config.items < 1 || config.items > kMaxShardItems)
     fail("task.train.limit", kMaxShardItems, config.items);

@@ -12,6 +12,7 @@
 
 #include "engine/expert_plan.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -94,8 +95,7 @@ class Value {
 
   // Every key of an object must be among `keys` or `optional`, and all of `keys` there.
   void keys(const std::vector<std::string>& keys, const std::vector<std::string>& optional = {}) const {
-    if (!value_.is_object())
-      fail(std::string("wrong type (expected object, got ") + value_.type_name() + ")");
+    if (!value_.is_object()) fail("wrong type" + expected_got("object", value_.type_name()));
     for (const auto& item : value_.items()) {
       const auto among = [&](const std::vector<std::string>& known) {
         return std::find(known.begin(), known.end(), item.key()) != known.end();
@@ -116,44 +116,41 @@ class Value {
   }
 
   std::string text() const {
-    if (!value_.is_string())
-      fail(std::string("wrong type (expected string, got ") + value_.type_name() + ")");
+    if (!value_.is_string()) fail("wrong type" + expected_got("string", value_.type_name()));
     return value_.get<std::string>();
   }
   bool boolean() const {
-    if (!value_.is_boolean())
-      fail(std::string("wrong type (expected true or false, got ") + value_.type_name() + ")");
+    if (!value_.is_boolean()) fail("wrong type" + expected_got("true or false", value_.type_name()));
     return value_.get<bool>();
   }
   int64_t integer(int64_t low, int64_t high) const {
     if (!value_.is_number_integer()) {
-      fail(std::string("wrong type (expected integer, got ") + value_.type_name() + ")");
+      fail("wrong type" + expected_got("integer", value_.type_name()));
     }
     const bool huge = value_.is_number_unsigned() &&
                       value_.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
     const int64_t number = huge ? std::numeric_limits<int64_t>::max() : value_.get<int64_t>();
     if (huge || number < low || number > high) {
-      fail("number out of range (expected " + std::to_string(low) + ".." + std::to_string(high) + ", got " +
-           written() + ")");
+      fail("number out of range" +
+           expected_got(std::to_string(low) + ".." + std::to_string(high), written()));
     }
     return number;
   }
   double number(double least = 0.0) const {
-    if (!value_.is_number())
-      fail(std::string("wrong type (expected number, got ") + value_.type_name() + ")");
+    if (!value_.is_number()) fail("wrong type" + expected_got("number", value_.type_name()));
     const auto number = value_.get<double>();
     if (!std::isfinite(number) || number < least) {
-      fail("number out of range (expected 0 or more, got " + written() + ")");
+      fail("number out of range" + expected_got("0 or more", written()));
     }
     return number;
   }
   size_t size() const {
-    if (!value_.is_array()) fail(std::string("wrong type (expected array, got ") + value_.type_name() + ")");
+    if (!value_.is_array()) fail("wrong type" + expected_got("array", value_.type_name()));
     return value_.size();
   }
   void expect_size(size_t wanted) const {
     if (size() != wanted) {
-      fail("wrong length (expected " + std::to_string(wanted) + ", got " + std::to_string(size()) + ")");
+      fail("wrong length" + expected_got(wanted, size()));
     }
   }
   std::vector<double> numbers(size_t wanted, double least = 0.0) const {
@@ -290,7 +287,7 @@ StatisticsFile parse_statistics(std::string_view text, const std::string& where)
   const Value root(parsed, source, "");
   root.keys({"format", "version", "model", "data", "task", "experts", "top_k", "tokens", "layers"}, {"rows"});
   if (root["format"].text() != "eep-statistics") {
-    root["format"].fail("unknown format (expected eep-statistics, got " + root["format"].text() + ")");
+    root["format"].fail("unknown format" + expected_got("eep-statistics", root["format"].text()));
   }
   root["version"].integer(1, 1);
   StatisticsFile file;

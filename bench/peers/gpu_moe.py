@@ -3,10 +3,11 @@
 
   gpu_moe.py [--device cuda|cpu] [--tiny] [--filter TEXT] [--csv FILE] [--seconds S]
 
-Rows: torch's grouped_mm, a loop of products, a fused kernel in Triton of our own, the Mixtral block of Hugging Face
-transformers, and for the merge a loop over tensors as the official code has it and one batched product. Each but the
-block of transformers, which has its own router, is first compared with an f32 reference. What is not installed or not
-usable on the device is named and left out. TRITON_INTERPRET=1 runs the Triton kernel on a CPU.
+Rows: torch's grouped_mm, a loop of products, a fused kernel in Triton of our own, the Mixtral block of
+Hugging Face transformers, and for the merge a loop over tensors as the official code has it and one batched
+product. Each but the block of transformers, which has its own router, is first compared with an f32
+reference. What is not installed or not usable on the device is named and left out. TRITON_INTERPRET=1 runs
+the Triton kernel on a CPU.
 """
 import argparse
 import csv
@@ -123,8 +124,10 @@ if triton is not None:
 
     @triton.jit
     def grouped_kernel(x, w, out, row_of, tile_expert, tile_begin, tile_end, n, k,
-                       SWIGLU: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
-        """out[p, :n] = x[row_of[p]] w[expert]^T for the positions of one tile; SWIGLU: w holds gate, then up."""
+                       SWIGLU: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+                       BLOCK_K: tl.constexpr):
+        """out[p, :n] = x[row_of[p]] w[expert]^T for the positions of one tile; SWIGLU: w holds gate, then
+        up."""
         tile, column = tl.program_id(1), tl.program_id(0)
         expert = tl.load(tile_expert + tile)
         begin, end = tl.load(tile_begin + tile), tl.load(tile_end + tile)
@@ -140,11 +143,13 @@ if triton is not None:
         other = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for at in range(0, k, BLOCK_K):
             in_k = at + depth < k
-            a = tl.load(x + rows[:, None] * k + at + depth[None, :], mask=inside[:, None] & in_k[None, :], other=0.0)
+            a = tl.load(x + rows[:, None] * k + at + depth[None, :], mask=inside[:, None] & in_k[None, :],
+                        other=0.0)
             b = tl.load(first + at + depth[:, None], mask=here[None, :] & in_k[:, None], other=0.0)
             total = tl.dot(a, b, total)
             if SWIGLU:
-                c = tl.load(first + n.to(tl.int64) * k + at + depth[:, None], mask=here[None, :] & in_k[:, None], other=0.0)
+                c = tl.load(first + n.to(tl.int64) * k + at + depth[:, None],
+                            mask=here[None, :] & in_k[:, None], other=0.0)
                 other = tl.dot(a, c, other)
         if SWIGLU:
             total = total / (1.0 + tl.exp(-total)) * other
@@ -181,7 +186,8 @@ def fused_triton(block):
 
 
 def transformers_block(block):
-    """The sparse block of transformers' Mixtral with the same weights: router included, so that its routing is its own."""
+    """The sparse block of transformers' Mixtral with the same weights: router included, so that its routing
+    is its own."""
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
@@ -257,7 +263,8 @@ class Bench:
             sys.exit(f"gpu_moe: {name}, {shape}: relative error {error:.3g} (expected at most 0.02)")
         samples, begin = [], time.perf_counter()
         while len(samples) < (1 if self.options.tiny else 5) or (
-                len(samples) < 20 and time.perf_counter() - begin < self.options.seconds and not self.options.tiny):
+                len(samples) < 20 and time.perf_counter() - begin < self.options.seconds
+                and not self.options.tiny):
             samples.append(self.seconds(run))
         typical = statistics.median(samples)
         self.rows.append([name, shape, f"{typical * 1e6:.1f}", f"{flops / typical / 1e12:.4g}",
@@ -293,21 +300,25 @@ class Bench:
         def check(result):
             return float((result[0][:1000].double().cpu() - exact).norm() / exact.norm())
 
-        self.time("merge, loop of the official code", name, lambda: merge_loop(base, coefficient), 0, gigabytes, check)
+        self.time("merge, loop of the official code", name, lambda: merge_loop(base, coefficient), 0,
+                  gigabytes, check)
         self.time("merge, one product", name, lambda: merge_product(base, coefficient), 0, gigabytes, check)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="small extents: the code runs, times mean nothing")
+    parser.add_argument("--tiny", action="store_true",
+                        help="small extents: the code runs, times mean nothing")
     parser.add_argument("--filter", default="")
     parser.add_argument("--csv", default="")
     parser.add_argument("--seconds", type=float, default=0.5)
     options = parser.parse_args()
     bench = Bench(options)
     where = torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu"
-    print(f"torch {torch.__version__} on {where}\n\n| program | shape | median us | TFLOP/s | GB/s | relative error |")
+    print(f"torch {torch.__version__} on {where}\n\n| program | shape | median us | TFLOP/s | GB/s | "
+          "relative error |")
     print("|---|---|---|---|---|---|")
     for shape in TINY if options.tiny else SHAPES:
         bench.block(shape)

@@ -1,14 +1,15 @@
 """The official EEP procedure in plain PyTorch, on transformers' own model: one candidate at a time.
 
-A candidate (a plan, [kept, experts] matrices a group) is made by a loop over every expert tensor of every layer: for each
-kept slot j and each of gate, up, down  acc = W_0 w_j0, then acc += W_i w_ji for every non-zero w_ji (a product, then a
-sum), in ascending i; then the whole state is loaded into the model, whose slots 0 .. kept - 1 it fills. The router maps
-softmax(gate(x)) (or, in the logits space, gate(x) itself) by W_RM, takes the top-k and renormalises as the family does.
+A candidate (a plan, [kept, experts] matrices a group) is made by a loop over every expert tensor of every
+layer: for each kept slot j and each of gate, up, down  acc = W_0 w_j0, then acc += W_i w_ji for every
+non-zero w_ji (a product, then a sum), in ascending i; then the whole state is loaded into the model, whose
+slots 0 .. kept - 1 it fills. The router maps softmax(gate(x)) (or, in the logits space, gate(x) itself) by
+W_RM, takes the top-k and renormalises as the family does.
 
-A candidate is scored by the whole model: left-padded batches of 32 in the data's order, greedy generation of the full
-number of new tokens or up to the end of sequence for all of a batch; choices by full logits of every padded sequence.
-Computation is in f32, PyTorch's fastest dtype here; merged weights are rounded once to the checkpoint's dtype, so that
-the models are the ones that eep scores.
+A candidate is scored by the whole model: left-padded batches of 32 in the data's order, greedy generation of
+the full number of new tokens or up to the end of sequence for all of a batch; choices by full logits of every
+padded sequence. Computation is in f32, PyTorch's fastest dtype here; merged weights are rounded once to the
+checkpoint's dtype, so that the models are the ones that eep scores.
 """
 
 import time
@@ -36,7 +37,8 @@ def mapped_router(self, hidden_states):
 
 class OfficialEep:
     def __init__(self, directory, experts_implementation="eager"):
-        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32,
+                                                          attn_implementation="sdpa")
         self.model.set_experts_implementation(experts_implementation)
         self.model.eval()
         config = self.model.config
@@ -47,7 +49,8 @@ class OfficialEep:
             eos = config.eos_token_id
         self.eos = [] if eos is None else eos if isinstance(eos, list) else [eos]
         self.state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.layers = [index for index, layer in enumerate(self.model.model.layers) if hasattr(layer.mlp, "experts")]
+        self.layers = [index for index,
+                       layer in enumerate(self.model.model.layers) if hasattr(layer.mlp, "experts")]
         for index in self.layers:
             gate = self.model.model.layers[index].mlp.gate
             gate.forward = MethodType(mapped_router, gate)
@@ -60,7 +63,8 @@ class OfficialEep:
         down = self.state[f"model.layers.{index}.mlp.experts.down_proj"]
         tensors = {}
         for expert in range(gate_up.shape[0]):
-            tensors[expert, "gate"], tensors[expert, "up"] = (half.clone() for half in gate_up[expert].chunk(2, 0))
+            tensors[expert, "gate"], tensors[expert, "up"] = (half.clone()
+                                                              for half in gate_up[expert].chunk(2, 0))
             tensors[expert, "down"] = down[expert].clone()
         return tensors
 
@@ -101,8 +105,9 @@ class OfficialEep:
             width = max(len(ids) for ids in batch)
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
-            out = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new, do_sample=False,
-                                      num_beams=1, pad_token_id=pad, eos_token_id=self.eos or None)
+            out = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new,
+                                      do_sample=False, num_beams=1, pad_token_id=pad,
+                                      eos_token_id=self.eos or None)
             new = out[:, width:]
             self.tokens += ids.numel() + (new.shape[1] - 1) * len(batch)
             for row in new.tolist():
@@ -124,7 +129,8 @@ class OfficialEep:
                 mask.append([0] * fill + [1] * (len(context) + len(answer)))
             mask = torch.tensor(mask)
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            logits = self.model(input_ids=torch.tensor(ids), attention_mask=mask, position_ids=positions).logits
+            logits = self.model(input_ids=torch.tensor(ids), attention_mask=mask,
+                                position_ids=positions).logits
             self.tokens += logits.shape[0] * logits.shape[1]
             table = torch.log_softmax(logits.float(), dim=-1)
             for row, (_, answer) in enumerate(batch):
@@ -133,7 +139,8 @@ class OfficialEep:
         return sums
 
     def score(self, plan, task):
-        """One candidate of the official loop: (result of task.score, seconds to make it, seconds to evaluate it)."""
+        """One candidate of the official loop: (result of task.score, seconds to make it, seconds to evaluate
+        it)."""
         begin = time.perf_counter()
         self.apply(plan)
         made = time.perf_counter()

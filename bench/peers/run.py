@@ -1,15 +1,17 @@
-"""Candidates per second: the official procedure in PyTorch (official.py) against eep, same model, task, machine, run.
+"""Candidates per second: the official procedure in PyTorch (official.py) against eep, same model, task,
+machine, run.
 
     env/bin/python bench/peers/run.py --model experiments/demo/mixtral --task experiments/tasks/sort.yaml
 
-For the prune phase candidates are random one-hot plans; for the merge phase one-hot plans with every other entry of both
-matrices non-zero with probability 0.5, N(0, 0.065) as the search mutates them (the density of the published winners lies
-between 0 and 0.95). eep evaluates a population through build/bench_population; PyTorch the first few of the same
-candidates, one at a time, after one that warms it up. Both may use the same number of threads. Printed for each phase:
+For the prune phase candidates are random one-hot plans; for the merge phase one-hot plans with every other
+entry of both matrices non-zero with probability 0.5, N(0, 0.065) as the search mutates them (the density of
+the published winners lies between 0 and 0.95). eep evaluates a population through build/bench_population;
+PyTorch the first few of the same candidates, one at a time, after one that warms it up. Both may use the same
+number of threads. Printed for each phase:
 
-    ratio = candidates/s of eep over candidates/s of PyTorch = work factor x speed factor
-    work factor = tokens PyTorch computes a candidate (padding and all new tokens) over tokens eep computes a candidate
-    speed factor = the rest: time a computed token, and merging
+    ratio = candidates/s of eep over candidates/s of PyTorch = work factor x speed factor work factor = tokens
+    PyTorch computes a candidate (padding and all new tokens) over tokens eep computes a candidate speed
+    factor = the rest: time a computed token, and merging
 
 and whether both found the same score for every candidate that both evaluated.
 """
@@ -34,7 +36,8 @@ def make_plan(config, kept, groups, top_k, space, dense, seed):
     draw = random.Random(seed)
     experts = config.get("num_local_experts") or config["num_experts"]
     step, only = config.get("decoder_sparse_step", 1), config.get("mlp_only_layers") or []
-    layers = [layer for layer in range(config["num_hidden_layers"]) if layer not in only and (layer + 1) % step == 0]
+    layers = [layer for layer in range(config["num_hidden_layers"]) if layer not in only
+              and (layer + 1) % step == 0]
     size = max(1, len(layers) // groups)
     parts = [layers[size * part : size * (part + 1) if part < groups - 1 else None] for part in range(groups)]
 
@@ -52,14 +55,16 @@ def make_plan(config, kept, groups, top_k, space, dense, seed):
         rows = sorted(draw.sample(range(experts), kept))
         made.append({"layers": part, "router_mapping": matrix(rows), "expert_merging": matrix(rows)})
     model = {"family": config["model_type"], "layers": config["num_hidden_layers"], "experts": experts}
-    return {"format": "eep-plan", "version": 1, "model": model, "top_k": top_k, "router_space": space, "groups": made}
+    return {"format": "eep-plan", "version": 1, "model": model, "top_k": top_k, "router_space": space,
+            "groups": made}
 
 
 def run_eep(options, files, scratch, task):
     """What bench_population prints: {"seconds", "tokens_computed", "tokens_asked", "scores": [...]}."""
     listing = scratch / "plans.json"
     listing.write_text(json.dumps([str(file) for file in files]))
-    command = [options.program, options.model, task, str(listing), "--population", str(options.population), "--split",
+    command = [options.program, options.model, task, str(listing), "--population", str(options.population),
+               "--split",
                options.split, "--limit", str(options.limit), "--threads", str(options.threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -68,7 +73,8 @@ def run_eep(options, files, scratch, task):
 def compare(options, path, phase, peer, scratch):
     config = json.loads((Path(options.model) / "config.json").read_text())
     top_k = min(config["num_experts_per_tok"], options.experts)
-    plans = [make_plan(config, options.experts, options.groups, top_k, options.router_space, phase == "merge", seed)
+    plans = [make_plan(config, options.experts, options.groups, top_k, options.router_space,
+                       phase == "merge", seed)
              for seed in range(options.population)]
     files = []
     for index, plan in enumerate(plans):
@@ -91,8 +97,9 @@ def compare(options, path, phase, peer, scratch):
     peer_tokens = peer.tokens / options.peer_candidates
     ratio, work = peer_seconds / eep_seconds, peer_tokens / eep_tokens
     equal = sum(abs(a - b) < 1e-9 for a, b in zip(scores, before["scores"]))
-    return {"task": task.name, "phase": phase, "items": len(task), "experts": options.experts, "threads": options.threads,
-            "population": options.population, "peer_seconds": peer_seconds, "peer_merge_seconds": statistics.median(making),
+    return {"task": task.name, "phase": phase, "items": len(task), "experts": options.experts,
+            "threads": options.threads, "population": options.population, "peer_seconds": peer_seconds,
+            "peer_merge_seconds": statistics.median(making),
             "eep_seconds": eep_seconds, "peer_tokens": peer_tokens, "eep_tokens": eep_tokens,
             "eep_tokens_asked": before["tokens_asked"] / len(plans), "ratio": ratio, "work_factor": work,
             "speed_factor": ratio / work, "scores_equal": equal, "scores_compared": len(scores),
@@ -100,7 +107,8 @@ def compare(options, path, phase, peer, scratch):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="experiments/demo/mixtral")
     parser.add_argument("--task", action="append", help="task YAML; may be repeated")
     parser.add_argument("--split", default="train")
@@ -112,13 +120,15 @@ def main():
     parser.add_argument("--peer-candidates", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--program", default="build/bench_population")
-    parser.add_argument("--experts-implementation", default="eager", help="transformers: eager, batched_mm, grouped_mm")
+    parser.add_argument("--experts-implementation", default="eager",
+                        help="transformers: eager, batched_mm, grouped_mm")
     parser.add_argument("--json", help="write the results here as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     peer = OfficialEep(options.model, options.experts_implementation)
     results, wrong = [], 0
-    head = f"{'task':<14}{'phase':<7}{'PyTorch s':>10}{'eep s':>9}{'ratio':>8}{'work':>7}{'speed':>7}  equal scores"
+    head = (f"{'task':<14}{'phase':<7}{'PyTorch s':>10}{'eep s':>9}{'ratio':>8}{'work':>7}{'speed':>7}"
+            "  equal scores")
     print(head, flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for path in options.task or ["experiments/tasks/sort.yaml", "experiments/tasks/recall.yaml"]:

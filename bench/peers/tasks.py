@@ -1,4 +1,5 @@
-"""Task files of eep, read for the official procedure: prompts, scoring of generated text (exact_match) and of choices."""
+"""Task files of eep, read for the official procedure: prompts, scoring of generated text (exact_match) and of
+choices."""
 
 import json
 from pathlib import Path
@@ -21,8 +22,10 @@ class Task:
         self.prompts = [fields["prompt"].format(**item) for item in items]
         self.targets = [item[fields["target"]] for item in items]
         if self.kind == "multiple_choice":
-            self.choices = [item[fields["choices_from"]] if "choices_from" in fields else fields["choices"] for item in items]
-            self.pairs = [self.encode_pair(prompt, choice) for prompt, choices in zip(self.prompts, self.choices)
+            self.choices = [item[fields["choices_from"]] if "choices_from" in fields else fields["choices"]
+                            for item in items]
+            self.pairs = [self.encode_pair(prompt, choice) for prompt,
+                          choices in zip(self.prompts, self.choices)
                           for choice in choices]
         else:
             self.ids = [self.tokenizer.encode(prompt).ids for prompt in self.prompts]

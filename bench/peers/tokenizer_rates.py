@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Megabytes a second on one thread: eep's tokenizers against Hugging Face `tokenizers`, same files, same texts.
+"""Megabytes a second on one thread: eep's tokenizers against Hugging Face `tokenizers`, same files, same
+texts.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3
     bench/peers/tokenizer_rates.py --data ../shared/data/tokenizers [--json FILE...]
 
-Tokenizers: Qwen's ranks and Mixtral's tokenizer.model (both forms that its tokenizer.json has had), as tests/loaders/
-check_tokenizer_rates.py builds them for the peer, and every tokenizer.json given. Texts: definitions from WordNet (Debian:
-wordnet-base), this project's C++ sources, and the mixture of scripts, emoji and blanks of check_tokenizer_rates.py; as documents
-of about two kilobytes and as one of half a megabyte. Seconds are the thread's own (waiting for other jobs does not count),
-rounds alternate between the two, ratios are medians over rounds, and the token counts must be equal.
+Tokenizers: Qwen's ranks and Mixtral's tokenizer.model (both forms that its tokenizer.json has had), as
+tests/loaders/ check_tokenizer_rates.py builds them for the peer, and every tokenizer.json given. Texts:
+definitions from WordNet (Debian: wordnet-base), this project's C++ sources, and the mixture of scripts, emoji
+and blanks of check_tokenizer_rates.py; as documents of about two kilobytes and as one of half a megabyte.
+Seconds are the thread's own (waiting for other jobs does not count), rounds alternate between the two, ratios
+are medians over rounds, and the token counts must be equal.
 """
 import argparse
 import json
@@ -24,7 +26,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 # This file's own folder would hide the package of its name.
-sys.path = [path for path in sys.path if pathlib.Path(path).resolve() != pathlib.Path(__file__).resolve().parent]
+sys.path = [path for path in sys.path
+            if pathlib.Path(path).resolve() != pathlib.Path(__file__).resolve().parent]
 sys.path.append(str(SOURCE / "tests/loaders"))
 
 import tokenizers  # noqa: E402
@@ -56,7 +59,8 @@ def documents(text, size):
 def eep_seconds(options, model, parts, folder):
     path = folder / "text"
     path.write_bytes(b"\0".join(part.encode() for part in parts))
-    done = subprocess.run([options.build / "bench_tokenizer", str(model), str(path), "--seconds", str(options.seconds)],
+    done = subprocess.run([options.build / "bench_tokenizer", str(model), str(path), "--seconds",
+                           str(options.seconds)],
                           stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
@@ -88,12 +92,14 @@ def compare(options, name, hf, folder):
                 theirs.append(megabytes / seconds)
                 ratios.append(seconds / eep["seconds"])
             print(f"{name:<22} {kind:<6} {shape:<5} {eep['tokens']:>8} {statistics.median(ours):>9.2f}"
-                  f" {statistics.median(theirs):>9.2f} {statistics.median(ratios):>7.2f} ({min(ratios):.2f}..{max(ratios):.2f})",
+                  f" {statistics.median(theirs):>9.2f} {statistics.median(ratios):>7.2f} "
+                  f"({min(ratios):.2f}..{max(ratios):.2f})",
                   flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data/tokenizers"))
     parser.add_argument("--json", type=pathlib.Path, action="append", default=[], help="a tokenizer.json")
@@ -101,7 +107,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="of one sample, at least")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(f"{'tokenizer':<22} {'text':<6} {'docs':<5} {'tokens':>8} {'eep MB/s':>9} {'peer MB/s':>9} {'ratio':>7}")
+    print(f"{'tokenizer':<22} {'text':<6} {'docs':<5} {'tokens':>8} {'eep MB/s':>9} {'peer MB/s':>9} "
+          f"{'ratio':>7}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         qwen, mixtral = options.data / "qwen/qwen.tiktoken", options.data / "mixtral/tokenizer.model"

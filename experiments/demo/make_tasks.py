@@ -1,13 +1,15 @@
-"""Makes the demo's tasks: text with questions that need different skills, and the tokenizer of the demo's models.
+"""Makes the demo's tasks: text with questions that need different skills, and the tokenizer of the demo's
+models.
 
-    python3 make_tasks.py            # writes data/<task>/{train,dev,test}.jsonl and tokenizer.json beside this file
+    python3 make_tasks.py     # writes data/<task>/{train,dev,test}.jsonl and tokenizer.json beside this file
     python3 make_tasks.py --fresh 1 --out DIR    # new test splits of the shifted tasks, for a second look
 
-Standard library only; the same seed gives the same bytes. Every instance belongs to one split, chosen by a hash of its
-rendered prompt, so the splits train, dev and test, and the text that models are trained on ("pool"), share no prompt.
+Standard library only; the same seed gives the same bytes. Every instance belongs to one split, chosen by a
+hash of its rendered prompt, so the splits train, dev and test, and the text that models are trained on
+("pool"), share no prompt.
 
-The shifted tasks ask for a skill that models were trained on, in a form or of a difficulty that they never saw. An
-instance's split is that of the trained task's prompt that it is made from.
+The shifted tasks ask for a skill that models were trained on, in a form or of a difficulty that they never
+saw. An instance's split is that of the trained task's prompt that it is made from.
 """
 
 import argparse
@@ -40,7 +42,8 @@ CATEGORIES = {name: words.split() for name, words in CATEGORIES.items()}
 NOUNS = [word for words in CATEGORIES.values() for word in words]
 THINGS = CATEGORIES["cloth"] + CATEGORIES["tool"] + CATEGORIES["fruit"]
 OPPOSITES = [pair.split("/") for pair in (
-    "old/young tall/short rich/poor calm/angry warm/cold brave/shy loud/quiet quick/slow kind/cruel clean/dirty "
+    "old/young tall/short rich/poor calm/angry warm/cold brave/shy loud/quiet quick/slow kind/cruel "
+    "clean/dirty "
     "happy/sad wise/silly").split()]
 TRAITS = [word for pair in OPPOSITES for word in pair]
 # A word with two senses, and the words that tell which one is meant.
@@ -58,9 +61,9 @@ EFFECTS = {
     "rained": "wet", "burned": "ash", "froze": "ice", "baked": "crust", "slept": "rested", "ran": "tired",
     "fell": "hurt", "ate": "full", "won": "proud", "lost": "upset", "paid": "broke", "swam": "damp",
     "broke": "parts", "grew": "big", "melted": "liquid", "rusted": "weak", "sang": "music", "dug": "hole",
-    "painted": "bright", "washed": "fresh", "locked": "shut", "opened": "ajar", "cooked": "meal", "spilled": "stain",
-    "planted": "garden", "typed": "text", "counted": "total", "sewed": "dress", "knocked": "noise", "waited": "bored",
-    "studied": "smart", "joked": "laugh",
+    "painted": "bright", "washed": "fresh", "locked": "shut", "opened": "ajar", "cooked": "meal",
+    "spilled": "stain", "planted": "garden", "typed": "text", "counted": "total", "sewed": "dress",
+    "knocked": "noise", "waited": "bored", "studied": "smart", "joked": "laugh",
 }
 LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split()
 
@@ -76,7 +79,8 @@ def tell(known):
 
 
 def claim(known, rng, absent=0.5):
-    """Who is said to have what: true; else (with probability absent) a thing that nobody has, or what somebody else has."""
+    """Who is said to have what: true; else (with probability absent) a thing that nobody has, or what
+    somebody else has."""
     name, color, thing = rng.choice(known)
     label = rng.randint(0, 1)
     if not label and rng.random() < absent:
@@ -199,7 +203,8 @@ def letter(rng):
     words = [right] + [rng.choice(CATEGORIES[c]) for c in
                        rng.sample(sorted(c for c in CATEGORIES if c != category), 3)]
     rng.shuffle(words)
-    return {"category": category, "a": words[0], "b": words[1], "c": words[2], "d": words[3], "label": words.index(right)}
+    return {"category": category, "a": words[0], "b": words[1], "c": words[2], "d": words[3],
+            "label": words.index(right)}
 
 
 def digits_of(number):
@@ -315,7 +320,8 @@ def write_data():
         if task in SHIFTED:
             continue
         harder = lambda rng, make=make, task=task: make(rng, **HARDER.get(task, {}))
-        write_splits(HERE / "data" / task, draw_splits(task, harder, random.Random(f"{SEED} {task}"), SIZES, set()))
+        write_splits(HERE / "data" / task,
+                     draw_splits(task, harder, random.Random(f"{SEED} {task}"), SIZES, set()))
     for name, (task, make) in SHIFTED.items():
         rng = random.Random(f"{SEED} {name}")
         write_splits(HERE / "data" / name, draw_splits(task, make, rng, SHIFTED_SIZES, set()))
@@ -398,10 +404,11 @@ def write_tokenizer():
             {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]},
         "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
+                    "use_regex": False},
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                  "vocab": vocab, "merges": merges},
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                  "ignore_merges": False, "vocab": vocab, "merges": merges},
     }
     config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
               "bos_token": None, "unk_token": None, "add_bos_token": False, "model_max_length": 256}
@@ -415,7 +422,8 @@ def write_tokenizer():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Makes the demo's tasks.")
-    parser.add_argument("--fresh", type=int, default=0, help="the number of a new draw of the shifted tasks' test splits")
+    parser.add_argument("--fresh", type=int, default=0,
+                        help="the number of a new draw of the shifted tasks' test splits")
     parser.add_argument("--out", type=Path, help="where the new test splits go")
     arguments = parser.parse_args()
     if arguments.fresh:

@@ -1,11 +1,13 @@
-"""Trains the demo's two models on the mixture of all tasks and writes them as Hugging Face checkpoints in bf16.
+"""Trains the demo's two models on the mixture of all tasks and writes them as Hugging Face checkpoints in
+bf16.
 
     python3 train.py mixtral --out /some/folder      # PyTorch 2.x, tokenizers, safetensors, numpy
     python3 train.py qwen --out /some/folder
 
-Examples are packed into rows under a block-diagonal causal mask, so none sees another. Loss weight 1 on answers, 0.1 on
-prompts. Hidden matrices are trained with Muon (momentum orthogonalised by Newton-Schulz steps), the rest with AdamW; the
-learning rate falls linearly with the tokens seen, so a seed and one thread give one model. Skills that are learned already get a smaller share of the mixture.
+Examples are packed into rows under a block-diagonal causal mask, so none sees another. Loss weight 1 on
+answers, 0.1 on prompts. Hidden matrices are trained with Muon (momentum orthogonalised by Newton-Schulz
+steps), the rest with AdamW; the learning rate falls linearly with the tokens seen, so a seed and one thread
+give one model. Skills that are learned already get a smaller share of the mixture.
 """
 
 import argparse
@@ -33,8 +35,8 @@ MODELS = {
 }
 THETA = 10000.0
 # Looking up a fact of the text is learned late in a mixture, so it gets the larger share.
-SHARES = {"yesno": 2.5, "recall": 3.0, "entail": 2.0, "letter": 2.0, "sense": 2.0, "sum": 2.0, "cause": 1.0, "sort": 0.6,
-          "reverse": 0.6}
+SHARES = {"yesno": 2.5, "recall": 3.0, "entail": 2.0, "letter": 2.0, "sense": 2.0, "sum": 2.0, "cause": 1.0,
+          "sort": 0.6, "reverse": 0.6}
 
 
 class Layer(torch.nn.Module):
@@ -149,7 +151,8 @@ class Source:
         """Alternating prompt and answer texts."""
         item = tasks.pool_item(task, self.rng, **self.easier.get(task, {}))
         out = [tasks.render(task, item), tasks.answer_of(task, item) + "\n"]
-        more = {"yesno": self.about_passage, "recall": self.about_passage, "entail": self.about_premise}.get(task)
+        more = {"yesno": self.about_passage, "recall": self.about_passage,
+                "entail": self.about_premise}.get(task)
         if more:
             # Several questions about one text: more answer tokens a row, and each is the prompt of a pool
             # instance.
@@ -303,10 +306,13 @@ def export(model, name, vocab, folder):
     c = model.c
     moe = "block_sparse_moe" if name == "mixtral" else "mlp"
     expert_names = ("w1", "w3", "w2") if name == "mixtral" else ("gate_proj", "up_proj", "down_proj")
-    out = {"model.embed_tokens.weight": model.embed, "model.norm.weight": model.norm, "lm_head.weight": model.head}
+    out = {"model.embed_tokens.weight": model.embed, "model.norm.weight": model.norm,
+           "lm_head.weight": model.head}
     for i, layer in enumerate(model.layers):
         at = f"model.layers.{i}."
-        out[at + "input_layernorm.weight"], out[at + "post_attention_layernorm.weight"] = layer.input_norm, layer.post_norm
+        out[
+            at + "input_layernorm.weight"], out[
+                at + "post_attention_layernorm.weight"] = layer.input_norm, layer.post_norm
         for part in "qkvo":
             out[at + f"self_attn.{part}_proj.weight"] = getattr(layer, part)
             if c["bias"] and part != "o":
@@ -330,27 +336,34 @@ def export(model, name, vocab, folder):
         "max_position_embeddings": 256, "rms_norm_eps": c["eps"], "rope_theta": THETA, "sliding_window": None,
         "tie_word_embeddings": False, "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True,
         "num_experts_per_tok": c["top_k"], "router_aux_loss_coef": 0.01, "output_router_logits": False,
-        "bos_token_id": None, "eos_token_id": vocab - 1, "torch_dtype": "bfloat16", "transformers_version": "4.46.0",
+        "bos_token_id": None, "eos_token_id": vocab - 1, "torch_dtype": "bfloat16",
+        "transformers_version": "4.46.0",
     }
     if name == "mixtral":
-        config.update(num_local_experts=c["experts"], head_dim=c["hidden"] // c["heads"], router_jitter_noise=0.0)
+        config.update(num_local_experts=c["experts"], head_dim=c["hidden"] // c["heads"],
+                      router_jitter_noise=0.0)
     else:
-        config.update(num_experts=c["experts"], moe_intermediate_size=c["width"], intermediate_size=c["shared"],
-                      shared_expert_intermediate_size=c["shared"], norm_topk_prob=False, qkv_bias=True,
-                      decoder_sparse_step=1, mlp_only_layers=[], use_sliding_window=False, max_window_layers=4)
+        config.update(num_experts=c["experts"], moe_intermediate_size=c["width"],
+                      intermediate_size=c["shared"], shared_expert_intermediate_size=c["shared"],
+                      norm_topk_prob=False, qkv_bias=True,
+                      decoder_sparse_step=1, mlp_only_layers=[], use_sliding_window=False,
+                      max_window_layers=4)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": vocab - 1, "do_sample": False}, indent=2) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": vocab - 1,
+                                                               "do_sample": False}, indent=2) + "\n")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         if (HERE / name / file).resolve() != (folder / file).resolve():
             (folder / file).write_text((HERE / name / file).read_text())
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=MODELS)
     parser.add_argument("--tokens", type=float, default=16, help="to train on, in millions")
     parser.add_argument("--rows", type=int, default=22, help="of a batch")
-    parser.add_argument("--rate", type=float, default=0.012, help="of Muon; AdamW has a quarter of it at most 0.004")
+    parser.add_argument("--rate", type=float, default=0.012,
+                        help="of Muon; AdamW has a quarter of it at most 0.004")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -398,18 +411,21 @@ def main():
             report = seen
             scores = {task: accuracy(model, tokenizer, task, "dev", 128) for task in tasks.TASKS}
             source.harden(scores)
-            source.shares = {t: SHARES[t] * (0.15 if s > 0.97 else 0.4 if s > 0.9 else 1.0 if s > 0.5 else 2.5) for t, s in scores.items()}
-            print(f"{(time.time() - start) / 60:5.1f} min step {step} tokens {seen / 1e6:.1f}M rate {rate:.4f} loss {running:.3f} "
+            source.shares = {t: SHARES[t] * (0.15 if s > 0.97 else 0.4 if s > 0.9 else 1.0 if s > 0.5
+                                             else 2.5) for t, s in scores.items()}
+            print(f"{(time.time() - start) / 60:5.1f} min step {step} tokens {seen / 1e6:.1f}M rate "
+                  f"{rate:.4f} loss {running:.3f} "
                   + " ".join(f"{t} {s:.2f}" for t, s in scores.items()), flush=True)
-            torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "momentum": muon.momentum, "seen": seen,
-                        "shares": source.shares}, args.out / "state.tmp")
+            torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "momentum": muon.momentum,
+                        "seen": seen, "shares": source.shares}, args.out / "state.tmp")
             (args.out / "state.tmp").rename(args.out / "state.pt")
             export(model, args.name, vocab, args.out / "checkpoint")
     export(model, args.name, vocab, args.out / "checkpoint")
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(p.to(torch.bfloat16).float())
-    print("test, bf16:", json.dumps({t: round(accuracy(model, tokenizer, t, "test", 600), 3) for t in tasks.TASKS}))
+    print("test, bf16:",
+          json.dumps({t: round(accuracy(model, tokenizer, t, "test", 600), 3) for t in tasks.TASKS}))
 
 
 if __name__ == "__main__":

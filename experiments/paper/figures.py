@@ -6,8 +6,10 @@ COLOURS = ["#1b6ca8", "#c8553d", "#3a7d44", "#7a4f9e", "#8c6d31", "#555555"]
 
 
 def write(path, width, height, parts):
-    pathlib.Path(path).write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-                                  'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
+    pathlib.Path(path).write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
+                                  f'height="{height}" '
+                                  'font-family="sans-serif" font-size="12">\n'
+                                  + "\n".join(parts) + "\n</svg>\n")
 
 
 def ticks(low, high):
@@ -35,8 +37,10 @@ def plot(path, title, series, x_label, y_label):
         parts.append(f'<line x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in ticks(x0, x1):
-        parts.append(f'<text x="{at((value, y0))[0]:.1f}" y="{top + height + 16}" text-anchor="middle">{value:g}</text>')
-    parts.append(f'<text x="{left + width / 2}" y="{top + height + 36}" text-anchor="middle">{x_label}</text>')
+        parts.append(f'<text x="{at((value, y0))[0]:.1f}" y="{top + height + 16}" '
+                     f'text-anchor="middle">{value:g}</text>')
+    parts.append(
+        f'<text x="{left + width / 2}" y="{top + height + 36}" text-anchor="middle">{x_label}</text>')
     parts.append(f'<text x="14" y="{top + height / 2}" transform="rotate(-90 14 {top + height / 2})" '
                  f'text-anchor="middle">{y_label}</text>')
     for i, (name, line) in enumerate(series.items()):
@@ -56,15 +60,16 @@ def heat_map(path, title, matrices):
             for i, value in enumerate(row):
                 strength = int(255 * (1 - min(abs(value), 1)))
                 fill = f"rgb(255,{strength},{strength})" if value > 0 else f"rgb({strength},{strength},255)"
-                parts.append(f'<rect x="{x + size * i}" y="{50 + size * j}" width="{size}" height="{size}" fill="{fill}" '
+                parts.append(f'<rect x="{x + size * i}" y="{50 + size * j}" width="{size}" height="{size}" '
+                             f'fill="{fill}" '
                              f'stroke="#ccc"><title>{value:.6g}</title></rect>')
         x += max(size * len(matrix[0]), 7 * len(name)) + 30
     write(path, x, 70 + size * max(len(matrix) for _, matrix in matrices), parts)
 
 
 def bars(path, title, panels, labels=None):
-    """Panels side by side, a bar a value: [(name, [values])]. With labels of the bars all panels have one scale and say
-    their values; else each has its own, and bars are numbered."""
+    """Panels side by side, a bar a value: [(name, [values])]. With labels of the bars all panels have one
+    scale and say their values; else each has its own, and bars are numbered."""
     width, height, left, parts = 22, 180, 20, [f'<text x="20" y="18" font-size="14">{title}</text>']
     shared = max(value for _, values in panels for value in values) if labels else None
     if labels:
@@ -74,37 +79,45 @@ def bars(path, title, panels, labels=None):
         parts.append(f'<text x="{left}" y="40">{name}</text>')
         for j, value in enumerate(values):
             tall = height * value / most
-            parts.append(f'<rect x="{left + width * j}" y="{50 + height - tall:.1f}" width="{width - 4}" height="{tall:.1f}" '
+            parts.append(f'<rect x="{left + width * j}" y="{50 + height - tall:.1f}" width="{width - 4}" '
+                         f'height="{tall:.1f}" '
                          f'fill="{COLOURS[i % len(COLOURS)]}"><title>{value:.6g}</title></rect>')
             middle = left + width * j + (width - 4) / 2
-            parts.append(f'<text x="{middle}" y="{64 + height}" text-anchor="middle">{labels[j] if labels else j}</text>')
+            parts.append(f'<text x="{middle}" y="{64 + height}" '
+                         f'text-anchor="middle">{labels[j] if labels else j}</text>')
             if labels:
-                parts.append(f'<text x="{middle}" y="{64 + height - tall:.1f}" text-anchor="middle" fill="#fff">{value:.2f}</text>')
+                parts.append(f'<text x="{middle}" y="{64 + height - tall:.1f}" text-anchor="middle" '
+                             f'fill="#fff">{value:.2f}</text>')
         left += max(width * len(values), 7 * len(name)) + 30
     write(path, left, 80 + height, parts)
 
 
 def cells(path, title, panels):
-    """A panel a task and budget, a row a method: our score with its interval, a ring where the published one lies.
-    panels: [(name, [(method, score, low, high, published or None), ...]), ...], in percent."""
+    """A panel a task and budget, a row a method: our score with its interval, a ring where the published one
+    lies. panels: [(name, [(method, score, low, high, published or None), ...]), ...], in percent."""
     left, width, step, y, parts = 150, 420, 16, 60, [f'<text x="20" y="20" font-size="14">{title}</text>',
-                                                     '<text x="20" y="38" fill="#555">dot and line: ours, 95 %; ring: '
+                                                     '<text x="20" y="38" fill="#555">dot and line: ours, '
+                                                     '95 %; ring: '
                                                      "published</text>"]
     at = lambda value: left + width * min(max(value, 0), 100) / 100
     for name, rows in panels:
         parts.append(f'<text x="20" y="{y}" font-weight="bold">{name}</text>')
         y += 6
         for tick in (0, 25, 50, 75, 100):
-            parts.append(f'<line x1="{at(tick)}" x2="{at(tick)}" y1="{y}" y2="{y + step * len(rows)}" stroke="#ddd"/>')
-            parts.append(f'<text x="{at(tick)}" y="{y + step * len(rows) + 12}" text-anchor="middle" font-size="9" fill="#555">'
+            parts.append(f'<line x1="{at(tick)}" x2="{at(tick)}" y1="{y}" y2="{y + step * len(rows)}" '
+                         'stroke="#ddd"/>')
+            parts.append(f'<text x="{at(tick)}" y="{y + step * len(rows) + 12}" text-anchor="middle" '
+                         'font-size="9" fill="#555">'
                          f'{tick}{" %" if tick == 100 else ""}</text>')
         for method, score, low, high, published in rows:
             middle = y + step / 2
             parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{method}</text>')
-            parts.append(f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{middle}" y2="{middle}" stroke="{COLOURS[0]}"/>')
+            parts.append(f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{middle}" y2="{middle}" '
+                         f'stroke="{COLOURS[0]}"/>')
             parts.append(f'<circle cx="{at(score):.1f}" cy="{middle}" r="3.5" fill="{COLOURS[0]}"/>')
             if published is not None:
-                parts.append(f'<circle cx="{at(published):.1f}" cy="{middle}" r="4" fill="none" stroke="{COLOURS[1]}"/>')
+                parts.append(f'<circle cx="{at(published):.1f}" cy="{middle}" r="4" fill="none" '
+                             f'stroke="{COLOURS[1]}"/>')
             y += step
         y += 34
     write(path, left + width + 30, y, parts)

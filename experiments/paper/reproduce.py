@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""A table or figure of the paper: what is missing is said first; then it runs, goes on where it stopped, and writes
-table.md, table.csv and figures beside the published cells. Python standard library; the work is eep's."""
+"""A table or figure of the paper: what is missing is said first; then it runs, goes on where it stopped, and
+writes table.md, table.csv and figures beside the published cells. Python standard library; the work is
+eep's."""
 import argparse
 import json
 import os
@@ -14,8 +15,9 @@ import traces as routing
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DEMO = {"model": ROOT / "experiments/demo/mixtral", "qwen": ROOT / "experiments/demo/qwen"}
-MINIATURE = {"model.parity": "none", "task.protocol": "harness", "task.train.limit": 128, "task.dev.limit": 128,
-             "task.test.limit": 500, "search.population": 32, "search.fitness": "metric_then_loglik", "random_draws": 10}
+MINIATURE = {"model.parity": "none", "task.protocol": "harness", "task.train.limit": 128,
+             "task.dev.limit": 128, "task.test.limit": 500, "search.population": 32,
+             "search.fitness": "metric_then_loglik", "random_draws": 10}
 TOY = {"task.train.limit": 16, "task.dev.limit": 16, "task.test.limit": 32, "search.prune.evaluations": 6,
        "search.prune.initial": 4, "search.merge.evaluations": 4, "random_draws": 2}
 THREADS = []  # eep's option
@@ -78,9 +80,11 @@ def check_inputs(row, config, options):
         return
     if not options.data:
         raise Missing("--data DIR: where eep task import wrote to (or --miniature)")
-    gone = [name for name in tasks_of(row, config, False) if not (options.data / name / "test.jsonl").is_file()]
+    gone = [name for name in tasks_of(row, config, False)
+            if not (options.data / name / "test.jsonl").is_file()]
     if gone:
-        lines = [f"  eep task import {name} FILE... --out {options.data}    # {config['sources'][name]}" for name in gone]
+        lines = [f"  eep task import {name} FILE... --out {options.data}    # {config['sources'][name]}"
+                 for name in gone]
         raise Missing("data:\n" + "\n".join(lines))
 
 
@@ -104,7 +108,8 @@ def experiment_sets(row, config, options, experiment):
     if row.get("experts"):
         values["sweep.plan.experts"] = row["experts"]
     if options.toy:  # two budgets
-        values["sweep.plan.experts"] = values.get("sweep.plan.experts", swept(HERE / experiment, "plan.experts"))[:2]
+        values["sweep.plan.experts"] = values.get("sweep.plan.experts",
+                                                  swept(HERE / experiment, "plan.experts"))[:2]
         if not values["sweep.plan.experts"]:
             del values["sweep.plan.experts"]
     words = []
@@ -123,7 +128,8 @@ def search(program, row, config, options):
         if options.dry_run:
             run(program, "run", HERE / experiment, "--dry-run", *words, data=options.data)
         else:
-            run(program, "run", HERE / experiment, "--output", place, "--resume-if-there", *words, data=options.data)
+            run(program, "run", HERE / experiment, "--output", place, "--resume-if-there", *words,
+                data=options.data)
     return [] if options.dry_run else tables.files_of_runs(options.out)
 
 
@@ -148,8 +154,8 @@ def released(program, config, options):
                 continue
             plan = options.out / f"{source.stem}.plan.json"
             run(program, "import-coefficients", source, "--out", plan)
-            text = run(program, "eval", options.model, "--task", task, "--protocol", "eep", "--plan", plan, "--parity",
-                       "eep", "--json", capture=True, data=options.data)
+            text = run(program, "eval", options.model, "--task", task, "--protocol", "eep", "--plan", plan,
+                       "--parity", "eep", "--json", capture=True, data=options.data)
             score = json.loads(text)
             cells.append({"task": task, "experts": experts, "top_k": 2, "method": "released", "groups": "",
                           "scores": [score["score"]], "ci95": score["ci95"], "n": score["n"]})
@@ -179,7 +185,8 @@ def profile(program, row, options):
             model = options.out / f"keep{experts}"
             if not (model / "config.json").is_file():
                 run(program, "export", options.model, "--plan",
-                    identity(program, options.model, experts, 2, options.out / f"keep{experts}.json"), "--out", model)
+                    identity(program, options.model, experts, 2, options.out / f"keep{experts}.json"),
+                    "--out", model)
         done = options.out / f"profile-{experts}-{top_k}.json"
         if not done.is_file():
             words = ["--top-k", top_k, "--batch", ",".join(map(str, batches)), "--json"]
@@ -200,11 +207,13 @@ def active(program, row, config, options):
     for task in tasks_of(row, config, options.miniature):
         for top_k in row["active"]:
             plan = identity(program, options.model, 10**6, top_k, options.out / f"active{top_k}.json")
-            words = ["--task", task, "--plan", plan, "--json"] + ([] if options.miniature else ["--protocol", "eep"])
+            words = ["--task", task, "--plan", plan,
+                     "--json"] + ([] if options.miniature else ["--protocol", "eep"])
             if options.toy:
                 words += ["--limit", 16]
             score = json.loads(run(program, "eval", options.model, *words, capture=True, data=options.data))
-            points.append({"task": task, "top_k": top_k, "score": score["score"], "ci95": score["ci95"], "n": score["n"]})
+            points.append({"task": task, "top_k": top_k, "score": score["score"], "ci95": score["ci95"],
+                           "n": score["n"]})
     return points
 
 
@@ -214,11 +223,13 @@ def traces(program, row, config, options):
     files = found_runs(row, config, options) or search(program, row, config, options)
     plan = json.loads((files[0].parent / "plan.prune.json").read_text())
     about = json.loads(run(program, "inspect", options.model, "--json", capture=True))
-    layer = round((row["block"] - 1) * (about["layers"] - 1) / 31)  # the paper's 1st, 15th or 31st of 32 blocks
-    data = ROOT / f"experiments/demo/data/{task}/test.jsonl" if options.miniature else options.data / task / "test.jsonl"
+    # the paper's 1st, 15th or 31st of 32 blocks
+    layer = round((row["block"] - 1) * (about["layers"] - 1) / 31)
+    data = (ROOT / "experiments/demo/data" if options.miniature else options.data) / task / "test.jsonl"
     prompts = routing.prompts_of(ROOT / f"experiments/tasks/{task}.yaml", data, not options.miniature,
                                  4 if options.toy else 64)
-    trace = lambda which: routing.trace(lambda *words: run(program, *words, capture=True), options.model, which, prompts,
+    trace = lambda which: routing.trace(lambda *words: run(program, *words, capture=True), options.model,
+                                        which, prompts,
                                         [layer], about["experts"], options.out / "taps.tmp")[layer]
     group = next(group for group in plan["groups"] if layer in group["layers"])
     kept = [line.index(1) for line in group["router_mapping"]]
@@ -229,7 +240,8 @@ def traces(program, row, config, options):
 def parameters(program, options):
     """What a checkpoint's sizes come to; the miniature's are the demo's two."""
     models = [DEMO["model"], DEMO["qwen"]] if options.miniature else [options.model]
-    return [json.loads(run(program, "inspect", model, "--json", capture=True)) | {"name": model.name} for model in models]
+    return [json.loads(run(program, "inspect", model, "--json", capture=True)) | {"name": model.name}
+            for model in models]
 
 
 def parse(config):
@@ -240,10 +252,12 @@ def parse(config):
     parser.add_argument("--coefficients", type=pathlib.Path, help="the published .pth and .json files")
     parser.add_argument("--out", type=pathlib.Path, help="default: runs/paper/ID")
     parser.add_argument("--seeds", type=int, help="searches a cell (1; --miniature: 3)")
-    parser.add_argument("--miniature", action="store_true", help="the demo's model and tasks in place of the paper's")
+    parser.add_argument("--miniature", action="store_true",
+                        help="the demo's model and tasks in place of the paper's")
     parser.add_argument("--threads", type=int, help="of eep (the machine's)")
     parser.add_argument("--dry-run", action="store_true", help="memory, work and time, no more")
-    parser.add_argument("--so-far", action="store_true", help="no more runs: the table of those that are done")
+    parser.add_argument("--so-far", action="store_true",
+                        help="no more runs: the table of those that are done")
     parser.add_argument("--toy", action="store_true", help="a few items and evaluations: that it works")
     options = parser.parse_args()
     if options.id is None:
@@ -279,7 +293,8 @@ def main():
         if getattr(options, name):
             setattr(options, name, getattr(options, name).resolve())
     options.out.mkdir(parents=True, exist_ok=True)
-    report = tables.Report(options.id, row, published, config["stand_ins"] if options.miniature else {}, options.out)
+    report = tables.Report(options.id, row, published, config["stand_ins"] if options.miniature else {},
+                           options.out)
     if row["kind"] in ("search", "convergence") or (row["kind"] == "coefficients" and options.miniature):
         files = [] if options.dry_run else found_runs(row, config, options)
         files = files or search(program, row, config, options)

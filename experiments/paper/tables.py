@@ -6,7 +6,8 @@ import pathlib
 
 import figures
 
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # Student's t, 97.5 %
+# Student's t, 97.5 %
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 ONE_SHOT = ("random", "frequency", "soft_activation", "naee")
@@ -48,7 +49,8 @@ def cells_of_runs(files):
             for task, score in own:
                 key = (task, budget, groups, method["name"])
                 cell = cells.setdefault(key, {"task": task, "experts": budget, "groups": groups, "scores": [],
-                                              "active": f"{method['active_experts']:.2f}" if "active_experts" in method else "",
+                                              "active": f"{method['active_experts']:.2f}"
+                                              if "active_experts" in method else "",
                                               "method": method["name"], "top_k": method["top_k"],
                                               "ci95": score["ci95"], "n": score["n"]})
                 cell["scores"].append(score["score"])
@@ -73,7 +75,8 @@ def mean_of(cell):
 
 
 def paired(upper, lower):
-    """Mean difference in points over seeds with its 95 % interval, of the same seeds; the difference alone where all seeds have it."""
+    """Mean difference in points over seeds with its 95 % interval, of the same seeds; the difference alone
+    where all seeds have it."""
     count = len(upper["scores"])
     if len(lower["scores"]) != count:
         return f"{100 * (mean_of(upper) - mean_of(lower)):+.1f}"
@@ -102,7 +105,8 @@ class Report:
             csv.writer(file).writerows(rows)
         note = [self.row["note"]] if "note" in self.row else []
         if self.stands_for and self.published:
-            note.append("Miniature: the demo's model on its own tasks; the published cells are of Mixtral on the benchmark "
+            note.append("Miniature: the demo's model on its own tasks; the published cells are of Mixtral "
+                        "on the benchmark "
                         "whose shape a task has. Only the order of the methods can be compared.")
         text = f"# {self.title}\n\n" + "".join(line + "\n\n" for line in note) + markdown(rows)
         (self.out / "table.md").write_text(text + "".join("\n" + more + "\n" for more in texts))
@@ -110,7 +114,8 @@ class Report:
     def published_cell(self, cell):
         """The published value of the same method, budget and task, or None."""
         task = self.stands_for.get(cell["task"], cell["task"])
-        experts = self.row.get("stands_for_experts", {}).get(str(cell["experts"])) if self.stands_for else None
+        experts = self.row.get("stands_for_experts",
+                               {}).get(str(cell["experts"])) if self.stands_for else None
         groups = self.row.get("stands_for_groups", {}).get(cell["groups"]) if self.stands_for else None
         cell = {**cell, "experts": experts or cell["experts"], "groups": groups or cell["groups"]}
         for table in self.published:
@@ -126,8 +131,9 @@ class Report:
         return None
 
     def search(self, cells):
-        rows = [["task", *(["stands for"] if self.stands_for else []), "experts", "active", "groups", "method", "score",
-                 "95 % interval", "seeds", "n", "against full", "published", "published against full", "difference"]]
+        rows = [["task", *(["stands for"] if self.stands_for else []), "experts", "active", "groups",
+                 "method", "score", "95 % interval", "seeds", "n", "against full", "published",
+                 "published against full", "difference"]]
         groups = {}
         for cell in cells:
             if cell["method"] not in self.row.get("methods", [cell["method"]]):
@@ -145,15 +151,17 @@ class Report:
                 panel.append((cell["method"], score, low, high, known))
                 rows.append([task, *([self.stands_for.get(task, "")] if self.stands_for else []), experts,
                              cell.get("active") or cell["top_k"], layers, cell["method"],
-                             f"{score:.1f}" + (f" (sd {100 * cell['stddev']:.1f})" if "stddev" in cell else ""),
+                             f"{score:.1f}"
+                             + (f" (sd {100 * cell['stddev']:.1f})" if "stddev" in cell else ""),
                              f"{low:.1f} to {high:.1f}", len(cell["scores"]), cell["n"],
                              paired(cell, full) if others else "",
                              "" if known is None else known,
-                             f"{known - known_full:+.1f}" if others and None not in (known, known_full) else "",
-                             "" if known is None else f"{score - known:+.1f}"])
+                             f"{known - known_full:+.1f}" if others and None not in (known, known_full)
+                             else "", "" if known is None else f"{score - known:+.1f}"])
             panels.append((f"{task}, {experts} experts, {layers} groups", panel))
         figures.cells(self.out / "figure.svg", self.title, panels)
-        self.write(rows, self.order(groups), *[f"- {remark}" for remark in self.remarks if not self.stands_for])
+        self.write(rows, self.order(groups),
+                   *[f"- {remark}" for remark in self.remarks if not self.stands_for])
 
     def order(self, groups):
         """Where the paper's order holds and where it does not, and by how much over the same seeds."""
@@ -169,7 +177,8 @@ class Report:
                 if mean_of(by_name[upper]) > mean_of(best):
                     held += 1
                 else:
-                    failed.append(f"{task} at {experts}, {layers} groups: {paired(by_name[upper], best)} against {best['method']}")
+                    failed.append(f"{task} at {experts}, {layers} groups: {paired(by_name[upper], best)} "
+                                  f"against {best['method']}")
             if held + len(failed) > 0:
                 lines.append(f"- {words}: in {held} of {held + len(failed)} cells" +
                              ("" if not failed else ". It does not appear in " + "; ".join(failed)))
@@ -179,33 +188,38 @@ class Report:
         series = {}
         for file in files:
             lines = [json.loads(line) for line in (file.parent / "metrics.jsonl").read_text().splitlines()]
-            name = ", ".join(part.split("=")[-1] + (" experts" if part.startswith("plan.experts") else "") if not part.startswith("seed")
+            name = ", ".join(part.split("=")[-1] + (" experts" if part.startswith("plan.experts") else "")
+                             if not part.startswith("seed")
                              else "seed " + part.split("=")[-1] for part in file.parent.name.split(","))
             series[name] = [(line["evaluations"], 100 * line["best"]) for line in lines]
         rows = [["run", "evaluations", "best, %"]]
         rows += [[name, x, f"{y:.2f}"] for name, line in series.items() for x, y in line]
         with open(self.out / "figure.csv", "w", newline="") as file:
             csv.writer(file).writerows(rows)
-        figures.plot(self.out / "figure.svg", self.title, series, "evaluations", "best on the search's items, %")
+        figures.plot(self.out / "figure.svg", self.title, series, "evaluations",
+                     "best on the search's items, %")
 
     def profile(self, rows):
         base = rows[0]
-        cells = [["experts", "active", "batch", "prefill tokens/s", "range", "against full", "published", "decode tokens/s",
-                  "range", "against full", "published", "weights MB", "peak MB"]]
+        cells = [["experts", "active", "batch", "prefill tokens/s", "range", "against full", "published",
+                  "decode tokens/s", "range", "against full", "published", "weights MB", "peak MB"]]
         for row in rows:
             for own, full in zip(row["batches"], base["batches"]):
                 line = [row["experts"], row["top_k"], own["batch"]]
                 for phase in ("prefill", "decode"):
                     speed, of_full = (r[f"{phase}_tokens_per_second"] for r in (own, full))
                     line += [f"{speed['median']:.0f}", f"{speed['min']:.0f} to {speed['max']:.0f}",
-                             f"{speed['median'] / of_full['median']:.2f}", self.published_speed(row, own["batch"], phase)]
-                cells.append(line + [f"{row['weights_bytes'] / 1e6:.1f}", f"{row['peak_memory_bytes'] / 1e6:.1f}"])
+                             f"{speed['median'] / of_full['median']:.2f}",
+                             self.published_speed(row, own["batch"], phase)]
+                cells.append(line + [f"{row['weights_bytes'] / 1e6:.1f}",
+                                     f"{row['peak_memory_bytes'] / 1e6:.1f}"])
         speeds = [(f"{row['experts']} experts, {row['top_k']} active",
                    [own["prefill_tokens_per_second"]["median"] / full["prefill_tokens_per_second"]["median"]
                     for own, full in zip(row["batches"], base["batches"])]) for row in rows]
         figures.bars(self.out / "figure.svg", "Prefill against the full model, by batch", speeds,
                      [batch["batch"] for batch in base["batches"]])
-        about = f"{base['device']}, {base['threads']} threads, prompts of {base['prompt']} tokens, {base['new']} new ones."
+        about = (f"{base['device']}, {base['threads']} threads, prompts of {base['prompt']} tokens, "
+                 f"{base['new']} new ones.")
         self.write(cells, about)
 
     def published_speed(self, row, batch, phase):
@@ -221,7 +235,8 @@ class Report:
         for point in points:
             task = self.stands_for.get(point["task"], point["task"])
             low, high = (100 * value for value in point["ci95"])
-            rows.append([point["task"], point["top_k"], f"{100 * point['score']:.1f}", f"{low:.1f} to {high:.1f}", point["n"],
+            rows.append([point["task"], point["top_k"], f"{100 * point['score']:.1f}",
+                         f"{low:.1f} to {high:.1f}", point["n"],
                          known.get(task, {}).get(str(point["top_k"]), "")])
             series.setdefault(point["task"], []).append((point["top_k"], 100 * point["score"]))
         figures.plot(self.out / "figure.svg", self.title, series, "active experts", "accuracy, %")
@@ -229,8 +244,8 @@ class Report:
 
     def parameters(self, models):
         known = {row["name"]: row for row in self.published[0]["models"]} if self.published else {}
-        rows = [["model", "layers", "experts", "active", "total, B", "active, B", "experts, B", "published total, B",
-                 "published active, B", "published experts, B"]]
+        rows = [["model", "layers", "experts", "active", "total, B", "active, B", "experts, B",
+                 "published total, B", "published active, B", "published experts, B"]]
         for model in models:
             row = next((row for name, row in known.items() if name.lower() in model["name"].lower()), {})
             counts = model["parameters"]
@@ -250,9 +265,10 @@ class Report:
                     matrix = group[key]
                     values = [value for line in matrix for value in line]
                     matrices.append((f"{name} {layers}", matrix))
-                    rows.append([file.parent.name, layers, name, len(matrix), f"{min(values):.3f}", f"{max(values):.3f}"])
-            figures.heat_map(self.out / (file.parent.name.replace("=", "-").replace(",", "_") + ".svg"), file.parent.name,
-                             matrices)
+                    rows.append([file.parent.name, layers, name, len(matrix), f"{min(values):.3f}",
+                                 f"{max(values):.3f}"])
+            figures.heat_map(self.out / (file.parent.name.replace("=", "-").replace(",", "_") + ".svg"),
+                             file.parent.name, matrices)
         self.write(rows)
 
     def coefficients(self, folder):

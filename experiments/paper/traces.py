@@ -1,5 +1,6 @@
-"""Figures 4, 6 and 7: which experts the tokens of a task go to before and after pruning, from what `eep logits --taps`
-writes of every router: correlation of the experts' activation, counts, and sums of routing weights."""
+"""Figures 4, 6 and 7: which experts the tokens of a task go to before and after pruning, from what `eep
+logits --taps` writes of every router: correlation of the experts' activation, counts, and sums of routing
+weights."""
 import csv
 import json
 import math
@@ -62,7 +63,8 @@ class Trace:
         """Pearson's, of the 0/1 indicators; 0 where an expert is always or never used."""
         n, c = self.tokens, self.counts
         spread = [math.sqrt(k * (n - k)) for k in c]
-        return [[(n * self.both[i][j] - c[i] * c[j]) / (spread[i] * spread[j]) if spread[i] * spread[j] > 0 else 0.0
+        return [[(n * self.both[i][j] - c[i] * c[j]) / (spread[i] * spread[j]) if spread[i] * spread[j] > 0
+                 else 0.0
                  for j in range(len(c))] for i in range(len(c))]
 
 
@@ -70,7 +72,8 @@ def trace(run, model, plan, prompts, layers, experts, scratch):
     """A Trace a layer. run: calls eep."""
     found = {layer: Trace(experts) for layer in layers}
     for prompt in prompts:
-        words = ["logits", model, "--text", prompt, "--out", scratch.with_suffix(".logits"), "--taps", scratch]
+        words = ["logits", model, "--text", prompt, "--out", scratch.with_suffix(".logits"), "--taps",
+                 scratch]
         run(*words, *(["--plan", plan] if plan else []))
         names = [f"layer.{layer}.router.{what}" for layer in layers for what in ("expert", "weight")]
         taps = tensors(scratch, names)
@@ -85,7 +88,8 @@ def write(out, title, layer, before, after, kept):
     """Figures and rows of one layer. kept: original experts of the pruned plan's rows."""
     with open(out / "figure.csv", "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["stage", "expert", "original expert", "tokens", "count", "weight", "correlation with 0, 1, ..."])
+        rows.writerow(["stage", "expert", "original expert", "tokens", "count", "weight",
+                       "correlation with 0, 1, ..."])
         for stage, own, names in (("before", before, range(len(before.counts))), ("after", after, kept)):
             for i, matrix_row in enumerate(own.correlation()):
                 rows.writerow([stage, i, names[i], own.tokens, own.counts[i], f"{own.weights[i]:.6g}",
@@ -93,7 +97,8 @@ def write(out, title, layer, before, after, kept):
     about = f"{title.split(':')[0]}, layer {layer}"  # a figure is no wider than its panels
     figures.heat_map(out / "correlation.svg", about + ": correlation",
                      [("before", before.correlation()), ("after", after.correlation())])
-    figures.bars(out / "counts.svg", about + ": activations", [("before", before.counts), ("after", after.counts)])
+    figures.bars(out / "counts.svg", about + ": activations",
+                 [("before", before.counts), ("after", after.counts)])
     figures.bars(out / "weights.svg", about + ": sums of weights",
                  [("before", before.weights), ("after", after.weights)])
 
@@ -107,7 +112,8 @@ def summary(layer, before, after, kept):
              "largest correlation off the diagonal", "least"]]
     for stage, own in (("before", before), ("after", after)):
         off = [value for i, line in enumerate(own.correlation()) for j, value in enumerate(line) if i != j]
-        rows.append([layer, stage, " ".join(map(str, range(len(own.counts)) if stage == "before" else kept)), own.tokens,
-                     " ".join(map(str, own.counts)), " ".join(f"{value:.1f}" for value in own.weights),
+        rows.append([layer, stage, " ".join(map(str, range(len(own.counts)) if stage == "before" else kept)),
+                     own.tokens, " ".join(map(str, own.counts)),
+                     " ".join(f"{value:.1f}" for value in own.weights),
                      f"{effective(own.counts):.2f}", f"{max(off):.2f}", f"{min(off):.2f}"])
     return rows

@@ -21,6 +21,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/model_context.h"
 #include "experiments/study/rank_calibration.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/zero_experts.h"
 #include "loaders/tasks/requests.h"
@@ -46,7 +47,7 @@ std::vector<int32_t> subset_counts(const Arguments& arguments, int32_t experts) 
     for (int32_t kept : arguments.experts) {
       if (kept < 1 || kept >= experts) {
         throw Error(ExitCode::kUsage, "--experts",
-                    fmt::format("out of range (expected 1..{}, got {})", experts - 1, kept));
+                    "out of range" + expected_got(fmt::format("1..{}", experts - 1), kept));
       }
     }
     return arguments.experts;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "experiments/program/program.h"
+#include "kernels/common/expected.h"
 #include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/config_json.h"
@@ -28,7 +29,7 @@ int import_keep_list(const Arguments& arguments, CommandContext& context) {
   const auto experts = static_cast<int32_t>(config.num_experts);
   if (arguments.experts > experts) {
     throw Error(ExitCode::kUsage, "--experts",
-                fmt::format("more than the model has (expected 1..{}, got {})", experts, arguments.experts));
+                "more than the model has" + expected_got(fmt::format("1..{}", experts), arguments.experts));
   }
   const KeepList list = parse_keep_list(read_file(arguments.file), arguments.file, config, arguments.experts);
   const int32_t top_k = arguments.top_k > 0 ? arguments.top_k : static_cast<int32_t>(config.top_k);

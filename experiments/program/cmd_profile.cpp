@@ -10,6 +10,7 @@
 #include "engine/forward.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/program/program.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/philox.h"
 #include "kernels/router.h"
 #include "loaders/formats/json.h"
@@ -155,8 +156,7 @@ Json spread_json(const Spread& spread) {
 int profile(const Arguments& arguments, CommandContext& context) {
   for (const int batch : arguments.batches) {
     if (batch < 1 || batch > 65536)
-      throw Error(ExitCode::kUsage, "--batch",
-                  fmt::format("out of range (expected 1..65536, got {})", batch));
+      throw Error(ExitCode::kUsage, "--batch", "out of range" + expected_got("1..65536", batch));
   }
   const auto opened = open_model(arguments.model, context);
   ModelContext& model = *opened;
@@ -164,14 +164,13 @@ int profile(const Arguments& arguments, CommandContext& context) {
   if (arguments.prompt + arguments.made > config.max_positions) {
     throw Error(
         ExitCode::kUsage, "--prompt",
-        fmt::format("prompt and new tokens are more than the model's positions (expected at most {}, got "
-                    "{})",
-                    config.max_positions, arguments.prompt + arguments.made));
+        "prompt and new tokens are more than the model's positions" +
+            expected_got(fmt::format("at most {}", config.max_positions), arguments.prompt + arguments.made));
   }
   if (arguments.top_k > config.num_experts) {
     throw Error(ExitCode::kUsage, "--top-k",
-                fmt::format("more than the model's experts (expected 1..{}, got {})", config.num_experts,
-                            arguments.top_k));
+                "more than the model's experts" +
+                    expected_got(fmt::format("1..{}", config.num_experts), arguments.top_k));
   }
   ExpertPlan plan = plan_or_identity(arguments.plan, model);
   if (arguments.top_k > 0) plan.top_k = arguments.top_k;

@@ -26,6 +26,7 @@
 #include "experiments/study/run_directory.h"
 #include "experiments/study/run_export.h"
 #include "experiments/study/run_report.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 
@@ -92,7 +93,7 @@ class Runner {
       if (!other.starts_with(key + "=") || other == key + "=" + value) continue;
       throw Error(
           ExitCode::kUsage, option,
-          fmt::format("--set {} is given too (expected one of them, got {})", printable(other), value));
+          fmt::format("--set {} is given too", printable(other)) + expected_got("one of them", value));
     }
     const std::string own = key + "=" + value;
     if (std::find(overrides->begin(), overrides->end(), own) == overrides->end()) overrides->push_back(own);
@@ -122,8 +123,8 @@ class Runner {
                                        hosts.size() == 1 ? "machine" : "machines"));
     if (arguments_.ranks_per_run > context_.ranks->size()) {
       throw Error(ExitCode::kUsage, "--ranks-per-run",
-                  fmt::format("more than there are (expected 1..{}, got {})", context_.ranks->size(),
-                              arguments_.ranks_per_run));
+                  "more than there are" +
+                      expected_got(fmt::format("1..{}", context_.ranks->size()), arguments_.ranks_per_run));
     }
     evaluation_ = std::make_unique<RankEvaluation>(*context_.ranks, group_size(), stages());
   }

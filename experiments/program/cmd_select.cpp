@@ -13,6 +13,7 @@
 #include "es/no_signal.h"
 #include "es/statistics_io.h"
 #include "experiments/program/program.h"
+#include "kernels/common/expected.h"
 #include "kernels/router.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/keep_list.h"
@@ -42,7 +43,7 @@ Domain open_domain(const std::string& argument) {
     const bool plain = !number.empty() && number.find_first_not_of("0123456789.eE+-") == std::string::npos;
     if (!plain || *end != '\0' || !(domain.weight > 0) || !(domain.weight < 1e12)) {
       throw Error(ExitCode::kUsage, argument,
-                  fmt::format("not a weight (expected FILE:WEIGHT with a number above 0, got {})", number));
+                  "not a weight" + expected_got("FILE:WEIGHT with a number above 0", number));
     }
     domain.name = argument.substr(0, colon);
   }
@@ -65,7 +66,7 @@ std::vector<std::vector<int32_t>> layer_groups(const Arguments& arguments,
   const int32_t wanted = std::stoi(arguments.groups);
   if (wanted < 1 || wanted > layers) {
     throw Error(ExitCode::kUsage, "--groups",
-                fmt::format("out of range (expected 1..{}, got {})", layers, wanted));
+                "out of range" + expected_got(fmt::format("1..{}", layers), wanted));
   }
   return split_layers(sparse, wanted);
 }
@@ -187,8 +188,8 @@ int run_selection(const Arguments& arguments, CommandContext& context) {
   const ExpertStatistics statistics = blended(domains);
   if (arguments.experts > statistics.experts) {
     throw Error(ExitCode::kUsage, "--experts",
-                fmt::format("more than the model has (expected 1..{}, got {})", statistics.experts,
-                            arguments.experts));
+                "more than the model has" +
+                    expected_got(fmt::format("1..{}", statistics.experts), arguments.experts));
   }
   const Criterion criterion = criterion_of(arguments, context);
   const std::vector<std::vector<int32_t>> groups = layer_groups(arguments, statistics);

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -25,7 +26,7 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   if (app.get_subcommands().empty() && !rest.empty() && !rest[0].starts_with('-')) {
     std::vector<std::string> names;
     for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
-    what = fmt::format("unknown command (expected one of {}, got {})", fmt::join(names, ", "), rest[0]);
+    what = "unknown command" + expected_got(fmt::format("one of {}", fmt::join(names, ", ")), rest[0]);
   }
   return Error(ExitCode::kUsage, "usage", what, "see eep --help, or eep COMMAND --help");
 }

@@ -14,6 +14,7 @@
 #include "experiments/program/command_line.h"
 #include "experiments/ranks/launch.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/cpu/cpu_target.h"
 
 namespace eep {
@@ -118,7 +119,7 @@ void CommonOptions::open_device() {
     const auto [stop, error] = std::from_chars(begin, end, index);
     if (error != std::errc() || stop != end || index < 0) {
       throw Error(ExitCode::kUsage, "--device",
-                  "not the number of a device (expected cuda:N, got " + device_name + ")");
+                  "not the number of a device" + expected_got("cuda:N", device_name));
     }
   }
   device = {};
@@ -132,7 +133,7 @@ void CommonOptions::open_device() {
   } else if (device_name != "auto" && device_name != "cpu") {
     throw Error(
         ExitCode::kUsage, "--device",
-        fmt::format("unknown device (expected one of {}, got {})", fmt::join(kDevices, ", "), device_name));
+        "unknown device" + expected_got(fmt::format("one of {}", fmt::join(kDevices, ", ")), device_name));
   }
 }
 
@@ -144,8 +145,8 @@ const Ops& CommonOptions::ops_with(const std::string& name) const {
   if (precision_named(name) == Precision::kF32) return *ops;
   if (!ops->host_memory) {
     throw Error(ExitCode::kConfig, "--precision",
-                fmt::format("products on --device {} have the dtype of its weights (expected f32, got bf16)",
-                            ops->name),
+                fmt::format("products on --device {} have the dtype of its weights", ops->name) +
+                    expected_got("f32", "bf16"),
                 "leave it out, or use --device cpu");
   }
   return cpu_ops(Precision::kBf16);
@@ -156,7 +157,7 @@ void CommonOptions::resolve() {
   const auto [stop, error] = std::from_chars(seed_text.data(), seed_text.data() + seed_text.size(), number);
   if (error != std::errc() || stop != seed_text.data() + seed_text.size() || number < 0) {
     throw Error(ExitCode::kUsage, "--seed",
-                fmt::format("not a seed (expected 0..{}, got {})", INT64_MAX, seed_text));
+                "not a seed" + expected_got(fmt::format("0..{}", INT64_MAX), seed_text));
   }
   seed = static_cast<uint64_t>(number);
   open_device();
@@ -174,8 +175,8 @@ void CommonOptions::resolve() {
     const auto targets = cpu_targets();
     if (std::find(targets.begin(), targets.end(), cpu_target) == targets.end()) {
       throw Error(ExitCode::kUsage, "--cpu-target",
-                  fmt::format("not on this machine (expected one of {}, got {})", fmt::join(targets, ", "),
-                              cpu_target));
+                  "not on this machine" +
+                      expected_got(fmt::format("one of {}", fmt::join(targets, ", ")), cpu_target));
     }
     set_cpu_target(cpu_target);
   }

@@ -8,6 +8,7 @@
 #include "engine/cuda_messages.h"
 #include "experiments/program/command_inputs.h"
 #include "experiments/study/rank_calibration.h"
+#include "kernels/common/expected.h"
 #include "loaders/models/zero_experts.h"
 
 namespace eep {
@@ -59,15 +60,15 @@ void RunModels::link(ModelContext& model, int32_t number) {
 void RunModels::check_stages(int ranks_per_run, bool dry_run) {
   if (stages() == 1) return;
   const int ranks = context_.ranks == nullptr ? 1 : context_.ranks->size();
-  const std::string wanted = fmt::format("(expected {}, {}, ..., got ", stages(), 2 * stages());
+  const std::string wanted = fmt::format("{}, {}, ...", stages(), 2 * stages());
   if (ranks % stages() != 0 && !(ranks == 1 && dry_run)) {
     throw Error(ExitCode::kUsage, "--pipeline",
-                fmt::format("needs as many ranks, or a multiple {}{})", wanted, ranks),
+                "needs as many ranks, or a multiple" + expected_got(wanted, ranks),
                 fmt::format("mpirun -n {} eep run ...", stages()));
   }
   if (ranks_per_run % stages() != 0) {
     throw Error(ExitCode::kUsage, "--ranks-per-run",
-                fmt::format("no multiple of --pipeline {}{})", wanted, ranks_per_run));
+                "no multiple of --pipeline" + expected_got(wanted, ranks_per_run));
   }
   if (context_.ranks != nullptr) choose_way_of_rows();
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -53,8 +54,8 @@ void check_slurm_tasks(const Environment& environment, int ranks) {
   const int tasks = number(environment, "SLURM_NTASKS");
   if (tasks < 0 || tasks == ranks) return;
   throw Error(ExitCode::kUsage, "SLURM_NTASKS",
-              fmt::format("Slurm's tasks are not the ranks of this run (expected {}, got {} rank{})", tasks,
-                          ranks, ranks == 1 ? "" : "s"),
+              "Slurm's tasks are not the ranks of this run" +
+                  expected_got(tasks, fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s")),
               "start it with srun --mpi=pmix (srun --mpi=list shows what there is) or with mpirun -n " +
                   std::to_string(tasks) + "; for a single rank within a job unset SLURM_NTASKS");
 }

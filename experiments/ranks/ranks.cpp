@@ -10,6 +10,7 @@
 
 #include "es/bytes.h"
 #include "experiments/ranks/launch.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 
 namespace eep {
@@ -62,7 +63,7 @@ milliseconds silence_limit() {
   const double seconds = std::strtod(text, &end);
   if (end == text || *end != '\0' || !(seconds >= 1 && seconds <= 1e6))
     throw Error(ExitCode::kUsage, "EEP_RANK_TIMEOUT",
-                fmt::format("not a time (expected seconds, 1..1000000, got {})", text));
+                "not a time" + expected_got("seconds, 1..1000000", text));
   return milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
@@ -99,8 +100,7 @@ std::unique_ptr<Ranks> Ranks::join() {
   auto ranks = std::make_unique<Ranks>(open_transport(launched), limit);
   if (ranks->size() == launched) return ranks;
   throw Error(ExitCode::kRuntime, "mpi",
-              fmt::format("the launcher's ranks do not see each other (expected {}, got {})", launched,
-                          ranks->size()),
+              "the launcher's ranks do not see each other" + expected_got(launched, ranks->size()),
               "launch with the MPI that eep doctor names; under Slurm: srun --mpi=pmix");
 }
 
@@ -351,8 +351,8 @@ void Ranks::look_after(Clock::time_point now) {
     if (!watched || peers_[peer].gone || now - peers_[peer].heard < limit_) continue;
     lost_ = true;
     fail(Error(ExitCode::kRuntime, name(static_cast<int>(peer)),
-               fmt::format("is silent (expected a sign of life every second, got none for {} s)",
-                           limit_.count() / 1000),
+               "is silent" + expected_got("a sign of life every second",
+                                          fmt::format("none for {} s", limit_.count() / 1000)),
                kResume));
   }
   if (lost_ && now - failed_at_ > kGrace)  // the work does not come to its next checkpoint

@@ -13,6 +13,7 @@
 #include "experiments/study/experiment.h"
 #include "experiments/study/run_report.h"
 #include "experiments/study/version.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
 #include "loaders/tasks/metric.h"
@@ -120,7 +121,7 @@ class RecordReader {
   void check_count(const std::string& file, int64_t found, int64_t wanted) const {
     if (found != wanted)
       throw Error(ExitCode::kData, path(file),
-                  fmt::format("not the file of this result (expected {} lines, got {})", wanted, found));
+                  "not the file of this result" + expected_got(fmt::format("{} lines", wanted), found));
   }
 
   void read_manifest() {

@@ -10,7 +10,8 @@ eep=$(realpath "$1")
 data=$(realpath "$2")
 work=${3:-runs/smollm2}
 shift $(($# < 3 ? $# : 3))
-[ -f "$work/model/config.json" ] || { echo "benchmarks: no $work/model: make demo-smollm2 makes it" >&2; exit 66; }
+[ -f "$work/model/config.json" ] ||
+  { echo "benchmarks: no $work/model: make demo-smollm2 makes it" >&2; exit 66; }
 work=$(realpath "$work")
 export EEP_DATA=$work/benchmarks
 mkdir -p "$EEP_DATA"
@@ -34,11 +35,13 @@ import boolq "$data/superglue/BoolQ/val.jsonl" --hash train=30,dev=20,test=50
 import arc_challenge --hash train=30,dev=20,test=50 "$data/arc/ARC-Challenge-Test.jsonl"
 import openbookqa "$data/openbookqa/train.tsv" "$data/openbookqa/dev.tsv" "$data/openbookqa/test.tsv"
 [ -n "$tasks" ] || { echo "benchmarks: none of the files is in $data" >&2; exit 66; }
-"$eep" run "$here/benchmarks.yaml" --output "$work/runs/benchmarks" --resume-if-there --set "model.path=$work/model" \
+"$eep" run "$here/benchmarks.yaml" --output "$work/runs/benchmarks" --resume-if-there --set \
+  "model.path=$work/model" \
   --set "sweep.task.name=[$tasks]" "$@"
 if [ -d "$data/mmlu" ]; then
   [ -f "$EEP_DATA/mmlu_paper/test.jsonl" ] || "$eep" task import mmlu_paper "$data/mmlu" --out "$EEP_DATA" >&2
-  "$eep" run "$here/mmlu.yaml" --output "$work/runs/mmlu" --resume-if-there --set "model.path=$work/model" "$@"
+  "$eep" run "$here/mmlu.yaml" --output "$work/runs/mmlu" --resume-if-there --set \
+    "model.path=$work/model" "$@"
 else
   echo "benchmarks: left out: mmlu_paper, $data/mmlu is not there" >&2
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""constant.py DATA RUNS: a table of finished runs with the best constant answer to each task's test items beside the
-methods. The constant is one label for all items: what a model scores that has not read the question."""
+"""constant.py DATA RUNS: a table of finished runs with the best constant answer to each task's test items
+beside the methods. The constant is one label for all items: what a model scores that has not read the
+question."""
 import collections
 import json
 import pathlib
@@ -21,7 +22,8 @@ def cell(score):
 
 def main():
     data, runs = map(pathlib.Path, sys.argv[1:])
-    print("| task | experts | method | test, % (95 %) | p against full | seconds |\n|---|---|---|---|---|---|")
+    print(
+        "| task | experts | method | test, % (95 %) | p against full | seconds |\n|---|---|---|---|---|---|")
     for file in sorted(runs.rglob("result.json")):
         result = json.loads(file.read_text())
         task, budget = result["task"]["name"], min(m["experts"] for m in result["methods"])
@@ -30,11 +32,13 @@ def main():
         print(f"| {task} | - | always {label} | {100 * share:.1f} | | |")
         for method in result["methods"]:
             p = method["test"].get("p_vs_full")
-            print(f"| {task} | {budget} | {method['name']} | {cell(method['test'])} | {'' if p is None else f'{p:.2g}'} "
+            print(f"| {task} | {budget} | {method['name']} | {cell(method['test'])} | "
+                  f"{'' if p is None else f'{p:.2g}'} "
                   f"| {method['seconds']:.0f} |")
         for more in result.get("tasks", [])[1:]:
             for name, score in more["test"].items():
-                print(f"| {more['name']}/{more.get('split', 'test')} | {budget} | {name} | {cell(score)} | | |")
+                print(f"| {more['name']}/{more.get('split', 'test')} | {budget} | {name} | {cell(score)} | "
+                      "| |")
 
 
 if __name__ == "__main__":

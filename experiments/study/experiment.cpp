@@ -9,6 +9,7 @@
 #include <set>
 
 #include "experiments/study/experiment_fields.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 
@@ -182,8 +183,7 @@ class Reader {
         if (!item.is_scalar()) item.fail_expected("a single value");
         const std::string text = item.as_string();
         if (text.empty() || text.find_first_of("\\,\n=") != std::string::npos) {
-          item.fail("a swept value names a directory (expected text without \\ , =, got " + printable(text) +
-                    ")");
+          item.fail("a swept value names a directory" + expected_got("text without \\ , =", printable(text)));
         }
         for (const std::string& earlier : values) {
           if (earlier == text) item.fail("the same value twice (" + text + ")");
@@ -244,7 +244,7 @@ Experiment read(const YamlValue& given, const std::string& default_name, const s
   check_tasks(root, &e);
   if (e.name.find_first_of("/\n") != std::string::npos) {
     throw Error(ExitCode::kConfig, root.where,
-                "name: it names a directory (expected text without /, got " + printable(e.name) + ")");
+                "name: it names a directory" + expected_got("text without /", printable(e.name)));
   }
   return e;
 }
@@ -324,8 +324,8 @@ void refuse_ignored(const YamlValue& root, const YamlValue& sweep) {
     const auto equal = [&](const std::string& item) { return same_scalar(item, value->scalar); };
     if (std::any_of(swept.begin(), swept.end(), equal)) continue;
     throw Error(ExitCode::kConfig, value->where,
-                fmt::format("{}: beside a sweep that does not have it (expected one of {}, got {})", key,
-                            fmt::join(swept, ", "), printable(value->scalar)));
+                fmt::format("{}: beside a sweep that does not have it", key) +
+                    expected_got(fmt::format("one of {}", fmt::join(swept, ", ")), printable(value->scalar)));
   }
 }
 
@@ -422,8 +422,8 @@ std::vector<Combination> expand_sweep(const std::string& path, const Overrides& 
         std::replace(next.name.begin(), next.name.end(), '/', '_');
         if (next.name.size() > kMaxFileName) {
           throw Error(ExitCode::kConfig, sweep.where,
-                      fmt::format("sweep: a directory's name is too long (expected at most {} bytes, got {})",
-                                  kMaxFileName, printable(next.name)));
+                      "sweep: a directory's name is too long" +
+                          expected_got(fmt::format("at most {} bytes", kMaxFileName), printable(next.name)));
         }
         longer.push_back(std::move(next));
       }

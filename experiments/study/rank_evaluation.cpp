@@ -1,13 +1,12 @@
 #include "experiments/study/rank_evaluation.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <functional>
 #include <numeric>
 #include <utility>
 
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 
 namespace eep {
@@ -82,8 +81,7 @@ class Diverted {
 
 void check_same_as_leader(const std::string& what, const std::string& wanted, const std::string& found) {
   if (wanted == found) return;
-  throw Error(ExitCode::kData, what,
-              fmt::format("differs from rank 0's (expected {}, got {})", wanted, found),
+  throw Error(ExitCode::kData, what, "differs from rank 0's" + expected_got(wanted, found),
               "every rank must see the same files");
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/tasks/extract.h"
 
@@ -60,10 +61,9 @@ void check_same_config(const std::string& file, const std::string& wanted) {
                                                                          : text.rfind('\n', at - 1) + 1;
     return strip(text.substr(std::min(begin, text.size()), text.find('\n', at) - begin));
   };
-  throw Error(
-      ExitCode::kConfig, fmt::format("{}:{}", file, line),
-      fmt::format("the configuration has changed (expected {}, got {})", line_of(found), line_of(wanted)),
-      "start a new run, or resume with the configuration it began with");
+  throw Error(ExitCode::kConfig, fmt::format("{}:{}", file, line),
+              "the configuration has changed" + expected_got(line_of(found), line_of(wanted)),
+              "start a new run, or resume with the configuration it began with");
 }
 
 }  // namespace eep

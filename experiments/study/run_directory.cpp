@@ -17,6 +17,7 @@
 #include "engine/kernel_path.h"
 #include "experiments/study/version.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/cpu/cpu_target.h"
 #include "loaders/formats/file.h"
 
@@ -113,8 +114,7 @@ void keep_manifest(const std::string& file, const Json& manifest) {
   const JsonView before = document.root();
   const auto same = [&](const std::string& what, const std::string& then, const std::string& now) {
     if (then != now)
-      throw Error(ExitCode::kData, file,
-                  fmt::format("{} has changed (expected {}, got {})", what, then, now));
+      throw Error(ExitCode::kData, file, fmt::format("{} has changed", what) + expected_got(then, now));
   };
   same("the model", before.at("model").at("hash").as_string(), manifest["model"]["hash"]);
   for (const auto& [split, hash] : manifest["data"].items()) {

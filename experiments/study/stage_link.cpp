@@ -9,6 +9,7 @@
 #include "engine/skip_thresholds.h"
 #include "es/bytes.h"
 #include "experiments/study/calibration_request.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -70,10 +71,11 @@ void RankStageLink::await_others(size_t own_room) {
     const uint64_t wanted = digest_of(model_.raw(), layers()[static_cast<size_t>(stage)]);
     const auto found = take<uint64_t>(bytes, "message");
     if (wanted == found) continue;
-    throw Error(ExitCode::kData, "the model",
-                fmt::format("{} has another one (expected norms of its layers {:016x}, got {:016x})",
-                            ranks_.name(rank_of(stage)), wanted, found),
-                "every rank must see the same files");
+    throw Error(
+        ExitCode::kData, "the model",
+        fmt::format("{} has another one", ranks_.name(rank_of(stage))) +
+            expected_got(fmt::format("norms of its layers {:016x}", wanted), fmt::format("{:016x}", found)),
+        "every rank must see the same files");
   }
 }
 

@@ -10,6 +10,7 @@
 #include "es/criteria.h"
 #include "es/no_signal.h"
 #include "experiments/study/calibration_progress.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
@@ -64,8 +65,8 @@ TaskContext::TaskContext(ModelContext& model, size_t memory, const Experiment& e
     const auto items = static_cast<int64_t>(fresh_->requests().items().size());
     if (experiment_.search.shards.shard > items) {
       throw Error(ExitCode::kConfig, "task.train.shard",
-                  fmt::format("more items than the split has (expected 1..{}, got {})", items,
-                              experiment_.search.shards.shard));
+                  "more items than the split has" +
+                      expected_got(fmt::format("1..{}", items), experiment_.search.shards.shard));
     }
     evaluators_[Split::kTrain] = make_evaluator(experiment_.train, shards().fixed);
   }

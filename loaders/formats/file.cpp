@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/mapped_file.h"
 
 namespace eep {
@@ -125,13 +126,14 @@ std::string read_file(const std::string& path, size_t max_bytes) {
     throw Error(missing ? ExitCode::kNoInput : ExitCode::kIo, path,
                 std::string("cannot open: ") + std::strerror(errno));
   }
-  const std::string too_large =
-      "file too large (expected at most " + std::to_string(max_bytes) + " bytes, got ";
+  const auto too_large = [&](const std::string& got) {
+    return "file too large" + expected_got("at most " + std::to_string(max_bytes) + " bytes", got);
+  };
   struct stat status {};
   std::string text;
   if (::fstat(file.value, &status) == 0 && S_ISREG(status.st_mode)) {
     const size_t size = static_cast<size_t>(status.st_size);
-    if (size > max_bytes) throw Error(ExitCode::kData, path, too_large + std::to_string(size) + ")");
+    if (size > max_bytes) throw Error(ExitCode::kData, path, too_large(std::to_string(size)));
     text.reserve(size + 1);
   } else if (S_ISFIFO(status.st_mode)) {
     await_pipe(file.value, path);
@@ -150,7 +152,7 @@ std::string read_file(const std::string& path, size_t max_bytes) {
       throw Error(ExitCode::kIo, path, std::string("cannot read: ") + std::strerror(errno));
     }
     if (text.size() + static_cast<size_t>(count) > max_bytes) {
-      throw Error(ExitCode::kData, path, too_large + "more)");
+      throw Error(ExitCode::kData, path, too_large("more"));
     }
     text.append(block, static_cast<size_t>(count));
   }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 
@@ -39,7 +40,7 @@ class Reader {
     at_ = 4;
     const uint64_t version = number(4);
     if (version != 2 && version != 3) {
-      fail(fmt::format("GGUF version not supported (expected 2 or 3, got {})", version));
+      fail("GGUF version not supported" + expected_got("2 or 3", version));
     }
     file_.version = static_cast<uint32_t>(version);
     const uint64_t tensors = number(8), values = number(8);
@@ -173,10 +174,9 @@ class Reader {
     const std::optional<GgufType> known = any ? gguf_stored_type(stored) : gguf_type(stored);
     if (!known && any) fail(shown + gguf_type_name(stored) + " is of unknown size");
     if (!known) {
-      fail(shown +
-           fmt::format("type not supported (expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K "
-                       "or Q6_K, got {})",
-                       gguf_type_name(stored)));
+      fail(
+          shown + "type not supported" +
+          expected_got("F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K or Q6_K", gguf_type_name(stored)));
     }
     tensor.type = *known;
     const int64_t row = tensor.shape.back(), block = gguf_block_elements(*known);
@@ -236,9 +236,9 @@ const GgufValue* GgufFile::find_value(const std::string& key) const {
 int64_t GgufFile::integer(const std::string& key, int64_t smallest, int64_t largest) const {
   const int64_t value = wanted(*this, key, GgufValue::Kind::kInteger).integers[0];
   if (value < smallest || value > largest) {
-    throw Error(
-        ExitCode::kData, where,
-        fmt::format("{}: out of range (expected {}..{}, got {})", printable(key), smallest, largest, value));
+    throw Error(ExitCode::kData, where,
+                fmt::format("{}: out of range", printable(key)) +
+                    expected_got(fmt::format("{}..{}", smallest, largest), value));
   }
   return value;
 }

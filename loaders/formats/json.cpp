@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/unicode.h"
 
 namespace eep {
@@ -383,8 +384,7 @@ void JsonView::fail(const std::string& what) const {
 }
 
 void JsonView::fail_expected(const std::string& expected) const {
-  const std::string got = value_->is_number() ? written() : describe(*value_);
-  fail("wrong value (expected " + expected + ", got " + got + ")");
+  fail("wrong value" + expected_got(expected, value_->is_number() ? written() : describe(*value_)));
 }
 
 }  // namespace eep

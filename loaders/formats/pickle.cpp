@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/mapped_file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/zip.h"
@@ -132,7 +133,7 @@ class Machine {
     switch (opcode) {
       case 0x80:  // PROTO
         if (const size_t protocol = number(1); protocol < 2 || protocol > 5) {
-          fail(fmt::format("pickle protocol not supported (expected 2..5, got {})", protocol));
+          fail("pickle protocol not supported" + expected_got("2..5", protocol));
         }
         return;
       case '(':  // MARK
@@ -292,8 +293,9 @@ class Tensors {
     if (member == nullptr) machine_.fail(shown + "no member data/" + printable(storage.text));
     const int64_t stored = static_cast<int64_t>(member->size / 4);
     if (member->size % 4 != 0 || storage.integer != stored) {
-      machine_.fail(shown + fmt::format("wrong size of its storage (expected {} floats, got {} bytes)",
-                                        storage.integer, member->size));
+      machine_.fail(
+          shown + "wrong size of its storage" +
+          expected_got(fmt::format("{} floats", storage.integer), fmt::format("{} bytes", member->size)));
     }
     PthTensor out{name, tensor.shape, {}};
     int64_t count = 1, last = tensor.offset;
@@ -378,7 +380,7 @@ PthFile read_pth(const std::string& path) {
   const MappedFile file(path);
   if (file.size() > kMaxFile) {
     throw Error(ExitCode::kData, path,
-                fmt::format("file too large (expected at most {} bytes, got {})", kMaxFile, file.size()));
+                "file too large" + expected_got(fmt::format("at most {} bytes", kMaxFile), file.size()));
   }
   return parse_pth(file.data(), file.size(), path);
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -82,12 +83,13 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& fields, size_t
   const uint64_t begin = count_of(offsets[0], where, "a data offset");
   const uint64_t end = count_of(offsets[1], where, "a data offset");
   if (begin > end || end > data_size) {
-    fail(where, "data offsets outside the file (expected at most " + std::to_string(data_size) + ", got " +
-                    std::to_string(begin) + " to " + std::to_string(end) + ")");
+    fail(where, "data offsets outside the file" +
+                    expected_got("at most " + std::to_string(data_size),
+                                 std::to_string(begin) + " to " + std::to_string(end)));
   }
   if (end - begin != total_bits / 8) {
-    fail(where, "size does not match shape and dtype (expected " + std::to_string(total_bits / 8) +
-                    " bytes, got " + std::to_string(end - begin) + ")");
+    fail(where, "size does not match shape and dtype" +
+                    expected_got(std::to_string(total_bits / 8) + " bytes", end - begin));
   }
   entry.offset = data_begin + static_cast<size_t>(begin);
   entry.bytes = static_cast<size_t>(end - begin);
@@ -98,18 +100,17 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& fields, size_t
 
 SafetensorsHeader parse_safetensors(const uint8_t* data, size_t size, const std::string& where) {
   if (size < kLengthBytes) {
-    fail(where, "truncated (expected at least 8 bytes, got " + std::to_string(size) + ")");
+    fail(where, "truncated" + expected_got("at least 8 bytes", size));
   }
   const ForeignFile foreign =
       foreign_file({reinterpret_cast<const char*>(data), std::min<size_t>(size, size_t{100})});
   if (!foreign.what.empty()) throw Error(ExitCode::kData, where, foreign.what, foreign.hint);
   const uint64_t length = read_u64(data);
   if (length > kMaxHeader) {
-    fail(where, "header too long (expected at most 100000000 bytes, got " + std::to_string(length) + ")");
+    fail(where, "header too long" + expected_got("at most 100000000 bytes", length));
   }
   if (length > size - kLengthBytes) {
-    fail(where, "truncated header (expected " + std::to_string(length) + " bytes, got " +
-                    std::to_string(size - kLengthBytes) + ")");
+    fail(where, "truncated header" + expected_got(std::to_string(length) + " bytes", size - kLengthBytes));
   }
   const std::string_view text(reinterpret_cast<const char*>(data) + kLengthBytes,
                               static_cast<size_t>(length));
@@ -140,15 +141,14 @@ SafetensorsHeader parse_safetensors(const uint8_t* data, size_t size, const std:
   for (const SafetensorsEntry& entry : header.entries) {
     if (entry.offset != next) {
       fail(where + ": tensor " + printable(entry.name),
-           "data does not follow the previous tensor's (expected offset " +
-               std::to_string(next - data_begin) + ", got " + std::to_string(entry.offset - data_begin) +
-               ")");
+           "data does not follow the previous tensor's" +
+               expected_got("offset " + std::to_string(next - data_begin), entry.offset - data_begin));
     }
     next += entry.bytes;
   }
   if (next != size) {
-    fail(where, "file does not end with the last tensor (expected " + std::to_string(next) + " bytes, got " +
-                    std::to_string(size) + ")");
+    fail(where,
+         "file does not end with the last tensor" + expected_got(std::to_string(next) + " bytes", size));
   }
   return header;
 }

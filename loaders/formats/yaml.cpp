@@ -11,6 +11,7 @@
 #include <limits>
 #include <sstream>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -198,7 +199,7 @@ const YamlValue* YamlValue::find(std::string_view key) const {
 YamlValue parse_yaml(const std::string& text, const std::string& where, ExitCode code) {
   if (text.size() > kMaxText) {
     throw Error(code, where,
-                fmt::format("too large (expected at most {} bytes, got {})", kMaxText, text.size()));
+                "too large" + expected_got(fmt::format("at most {} bytes", kMaxText), text.size()));
   }
   std::istringstream stream(text);
   TreeBuilder builder(where, code);
@@ -355,7 +356,7 @@ void YamlView::fail(const std::string& what) const {
 }
 
 void YamlView::fail_expected(const std::string& expected) const {
-  fail(fmt::format("wrong value (expected {}, got {})", expected, shown(*value_)));
+  fail("wrong value" + expected_got(expected, shown(*value_)));
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {

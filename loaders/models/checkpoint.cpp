@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/coded_matrix.h"
+#include "kernels/common/expected.h"
 #include "loaders/models/config_json.h"
 #include "loaders/models/families.h"
 #include "loaders/models/model_directory.h"
@@ -356,8 +357,9 @@ class Loader {
     const Tensor tensor = table_.get(name, shape, Code::kE4M3);
     if (tensor.dtype != model_.config.dtype && !table_.is_coded(name, Code::kE4M3)) {
       throw Error(ExitCode::kData, name,
-                  std::string("matrices of several dtypes (expected ") + dtype_name(model_.config.dtype) +
-                      " as the embedding, got " + dtype_name(tensor.dtype) + ")");
+                  "matrices of several dtypes" +
+                      expected_got(std::string(dtype_name(model_.config.dtype)) + " as the embedding",
+                                   dtype_name(tensor.dtype)));
     }
     return tensor;
   }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -76,7 +77,7 @@ class Reader {
     }
     const std::vector<int64_t>& shape = file_.tensors[0].shape;
     if (tensor.shape[1] != shape[1]) {
-      fail(tensor, fmt::format("wrong number of experts (expected {}, got {})", shape[1], tensor.shape[1]));
+      fail(tensor, "wrong number of experts" + expected_got(shape[1], tensor.shape[1]));
     }
     for (float value : tensor.values) {
       if (!std::isfinite(value)) fail(tensor, "an entry is not finite");

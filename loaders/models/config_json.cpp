@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/common/expected.h"
 #include "kernels/router.h"
 #include "loaders/models/families.h"
 #include "loaders/models/model_directory.h"
@@ -29,12 +30,13 @@ Family read_family(const JsonView& root) {
     known.emplace_back(family_name(row.family));
     if (type.as_string() == known.back()) return row.family;
   }
-  type.fail(fmt::format(
-      "architecture not supported (expected one of {}, got {}); missing: {}{}", fmt::join(known, ", "),
-      printable(type.as_string()), fmt::join(model_support(root.value()).missing, "; "),
-      root.has_value("text_config")
-          ? "; the text model's fields stand under text_config: save the text model on its own"
-          : ""));
+  type.fail(
+      "architecture not supported" +
+      expected_got(fmt::format("one of {}", fmt::join(known, ", ")), printable(type.as_string())) +
+      fmt::format("; missing: {}{}", fmt::join(model_support(root.value()).missing, "; "),
+                  root.has_value("text_config")
+                      ? "; the text model's fields stand under text_config: save the text model on its own"
+                      : ""));
 }
 
 DType read_dtype(const JsonView& root) {
@@ -122,16 +124,15 @@ void read_rope(const JsonView& root, ModelConfig& config) {
     if (type == "yarn") {
       read_yarn(rope, config.rope_scaling, config.max_positions);
     } else if (type != "default") {
-      rope.at(type_key).fail("rotary scaling not supported (expected default or yarn, got " +
-                             printable(type) + ")");
+      rope.at(type_key).fail("rotary scaling not supported" +
+                             expected_got("default or yarn", printable(type)));
     }
   }
   if (factor != 1) {
     config.rotary_dim =
         factor > 0 && factor < 1 ? static_cast<int64_t>(static_cast<double>(config.head_dim) * factor) : 0;
     if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0)
-      root.fail(
-          fmt::format("partial_rotary_factor: no even part of a head (expected at most 1, got {})", written));
+      root.fail("partial_rotary_factor: no even part of a head" + expected_got("at most 1", written));
   }
   if (!(config.rope_theta > 1)) root.fail("rope_theta out of range (expected above 1)");
 }
@@ -145,8 +146,7 @@ void read_layer_windows(const JsonView& root, ModelConfig& config) {
   if (root.has_value("layer_types")) {
     const JsonView types = root.at("layer_types").as_array();
     if (types.size() != layers) {
-      types.fail("wrong length (expected " + std::to_string(layers) + ", one a layer, got " +
-                 std::to_string(types.size()) + ")");
+      types.fail("wrong length" + expected_got(std::to_string(layers) + ", one a layer", types.size()));
     }
     for (size_t layer = 0; layer < layers; ++layer) {
       const std::string type = types.at(layer).as_string();
@@ -182,8 +182,8 @@ void read_attention(const JsonView& root, ModelConfig& config) {
   }
   if (config.head_dim % 2 != 0 || config.head_dim > kMaxHeadDim) {
     root.at(root.has_value("head_dim") ? "head_dim" : "num_attention_heads")
-        .fail("head size cannot be rotated (expected even, at most " + std::to_string(kMaxHeadDim) +
-              ", got " + std::to_string(config.head_dim) + ")");
+        .fail("head size cannot be rotated" +
+              expected_got("even, at most " + std::to_string(kMaxHeadDim), config.head_dim));
   }
 
   const FamilyRow& row = family_row(config.family);
@@ -267,8 +267,8 @@ void read_layer_counts(const JsonView& root, ModelConfig& config) {
     if (!root.has_value(key)) continue;
     const JsonView list = root.at(key).as_array();
     if (list.size() != static_cast<size_t>(config.num_layers)) {
-      list.fail("wrong length (expected " + std::to_string(config.num_layers) + ", one a layer, got " +
-                std::to_string(list.size()) + ")");
+      list.fail("wrong length" +
+                expected_got(std::to_string(config.num_layers) + ", one a layer", list.size()));
     }
     std::vector<int64_t> own;
     for (size_t layer = 0; layer < list.size(); ++layer) {
@@ -368,7 +368,7 @@ ModelConfig parse_config(const JsonDocument& document) {
   read_quantisation(root, config);
   const std::string activation = root.string_or("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") {
-    root.at("hidden_act").fail("activation not supported (expected silu, got " + printable(activation) + ")");
+    root.at("hidden_act").fail("activation not supported" + expected_got("silu", printable(activation)));
   }
   config.vocab_size = root.at("vocab_size").as_int(1, kMaxVocabulary);
   config.hidden_size = root.at("hidden_size").as_int(1, kMaxWidth);

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "kernels/common/expected.h"
 #include "kernels/common/float16.h"
 #include "kernels/router.h"
 #include "loaders/models/families.h"
@@ -108,8 +109,8 @@ class Converter {
       known.push_back(row.gguf);
     }
     throw Error(ExitCode::kData, file_.where,
-                fmt::format("architecture not supported (expected one of {}, got {})", fmt::join(known, ", "),
-                            printable(architecture)));
+                "architecture not supported" +
+                    expected_got(fmt::format("one of {}", fmt::join(known, ", ")), printable(architecture)));
   }
 
   int64_t integer(const std::string& key, int64_t smallest, int64_t largest) const {
@@ -158,8 +159,8 @@ class Converter {
     const GgufTensor& source = tensor(stored);
     if (source.shape == whole) return source;
     throw Error(ExitCode::kData, stored,
-                fmt::format("wrong shape (expected [{}], got [{}])", fmt::join(whole, ", "),
-                            fmt::join(source.shape, ", ")));
+                "wrong shape" + expected_got(fmt::format("[{}]", fmt::join(whole, ", ")),
+                                             fmt::format("[{}]", fmt::join(source.shape, ", "))));
   }
 
   void add_as(DType dtype, const std::string& name, const std::string& stored,

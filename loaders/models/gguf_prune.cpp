@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/models/families.h"
 
@@ -120,8 +121,7 @@ class Selection {
     const PlanInfo& info = pruning_.info;
     const FamilyRow* row = family();
     if (!info.family.empty() && row != nullptr && info.family != family_name(row->family)) {
-      fail_plan(fmt::format("made for another family (expected {}, got {})", family_name(row->family),
-                            printable(info.family)));
+      fail_plan("made for another family" + expected_got(family_name(row->family), printable(info.family)));
     }
     if (info.experts != 0 && info.experts != experts_)
       fail_plan(fmt::format("made for {} experts, and the file has {}", info.experts, experts_));
@@ -166,9 +166,8 @@ class Selection {
     const int64_t used = optional("expert_group_used_count", groups);
     if (kept_ % groups != 0 || kept_ / groups * used < top_k()) {
       fail_plan(
-          fmt::format("the router takes experts from {} of {} groups (expected a multiple of that many kept, "
-                      "enough for {} active, got {})",
-                      used, groups, top_k(), kept_));
+          fmt::format("the router takes experts from {} of {} groups", used, groups) +
+          expected_got(fmt::format("a multiple of that many kept, enough for {} active", top_k()), kept_));
     }
     if (pruning_.plan.router_space == RouterSpace::kLogits || kept_ == experts_) return;
     const FamilyRow* row = family();
@@ -263,7 +262,7 @@ std::optional<Pruned> pruned(const GgufFile& file, const GgufTensor& tensor, con
   const bool whole = tensor.shape.size() > 1 || gguf_block_elements(tensor.type) == 1;
   if (tensor.shape[0] != experts || !whole) {
     throw Error(ExitCode::kData, printable(tensor.name),
-                fmt::format("not one row an expert (expected {}, got {})", experts, tensor.shape[0]));
+                "not one row an expert" + expected_got(experts, tensor.shape[0]));
   }
   out.rows = selection.rows(name.layer);
   out.shape[0] = selection.kept();

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 
 namespace eep {
@@ -145,8 +146,8 @@ class Reader {
     }
     const bool every = size == static_cast<size_t>(config_.num_layers);
     if (!every && size != sparse_.size()) {
-      view.fail(fmt::format("wrong number of lists (expected {}, one a layer with experts, got {})",
-                            sparse_.size(), size));
+      view.fail("wrong number of lists" +
+                expected_got(fmt::format("{}, one a layer with experts", sparse_.size()), size));
     }
     for (size_t i = 0; i < size; ++i) {
       const int32_t index = every ? static_cast<int32_t>(i) : sparse_[i];
@@ -178,7 +179,7 @@ class Reader {
     std::vector<int32_t> experts;
     const bool mask = view.size() > 0 && view.at(size_t{0}).value().is_boolean();
     if (mask && view.size() != static_cast<size_t>(experts_)) {
-      view.fail(fmt::format("wrong length of a mask (expected {} experts, got {})", experts_, view.size()));
+      view.fail("wrong length of a mask" + expected_got(fmt::format("{} experts", experts_), view.size()));
     }
     std::vector<bool> seen(static_cast<size_t>(experts_), false);
     for (size_t i = 0; i < view.size(); ++i) {
@@ -202,8 +203,8 @@ class Reader {
     const auto listed = static_cast<int32_t>(experts.size());
     if (listed == 0) view.fail("no expert of the layer stays (expected at least 1)");
     if (listed < count_ || (listed > count_ && count_ > 0 && unordered)) {
-      view.fail(fmt::format("wrong number of experts that stay (expected {} as --experts says, got {})",
-                            count_, listed));
+      view.fail("wrong number of experts that stay" +
+                expected_got(fmt::format("{} as --experts says", count_), listed));
     }
     if (count_ > 0) experts.resize(static_cast<size_t>(count_));
     std::sort(experts.begin(), experts.end());

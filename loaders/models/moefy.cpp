@@ -10,6 +10,7 @@
 #include "engine/coded_matrix.h"
 #include "engine/observe.h"
 #include "engine/weights.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/float16.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/models/export_tensors.h"
@@ -128,14 +129,16 @@ MoefyLayer split_layer(const LayerWeights& weights, const RawMatrix& down, std::
 
 void check(const ModelConfig& config, bool text, const MoefyOptions& options) {
   if (options.experts < 1 || config.expert_intermediate_size % options.experts != 0) {
-    throw Error(ExitCode::kUsage, "--moefy",
-                fmt::format("does not divide the width of the FFN (expected a divisor of {}, got {})",
-                            config.expert_intermediate_size, options.experts));
+    throw Error(
+        ExitCode::kUsage, "--moefy",
+        "does not divide the width of the FFN" +
+            expected_got(fmt::format("a divisor of {}", config.expert_intermediate_size), options.experts));
   }
   if (options.top_k < 1 || options.top_k > options.experts || options.top_k > kMaxTopK) {
-    throw Error(ExitCode::kUsage, "--top-k",
-                fmt::format("out of range (expected 1..{}, got {})",
-                            std::min<int32_t>(options.experts, kMaxTopK), options.top_k));
+    throw Error(
+        ExitCode::kUsage, "--top-k",
+        "out of range" +
+            expected_got(fmt::format("1..{}", std::min<int32_t>(options.experts, kMaxTopK)), options.top_k));
   }
   if (!text && options.top_k < options.experts) {
     throw Error(ExitCode::kUsage, "--calibration", "missing: a router cannot be fitted without text");

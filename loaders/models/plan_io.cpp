@@ -9,6 +9,8 @@
 #include <limits>
 #include <set>
 
+#include "kernels/common/expected.h"
+
 namespace eep {
 
 namespace {
@@ -59,8 +61,8 @@ std::vector<float> read_matrix(const JsonView& matrix, int32_t& kept, int32_t& e
       experts = static_cast<int32_t>(rows[i].size());
     }
     if (rows[i].size() != static_cast<size_t>(experts)) {
-      matrix.at(i).fail("wrong length of a row (expected " + std::to_string(experts) + " experts, got " +
-                        std::to_string(rows[i].size()) + ")");
+      matrix.at(i).fail("wrong length of a row" +
+                        expected_got(std::to_string(experts) + " experts", rows[i].size()));
     }
     for (size_t j = 0; j < rows[i].size(); ++j) {
       const double value = rows[i][j].is_number() ? rows[i][j].get<double>() : HUGE_VAL;
@@ -72,8 +74,7 @@ std::vector<float> read_matrix(const JsonView& matrix, int32_t& kept, int32_t& e
     }
   }
   if (kept > experts) {
-    matrix.fail("more kept experts than experts (expected at most " + std::to_string(experts) + ", got " +
-                std::to_string(kept) + ")");
+    matrix.fail("more kept experts than experts" + expected_got("at most " + std::to_string(experts), kept));
   }
   return values;
 }
@@ -82,8 +83,8 @@ std::vector<float> read_matrix(const JsonView& matrix, int32_t& kept, int32_t& e
 std::vector<float> read_thresholds(const JsonView& list, size_t layers) {
   const Json& numbers = list.as_array().value();
   if (numbers.size() != layers) {
-    list.fail("wrong number of thresholds (expected one a layer, " + std::to_string(layers) + ", got " +
-              std::to_string(numbers.size()) + ")");
+    list.fail("wrong number of thresholds" +
+              expected_got("one a layer, " + std::to_string(layers), numbers.size()));
   }
   std::vector<float> values;
   for (size_t i = 0; i < numbers.size(); ++i) {
@@ -222,7 +223,7 @@ void check_plan_model(const ExpertPlan& plan, const PlanInfo& info, const ModelC
   const auto differs = [&](const std::string& what, const std::string& plan_has,
                            const std::string& model_has) {
     throw Error(ExitCode::kData, where,
-                "made for another model: " + what + " (expected " + model_has + ", got " + plan_has + ")");
+                "made for another model: " + what + expected_got(model_has, plan_has));
   };
   if (!info.family.empty()) {
     if (info.family != family_name(config.family)) {

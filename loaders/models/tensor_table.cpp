@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 
@@ -29,9 +30,10 @@ DType dtype_of(const std::string& name, const std::string& dtype, Code allowed) 
   if (allowed != Code::kNone && dtype == code_name(allowed)) return DType::kBF16;
   throw Error(
       ExitCode::kData, name,
-      std::string("dtype not supported (expected F32, F16") +
-          (allowed == Code::kNone ? " or BF16" : std::string(", BF16 or ") + code_name(allowed)) + ", got " +
-          dtype + ")",
+      "dtype not supported" + expected_got(allowed == Code::kNone
+                                               ? "F32, F16 or BF16"
+                                               : std::string("F32, F16, BF16 or ") + code_name(allowed),
+                                           dtype),
       dtype == "F64" ? "save it as F32 or BF16" : "a quantised checkpoint: take the original weights");
 }
 
@@ -169,7 +171,7 @@ Tensor TensorTable::get(const std::string& name, const std::vector<int64_t>& sha
   const SafetensorsEntry& entry = found.entry;
   if (entry.shape != shape) {
     throw Error(ExitCode::kData, name,
-                "wrong shape (expected " + shape_text(shape) + ", got " + shape_text(entry.shape) + ")");
+                "wrong shape" + expected_got(shape_text(shape), shape_text(entry.shape)));
   }
   Tensor tensor;
   tensor.data = const_cast<uint8_t*>(found.data);
@@ -236,8 +238,8 @@ void TensorTable::add_shards(const std::string& directory, const std::string& in
     const std::string& file = value.get_ref<const std::string&>();
     if (found == tensors_.end()) map.at(name).fail("tensor is not in its shard " + printable(file));
     if (found->second.file != shards.at(file)) {
-      map.at(name).fail("tensor is not in its shard (expected " + printable(file) + ", got " +
-                        files_[found->second.file].path() + ")");
+      map.at(name).fail("tensor is not in its shard" +
+                        expected_got(printable(file), files_[found->second.file].path()));
     }
     listed.insert(name);
   }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/coded_matrix.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
@@ -149,22 +150,21 @@ std::string check_plan_file(const std::string& directory) {
       for (const int32_t layer : group.layers) {
         const int64_t stored = config.experts_per_layer[static_cast<size_t>(layer)];
         if (stored == group.kept) continue;
-        fail("config.json",
-             fmt::format("wrong number of experts in layer {} (expected {} as in eep_plan.json, "
-                         "got {})",
-                         layer, group.kept, stored));
+        fail("config.json", fmt::format("wrong number of experts in layer {}", layer) +
+                                expected_got(fmt::format("{} as in eep_plan.json", group.kept), stored));
       }
     }
     return fmt::format("counts by layer, up to {} experts, {} active", config.num_experts, config.top_k);
   }
   const int32_t kept = plan.groups[0].kept;
   if (kept != config.num_experts) {
-    fail("config.json", fmt::format("wrong number of experts (expected {} as in eep_plan.json, got {})", kept,
-                                    config.num_experts));
+    fail("config.json", "wrong number of experts" +
+                            expected_got(fmt::format("{} as in eep_plan.json", kept), config.num_experts));
   }
   if (std::min(plan.top_k, kept) != config.top_k) {
-    fail("config.json", fmt::format("wrong num_experts_per_tok (expected {} as in eep_plan.json, got {})",
-                                    std::min(plan.top_k, kept), config.top_k));
+    fail("config.json",
+         "wrong num_experts_per_tok" +
+             expected_got(fmt::format("{} as in eep_plan.json", std::min(plan.top_k, kept)), config.top_k));
   }
   return fmt::format("{} experts, {} active", kept, config.top_k);
 }

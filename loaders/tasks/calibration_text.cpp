@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 
 namespace eep {
@@ -168,9 +169,9 @@ TextShape CalibrationText::read_row(const Json& row, CalibrationDocument* docume
   for (const auto& [key, value] : row.items()) {
     if (keys.size() < kMostKeys) keys.push_back(printable(key));
   }
-  fail(fmt::format("a row without text that is known (expected text, prompt and completion, messages or "
-                   "conversations, got {})",
-                   keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, ", "))),
+  fail("a row without text that is known" +
+           expected_got("text, prompt and completion, messages or conversations",
+                        keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, ", "))),
        "--field NAME takes the text, or the messages, from a field");
 }
 
@@ -232,8 +233,8 @@ std::vector<std::vector<int32_t>> token_windows(const CalibrationDocument& docum
   for (const int32_t token : tokens) {
     if (token < vocab_size) continue;
     throw Error(ExitCode::kData, fmt::format("{}:{}", where, document.line),
-                fmt::format("the tokenizer knows a token that the model does not (expected 0..{}, got {})",
-                            vocab_size - 1, token));
+                "the tokenizer knows a token that the model does not" +
+                    expected_got(fmt::format("0..{}", vocab_size - 1), token));
   }
   std::vector<std::vector<int32_t>> windows;
   for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(window)) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "loaders/formats/file.h"
 #include "loaders/tasks/check_target.h"
@@ -190,7 +191,7 @@ class Importer {
     if (!index_.empty() && *index_.rbegin() >= position_) {
       throw Error(
           ExitCode::kData, options_.index,
-          fmt::format("an item beyond the end (expected 0..{}, got {})", position_ - 1, *index_.rbegin()));
+          "an item beyond the end" + expected_got(fmt::format("0..{}", position_ - 1), *index_.rbegin()));
     }
     remark_counts();
     write_rest(task_text);
@@ -227,9 +228,9 @@ class Importer {
     };
     const RawFile file = read_raw(source.path, source.layout, task_.csv_columns, take);
     if (!source.labels.empty() && row != std::ssize(labels)) {
-      throw Error(ExitCode::kData, source.labels,
-                  fmt::format("wrong count: one label a row of {} (expected {}, got {})", source.path, row,
-                              labels.size()));
+      throw Error(
+          ExitCode::kData, source.labels,
+          fmt::format("wrong count: one label a row of {}", source.path) + expected_got(row, labels.size()));
     }
     if (items_[source.raw] == before)
       throw Error(ExitCode::kData, source.path, fmt::format("no items in its {} rows", file.rows));
@@ -397,7 +398,7 @@ ImportResult import_task(const KnownTask& task, const ImportOptions& options) {
 std::vector<std::pair<std::string, int32_t>> parse_shares(const std::string& text) {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::kUsage, "--hash",
-                what + " (expected such as train=80,dev=10,test=10, got " + printable(text) + ")");
+                what + expected_got("such as train=80,dev=10,test=10", printable(text)));
   };
   std::vector<std::pair<std::string, int32_t>> shares;
   int32_t sum = 0;

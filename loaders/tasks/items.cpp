@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/tasks/check_target.h"
@@ -26,7 +27,7 @@ std::string field_text(const Json& item, const std::string& field, const std::st
   if (found->is_number()) return found->dump();
   throw Error(
       ExitCode::kData, where,
-      fmt::format("field {}: wrong type (expected text or a number, got {})", field, found->type_name()));
+      fmt::format("field {}: wrong type", field) + expected_got("text or a number", found->type_name()));
 }
 
 // The prompt has passed check_placeholders.
@@ -81,11 +82,13 @@ int32_t label_of(const Task& task, const Json& target, const std::vector<std::st
     const auto found = std::find(task.labels.begin(), task.labels.end(), text);
     const auto index = found - task.labels.begin();
     if (found == task.labels.end() || index >= count) {
-      refuse(fmt::format(
-          "no such label (expected one of {}, got {})",
-          fmt::join(task.labels.begin(),
-                    task.labels.begin() + std::min<int64_t>(count, std::ssize(task.labels)), ", "),
-          got));
+      refuse("no such label" +
+             expected_got(
+                 fmt::format("one of {}", fmt::join(task.labels.begin(),
+                                                    task.labels.begin() +
+                                                        std::min<int64_t>(count, std::ssize(task.labels)),
+                                                    ", ")),
+                 got));
     }
     return static_cast<int32_t>(index);
   }
@@ -104,7 +107,7 @@ int32_t label_of(const Task& task, const Json& target, const std::vector<std::st
     return named;
   }
   const std::string expected =
-      fmt::format("no such choice (expected 0..{} or the text of a choice, got {})", count - 1, got);
+      "no such choice" + expected_got(fmt::format("0..{} or the text of a choice", count - 1), got);
   if (target.is_number_integer()) {
     const bool large = target.is_number_unsigned() && target.get<uint64_t>() > uint64_t{INT32_MAX};
     const int64_t given = large ? -1 : target.get<int64_t>();
@@ -168,10 +171,9 @@ void read_references(const Task& task, const Json& row, const Json& target, Item
     wanted = out_of_reach(task.metric, task.extract, reference);
     if (wanted.empty()) return;
   }
-  throw Error(
-      ExitCode::kData, where,
-      fmt::format("field {}: no answer that generate.extract gives can be right (expected {}, got \"{}\")",
-                  task.target, wanted, printable(item->references[0])));
+  throw Error(ExitCode::kData, where,
+              fmt::format("field {}: no answer that generate.extract gives can be right", task.target) +
+                  expected_got(wanted, fmt::format("\"{}\"", printable(item->references[0]))));
 }
 
 // `choices` are texts: one that names a field in braces would be asked as it stands.
@@ -204,8 +206,7 @@ void read_choices(const Task& task, const Json& row, Item* item) {
     }
   }
   if (item->choices.size() < 2) {
-    throw Error(ExitCode::kData, where,
-                fmt::format("too few choices (expected at least 2, got {})", item->choices.size()));
+    throw Error(ExitCode::kData, where, "too few choices" + expected_got("at least 2", item->choices.size()));
   }
   if (std::any_of(item->choices.begin(), item->choices.end(),
                   [](const auto& choice) { return choice.empty(); }))
@@ -243,8 +244,8 @@ void read_label(const Task& task, const Json& target, Item* item) {
 Item make_item(const Task& task, const Json& row, const std::string& where) {
   if (!row.is_object()) {
     throw Error(ExitCode::kData, where,
-                std::string("not an object (expected one JSON object a line (JSON Lines), got ") +
-                    (row.is_array() ? "an array" : row.type_name()) + ")");
+                "not an object" + expected_got("one JSON object a line (JSON Lines)",
+                                               row.is_array() ? "an array" : row.type_name()));
   }
   Item item;
   item.where = where;
@@ -290,9 +291,9 @@ std::vector<size_t> choose_shots(const FewShot& shots, const std::vector<Item>& 
   const size_t count = static_cast<size_t>(shots.count);
   if (others.size() < count) {
     throw Error(ExitCode::kData, item.where,
-                fmt::format("num_fewshot: too few examples in split {}{} (expected {}, got {})", shots.split,
-                            shots.by.empty() ? "" : " of " + shots.by + " " + printable(item.group), count,
-                            others.size()));
+                fmt::format("num_fewshot: too few examples in split {}{}", shots.split,
+                            shots.by.empty() ? "" : " of " + shots.by + " " + printable(item.group)) +
+                    expected_got(count, others.size()));
   }
   for (size_t i = 0; shots.random && i < count; ++i) {
     const uint64_t address[] = {index, i};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/unicode.h"
 #include "loaders/tasks/extract.h"
 
@@ -50,13 +51,13 @@ std::string text_of(const RawScope& scope, std::string_view path) {
   const Json value = raw_field(scope, path);
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number()) return value.dump();
-  fail(scope, fmt::format("field {}: wrong type (expected text, got {})", path, value.type_name()));
+  fail(scope, fmt::format("field {}: wrong type", path) + expected_got("text", value.type_name()));
 }
 
 std::vector<std::string> texts_of(const RawScope& scope, std::string_view path) {
   const Json value = raw_field(scope, path);
   if (!value.is_array())
-    fail(scope, fmt::format("field {}: wrong type (expected a list, got {})", path, value.type_name()));
+    fail(scope, fmt::format("field {}: wrong type", path) + expected_got("a list", value.type_name()));
   std::vector<std::string> texts;
   for (const Json& element : value) {
     if (!element.is_string() && !element.is_number())
@@ -73,8 +74,9 @@ int64_t integer_of(const RawScope& scope, std::string_view path) {
   const bool digits =
       !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
   if (!digits)
-    fail(scope, fmt::format("field {}: wrong type (expected an integer, got {})", path,
-                            printable(value.dump(-1, ' ', false, Json::error_handler_t::replace))));
+    fail(scope, fmt::format("field {}: wrong type", path) +
+                    expected_got("an integer",
+                                 printable(value.dump(-1, ' ', false, Json::error_handler_t::replace))));
   return std::stoll(text);
 }
 
@@ -183,7 +185,7 @@ Json truth(const RawScope& scope, std::string_view from) {
   const std::string text = lower_case(value.is_string() ? value.get<std::string>() : value.dump());
   if (text == "true" || text == "1") return true;
   if (text == "false" || text == "0") return false;
-  fail(scope, fmt::format("field {}: wrong value (expected true or false, got {})", from, printable(text)));
+  fail(scope, fmt::format("field {}: wrong value", from) + expected_got("true or false", printable(text)));
 }
 
 Json whole(const RawScope& scope, std::string_view from) { return integer_of(scope, from); }
@@ -196,8 +198,10 @@ Json position(const RawScope& scope, std::string_view from) {
   const std::string key = strip(text_of(scope, parts[1]));
   const auto found = std::find(labels.begin(), labels.end(), key);
   if (found == labels.end()) {
-    fail(scope, fmt::format("field {}: no such label (expected one of {}, got {})", parts[1],
-                            printable(fmt::format("{}", fmt::join(labels, ", "))), printable(key)));
+    fail(scope,
+         fmt::format("field {}: no such label", parts[1]) +
+             expected_got(fmt::format("one of {}", printable(fmt::format("{}", fmt::join(labels, ", ")))),
+                          printable(key)));
   }
   if (std::count(labels.begin(), labels.end(), key) > 1)
     fail(scope,
@@ -249,8 +253,8 @@ Json copa_start(const RawScope& scope, std::string_view from) {
   const auto parts = parts_of(from, ';');
   const std::string question = text_of(scope, parts[1]);
   if (question != "cause" && question != "effect")
-    fail(scope, fmt::format("field {}: wrong value (expected cause or effect, got {})", parts[1],
-                            printable(question)));
+    fail(scope, fmt::format("field {}: wrong value", parts[1]) +
+                    expected_got("cause or effect", printable(question)));
   return without_last_character(strip(text_of(scope, parts[0]))) +
          (question == "cause" ? " because" : " therefore");
 }
@@ -339,8 +343,8 @@ namespace {
 int64_t wsc_index(const RawScope& scope, std::string_view path, int64_t words) {
   const int64_t index = integer_of(scope, path);
   if (index < 0 || index >= words)
-    fail(scope,
-         fmt::format("field {}: no such word in the text (expected 0..{}, got {})", path, words - 1, index));
+    fail(scope, fmt::format("field {}: no such word in the text", path) +
+                    expected_got(fmt::format("0..{}", words - 1), index));
   return index;
 }
 
@@ -528,8 +532,7 @@ Json hellaswag_context(const RawScope& scope, std::string_view from) {
 Json hellaswag_endings(const RawScope& scope, std::string_view) {
   const bool ready = find_raw(scope, "query").is_string();
   std::vector<std::string> endings = texts_of(scope, ready ? "choices" : "endings");
-  if (endings.size() != 4)
-    fail(scope, fmt::format("field endings: wrong count (expected 4, got {})", endings.size()));
+  if (endings.size() != 4) fail(scope, "field endings: wrong count" + expected_got(4, endings.size()));
   for (std::string& ending : endings) ending = ready ? ending : wikihow(ending);
   return endings;
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/unicode.h"
 
@@ -63,8 +64,7 @@ class Splitter {
   void give_json() {
     const Json row = parse_json(row_, path_, row_line_, Numbers::kAsWritten);
     if (!row.is_object()) {
-      throw Error(ExitCode::kData, where(),
-                  fmt::format("not an object (expected one, got {})", row.type_name()));
+      throw Error(ExitCode::kData, where(), "not an object" + expected_got("one", row.type_name()));
     }
     give(row);
   }
@@ -209,9 +209,8 @@ class Cells final : public Splitter {
       return;
     }
     if (cells.size() != columns_.size()) {
-      throw Error(
-          ExitCode::kData, where(),
-          fmt::format("another number of columns (expected {}, got {})", columns_.size(), cells.size()));
+      throw Error(ExitCode::kData, where(),
+                  "another number of columns" + expected_got(columns_.size(), cells.size()));
     }
     Json row = Json::object();
     for (size_t i = 0; i < cells.size(); ++i) {
@@ -257,7 +256,7 @@ void check_begin(const std::string& path, RawLayout layout, std::string_view byt
     throw Error(ExitCode::kData, path, fmt::format("{} (expected {})", foreign.what, row.name), foreign.hint);
   throw Error(
       ExitCode::kData, path,
-      fmt::format("unknown layout (expected {}, got \"{}\")", row.name, printable(bytes.substr(at, 24))));
+      "unknown layout" + expected_got(row.name, fmt::format("\"{}\"", printable(bytes.substr(at, 24)))));
 }
 
 struct HashState {

@@ -6,6 +6,7 @@
 
 #include "engine/prompt_texts.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/interrupt.h"
 #include "kernels/common/scalar_math.h"
 #include "loaders/formats/unicode.h"
@@ -73,8 +74,9 @@ void Requests::add_sequence(const Item& item, Encoded encoded, int64_t vocab_siz
                            : max_positions_ - (length - 1);
   if (room < 1) {
     throw Error(ExitCode::kData, item.where,
-                "the answer does not fit the model (expected at most " + std::to_string(max_positions_) +
-                    " positions, got " + std::to_string(max_positions_ - room) + " without the prompt)");
+                "the answer does not fit the model" +
+                    expected_got("at most " + std::to_string(max_positions_) + " positions",
+                                 std::to_string(max_positions_ - room) + " without the prompt"));
   }
   if (static_cast<int64_t>(context.size()) > room) {
     cut_left(&context, room);
@@ -85,8 +87,8 @@ void Requests::add_sequence(const Item& item, Encoded encoded, int64_t vocab_siz
   for (int32_t token : tokens) {
     if (token >= vocab_size) {
       throw Error(ExitCode::kData, item.where,
-                  "the tokenizer knows a token that the model does not (expected 0.." +
-                      std::to_string(vocab_size - 1) + ", got " + std::to_string(token) + ")");
+                  "the tokenizer knows a token that the model does not" +
+                      expected_got("0.." + std::to_string(vocab_size - 1), token));
     }
   }
   builder->add(tokens, static_cast<int32_t>(context.size()));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/yaml.h"
@@ -281,7 +282,7 @@ void check_task(const YamlView& view, Task* task) {
     fail("ignore", "is for the metric exact_match");
   const size_t count = task->prompts.empty() ? task->choices.size() : task->prompts.size();
   if (!task->labels.empty() && count > 0 && task->labels.size() != count) {
-    fail("labels", fmt::format("one a choice (expected {}, got {})", count, task->labels.size()));
+    fail("labels", "one a choice" + expected_got(count, task->labels.size()));
   }
   if (!task->labels.empty() && !choice && task->choices.empty())
     fail("labels", "labels name choices, and there are none");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/text/chat_expression.h"
 #include "loaders/text/tokenizer_data.h"
@@ -182,8 +183,7 @@ class Renderer {
     std::vector<ChatValue> storage;
     const std::vector<ChatValue>& values = iterate_chat(value, &storage);
     if (values.size() != names.size()) {
-      refuse_chat("several names for another number of values (expected " + std::to_string(names.size()) +
-                  ", got " + std::to_string(values.size()) + ")");
+      refuse_chat("several names for another number of values" + expected_got(names.size(), values.size()));
     }
     for (size_t i = 0; i < names.size(); ++i) scopes().set(names[i], values[i]);
   }
@@ -411,7 +411,7 @@ ChatTemplate built_in_chat_template(const std::string& name, const std::string& 
     chat.text = kNone;
   } else {
     throw Error(ExitCode::kUsage, "--template",
-                "no such template (expected mistral-v1, chatml or none, got " + printable(name) + ")");
+                "no such template" + expected_got("mistral-v1, chatml or none", printable(name)));
   }
   if (name == "mistral-v1" && chat.bos_token.empty()) chat.bos_token = "<s>";
   if (name == "mistral-v1" && chat.eos_token.empty()) chat.eos_token = "</s>";
@@ -438,7 +438,7 @@ void set_chat_variable(const std::string& assignment, ChatTemplate* chat) {
   if (equals == std::string::npos || !is_name(name) || (name[0] >= '0' && name[0] <= '9') ||
       name == "messages") {
     throw Error(ExitCode::kUsage, "--chat-set",
-                "not a variable and its value (expected NAME=VALUE, got " + printable(assignment) + ")");
+                "not a variable and its value" + expected_got("NAME=VALUE", printable(assignment)));
   }
   const std::string value = assignment.substr(equals + 1);
   Json& variable = chat->variables[name];

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "kernels/common/expected.h"
 #include "loaders/text/pretokenizer.h"
 
 namespace eep {
@@ -50,7 +51,7 @@ class Builder {
     if (types_->size() != tokens_->size()) fail("tokenizer.ggml.token_type: not one entry a token");
     const std::string& model = file_.text("tokenizer.ggml.model");
     if (model != "gpt2" && model != "llama") {
-      fail("tokenizer.ggml.model: not supported (expected gpt2 or llama, got " + printable(model) + ")");
+      fail("tokenizer.ggml.model: not supported" + expected_got("gpt2 or llama", printable(model)));
     }
     const bool sentencepiece = model == "llama";
     Json tokenizer{{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
@@ -111,8 +112,8 @@ class Builder {
       if (each.name == pre) return each;
       known.push_back(each.name);
     }
-    fail(fmt::format("{}: pre-tokenizer not supported (expected one of {}, got {})", key,
-                     fmt::join(known, ", "), printable(pre)));
+    fail(fmt::format("{}: pre-tokenizer not supported", key) +
+         expected_got(fmt::format("one of {}", fmt::join(known, ", ")), printable(pre)));
   }
 
   void byte_level_parts(Json& tokenizer) const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 #include "loaders/text/tokenizer_data.h"
@@ -67,9 +68,9 @@ Tokenizer Tokenizer::load(const std::string& model_directory) {
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
   if (text.size() > kMaxText) {
-    throw Error(ExitCode::kData, "text",
-                "too long to tokenize (expected at most " + std::to_string(kMaxText) + " bytes, got " +
-                    std::to_string(text.size()) + ")");
+    throw Error(
+        ExitCode::kData, "text",
+        "too long to tokenize" + expected_got("at most " + std::to_string(kMaxText) + " bytes", text.size()));
   }
   const TokenizerData& data = *data_;
   std::string repaired;

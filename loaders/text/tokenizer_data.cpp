@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 
@@ -187,8 +188,8 @@ void register_token(TokenizerData& data, int32_t id, std::string_view spelling, 
 void register_added_token(TokenizerData& data, const AddedToken& token, const std::string& where) {
   if (token.content.size() > kMaxAddedToken) {
     throw Error(ExitCode::kData, where,
-                "added token too long (expected at most " + std::to_string(kMaxAddedToken) + " bytes, got " +
-                    std::to_string(token.content.size()) + ")");
+                "added token too long" + expected_got("at most " + std::to_string(kMaxAddedToken) + " bytes",
+                                                      token.content.size()));
   }
   if (data.by_spelling.find(token.content) != token.id) register_token(data, token.id, token.content, where);
   data.special[static_cast<size_t>(token.id)] = token.special ? 1 : 0;

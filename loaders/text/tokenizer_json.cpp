@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/file.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
@@ -249,8 +250,8 @@ void read_model(const JsonView& model, TokenizerData& data, size_t added, const 
   }
   const size_t count = model.at("vocab").as_object().size();
   if (count > static_cast<size_t>(kMaxVocabulary)) {
-    model.at("vocab").fail("too many tokens (expected at most " + std::to_string(kMaxVocabulary) + ", got " +
-                           std::to_string(count) + ")");
+    model.at("vocab").fail("too many tokens" +
+                           expected_got("at most " + std::to_string(kMaxVocabulary), count));
   }
   BpeOptions options;
   options.byte_level = data.byte_level;
@@ -290,8 +291,8 @@ void read_added_tokens(const JsonView& tokens, TokenizerData& data, int64_t voca
     token.id = static_cast<int32_t>(view.at("id").as_int(0, std::min(largest_id, kMaxVocabulary - 1)));
     token.content = view.at("content").as_string();
     if (whole && data.by_spelling.find(token.content) < 0 && token.id != next) {
-      view.at("id").fail("not the id that loaders give this token (expected " + std::to_string(next) +
-                         ", the next one, got " + std::to_string(token.id) + ")");
+      view.at("id").fail("not the id that loaders give this token" +
+                         expected_got(std::to_string(next) + ", the next one", token.id));
     }
     next = std::max<int64_t>(next, token.id + 1);
     token.single_word = view.bool_or("single_word", false);

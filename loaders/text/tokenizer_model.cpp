@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 #include "loaders/text/tokenizer_data.h"
@@ -139,8 +140,8 @@ void check_model(const Model& model, const std::string& where) {
   const auto refuse = [&](const std::string& what) { throw Error(ExitCode::kData, where, what); };
   static const char* const kTypes[] = {"?", "unigram", "BPE", "word", "character"};
   if (model.type != 2) {
-    refuse(std::string("SentencePiece model type not supported (expected BPE, got ") +
-           kTypes[model.type < 5 ? model.type : 0] + ")");
+    refuse("SentencePiece model type not supported" +
+           expected_got("BPE", kTypes[model.type < 5 ? model.type : 0]));
   }
   if (model.has_character_map)
     refuse("SentencePiece normalizer not supported: " + printable(model.normalizer));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kernels/common/expected.h"
 #include "loaders/formats/json.h"
 #include "loaders/formats/unicode.h"
 #include "loaders/text/tokenizer_data.h"
@@ -68,7 +69,7 @@ TokenizerData read_tokenizer_tiktoken(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
   if (name.rfind("qwen", 0) != 0) {
     throw Error(ExitCode::kData, path,
-                "unknown pre-tokenizer of a rank file (expected qwen.tiktoken, got " + name + ")");
+                "unknown pre-tokenizer of a rank file" + expected_got("qwen.tiktoken", name));
   }
   const std::string text = read_file(path, kMaxRankFile);
   TokenizerData data;
@@ -98,16 +99,14 @@ TokenizerData read_tokenizer_tiktoken(const std::string& path) {
     }
     if (line.substr(space + 1) != std::to_string(rank) || rank >= kMaxVocabulary) {
       throw Error(ExitCode::kData, where,
-                  "ranks are not consecutive (expected " + std::to_string(rank) + ", got " +
-                      printable(line.substr(space + 1)) + ")");
+                  "ranks are not consecutive" + expected_got(rank, printable(line.substr(space + 1))));
     }
     // The merge of a token is the pair that the merges before it leave of its bytes.
     if (bytes.size() > 1) {
       parts.clear();
       data.bpe.encode_by_merges(bytes, parts);
       if (parts.size() != 2) {
-        throw Error(ExitCode::kData, where,
-                    "token cannot be merged (expected 2 parts, got " + std::to_string(parts.size()) + ")");
+        throw Error(ExitCode::kData, where, "token cannot be merged" + expected_got("2 parts", parts.size()));
       }
       data.bpe.add_merge(parts[0], parts[1], rank, rank);
     }

@@ -14,7 +14,8 @@ fuzz() {
   local parser=$1 log=$build/findings/$1.log dictionary=() runs
   mkdir -p "$build/corpus/$parser"
   [ -f "$here/$parser.dict" ] && dictionary=("-dict=$here/$parser.dict")
-  if "$build/fuzz_$parser" "$build/corpus/$parser" "$here/corpus/$parser" "${dictionary[@]}" -max_total_time="$seconds" \
+  if "$build/fuzz_$parser" "$build/corpus/$parser" "$here/corpus/$parser" "${dictionary[@]}" \
+    -max_total_time="$seconds" \
     -timeout=10 -rss_limit_mb=1500 -malloc_limit_mb=1000 -max_len=32768 -print_final_stats=1 \
     -artifact_prefix="$build/findings/$parser-" >"$log" 2>&1; then
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

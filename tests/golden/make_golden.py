@@ -1,15 +1,15 @@
-"""Writes the golden checkpoints: tiny random models saved by transformers itself, token ids, and the logits, greedy
-continuations and planned logits that the engine must reproduce.
+"""Writes the golden checkpoints: tiny random models saved by transformers itself, token ids, and the logits,
+greedy continuations and planned logits that the engine must reproduce.
 
     python3 -m venv env && env/bin/pip install -r requirements.txt && env/bin/python make_golden.py
 
-Output, beside this file: manifest.json and one directory a checkpoint with config.json, safetensors, ids.json (list of
-lists), expected.safetensors (logits.0, ... [tokens, vocab]: transformers in f32 on the checkpoint's weights), and
-plans/<name>.json with plans/<name>.safetensors (the same for plan_ids.json under the plan, see plan_model.py).
-hf16_error: how far transformers' own run in the checkpoint's 16-bit dtype is from the f32 result. noise: the largest
-difference between two f32 runs of transformers (whole sequence, token by token), relative to the largest logit.
-generation: greedy continuations in f32, end-of-sequence ids ignored.
-Every routing decision is away from a tie, so f32 rounding cannot change it; a seed with a near-tie is replaced.
+Output, beside this file: manifest.json and one directory a checkpoint with config.json, safetensors, ids.json
+(list of lists), expected.safetensors (logits.0, ... [tokens, vocab]: transformers in f32 on the checkpoint's
+weights), and plans/<name>.json with plans/<name>.safetensors (the same for plan_ids.json under the plan, see
+plan_model.py). hf16_error: how far transformers' own run in the checkpoint's 16-bit dtype is from the f32
+result. noise: the largest difference between two f32 runs of transformers (whole sequence, token by token),
+relative to the largest logit. generation: greedy continuations in f32, end-of-sequence ids ignored. Every
+routing decision is away from a tie, so f32 rounding cannot change it; a seed with a near-tie is replaced.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, Glm4MoeConfig, GptOssConfig, MixtralConfig, OlmoeConfig, Qwen2MoeConfig,
-                          Qwen3MoeConfig)
+from transformers import (AutoModelForCausalLM, Glm4MoeConfig, GptOssConfig, MixtralConfig, OlmoeConfig,
+                          Qwen2MoeConfig, Qwen3MoeConfig)
 from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
 from transformers.utils import logging
 
@@ -101,7 +101,8 @@ def respell(config, case):
         if "partial_rotary_factor" in rope:
             config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         kind = rope.pop("rope_type")
-        config["rope_scaling"] = None if kind == "default" else {case.get("rope_key", "rope_type"): kind, **rope}
+        config["rope_scaling"] = None if kind == "default" else {case.get("rope_key", "rope_type"): kind,
+                                                                 **rope}
         if case["family"] == "qwen3_moe" and "num_local_experts" in config:
             config["num_experts"] = config.pop("num_local_experts")
         if case["family"] != "gpt_oss":
@@ -113,7 +114,8 @@ def respell(config, case):
 
 
 def transpose_experts(directory):
-    """Fused layout [experts, n, k] -> [experts, k, n], as some families store it. transformers cannot read it back."""
+    """Fused layout [experts, n, k] -> [experts, k, n], as some families store it. transformers cannot read it
+    back."""
     path = directory / "model.safetensors"
     tensors = load_file(path)
     for name in tensors:
@@ -123,8 +125,8 @@ def transpose_experts(directory):
 
 
 def encode_fp8(directory, block, plain):
-    """Projections become E4M3 numbers with a scale a block; `plain` gets the checkpoint of the values that these stand
-    for: number times scale in f32, rounded to the checkpoint's dtype."""
+    """Projections become E4M3 numbers with a scale a block; `plain` gets the checkpoint of the values that
+    these stand for: number times scale in f32, rounded to the checkpoint's dtype."""
     shutil.copytree(directory, plain)
     path = directory / "model.safetensors"
     stored, values = load_file(path), load_file(path)
@@ -149,8 +151,8 @@ def encode_fp8(directory, block, plain):
 
 
 def encode_mxfp4(directory, plain):
-    """Experts become E2M1 numbers, two in a byte, with an E8M0 scale for 32 inputs; `plain` gets the checkpoint of the
-    values that transformers makes of them."""
+    """Experts become E2M1 numbers, two in a byte, with an E8M0 scale for 32 inputs; `plain` gets the
+    checkpoint of the values that transformers makes of them."""
     shutil.copytree(directory, plain)
     path = directory / "model.safetensors"
     stored, values = load_file(path), load_file(path)
@@ -168,7 +170,8 @@ def encode_mxfp4(directory, plain):
     save_file(values, plain / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((directory / "config.json").read_text())
     config["quantization_config"] = {
-        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                   "model.embed_tokens", "lm_head"],
         "quant_method": "mxfp4"}
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
@@ -187,10 +190,11 @@ class Margins:
         def record(gate, __, output):
             logits = output[0].float().reshape(-1, output[0].shape[-1])
             if hasattr(gate, "e_score_correction_bias"):
-                choice, margins = grouped(torch.sigmoid(logits) + gate.e_score_correction_bias, gate.num_group,
-                                          gate.topk_group)
+                choice, margins = grouped(torch.sigmoid(logits) + gate.e_score_correction_bias,
+                                          gate.num_group, gate.topk_group)
                 ordered = choice.sort(-1, descending=True).values
-                self.values.extend(((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0].abs()).tolist() + margins)
+                self.values.extend(
+                    ((ordered[:, top_k - 1] - ordered[:, top_k]) / ordered[:, 0].abs()).tolist() + margins)
                 return
             if top_k < logits.shape[1]:
                 ordered = torch.softmax(logits, -1).sort(-1, descending=True).values
@@ -287,7 +291,8 @@ def make_case(case, seed):
     entry["generation"] = [{"prompt": prompt, "output": greedy(model, prompt)} for prompt in prompts]
     demand_margin(margins.values, "routing while generating")
     margins.close()
-    entry["plans"] = make_plan_files(case, directory, plain, model, dtype, random, seed) if case.get("plans") else []
+    entry["plans"] = make_plan_files(case, directory, plain, model, dtype, random,
+                                     seed) if case.get("plans") else []
     if case.get("layout") == "fused_transposed":
         transpose_experts(directory)
     return entry
@@ -304,7 +309,8 @@ def make_plan_files(case, directory, plain, model, dtype, random, seed):
     base = run(model, ids)
 
     def draw(attempt):
-        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt, groups)
+        return make_plans(case["family"], layers, experts, config.num_experts_per_tok, seed + 2 + attempt,
+                          groups)
 
     check_plan_model(plain, model, draw(0), layers, experts, ids, base)
     entries = []
@@ -314,13 +320,15 @@ def make_plan_files(case, directory, plain, model, dtype, random, seed):
         for attempt in range(200):
             plan = draw(attempt)[name]
             try:
-                logits, generation = run_plan(model, plan, dtype, ids, name == "dense_logits" and case.get("prompts"))
+                logits, generation = run_plan(model, plan, dtype, ids,
+                                              name == "dense_logits" and case.get("prompts"))
                 break
             except NearTie:
                 continue
         else:
             raise NearTie(name)
-        assert all(torch.isfinite(rows).all() for rows in logits) and (name == "fewer_active" or not close(logits, base))
+        assert all(torch.isfinite(rows).all() for rows in logits) and (name == "fewer_active"
+                                                                       or not close(logits, base))
         if generation:
             entry["generation"] = [{"prompt": ids[0], "output": generation}]
         write_plan(directory / "plans" / f"{name}.json", plan)
@@ -340,7 +348,8 @@ def run_plan(model, plan, dtype, ids, generate):
 
 
 def check_plan_model(directory, model, plans, layers, experts, ids, base):
-    """The identity changes nothing; a one-hot plan in the logits space is transformers' own block with those rows."""
+    """The identity changes nothing; a one-hot plan in the logits space is transformers' own block with those
+    rows."""
     dtype = torch.float32
     identity = dict(plans["one_hot_probabilities"])
     eye = torch.eye(experts).tolist()
@@ -348,18 +357,21 @@ def check_plan_model(directory, model, plans, layers, experts, ids, base):
     with AppliedPlan(model, identity, dtype):
         assert close(run(model, ids), base)
     with AppliedPlan(model, plans["one_hot_logits"], dtype):
-        assert close(run(model, ids), run(keep_rows(load(directory, torch.float32), plans["one_hot_logits"]), ids))
+        assert close(run(model, ids),
+                     run(keep_rows(load(directory, torch.float32), plans["one_hot_logits"]), ids))
 
 
 def main():
     parser = argparse.ArgumentParser(description="write the golden checkpoints")
-    parser.add_argument("--only", nargs="*", help="names of cases; the others keep their files and manifest entries")
+    parser.add_argument("--only", nargs="*",
+                        help="names of cases; the others keep their files and manifest entries")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     manifest_path = HERE / "manifest.json"
-    old = {entry["name"]: entry for entry in json.loads(manifest_path.read_text())} if manifest_path.exists() else {}
+    old = {entry["name"]: entry
+           for entry in json.loads(manifest_path.read_text())} if manifest_path.exists() else {}
     manifest = []
     for number, case in enumerate(CASES):
         if arguments.only and case["name"] not in arguments.only:

@@ -1,13 +1,14 @@
-"""A plan applied to a transformers model, in plain PyTorch: the reference that the engine's plans are compared with.
+"""A plan applied to a transformers model, in plain PyTorch: the reference that the engine's plans are
+compared with.
 
 Per group of layers W_RM and W_EM are [kept, experts]. With z [tokens, experts] the router's logits in f32:
 
     logits          g = softmax(W_RM z) over the kept rows, the top-k chosen by W_RM z
     probabilities   g = W_RM softmax(z) over all experts, the top-k chosen by g
 
-Ties go to the lower row. Where the family renormalises, the selected weights are divided by their sum; a sum below
-1e-6 in size gives 1/k each. Merged weights are sum_i W_EM[j, i] W_i by f32 fused multiply-adds in ascending i, rounded
-once to the checkpoint's dtype.
+Ties go to the lower row. Where the family renormalises, the selected weights are divided by their sum; a sum
+below 1e-6 in size gives 1/k each. Merged weights are sum_i W_EM[j, i] W_i by f32 fused multiply-adds in
+ascending i, rounded once to the checkpoint's dtype.
 """
 
 import copy
@@ -20,8 +21,8 @@ TINY_SUM = 1e-6
 
 
 def fused_merge(coefficients, weights, dtype):
-    """[kept, experts] x [experts, n, k] -> [kept, n, k] f32 values of `dtype`. A product of two f32 is exact in f64, so
-    rounding the f64 sum to f32 is a fused multiply-add (up to double rounding, 1 in 2^29)."""
+    """[kept, experts] x [experts, n, k] -> [kept, n, k] f32 values of `dtype`. A product of two f32 is exact
+    in f64, so rounding the f64 sum to f32 is a fused multiply-add (up to double rounding, 1 in 2^29)."""
     merged = []
     for row in coefficients:
         total = torch.zeros_like(weights[0])
@@ -41,7 +42,8 @@ def grouped(choice, groups, top_groups):
     ordered, order = torch.sort(sums, dim=-1, descending=True, stable=True)
     margins = []
     if top_groups < groups:
-        margins = ((ordered[:, top_groups - 1] - ordered[:, top_groups]) / ordered.abs().max(-1).values).tolist()
+        margins = ((ordered[:, top_groups
+                            - 1] - ordered[:, top_groups]) / ordered.abs().max(-1).values).tolist()
     open_groups = torch.zeros_like(sums, dtype=torch.bool).scatter_(1, order[:, :top_groups], True)
     return parts.masked_fill(~open_groups[..., None], float("-inf")).reshape(choice.shape), margins
 
@@ -101,7 +103,8 @@ class PlannedBlock(nn.Module):
             if self.space == "probabilities":  # what cancels in the sums, per token
                 terms = (source[:, None, :] * self.w_rm).abs().sum(-1).gather(1, rows).sum(-1, keepdim=True)
                 self.cancellation.extend((total.abs() / terms)[~tiny].tolist())
-            weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
+            weights = torch.where(tiny, torch.full_like(weights, 1 / k),
+                                  weights / torch.where(tiny, 1, total))
         return rows, weights
 
     def route_sigmoid(self, z):
@@ -122,7 +125,8 @@ class PlannedBlock(nn.Module):
             if self.space == "probabilities":
                 terms = (score[:, None, :] * w_rm).abs().sum(-1).gather(1, rows).sum(-1, keepdim=True)
                 self.cancellation.extend((total.abs() / terms)[~tiny].tolist())
-            weights = torch.where(tiny, torch.full_like(weights, 1 / k), weights / torch.where(tiny, 1, total))
+            weights = torch.where(tiny, torch.full_like(weights, 1 / k),
+                                  weights / torch.where(tiny, 1, total))
         return rows, (weights * self.scale).float()
 
     def forward(self, hidden_states):
@@ -147,7 +151,8 @@ class PlannedBlock(nn.Module):
             both = torch.einsum("th,thn->tn", x, self.gate_up[row]) + self.gate_up_bias[row]
             gate, up = both[:, 0::2].clamp(max=self.limit), both[:, 1::2].clamp(-self.limit, self.limit)
             inner = (up + 1) * gate * torch.sigmoid(self.alpha * gate)
-            out += weights[:, slot, None] * (torch.einsum("tn,tnh->th", inner, self.down[row]) + self.down_bias[row])
+            out += weights[:, slot, None] * (torch.einsum("tn,tnh->th", inner,
+                                                          self.down[row]) + self.down_bias[row])
         return out
 
 
@@ -156,9 +161,9 @@ def is_sparse(layer):
 
 
 class AppliedPlan:
-    """`with AppliedPlan(model, plan, dtype) as (margins, cancellation):` the model computes with the plan. margins: the
-    relative distances between the last chosen and the first left-out row, ties apart. cancellation: the sums of
-    selected weights relative to the sum of their terms' sizes."""
+    """`with AppliedPlan(model, plan, dtype) as (margins, cancellation):` the model computes with the plan.
+    margins: the relative distances between the last chosen and the first left-out row, ties apart.
+    cancellation: the sums of selected weights relative to the sum of their terms' sizes."""
 
     def __init__(self, model, plan, dtype):
         self.model, self.plan, self.dtype = model, plan, dtype
@@ -171,8 +176,8 @@ class AppliedPlan:
             for index in group["layers"]:
                 layer = self.model.model.layers[index]
                 self.saved[index] = layer.mlp
-                layer.mlp = PlannedBlock(layer.mlp, group, self.plan["top_k"], self.plan["router_space"], renormalise,
-                                         self.dtype, margins, cancellation)
+                layer.mlp = PlannedBlock(layer.mlp, group, self.plan["top_k"], self.plan["router_space"],
+                                         renormalise, self.dtype, margins, cancellation)
         return margins, cancellation
 
     def __exit__(self, *_):
@@ -197,8 +202,8 @@ def keep_rows(model, plan):
 
 
 def make_plans(family, layers, experts, top_k, seed, groups=1):
-    """name -> plan: one-hot, dense, negative coefficients, duplicate rows, kept = top_k, top_k above kept, unequal groups,
-    a zero map, both router spaces. `layers`: the sparse ones."""
+    """name -> plan: one-hot, dense, negative coefficients, duplicate rows, kept = top_k, top_k above kept,
+    unequal groups, a zero map, both router spaces. `layers`: the sparse ones."""
     random = torch.Generator().manual_seed(seed)
 
     def eye(rows):
@@ -229,12 +234,15 @@ def make_plans(family, layers, experts, top_k, seed, groups=1):
     plans = {}
     for space in ("logits", "probabilities"):
         rows = [pick(kept) for _ in halves]
-        plans[f"one_hot_{space}"] = plan([(part, eye(r), eye(r)) for part, r in zip(halves, rows)], top_k, space)
+        plans[f"one_hot_{space}"] = plan([(part, eye(r), eye(r)) for part, r in zip(halves, rows)], top_k,
+                                         space)
         rows = [pick(kept) for _ in halves]
         plans[f"dense_{space}"] = plan(
-            [(part, eye(r) + noise(kept, 0.08), eye(r) + noise(kept, 0.08)) for part, r in zip(halves, rows)], top_k, space)
+            [(part, eye(r) + noise(kept, 0.08), eye(r) + noise(kept, 0.08)) for part,
+             r in zip(halves, rows)], top_k, space)
     rows = pick(top_k)
-    plans["kept_is_top_k"] = plan([(layers, eye(rows) + noise(top_k, 0.05), eye(rows))], top_k, "probabilities")
+    plans["kept_is_top_k"] = plan([(layers, eye(rows) + noise(top_k, 0.05), eye(rows))], top_k,
+                                  "probabilities")
     rows = pick(2)
     plans["top_k_above_kept"] = plan([(layers, eye(rows), eye(rows) + noise(2, 0.1))], 4, "logits")
     rows = pick(kept)
@@ -243,12 +251,14 @@ def make_plans(family, layers, experts, top_k, seed, groups=1):
     negative = eye(rows) + noise(kept, 0.3)
     negative[0] = -negative[0]
     plans["negative"] = plan([(layers, negative, eye(rows) - noise(kept, 0.2).abs())], top_k, "probabilities")
-    plans["negative_sum"] = plan([(layers, -(eye(rows) + noise(kept, 0.02).abs()), eye(rows))], top_k, "probabilities")
+    plans["negative_sum"] = plan([(layers, -(eye(rows) + noise(kept, 0.02).abs()), eye(rows))], top_k,
+                                 "probabilities")
     plans["zero_map"] = plan([(layers, torch.zeros(kept, experts), eye(rows))], top_k, "probabilities")
     counts = [experts - 1, max(2, top_k)] if len(halves) > 1 else [experts - 1]
     rows = [pick(count) for count in counts]
     plans["unequal_groups"] = plan(
-        [(part, eye(r) + noise(len(r), 0.06), eye(r) + noise(len(r), 0.06)) for part, r in zip(halves, rows)], top_k,
+        [(part, eye(r) + noise(len(r), 0.06), eye(r) + noise(len(r), 0.06)) for part,
+         r in zip(halves, rows)], top_k,
         "probabilities")
     if top_k > 1:
         rows = pick(experts)
@@ -263,6 +273,7 @@ def write_plan(path, plan):
     for group in plan["groups"]:
         matrices = []
         for name in ("router_mapping", "expert_merging"):
-            matrices.append(f'  "{name}": [\n   ' + ",\n   ".join(json.dumps(row) for row in group[name]) + "]")
+            matrices.append(f'  "{name}": [\n   '
+                            + ",\n   ".join(json.dumps(row) for row in group[name]) + "]")
         groups.append(f' {{"layers": {json.dumps(group["layers"])},\n' + ",\n".join(matrices) + "}")
     path.write_text(text + ",\n".join(groups) + "]}\n")

@@ -4,9 +4,9 @@
   pip install tokenizers==0.23.3 sentencepiece==0.2.3 tiktoken==0.14.0
   tests/loaders/check_tokenizers.py --eep build/eep --data ../shared/data/tokenizers --count 100000
 
-The real files (Mixtral's tokenizer.model, qwen.tiktoken) are optional; a tokenizer.json given with --json is compared
-as well. Strings come from a seed: prose, code, numbers, emoji, controls, blanks, combining marks, random Unicode,
-special tokens and invalid UTF-8. Exit status 1 if anything differs."""
+The real files (Mixtral's tokenizer.model, qwen.tiktoken) are optional; a tokenizer.json given with --json is
+compared as well. Strings come from a seed: prose, code, numbers, emoji, controls, blanks, combining marks,
+random Unicode, special tokens and invalid UTF-8. Exit status 1 if anything differs."""
 
 import argparse
 import base64
@@ -27,18 +27,22 @@ END = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 GPT4O = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{END}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{END}|"
          r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-WORDS = """the of and to in is that it was for on are with as his they at be this from have or by one had not but what
-all were when we there can an your which their said if do will each about how up out them then she many some so these
-would other into has more her two like him see time could no make than first been its who now people my made over did
-down only way find use may water long little very after words called just where most know""".split()
-CODE = ["def f(x):", "    return x ** 2", "for (int i = 0; i < n; ++i) {", "}", "#include <vector>", "\tif x != y:",
-        "a[i] += b[j] * c;", "/* comment */", "std::vector<std::string>", "SELECT * FROM t WHERE a='b';", "x=>x+1",
-        "https://example.org/a?b=c&d=%20", "0x7fff_ffff", "1e-05", "$HOME/.local", "__init__", "camelCaseWord"]
-SPECIALS = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<0x0A>", "[INST]", "<|extra_3|>"]
+WORDS = """the of and to in is that it was for on are with as his they at be this from have or by one had not
+but what all were when we there can an your which their said if do will each about how up out them then she
+many some so these would other into has more her two like him see time could no make than first been its who
+now people my made over did down only way find use may water long little very after words called just where
+most know""".split()
+CODE = ["def f(x):", "    return x ** 2", "for (int i = 0; i < n; ++i) {", "}", "#include <vector>",
+        "\tif x != y:", "a[i] += b[j] * c;", "/* comment */", "std::vector<std::string>",
+        "SELECT * FROM t WHERE a='b';", "x=>x+1", "https://example.org/a?b=c&d=%20", "0x7fff_ffff", "1e-05",
+        "$HOME/.local", "__init__", "camelCaseWord"]
+SPECIALS = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<0x0A>", "[INST]",
+            "<|extra_3|>"]
 BLANKS = " \t\r\v\f\u0085\u00a0\u1680\u2003\u2009\u2028\u2029\u202f\u205f\u3000\u200b"
-RANGES = [(0x20, 0x7e), (0xa0, 0x24f), (0x300, 0x36f), (0x370, 0x3ff), (0x400, 0x4ff), (0x590, 0x5ff), (0x600, 0x6ff),
-          (0x900, 0x97f), (0xe00, 0xe7f), (0x1100, 0x11ff), (0x1e00, 0x1eff), (0x2000, 0x206f), (0x2070, 0x218f),
-          (0x2460, 0x24ff), (0x2500, 0x27bf), (0x3040, 0x30ff), (0x4e00, 0x9fff), (0xac00, 0xd7a3), (0xf900, 0xfaff),
+RANGES = [(0x20, 0x7e), (0xa0, 0x24f), (0x300, 0x36f), (0x370, 0x3ff), (0x400, 0x4ff), (0x590, 0x5ff),
+          (0x600, 0x6ff), (0x900, 0x97f), (0xe00, 0xe7f), (0x1100, 0x11ff), (0x1e00, 0x1eff),
+          (0x2000, 0x206f), (0x2070, 0x218f), (0x2460, 0x24ff), (0x2500, 0x27bf), (0x3040, 0x30ff),
+          (0x4e00, 0x9fff), (0xac00, 0xd7a3), (0xf900, 0xfaff),
           (0xfb00, 0xfdff), (0xff00, 0xffef), (0x1d100, 0x1d7ff), (0x1f300, 0x1faff), (0x20000, 0x2a6df)]
 
 
@@ -52,13 +56,16 @@ def fragment(rng):
         words = [rng.choice(WORDS) for _ in range(rng.randrange(1, 9))]
         if rng.random() < 0.3:
             words[0] = words[0].capitalize()
-        return rng.choice(["", " "]) + " ".join(words) + rng.choice(["", ".", ",", "!", "?", "'s", "'LL", "'re", "n't"])
+        return rng.choice(["", " "]) + " ".join(words) + rng.choice(["", ".", ",", "!", "?", "'s", "'LL",
+                                                                     "'re", "n't"])
     if kind == 3:
         return rng.choice(CODE)
     if kind == 4:
-        return str(rng.randrange(10 ** rng.randrange(1, 13))) + rng.choice(["", "%", " km", ",5", "½", "٣", "Ⅷ"])
+        return str(rng.randrange(10 ** rng.randrange(1, 13))) + rng.choice(["", "%", " km", ",5", "½", "٣",
+                                                                            "Ⅷ"])
     if kind == 5:
-        return "".join(chr(rng.randrange(0x1f300, 0x1fa00)) for _ in range(rng.randrange(1, 4))) + rng.choice(["", "\ufe0f", "\u200d"])
+        return "".join(chr(rng.randrange(0x1f300, 0x1fa00))
+                       for _ in range(rng.randrange(1, 4))) + rng.choice(["", "\ufe0f", "\u200d"])
     if kind == 6:
         return "".join(rng.choice(BLANKS) for _ in range(rng.randrange(1, 7)))
     if kind == 7:
@@ -66,11 +73,13 @@ def fragment(rng):
     if kind == 8:
         return chr(rng.choice(list(range(10)) + list(range(11, 32)) + [0x7f]))
     if kind == 9:
-        return rng.choice("aeionsAEIOuc") + "".join(chr(rng.randrange(0x300, 0x345)) for _ in range(rng.randrange(1, 4)))
+        return rng.choice("aeionsAEIOuc") + "".join(chr(rng.randrange(0x300, 0x345))
+                                                    for _ in range(rng.randrange(1, 4)))
     if kind == 10:
         return rng.choice(["'", "’"]) + rng.choice(["s", "S", "ſ", "t", "re", "Ve", "m", "lL", "d", "x", "l"])
     if kind <= 12:  # letters of every category, with marks and what may stand beside them
-        return "".join(rng.choice("aBcDéÉßǅǈʰªºあ中ـ\u0301\u0903\u20dd '/-1") for _ in range(rng.randrange(1, 9)))
+        return "".join(rng.choice("aBcDéÉßǅǈʰªºあ中ـ\u0301\u0903\u20dd '/-1")
+                       for _ in range(rng.randrange(1, 9)))
     low, high = rng.choice(RANGES)
     points = [rng.randrange(low, high + 1) for _ in range(rng.randrange(1, 9))]
     return "".join(chr(p) for p in points if assigned(p))
@@ -131,7 +140,8 @@ def compare(name, eep, model, texts, encode, decode, special):
             ours_text = eep.decode(model, ids)
             theirs = decode(ids).encode()
             wrong_decode += ours_text != theirs and ours_text != theirs + b"\n"
-    print(f"{name}: {len(texts)} strings, {len(wrong)} differ; {len(documents)} documents, {len(wrong_documents)} differ;"
+    print(f"{name}: {len(texts)} strings, {len(wrong)} differ; {len(documents)} documents, "
+          f"{len(wrong_documents)} differ;"
           f" {wrong_decode} decoded texts differ", flush=True)
     for i in wrong[:3]:
         print("  text", repr(strings[i]), "\n  ours    ", ours[i], "\n  expected", expected[i])
@@ -181,7 +191,8 @@ def hf_qwen(ranks):
     table = byte_alphabet()
     spell = lambda token: "".join(table[b] for b in token)
     merges = [(spell(a), spell(b)) for a, b in qwen_merges(ranks)]
-    hf = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={spell(t): r for t, r in ranks.items()}, merges=merges))
+    hf = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={spell(t): r for t, r in ranks.items()},
+                                                    merges=merges))
     hf.add_special_tokens(QWEN_SPECIALS)
     hf.normalizer, hf.decoder = normalizers.NFC(), decoders.ByteLevel()
     hf.pre_tokenizer = pre_tokenizers.Sequence([
@@ -198,7 +209,8 @@ def check_qwen(eep, path, count, seed, folder):
     tik = tiktoken.Encoding("qwen", pat_str=QWEN, mergeable_ranks=ranks, special_tokens=specials)
     cut = re.compile("(" + "|".join(map(re.escape, QWEN_SPECIALS)) + ")")
 
-    def encode(text):  # special tokens first, as in Qwen's tokenizer.json: a mark after one must not change its ">"
+    # special tokens first, as in Qwen's tokenizer.json: a mark after one must not change its ">"
+    def encode(text):
         normal = "".join(unicodedata.normalize("NFC", part) for part in cut.split(text))
         return tik.encode(normal, allowed_special="all")
 
@@ -219,7 +231,8 @@ def check_qwen(eep, path, count, seed, folder):
                       lambda s: [plain.encode(t, allowed_special="all") for t in s], plain.decode, True)
     hf.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                 pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    ok &= check_hf("the same tokens with SmolLM2's pre-tokenizer", eep, hf, folder / "smol", count // 4, seed + 2)
+    ok &= check_hf("the same tokens with SmolLM2's pre-tokenizer", eep, hf, folder / "smol", count // 4,
+                   seed + 2)
     return ok
 
 
@@ -227,12 +240,13 @@ def check_hf(name, eep, hf, folder, count, seed):
     folder.mkdir(exist_ok=True)
     hf.save(str(folder / "tokenizer.json"))
     return compare(f"{name} against tokenizers", eep, folder, make_texts(count, seed, True, True),
-                   lambda s: [e.ids for e in hf.encode_batch(s)], lambda ids: hf.decode(ids, skip_special_tokens=False),
-                   True)
+                   lambda s: [e.ids for e in hf.encode_batch(s)],
+                   lambda ids: hf.decode(ids, skip_special_tokens=False), True)
 
 
 def hf_mixtral(path, form):
-    """Mixtral's tokenizer.model as its tokenizer.json has it: "older" (normalizers) or "newer" (Metaspace)."""
+    """Mixtral's tokenizer.model as its tokenizer.json has it: "older" (normalizers) or "newer"
+    (Metaspace)."""
     import sentencepiece
     import tokenizers
     from tokenizers import decoders, normalizers, pre_tokenizers, processors
@@ -241,11 +255,12 @@ def hf_mixtral(path, form):
     vocab = {piece: i for i, (piece, _) in enumerate(pieces)}
     merges = []
     for piece, score in pieces:
-        local = [(piece[:i], piece[i:], score) for i in range(1, len(piece)) if piece[:i] in vocab and piece[i:] in vocab]
+        local = [(piece[:i], piece[i:], score) for i in range(1, len(piece)) if piece[:i] in vocab
+                 and piece[i:] in vocab]
         merges += sorted(local, key=lambda m: (vocab[m[0]], vocab[m[1]]))
     merges = [(a, b) for a, b, _ in sorted(merges, key=lambda m: -m[2])]
-    hf = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True,
-                                                    byte_fallback=True))
+    hf = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, unk_token="<unk>",
+                                                    fuse_unk=True, byte_fallback=True))
     hf.add_special_tokens(["<unk>", "<s>", "</s>"])
     hf.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     hf.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
@@ -261,16 +276,19 @@ def check_mixtral(eep, path, count, seed, folder):
     import sentencepiece
     spm = sentencepiece.SentencePieceProcessor(model_file=str(path))
     # Inside a text SentencePiece spells special tokens out, Hugging Face does not: none here.
-    ok = compare("Mixtral tokenizer.model against sentencepiece", eep, path, make_texts(count, seed, False, True),
+    ok = compare("Mixtral tokenizer.model against sentencepiece", eep, path,
+                 make_texts(count, seed, False, True),
                  lambda s: [spm.encode(t, add_bos=True) for t in s], None, True)
-    ok &= check_hf("Mixtral tokenizer.json, older form", eep, hf_mixtral(path, "older"), folder / "old", count, seed + 1)
-    ok &= check_hf("Mixtral tokenizer.json, newer form", eep, hf_mixtral(path, "newer"), folder / "new", count // 4,
-                   seed + 2)
+    ok &= check_hf("Mixtral tokenizer.json, older form", eep, hf_mixtral(path, "older"), folder / "old",
+                   count, seed + 1)
+    ok &= check_hf("Mixtral tokenizer.json, newer form", eep, hf_mixtral(path, "newer"), folder / "new",
+                   count // 4, seed + 2)
     return ok
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--eep", default="build/eep")
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data/tokenizers"))
     parser.add_argument("--json", type=pathlib.Path, action="append", default=[], help="a tokenizer.json")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The benchmarks of a GPU run from end to end with small extents, on the CPU and on the host executor: every case
-leaves a line and the same bits twice, and a synthetic model has the same scores on both backends.
+"""The benchmarks of a GPU run from end to end with small extents, on the CPU and on the host executor: every
+case leaves a line and the same bits twice, and a synthetic model has the same scores on both backends.
 
 bench_programs.py BENCH_DEVICE BENCH_MODEL
 """
@@ -19,12 +19,14 @@ MODELS = {
                   "intermediate_size": 40, "moe_intermediate_size": 20, "shared_expert_intermediate_size": 40,
                   "norm_topk_prob": False, "decoder_sparse_step": 2, "rms_norm_eps": 1e-6},
     "qwen3_moe": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 18,
-                  "intermediate_size": 40, "moe_intermediate_size": 16, "norm_topk_prob": True, "head_dim": 12,
+                  "intermediate_size": 40, "moe_intermediate_size": 16, "norm_topk_prob": True,
+                  "head_dim": 12,
                   "decoder_sparse_step": 1, "mlp_only_layers": [], "rms_norm_eps": 1e-6},
 }
 COMMON = {"torch_dtype": "bfloat16", "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 3,
-          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rope_theta": 10000.0,
-          "hidden_act": "silu", "num_experts_per_tok": 2, "eos_token_id": 1, "tie_word_embeddings": False}
+          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+          "rope_theta": 10000.0, "hidden_act": "silu", "num_experts_per_tok": 2, "eos_token_id": 1,
+          "tie_word_embeddings": False}
 
 
 def run(*arguments):
@@ -58,8 +60,9 @@ def check_models(scratch):
         config = scratch / f"{name}.json"
         config.write_text(json.dumps(COMMON | fields))
         for phase in ("full", "prune", "merge"):
-            lines = [json.loads(run(BENCH_MODEL, config, "--device", device, "--threads", 1, "--layers", 2, "--candidates", 2,
-                                    "--prompts", 2, "--tokens", 6, "--phase", phase, "--decode", 2))
+            lines = [json.loads(run(BENCH_MODEL, config, "--device", device, "--threads", 1, "--layers", 2,
+                                    "--candidates", 2, "--prompts", 2, "--tokens", 6, "--phase", phase,
+                                    "--decode", 2))
                      for device in ("cpu", "simt")]
             check(all(line["same_twice"] for line in lines), f"{name}, {phase}: two runs differ")
             for field in ("tokens_asked", "tokens_computed", "merged_experts", "decode_sequences"):
@@ -69,11 +72,14 @@ def check_models(scratch):
             check(abs(lines[0]["log_likelihood"] - lines[1]["log_likelihood"]) < 4 * 4 * 2**-9,
                   f"{name}, {phase}: {lines[0]['log_likelihood']} and {lines[1]['log_likelihood']}")
     demo = pathlib.Path(__file__).resolve().parents[2] / "experiments/demo/mixtral/config.json"
-    whole, streamed = [json.loads(run(BENCH_MODEL, demo, "--device", "simt", "--memory", memory, "--candidates", 2,
-                                      "--phase", "merge", "--prompts", 2, "--tokens", 6)) for memory in ("1G", "3M")]
+    whole, streamed = [json.loads(run(BENCH_MODEL, demo, "--device", "simt", "--memory", memory,
+                                      "--candidates", 2,
+                                      "--phase", "merge", "--prompts", 2, "--tokens", 6))
+                       for memory in ("1G", "3M")]
     check(whole["streamed_layers"] == 0 and streamed["streamed_layers"] > 0, "3M does not stream layers")
     check(whole["log_likelihood"] == streamed["log_likelihood"], "streamed weights give other scores")
-    bad = subprocess.run([BENCH_MODEL, scratch / "mixtral.json", "--layers", "4"], capture_output=True, text=True)
+    bad = subprocess.run([BENCH_MODEL, scratch / "mixtral.json", "--layers", "4"], capture_output=True,
+                         text=True)
     check(bad.returncode == 2 and "--layers" in bad.stderr, "too many layers are not refused")
 
 

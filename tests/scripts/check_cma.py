@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Our cma and sep_cma against the package cma (pip install cma) on functions with a known optimum.
 
-check_cma.py MINIMISE: the program cross_minimise. Both start at the same point with the same sigma and as many samples
-a generation, over 20 seeds each; the medians of evaluations to the target differ by at most the bounds below. Of 20
-runs the median's standard error is about 1.25 sd / sqrt(20), under a tenth of it for these functions: bounds of a
-quarter are beyond three of them, and ours may be faster by more. Exit code 77 where the package is missing.
+check_cma.py MINIMISE: the program cross_minimise. Both start at the same point with the same sigma and as
+many samples a generation, over 20 seeds each; the medians of evaluations to the target differ by at most the
+bounds below. Of 20 runs the median's standard error is about 1.25 sd / sqrt(20), under a tenth of it for
+these functions: bounds of a quarter are beyond three of them, and ours may be faster by more. Exit code 77
+where the package is missing.
 """
 import statistics
 import subprocess
@@ -57,11 +58,13 @@ def main():
         own, other = ours(sys.argv[1], *case), theirs(cma, *case)
         found = [sum(count > 0 for count in counts) for counts in (own, other)]
         # A run that does not get there took longer than all.
-        middle = [statistics.median(count if count > 0 else 10 * case[3] for count in counts) for counts in (own, other)]
+        middle = [statistics.median(count if count > 0 else 10 * case[3] for count in counts)
+                  for counts in (own, other)]
         ratio = middle[0] / middle[1]
         good = found[0] >= found[1] - 1 and FASTER <= ratio <= SLOWER
         failures += not good
-        print(f"{case[0]:8} {case[1]:10} d {case[2]:2}: found {found[0]} and {found[1]} of {SEEDS}, median evaluations "
+        print(f"{case[0]:8} {case[1]:10} d {case[2]:2}: found {found[0]} and {found[1]} of {SEEDS}, median "
+              "evaluations "
               f"{middle[0]:.0f} and {middle[1]:.0f}, ratio {ratio:.2f}{'' if good else '  outside'}")
     print("check_cma: ok" if failures == 0 else f"check_cma: {failures} cases outside")
     return int(failures > 0)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Exports of golden checkpoints loaded by Hugging Face transformers: same logits as `eep logits` with the plan.
+"""Exports of golden checkpoints loaded by Hugging Face transformers: same logits as `eep logits` with the
+plan.
 
 check_exports.py EEP; exits with 77 when transformers is not installed.
 """
@@ -44,8 +45,8 @@ def widened(name, tensors, block):
 
 
 def plain(directory, target):
-    """The checkpoint without quantisation: transformers multiplies 8 and 4 bits on GPUs alone. The same directory if it
-    has none."""
+    """The checkpoint without quantisation: transformers multiplies 8 and 4 bits on GPUs alone. The same
+    directory if it has none."""
     config = json.loads((directory / "config.json").read_text())
     quantised = config.pop("quantization_config", None)
     if quantised is None:
@@ -87,8 +88,8 @@ def main():
             assert done.returncode == 0, done.stderr
             expected = load_file(logits)
             loaded, report = AutoModelForCausalLM.from_pretrained(
-                plain(out, out.with_name("plain")), dtype=torch.float32, output_loading_info=True, attn_implementation="eager",
-                experts_implementation="eager",
+                plain(out, out.with_name("plain")), dtype=torch.float32, output_loading_info=True,
+                attn_implementation="eager", experts_implementation="eager",
             )
             assert not report["missing_keys"] and not report["unexpected_keys"], report
             for number, tokens in enumerate(IDS):
@@ -103,7 +104,8 @@ def main():
                     worst = max(worst, difference)
                     assert difference <= BOUND, f"{plan}: {difference}"
             compared += 1
-    print(f"exports: {compared} loaded by transformers agree (largest difference {worst:.2g}), {refused} refused")
+    print(f"exports: {compared} loaded by transformers agree (largest difference {worst:.2g}), {refused} "
+          "refused")
     assert compared > 0
 
 

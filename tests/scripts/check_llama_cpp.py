@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Exports as llama.cpp sees them: check_llama_cpp.py EEP; exits with 77 when the package `gguf` is not installed.
+"""Exports as llama.cpp sees them: check_llama_cpp.py EEP; exits with 77 when the package `gguf` is not
+installed.
 
-With `gguf` (llama.cpp's own package: the table of tensor names that its converter uses): every tensor of every exported
-golden plan and of the demo models has a place in a GGUF file of its architecture, and each layer has three tensors an
-expert, 0 to n-1, which is what the converter stacks.
+With `gguf` (llama.cpp's own package: the table of tensor names that its converter uses): every tensor of
+every exported golden plan and of the demo models has a place in a GGUF file of its architecture, and each
+layer has three tensors an expert, 0 to n-1, which is what the converter stacks.
 
-With EEP_LLAMA_CPP (a checkout of llama.cpp, for convert_hf_to_gguf.py; llama-cpp-python's source has one in vendor/) and
-llama-cpp-python: the same exports go through the converter, and the runtime's logits are compared with those of `eep logits`,
-which `eep verify` and the tests compare with the plan in memory. EEP_LLAMA_MODEL names one more checkpoint, such as make
-demo-smollm2 leaves.
+With EEP_LLAMA_CPP (a checkout of llama.cpp, for convert_hf_to_gguf.py; llama-cpp-python's source has one in
+vendor/) and llama-cpp-python: the same exports go through the converter, and the runtime's logits are
+compared with those of `eep logits`, which `eep verify` and the tests compare with the plan in memory.
+EEP_LLAMA_MODEL names one more checkpoint, such as make demo-smollm2 leaves.
 """
 import collections
 import json
@@ -67,11 +68,13 @@ def tensor_names(folder):
 def check_names(folder):
     config = json.loads((folder / "config.json").read_text())
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) > 1:
-        return 0  # llama.cpp's MoE architectures have no dense layers: neither the source nor its export runs there
+        # llama.cpp's MoE architectures have no dense layers: neither the source nor its export runs there
+        return 0
     names = gguf.get_tensor_name_map(ARCHITECTURES[config["model_type"]], config["num_hidden_layers"])
     experts = collections.defaultdict(set)
     for name in tensor_names(folder):
-        if config["model_type"] == "gpt_oss":  # the converter takes its fused tensors apart by rules of its own
+        # the converter takes its fused tensors apart by rules of its own
+        if config["model_type"] == "gpt_oss":
             experts[name.split(".mlp.")[0]] = None
             continue
         if name.endswith(("_scale_inv", "e_score_correction_bias")):
@@ -81,7 +84,8 @@ def check_names(folder):
             experts[match[1]].add((int(match[2]), match[3]))
             name = f"{match[1]}.{match[3]}.weight"
         assert names.get_name(name, try_suffixes=(".weight", ".bias")), f"{name} has no place in GGUF"
-    count = next(config[key] for key in ("num_local_experts", "num_experts", "n_routed_experts") if key in config)
+    count = next(config[key] for key in ("num_local_experts", "num_experts", "n_routed_experts")
+                 if key in config)
     for layer, found in experts.items():
         if found is None:
             continue
@@ -108,15 +112,18 @@ def beyond_llama_cpp(config):
         return "the converter writes neither clip_qkv nor the norms' epsilon"
     if family == "olmoe" and config["num_key_value_heads"] != config["num_attention_heads"]:
         return "its OLMoE has as many heads of keys as of queries"
-    if family == "gpt_oss" and (config.get("swiglu_limit", 7) != 7 or config.get("swiglu_alpha", 1.702) != 1.702):
+    if family == "gpt_oss" and (config.get("swiglu_limit", 7) != 7
+                                or config.get("swiglu_alpha", 1.702) != 1.702):
         return "limit and slope of the SwiGLU are constants of its kernels"
     if config.get("quantization_config", {}).get("quant_method") == "fp8":
-        return "the converter does not round widened weights to the checkpoint's dtype, as their reference does"
+        return ("the converter does not round widened weights to the checkpoint's dtype, as their reference "
+                "does")
     return None
 
 
 def to_gguf(checkout, exported, path):
-    converted = subprocess.run([sys.executable, "-c", CONVERTER, checkout, checkout / "convert_hf_to_gguf.py", exported,
+    converted = subprocess.run([sys.executable, "-c", CONVERTER, checkout,
+                                checkout / "convert_hf_to_gguf.py", exported,
                                 "--outtype", "f32", "--outfile", path], capture_output=True, text=True)
     assert converted.returncode == 0, converted.stderr
 
@@ -129,8 +136,9 @@ def logits(model, ids, path):
 
 
 def check_runtime(checkout, exported):
-    """An export through llama.cpp's converter: the largest differences, relative to the largest logit, of what eep makes of
-    the GGUF file from eep's logits of the export, and of llama.cpp's (None where it rounds activations)."""
+    """An export through llama.cpp's converter: the largest differences, relative to the largest logit, of
+    what eep makes of the GGUF file from eep's logits of the export, and of llama.cpp's (None where it rounds
+    activations)."""
     import numpy
     config = json.loads((exported / "config.json").read_text())
     vocabulary = config["vocab_size"]
@@ -143,11 +151,12 @@ def check_runtime(checkout, exported):
         assert back.returncode == 0, back.stderr
         again = logits(scratch / "back", ids, scratch / "back.safetensors")
         differences = [abs(again - want).max() / abs(want).max(), None]
-        if config.get("quantization_config", {}).get("quant_method") != "mxfp4":  # products with rows of 8 bits there
+        # products with rows of 8 bits there
+        if config.get("quantization_config", {}).get("quant_method") != "mxfp4":
             import llama_cpp
             f32 = llama_cpp.GGML_TYPE_F32
-            llama = llama_cpp.Llama(str(scratch / "model.gguf"), n_ctx=64, logits_all=True, verbose=False, type_k=f32,
-                                    type_v=f32)
+            llama = llama_cpp.Llama(str(scratch / "model.gguf"), n_ctx=64, logits_all=True, verbose=False,
+                                    type_k=f32, type_v=f32)
             llama.eval(ids)
             got = numpy.array(llama.scores[: len(ids)])
             differences[1] = abs(got - want).max() / abs(want).max()
@@ -190,7 +199,8 @@ def main():
         print(*sorted(beyond), sep="\n")
         ours, theirs = zip(*differences)
         theirs = [difference for difference in theirs if difference is not None]
-        print(f"llama.cpp: {len(ours)} exports converted, and converted again: largest difference {max(ours):.2g}; "
+        print(f"llama.cpp: {len(ours)} exports converted, and converted again: largest difference "
+              f"{max(ours):.2g}; "
               f"{len(theirs)} run: {max(theirs):.2g}")
     else:
         print("llama.cpp: converter and runtime not tried (EEP_LLAMA_CPP)")

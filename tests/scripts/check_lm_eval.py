@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Prompts and right continuations of protocol harness against lm-evaluation-harness itself, on real files.
 
-check_lm_eval.py EEP [DATA [TASK...]]; DATA: a folder with superglue/NAME, mmlu, arc, openbookqa in their makers' form. Exits with 77
-where lm_eval (0.4.13: the version whose tasks experiments/tasks follows) or the data is not there. No model is needed by
-lm_eval, and none that knows anything by eep: what is asked is compared, item by item.
+check_lm_eval.py EEP [DATA [TASK...]]; DATA: a folder with superglue/NAME, mmlu, arc, openbookqa in their
+makers' form. Exits with 77 where lm_eval (0.4.13: the version whose tasks experiments/tasks follows) or the
+data is not there. No model is needed by lm_eval, and none that knows anything by eep: what is asked is
+compared, item by item.
 """
 import csv
 import json
@@ -57,25 +58,31 @@ def multirc():
 
 def arc():
     return [{"question": row["question"]["stem"], "answerKey": row["answerKey"],
-             "choices": {key: [choice[key] for choice in row["question"]["choices"]] for key in ("text", "label")}}
+             "choices": {key: [choice[key] for choice in row["question"]["choices"]]
+                         for key in ("text", "label")}}
             for row in lines(DATA / "arc/ARC-Challenge-Test.jsonl")]
 
 
 def mmlu(subject, split):
     with open(DATA / f"mmlu/{split}/{subject}_{split}.csv", newline="") as file:
-        return [{"question": q, "choices": [a, b, c, d], "answer": "ABCD".index(key)} for q, a, b, c, d, key in csv.reader(file)]
+        return [{"question": q, "choices": [a, b, c, d], "answer": "ABCD".index(key)} for q, a, b, c, d,
+                key in csv.reader(file)]
 
 
 BOOLEAN = ["false", "true"]
 # Ours, lm_eval's file, its rows by split, our files, and the first of our items.
 CASES = [
-    ("boolq", "super_glue/boolq/default.yaml", {"validation": lambda: super_glue("BoolQ", BOOLEAN)}, ["superglue/BoolQ/val.jsonl"]),
+    ("boolq", "super_glue/boolq/default.yaml", {"validation": lambda: super_glue("BoolQ", BOOLEAN)},
+     ["superglue/BoolQ/val.jsonl"]),
     ("cb", "super_glue/cb/default.yaml",
-     {"validation": lambda: super_glue("CB", ["entailment", "contradiction", "neutral"])}, ["superglue/CB/train.jsonl", "superglue/CB/val.jsonl"]),
+     {"validation": lambda: super_glue("CB", ["entailment", "contradiction", "neutral"])},
+     ["superglue/CB/train.jsonl", "superglue/CB/val.jsonl"]),
     ("copa", "super_glue/copa/default.yaml", {"validation": lambda: super_glue("COPA")},
      ["superglue/COPA/train.jsonl", "superglue/COPA/val.jsonl"]),
-    ("multirc", "super_glue/multirc/default.yaml", {"validation": multirc}, ["superglue/MultiRC/train.jsonl", "superglue/MultiRC/val.jsonl"]),
-    ("rte", "super_glue/rte/default.yaml", {"validation": lambda: super_glue("RTE", ["entailment", "not_entailment"])},
+    ("multirc", "super_glue/multirc/default.yaml", {"validation": multirc},
+     ["superglue/MultiRC/train.jsonl", "superglue/MultiRC/val.jsonl"]),
+    ("rte", "super_glue/rte/default.yaml",
+     {"validation": lambda: super_glue("RTE", ["entailment", "not_entailment"])},
      ["superglue/RTE/train.jsonl", "superglue/RTE/val.jsonl"]),
     ("wic", "super_glue/wic/default.yaml", {"validation": lambda: super_glue("WiC", BOOLEAN)},
      ["superglue/WiC/train.jsonl", "superglue/WiC/val.jsonl"]),
@@ -118,7 +125,8 @@ def requests_of_harness(file, rows, folder):
 
 def requests_of_eep(name, files, folder):
     environment = {**os.environ, "EEP_DATA": str(folder)}
-    run = lambda *words: subprocess.run([EEP, *map(str, words)], env=environment, check=True, capture_output=True, cwd=ROOT)
+    run = lambda *words: subprocess.run([EEP, *map(str, words)], env=environment, check=True,
+                                        capture_output=True, cwd=ROOT)
     run("task", "import", name, *[DATA / file for file in files], "--out", folder)
     samples = folder / "samples.jsonl"
     run("eval", "experiments/demo/mixtral", "--task", name, "--protocol", "harness", "--samples", samples,

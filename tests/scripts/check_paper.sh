@@ -46,11 +46,16 @@ missing() {
   [ $code -eq 66 ] && grep -q -- "$words" "$out/log" || fail "$*: a missing part is not told"
 }
 for id in $ids; do
-  case $id in F1 | F2 | F9 | F1[01]) continue ;; F8) missing --coefficients "$id" ;; *) missing --model "$id" ;; esac
+  case $id in
+    F1 | F2 | F9 | F1[01]) continue ;;
+    F8) missing --coefficients "$id" ;;
+    *) missing --model "$id" ;;
+  esac
 done
 missing 'eep task import copa' T1 --model experiments/demo/mixtral --data "$out"
 if [ -d "$data/eep_coefficients" ]; then
-  "$reproduce" F8 --coefficients "$data/eep_coefficients" --out "$out/F8-real" >"$out/log" 2>&1 || fail "F8 of the published files failed"
+  "$reproduce" F8 --coefficients "$data/eep_coefficients" --out "$out/F8-real" >"$out/log" 2>&1 ||
+    fail "F8 of the published files failed"
   [ -s "$out/F8-real/cb_budget_4.svg" ] || fail "F8 has no heat map"
 else
   echo "check_paper: not tried, $data/eep_coefficients is not there: F8 of the published files"

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Sums gcov's JSON documents (one a line, stdin) over all objects: PATH, lines, lines never run; sources of our rooms alone."""
+"""Sums gcov's JSON documents (one a line, stdin) over all objects: PATH, lines, lines never run; sources of
+our rooms alone."""
 import json
 import os
 import sys

@@ -8,7 +8,11 @@ cd "$(dirname "$0")/../.."
 find "$build" -name '*.gcda' -print0 | xargs -0 -P "$(nproc)" -n 8 gcov --json-format --stdout 2>/dev/null |
   python3 tests/scripts/coverage.py "$PWD" >"$build/coverage.txt"
 awk -F '\t' '{ split($1, part, "/"); room = part[1]; lines[room] += $2; missed[room] += $3 }
-  END { for (room in lines) printf "%-12s %6d lines  %5.1f %% reached\n", room, lines[room], 100 * (1 - missed[room] / lines[room]) }' \
+  END {
+    for (room in lines)
+      printf "%-12s %6d lines  %5.1f %% reached\n", room, lines[room], 100 * (1 - missed[room] / lines[room])
+  }' \
   "$build/coverage.txt" | sort
 echo
-sort -t "$(printf '\t')" -k3,3nr "$build/coverage.txt" | awk -F '\t' 'NR <= 15 { printf "%-48s %5d of %5d lines not reached\n", $1, $3, $2 }'
+sort -t "$(printf '\t')" -k3,3nr "$build/coverage.txt" |
+  awk -F '\t' 'NR <= 15 { printf "%-48s %5d of %5d lines not reached\n", $1, $3, $2 }'

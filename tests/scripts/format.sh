@@ -5,7 +5,8 @@ set -u
 
 formatter=
 for name in clang-format-14 clang-format; do
-  if command -v "$name" >/dev/null 2>&1 && "$name" --version | grep -q 'version 14\.'; then formatter=$name && break; fi
+  if command -v "$name" >/dev/null 2>&1 && "$name" --version | grep -q 'version 14\.'; then formatter=$name &&
+    break; fi
 done
 if [ -z "$formatter" ]; then
   echo "format: clang-format 14 is not installed"
@@ -15,7 +16,8 @@ if [ "${1:-}" = --fix ]; then
   sources '*.h' '*.cpp' '*.cu' '*.cuh' | tr '\n' '\0' | xargs -0 -r "$formatter" -i
   exit
 fi
-if complaints=$(sources '*.h' '*.cpp' '*.cu' '*.cuh' | tr '\n' '\0' | xargs -0 -r "$formatter" --dry-run -Werror 2>&1); then
+if complaints=$(sources '*.h' '*.cpp' '*.cu' '*.cuh' | tr '\n' '\0' |
+  xargs -0 -r "$formatter" --dry-run -Werror 2>&1); then
   echo "format: ok"
 else
   printf '%s\n' "$complaints" | grep -E 'error:' | head -n 40

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""bench/gpu_check.sh, gpu_bundle.sh, gpu_run.sh and gpu_file.sh from end to end without a GPU: small extents on the host
-executor, stand-ins for the driver and for NVIDIA's tools, no library of the project's packages but those in the bundle.
+"""bench/gpu_check.sh, gpu_bundle.sh, gpu_run.sh and gpu_file.sh from end to end without a GPU: small extents
+on the host executor, stand-ins for the driver and for NVIDIA's tools, no library of the project's packages
+but those in the bundle.
 
 gpu_rehearsal.py BUILD: has eep, bench_device, bench_model and tests/tests_kernels
 """
@@ -17,8 +18,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 BUILD = pathlib.Path(sys.argv[1]).resolve()
-QUERY = ("name, driver_version, compute_cap, memory.total [MiB], clocks.current.sm [MHz], clocks.max.sm [MHz], "
-         "clocks.current.memory [MHz], power.limit [W]\nStand In 80GB, 0.0, 9.0, 1 MiB, 1 MHz, 1 MHz, 1 MHz, 1 W")
+QUERY = ("name, driver_version, compute_cap, memory.total [MiB], clocks.current.sm [MHz], clocks.max.sm "
+         "[MHz], "
+         "clocks.current.memory [MHz], power.limit [W]\nStand In 80GB, 0.0, 9.0, 1 MiB, 1 MHz, 1 MHz, 1 "
+         "MHz, 1 W")
 # what a machine has without any of the project's packages: glibc, and gcc's run time
 SYSTEM = re.compile(r"(linux-vdso|ld-linux-x86-64|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so")
 # a tool that runs the program behind its options
@@ -38,7 +41,8 @@ def stand_in(path, body):
 def run(scratch, *command):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("EEP_", "LD_"))}
     environment["PATH"] = f"{scratch / 'bin'}:{environment['PATH']}"
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=500)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment,
+                          timeout=500)
 
 
 def steps_of(output):
@@ -49,7 +53,8 @@ def steps_of(output):
 def check_no_gpu(scratch):
     stand_in(scratch / "bin/nvidia-smi", "exit 9")
     done = run(scratch, BENCH / "gpu_check.sh", BUILD)
-    check((done.returncode, done.stdout) == (77, "gpu_check: no GPU or driver here\n"), f"without a GPU: {done}")
+    check((done.returncode, done.stdout) == (77, "gpu_check: no GPU or driver here\n"),
+          f"without a GPU: {done}")
 
 
 def check_whole(scratch):
@@ -71,14 +76,18 @@ def check_whole(scratch):
     folder = results / "stand-in-80gb"
     page = (folder / "README.md").read_text()
     check("## What failed\n\nNothing." in page, "the page names failures")
-    for part in ("| B3 | expert_ffn (mma) |", "| B1 |", "| B6 |", "## Models", "| memcheck | ok |", "| profile: grouped experts | ok |"):
+    for part in ("| B3 | expert_ffn (mma) |", "| B1 |", "| B6 |", "## Models", "| memcheck | ok |",
+                 "| profile: grouped experts | ok |"):
         check(part in page, f"the page lacks {part}")
     steps = steps_of(folder)
     check(len(steps) > 40 and all(step["rc"] in (0, 77) for step in steps.values()), f"steps: {steps}")
-    check(any(step["rc"] == 0 and "two runs have the same archive" in step["last"] for step in steps.values()), "no search")
-    rows = [line for line in (results / "PENDING.md").read_text().splitlines() if line.startswith("| ") and "`" in line]
+    check(any(step["rc"] == 0 and "two runs have the same archive" in step["last"]
+              for step in steps.values()), "no search")
+    rows = [line for line in (results / "PENDING.md").read_text().splitlines() if line.startswith("| ")
+            and "`" in line]
     open_rows = [row for row in rows if not row.endswith("ok |")]
-    check(len(open_rows) <= 2 and "Stand In 80GB" in rows[0], f"PENDING.md: {open_rows}")  # twins, other programs
+    # twins, other programs
+    check(len(open_rows) <= 2 and "Stand In 80GB" in rows[0], f"PENDING.md: {open_rows}")
 
 
 def check_bundle(scratch):
@@ -92,7 +101,8 @@ def check_bundle(scratch):
     for program in ("eep", "tests_kernels", "bench_device", "bench_model"):
         for line in run(scratch, "ldd", bundle / program).stdout.splitlines():
             own = f" => {bundle}/lib/" in line
-            check(own or SYSTEM.search(line.split("=>")[0]), f"{program} would load {line.strip()} from the machine")
+            check(own or SYSTEM.search(line.split("=>")[0]),
+                  f"{program} would load {line.strip()} from the machine")
     return bundle
 
 
@@ -109,10 +119,12 @@ def check_cut_off(scratch, bundle):
 
 def check_red(scratch, bundle):
     (bundle / "tests_kernels").rename(bundle / "real")
-    stand_in(bundle / "tests_kernels", f'case "$*" in *dispatch*) echo "x.cpp:1: ERROR: CHECK( a == b ) is NOT correct!"; exit 1 ;; '
+    stand_in(bundle / "tests_kernels",
+             f'case "$*" in *dispatch*) echo "x.cpp:1: ERROR: CHECK( a == b ) is NOT correct!"; exit 1 ;; '
                                        f'*) exec "{bundle}/real" "$@" ;; esac')
     output = scratch / "red"
-    done = run(scratch, BENCH / "gpu_run.sh", bundle, output, 100, "--tiny", "--device", "simt", "--after", "red", "--case", "gpu dispatch*")
+    done = run(scratch, BENCH / "gpu_run.sh", bundle, output, 100, "--tiny", "--device", "simt", "--after",
+               "red", "--case", "gpu dispatch*")
     check(done.returncode == 0, "a failure changes the exit code")
     steps = steps_of(output)
     check(steps["memcheck of the failing cases"]["rc"] == 1, f"after red: {steps}")
@@ -126,7 +138,8 @@ def check_names(scratch):
     check(len(cases) > 100, "bench_device --list names too few cases")
     for text in re.findall(r"'(B\d [^']*)'", script):
         for name in text.split("|"):
-            check(name == "B2 cublasLt" or any(name in case for case in cases), f"no case has the name {name}")
+            check(name == "B2 cublasLt" or any(name in case for case in cases),
+                  f"no case has the name {name}")
     options = (BENCH / "bench_model.cpp").read_text() + (ROOT / "experiments/program/options.cpp").read_text()
     models = re.findall(r"log model (\S+) (.*)", script)
     check(len(models) >= 5, "gpu_run.sh runs no models")

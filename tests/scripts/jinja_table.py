@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Renders templates with Jinja2 as transformers does and writes tests/loaders/jinja_table.json: what they give.
+"""Renders templates with Jinja2 as transformers does and writes tests/loaders/jinja_table.json: what they
+give.
 
 Needs PyPI's jinja2. --check compares the file with what this version gives. Templates are in tests/loaders:
 in jinja_expressions.txt a line each, printed as {{ LINE }}; in jinja_templates.json; and in chat_models/ as

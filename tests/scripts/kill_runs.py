@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs that are killed at random moments of every phase, alone and on two ranks, and gone on with: the files of a run that
-nothing has interrupted, byte for byte.
+"""Runs that are killed at random moments of every phase, alone and on two ranks, and gone on with: the files
+of a run that nothing has interrupted, byte for byte.
 
-kill_runs.py EEP [--count N] [--seed S]    N moments, one phase after the other; two ranks where EEP was built with MPI
+kill_runs.py EEP [--count N] [--seed S]    N moments, one phase after the other; two ranks where EEP was built
+                                           with MPI
 """
 import argparse
 import collections
@@ -34,8 +35,8 @@ export: {{format: hf}}
 PHASES = ["start", "calibration", "baselines", "search", "dev", "test", "export"]
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 # What holds times, places and numbers of ranks; result.json is compared by its scores.
-TIMED = ("checkpoints/", "figures/", "metrics.jsonl", "manifest.json", "log.txt", "table.txt", "card.md", "report.html",
-         "config.resolved.yaml", ".lock", "result.json")
+TIMED = ("checkpoints/", "figures/", "metrics.jsonl", "manifest.json", "log.txt", "table.txt", "card.md",
+         "report.html", "config.resolved.yaml", ".lock", "result.json")
 SCORES = ("name", "train", "dev", "test", "evaluations", "plan")
 LONGEST = 300  # seconds of one start
 
@@ -65,7 +66,8 @@ def files_of(run):
     for name in ("report.html", "card.md", "table.txt"):  # they hold times and places
         files[name] = (run / name).exists()
     result = json.loads((run / "result.json").read_text())
-    files["result.json"] = json.dumps([[method[key] for key in SCORES] for method in result["methods"]]).encode()
+    files["result.json"] = json.dumps([[method[key] for key in SCORES]
+                                       for method in result["methods"]]).encode()
     for path in (run / "checkpoints").glob("calibration-*.json"):
         kept = json.loads(path.read_text())
         del kept["seconds"]
@@ -81,7 +83,8 @@ def processes_of(run):
             continue
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            variables = dict(word.partition(b"=")[::2] for word in (entry / "environ").read_bytes().split(b"\0"))
+            variables = dict(word.partition(b"=")[::2]
+                             for word in (entry / "environ").read_bytes().split(b"\0"))
         except OSError:
             continue
         if words[0] == str(EEP).encode() and str(run).encode() in words:
@@ -94,12 +97,14 @@ class Start:
 
     def __init__(self, run, ranks):
         launcher = ["mpirun", "--oversubscribe", "--allow-run-as-root", "--bind-to", "none", "-n", str(ranks)]
-        command = [EEP, "run", run.parent / "kills.yaml", "--output", run, "--resume-if-there", "--threads", "1"]
+        command = [EEP, "run", run.parent / "kills.yaml", "--output", run, "--resume-if-there", "--threads",
+                   "1"]
         environment = dict(os.environ, EEP_TASKS=str(ROOT / "experiments/tasks"), EEP_RANK_TIMEOUT="5")
         self.run, self.ranks = run, ranks
         self.words = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(list(map(str, (launcher if ranks > 1 else []) + command)), env=environment,
-                                        stdout=subprocess.DEVNULL, stderr=self.words, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(list(map(str, (launcher if ranks > 1 else []) + command)),
+                                        env=environment, stdout=subprocess.DEVNULL, stderr=self.words,
+                                        stdin=subprocess.DEVNULL)
 
     def ended(self):
         return self.process.poll() is not None
@@ -128,7 +133,8 @@ class Start:
 
 
 def finish(run, ranks):
-    """Goes on to the end. Ranks whose launcher has been killed leave by themselves, and the lock with them."""
+    """Goes on to the end. Ranks whose launcher has been killed leave by themselves, and the lock with
+    them."""
     for _ in range(100):
         code, words = Start(run, ranks).wait()
         if "another run is using" not in words:
@@ -154,8 +160,8 @@ def phase_times(run):
 
 
 def kill_in(run, phase, seconds, ranks, rank, number):
-    """Starts, and kills so many seconds into the phase, or into what has come behind it. The phase that was hit, or None where
-    the run was over before."""
+    """Starts, and kills so many seconds into the phase, or into what has come behind it. The phase that was
+    hit, or None where the run was over before."""
     start, begun = Start(run, ranks), None
     while not start.ended():
         if begun is None and PHASES.index(phase_of(run)) >= PHASES.index(phase):
@@ -210,14 +216,18 @@ def main():
                 missed += hit is None
                 if hit is not None:
                     hits[hit] += 1
-                    kinds[f"{signal.Signals(number).name} {'alone' if ranks == 1 else f'to rank {rank} of 2'}"] += 1
+                    where = "alone" if ranks == 1 else f"to rank {rank} of 2"
+                    kinds[f"{signal.Signals(number).name} {where}"] += 1
             finish(run, chance.choice([1, most, most + 1 if most > 1 else 1]))
             found = files_of(run)
             if found != expected:
-                differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
-                sys.exit(f"kill_runs: moment {moment} (seed {arguments.seed}): other bytes in {', '.join(differing)}")
+                differing = [name for name in sorted({*found, *expected})
+                             if found.get(name) != expected.get(name)]
+                sys.exit(f"kill_runs: moment {moment} (seed {arguments.seed}): other bytes in "
+                         f"{', '.join(differing)}")
             shutil.rmtree(run)
-    print(f"{arguments.count} runs killed {sum(hits.values())} times ({missed} were over before), bytes as if nothing had been")
+    print(f"{arguments.count} runs killed {sum(hits.values())} times ({missed} were over before), bytes as "
+          "if nothing had been")
     print("  by phase:", ", ".join(f"{name} {hits[name]}" for name in PHASES if hits[name]))
     print("  by kind:", ", ".join(f"{name} {count}" for name, count in sorted(kinds.items())))
 

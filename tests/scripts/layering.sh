@@ -35,10 +35,12 @@ while IFS= read -r file; do
   esac
   closet=${file%/*}
   [ "$closet" = kernels/cuda ] && continue
-  others=$(may_include "$closet") || { echo "$file: $closet is no closet of the plan"; failures=$((failures + 1)); continue; }
+  others=$(may_include "$closet") || { echo "$file: $closet is no closet of the plan"; failures=$((failures \
+    + 1)); continue; }
   # Our includes are quoted and written from the root: CLOSET/file.h; other quoted ones name a library's
   # folder.
-  bad=$(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"((kernels|engine|es|loaders|experiments|tests|bench)/|[^/]*"|\.)' \
+  rooms='kernels|engine|es|loaders|experiments|tests|bench'
+  bad=$(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"(('"$rooms"')/|[^/]*"|\.)' \
     "$file" | grep -vE "include[[:space:]]*\"(kernels/common/|$closet/[^/]*\"${others:+|$others})")
   if [ -n "$bad" ]; then
     printf '%s\n' "$bad" | sed "s|^|$file:|"

@@ -8,8 +8,9 @@ for check in format layering file_size wording; do
 done
 . "$here/sources.sh"
 # Tables and results that a program wrote are as wide as they are.
-sources '*.md' '*.h' '*.cpp' '*.cu' '*.cmake' 'CMakeLists.txt' '*.sh' '*.py' Makefile .ci/run |
-  grep -vE '^(bench/results|experiments/paper/miniature)/[^/]+/' | tr '\n' '\0' | xargs -0 python3 tests/scripts/width.py ||
+sources '*.md' '*.h' '*.cpp' '*.cu' '*.cmake' 'CMakeLists.txt' '*.sh' '*.bash' '*.py' Makefile .ci/run |
+  grep -vE '^(bench/results|experiments/paper/miniature)/[^/]+/' | tr '\n' '\0' |
+  xargs -0 python3 tests/scripts/width.py ||
   failed=$((failed + 1))
 while IFS= read -r script; do
   bash -n "$script" || failed=$((failed + 1))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Options that messages name are options of the command that says them: message_options.py PROGRAM.
 
-Reads the string literals of the sources. In a command's own file an option is that command's or one that all
-commands take; elsewhere REACH says which commands come there. Behind "eep NAME" an option is NAME's, and behind
-another program's name it is that program's.
+Reads the string literals of the sources. In a command's own file an option is that command's or one that
+all commands take; elsewhere REACH says which commands come there. Behind "eep NAME" an option is NAME's, and
+behind another program's name it is that program's.
 """
 import os
 import re
@@ -49,7 +49,8 @@ REACH = {
     "loaders/text/chat_value.h": ["generate"],
 }
 
-TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\((.*?)\)\1"|"((?:[^"\\\n]|\\.)*)"|\'(?:[^\'\\\n]|\\.)+\'', re.S)
+TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\((.*?)\)\1"|"((?:[^"\\\n]|\\.)*)"|'
+                   r"'(?:[^'\\\n]|\\.)+'", re.S)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 OTHERS = ("srun", "mpirun", "gguf-split")  # programs whose options are their own
 

@@ -11,7 +11,8 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "package: $*"; exit 1; }
-(cd "$build" && cpack -G 'DEB;TGZ' -B "$work/packages") >"$work/log" 2>&1 || { cat "$work/log"; fail "cpack failed"; }
+(cd "$build" && cpack -G 'DEB;TGZ' -B "$work/packages") >"$work/log" 2>&1 ||
+  { cat "$work/log"; fail "cpack failed"; }
 
 deb=$(ls "$work"/packages/eep_*.deb) || fail "no Debian package"
 depends=$(dpkg-deb -f "$deb" Depends)
@@ -20,7 +21,8 @@ grep -qE -- '-dev|mpi' <<<"$depends" && fail "the Debian package depends on more
 dpkg-deb -x "$deb" "$work/deb"
 "$work/deb/usr/bin/eep" --version >/dev/null || fail "the Debian package's program does not run"
 [ -f "$work/deb/usr/share/eep/tasks/sort.yaml" ] || fail "the Debian package lacks tasks"
-ls "$work"/deb/usr/lib*/*.a "$work"/deb/usr/include >/dev/null 2>&1 && fail "the Debian package holds what developers need"
+ls "$work"/deb/usr/lib*/*.a "$work"/deb/usr/include >/dev/null 2>&1 &&
+  fail "the Debian package holds what developers need"
 
 root=$work/root
 mkdir -p "$root"
@@ -39,12 +41,15 @@ enter=("$(command -v unshare)" --fork --pid "--mount-proc=$root/proc")
 [ "$(id -u)" -eq 0 ] || enter+=(--map-root-user)
 enter+=("$(command -v chroot)" "$root")
 run() { env -i "${enter[@]}" "$@"; }
-if ! run "$(cd "$root" && ls lib64/ld-linux* lib/ld-linux* 2>/dev/null | head -n 1 | sed 's#^#/#')" --version >"$work/log" 2>&1; then
+if ! run "$(cd "$root" && ls lib64/ld-linux* lib/ld-linux* 2>/dev/null | head -n 1 |
+  sed 's#^#/#')" --version >"$work/log" 2>&1; then
   cat "$work/log"
   echo "package: its libraries are its own; no bare root here (unshare, chroot)"
   exit 77
 fi
-run /bin/eep --version >"$work/log" 2>&1 || { cat "$work/log"; fail "the tarball's program does not run in a bare root"; }
-run /bin/eep eval /model --task /share/eep/tasks/sort.yaml --limit 4 --threads 2 >"$work/eval" 2>&1 || { cat "$work/eval"; fail "eval fails in a bare root"; }
+run /bin/eep --version >"$work/log" 2>&1 || { cat "$work/log"; fail \
+  "the tarball's program does not run in a bare root"; }
+run /bin/eep eval /model --task /share/eep/tasks/sort.yaml --limit 4 --threads 2 >"$work/eval" 2>&1 ||
+  { cat "$work/eval"; fail "eval fails in a bare root"; }
 grep -q '^sort test' "$work/eval" || { cat "$work/eval"; fail "eval prints no score"; }
 echo "package: ok ($(du -h "$work"/packages/eep-*.tar.gz | cut -f1) tarball)"

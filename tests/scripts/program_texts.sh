@@ -15,7 +15,8 @@ demand() {
   grep -qF -- "$2" man/eep.bash || lacks man/eep.bash "$2" "$1"
 }
 # The words that the completion offers behind an option.
-offered() { awk -v option="$1)" '$1 == option {on = 1} on {print} on && /;;/ {exit}' man/eep.bash | tr '"\\' '  '; }
+offered() { awk -v option="$1)" '$1 == option {on = 1} on {print} on && /;;/ {exit}' man/eep.bash |
+  tr '"\\' '  '; }
 # values WHERE HELP: of options that take one of a few words, as in "--parity TEXT:{none,hf,eep}".
 values() {
   local option list value
@@ -28,7 +29,8 @@ values() {
   done < <(grep -oE -- '--[a-z-]+ TEXT:\{[^}]*\}' <<<"$2" | sed 's/TEXT:{\(.*\)}/\1/')
 }
 help=$("$program" --help 2>&1) || { echo "$program --help failed"; exit 1; }
-commands=$(awk '/^[A-Za-z]*[Cc]ommands:/ {on = 1; next} /^[^ ]/ {on = 0} on && /^  [a-z]/ {print $1}' <<<"$help")
+commands=$(awk '/^[A-Za-z]*[Cc]ommands:/ {on = 1; next} /^[^ ]/ {on = 0} on && /^  [a-z]/ {print $1}' \
+  <<<"$help")
 [ -n "$commands" ] || { echo "$program --help lists no commands"; exit 1; }
 for option in $(grep -oE -- '--[a-z][a-z-]+' <<<"$help" | sort -u); do
   demand "eep" "$option"
@@ -57,8 +59,11 @@ completed() {
   local table=$1 wanted got
   shift
   wanted=$("$program" list "$table" | awk '{print $1}' | sort)
-  got=$(bash -c '. man/eep.bash; COMP_WORDS=("$@" ""); COMP_CWORD=$#; _eep; printf "%s\n" "${COMPREPLY[@]%=}"' bash \
-    "$program" "$@" | sort)
+  got=$(bash -c '. man/eep.bash
+    COMP_WORDS=("$@" "")
+    COMP_CWORD=$#
+    _eep
+    printf "%s\n" "${COMPREPLY[@]%=}"' bash "$program" "$@" | sort)
   [ -n "$wanted" ] && [ -z "$(comm -23 <(echo "$wanted") <(echo "$got"))" ] ||
     lacks man/eep.bash "rows of eep list $table" "$* <TAB>"
 }
@@ -73,7 +78,8 @@ rows criteria docs/method.md
 rows skipping docs/experiments.md
 rows metrics docs/experiments.md
 rows extraction docs/experiments.md
-"$program" list schema | cmp -s - share/experiment.schema.json || lacks share/experiment.schema.json "a field" "make schema"
+"$program" list schema | cmp -s - share/experiment.schema.json ||
+  lacks share/experiment.schema.json "a field" "make schema"
 for row in $("$program" list criteria | awk '{print $1}') $("$program" list algorithms | awk '{print $1}'); do
   grep -qF "\"$row\"" tests/fuzz/experiment.dict || lacks tests/fuzz/experiment.dict "$row" "eep list"
 done

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Registers, static shared memory and stack of every kernel, against bench/ptxas_budget.txt: none may have a stack
-frame (what does not fit in registers, spills first of all, lies there), and none may need more than the budget says.
+"""Registers, static shared memory and stack of every kernel, against bench/ptxas_budget.txt: none may have a
+stack frame (what does not fit in registers, spills first of all, lies there), and none may need more than the
+budget says.
 
-ptxas_budget.py LIBRARY NVCC_VERSION [--update]: the numbers are read from the machine code in the library that nvcc
-built (uncompressed fatbins, cmake/cuda.cmake). Registers are compared only with the release of nvcc that the budget
-was written with; the stack always.
+ptxas_budget.py LIBRARY NVCC_VERSION [--update]: the numbers are read from the machine code in the library
+that nvcc built (uncompressed fatbins, cmake/cuda.cmake). Registers are compared only with the release of nvcc
+that the budget was written with; the stack always.
 """
 import pathlib
 import re
@@ -76,8 +77,10 @@ def short(mangled, name):
 
 
 def measure(library):
-    found = sorted({kernel for image in cubins(pathlib.Path(library).read_bytes()) for kernel in kernels(image)})
-    names = subprocess.run(["c++filt"], input="\n".join(kernel[1] for kernel in found), capture_output=True, text=True,
+    found = sorted({kernel for image in cubins(pathlib.Path(library).read_bytes())
+                    for kernel in kernels(image)})
+    names = subprocess.run(["c++filt"], input="\n".join(kernel[1] for kernel in found), capture_output=True,
+                           text=True,
                            check=True).stdout.splitlines()
     return {(kernel[0], short(kernel[1], name)): kernel[2:] for kernel, name in zip(found, names)}
 
@@ -88,7 +91,8 @@ def main():
     if not measured:
         sys.exit("ptxas_budget: no machine code was found")
     if "--update" in sys.argv:
-        lines = [f"# target, kernel, registers, bytes of static shared memory, bytes of stack; nvcc {release}"]
+        lines = [
+            f"# target, kernel, registers, bytes of static shared memory, bytes of stack; nvcc {release}"]
         lines += [" ".join(map(str, (*key, *measured[key]))) for key in sorted(measured)]
         BUDGET.write_text("\n".join(lines) + "\n")
         print(f"ptxas_budget: wrote {len(measured)} kernels")
@@ -114,7 +118,8 @@ def main():
     if bad:
         sys.exit("ptxas_budget: --update writes a new budget; the commit says why")
     print(f"ptxas_budget: {len(measured)} kernels, none has a stack frame, "
-          + ("none needs more registers than before" if same else f"registers are not compared: nvcc {release}"))
+          + ("none needs more registers than before" if same
+             else f"registers are not compared: nvcc {release}"))
 
 
 main()

@@ -33,13 +33,14 @@ YAML
 export EEP_TASKS=$source/experiments/tasks
 "$program" run "$work/small.yaml" --output "$work/run" --log-level error >/dev/null || fail "the run failed"
 printf 'Sort: d b a c\nSorted:\nSort: f e a\nSorted:\n' >"$work/probe.txt"
-"$program" generate "$work/run/model" --against "$source/experiments/demo/mixtral" --probe "$work/probe.txt" --max-new 24 \
-  --json --log-level error >"$work/run/probe.json" || fail "the probe failed"
+"$program" generate "$work/run/model" --against "$source/experiments/demo/mixtral" --probe "$work/probe.txt" \
+  --max-new 24 --json --log-level error >"$work/run/probe.json" || fail "the probe failed"
 "$program" report "$work/run" --log-level error >/dev/null || fail "the report failed"
 
 page=$work/run/report.html
 # A copy that says how wide it is: a page that scrolls sideways is cut on paper and a nuisance on a telephone.
-sed -e '/Content-Security-Policy/d' -e 's#</body>#<script>document.title = "wide " + (document.documentElement.scrollWidth - innerWidth)</script></body>#' \
+wide='document.title = "wide " + (document.documentElement.scrollWidth - innerWidth)'
+sed -e '/Content-Security-Policy/d' -e "s#</body>#<script>$wide</script></body>#" \
   "$page" >"$work/measured.html"
 for width in 420 1280; do
   chrome --window-size=$width,2000 --dump-dom "file://$work/measured.html" >"$work/dom" ||

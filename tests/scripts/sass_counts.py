@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the host executor cannot see, counted in the machine code for sm_90a: tensor-core and TMA instructions are the ones
-that were meant, vector stores are whole, nothing lies in local memory.
+"""What the host executor cannot see, counted in the machine code for sm_90a: tensor-core and TMA instructions
+are the ones that were meant, vector stores are whole, nothing lies in local memory.
 
 sass_counts.py LIBRARY
 
-Needs cuobjdump and nvdisasm: on the path, or of PyPI's packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm in python3;
-77 without them.
+Needs cuobjdump and nvdisasm: on the path, or of PyPI's packages nvidia-cuda-cuobjdump and
+nvidia-cuda-nvdisasm in python3; 77 without them.
 """
 import collections
 import importlib.util
@@ -19,7 +19,8 @@ import sys
 # (kernel, instruction, least, most): a regular expression, the beginning of an opcode with all its modifiers.
 RULES = [
     (r".*", r"LDL|STL", 0, 0),  # spills, and arrays with an index of run time
-    (r"ffn_wgmma<|gemm_wgmma<", r"HGMMA\.64x", 4, 4),  # the four of a step: more are products that wait for one another
+    # the four of a step: more are products that wait for one another
+    (r"ffn_wgmma<|gemm_wgmma<", r"HGMMA\.64x", 4, 4),
     (r"ffn_wgmma<|gemm_wgmma<WgmmaTileOf<256>", r"UTMALDG\.3D", 2, 2),
     (r"ffn_wgmma<|gemm_wgmma<", r"LDGSTS\.E\.BYPASS\.128", 8, 99),  # rows of a
     (r"ffn_wgmma<|gemm_wgmma<", r"HMMA", 0, 0),
@@ -47,21 +48,24 @@ def tool(name):
 def opcodes(library, cuobjdump, nvdisasm):
     """Opcodes of each kernel for sm_90a, counted."""
     environment = dict(os.environ, PATH=str(pathlib.Path(nvdisasm).parent) + os.pathsep + os.environ["PATH"])
-    text = subprocess.run([cuobjdump, "-sass", "-arch", "sm_90a", library], capture_output=True, text=True, check=True,
-                          env=environment).stdout
+    text = subprocess.run([cuobjdump, "-sass", "-arch", "sm_90a", library], capture_output=True, text=True,
+                          check=True, env=environment).stdout
     found, counts = {}, None
     for line in text.splitlines():
         if name := re.match(r"\s+Function : (\S+)", line):
             counts = found.setdefault(name.group(1), collections.Counter())
-        elif counts is not None and (code := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Za-z0-9_.]+)", line)):
+        elif counts is not None and (code := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ "
+                                                      r")?([A-Z][A-Za-z0-9_.]+)", line)):
             counts[code.group(1)] += 1
     return found
 
 
 def short(names):
     """kernel<arguments> of mangled names."""
-    plain = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    return [re.sub(r"eep::gpu_cuda::|\(anonymous namespace\)::|^void ", "", line).split("(")[0] for line in plain.splitlines()]
+    plain = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True,
+                           check=True).stdout
+    return [re.sub(r"eep::gpu_cuda::|\(anonymous namespace\)::|^void ", "", line).split("(")[0]
+            for line in plain.splitlines()]
 
 
 def main():
@@ -80,7 +84,8 @@ def main():
             count = sum(number for code, number in named[name].items() if re.match(instruction, code))
             if not least <= count <= most:
                 wrong.append(f"{name}: {instruction} (expected {least} to {most}, got {count})")
-    print("\n".join(f"sass_counts: {line}" for line in wrong) or f"sass_counts: {len(named)} kernels as they were meant")
+    print("\n".join(f"sass_counts: {line}" for line in wrong)
+          or f"sass_counts: {len(named)} kernels as they were meant")
     sys.exit(1 if wrong else 0)
 
 

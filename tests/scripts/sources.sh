@@ -10,6 +10,7 @@ sources() {
   else
     local pattern names=()
     for pattern in "$@"; do names+=(-o -name "$pattern"); done
-    find . \( -name 'build*' -o -name runs -o -name .git \) -prune -o -type f \( "${names[@]:1}" \) -print | sed 's|^\./||'
+    find . \( -name 'build*' -o -name runs -o -name .git \) -prune -o -type f \( "${names[@]:1}" \) -print |
+      sed 's|^\./||'
   fi
 }

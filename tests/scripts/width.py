@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Prose and comments are at most 110 columns wide, as clang-format keeps code: width.py FILE...
+"""Prose, comments and scripts are at most 110 columns wide, as clang-format keeps code: width.py FILE...
 
-Of Markdown: paragraphs and lists; tables, code, headings, pictures and what has no blank to break at may be wider.
-Of sources and scripts: comments on lines of their own; tables in them are kept by hand and have runs of blanks."""
+Of Markdown: paragraphs and lists; tables, code, headings, pictures and what has no blank to break at may be
+wider. Of sources and the Makefile: comments on lines of their own; tables in them are kept by hand and have
+runs of blanks. Of Python, shell and CMake: every line."""
 import re
 import sys
 
@@ -27,12 +28,18 @@ def wide_comments(lines, mark):
             yield number
 
 
+def wide_lines(lines):
+    return (number for number, line in enumerate(lines, 1) if len(line) > WIDTH)
+
+
 failed = False
 for path in sys.argv[1:]:
     with open(path, encoding="utf-8") as file:
         text = file.read().split("\n")
     if path.endswith(".md"):
         found = wide_prose(text)
+    elif re.search(r"\.(py|sh|bash|cmake)$|CMakeLists\.txt$|\.ci/run$", path):
+        found = wide_lines(text)
     else:
         found = wide_comments(text, "//" if re.search(r"\.(h|cpp|cu|cuh)$", path) else "#")
     for at in found:

@@ -7,7 +7,8 @@ failures=0
 # complain NAME REGEX: every line that matches, this script apart.
 complain() {
   local found
-  found=$(sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.py' '*.sh' '*.md' '*.cmake' 'CMakeLists.txt' 'Makefile' '*.json' '*.yaml' \
+  found=$(sources '*.h' '*.cpp' '*.cu' '*.cuh' '*.py' '*.sh' '*.md' '*.cmake' 'CMakeLists.txt' 'Makefile' \
+    '*.json' '*.yaml' \
     '*.1' '.ci/run' | grep -vxE 'tests/scripts/wording\.sh|.*tokenizer\.json' | tr '\n' '\0' |
     xargs -0 grep -nIE "$2" | cut -c1-200)
   if [ -n "$found" ]; then
