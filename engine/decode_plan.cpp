@@ -55,7 +55,7 @@ DecodePlan plan_decoding(const Weights& weights, size_t budget, const LayerVaria
     }
   }
   ask(16, dense);
-  return with(plan_memory(config, weights.ops(), request));
+  return with(plan_memory(weights, request));
 }
 
 }  // namespace eep

@@ -37,7 +37,7 @@ MemoryPlan PopulationForward::State::plan(const LayerVariants& variants, size_t 
   request.candidates = static_cast<int32_t>(candidates);
   request.dense_experts = variants.most_merged_rows();
   request.slots = variants.slots();
-  MemoryPlan plan = plan_memory(config, weights.ops(), request);
+  MemoryPlan plan = plan_memory(weights, request);
   if (stages > 1) {  // prompts that share their first token are not cut, plans are
     const int64_t chunks = ceil_div(prompts.rows(), plan.chunk_rows);
     const int64_t batches = ceil_div(kChunksOfStage * stages, chunks);

@@ -224,6 +224,22 @@ MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRe
       "raise --memory");
 }
 
+MemoryPlan plan_memory(const Weights& weights, MemoryRequest request) {
+  const ModelConfig& config = weights.config();
+  const Ops& ops = weights.ops();
+  if (std::optional<MemoryPlan> plan = fitting_plan(config, ops, request)) return *plan;
+  if (weights.link() != nullptr) return plan_memory(config, ops, request);  // refuses
+  Planner planner(config, ops, request);
+  planner.least();
+  if (weights.make_room(request.budget, planner.plan().total() - planner.plan().weights)) {
+    request.weights = weights.plan();
+  } else {  // the least that would do
+    const WeightPlan streamed = stream_every_layer(config, ops, weights.layers());
+    if (streamed.device_bytes() < request.weights.device_bytes()) request.weights = streamed;
+  }
+  return plan_memory(config, ops, request);
+}
+
 std::string describe(const MemoryPlan& plan) {
   const auto megabytes = [](size_t bytes) { return static_cast<double>(bytes) / 1e6; };
   const int64_t streamed = plan.layers.streamed_layers();

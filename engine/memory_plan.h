@@ -74,6 +74,9 @@ std::optional<MemoryPlan> fitting_plan(const ModelConfig& config, const Ops& ops
                                        const MemoryRequest& request);
 // Throws Error(kRuntime) with the least that would do if the budget does not suffice.
 MemoryPlan plan_memory(const ModelConfig& config, const Ops& ops, const MemoryRequest& request);
+// Of a pass with these weights, whose request it is. What would be refused is tried with more layers streamed
+// (Weights::make_room), but not over several stages, each of which would have to do the same.
+MemoryPlan plan_memory(const Weights& weights, MemoryRequest request);
 
 // One line for people: "memory: 7.1 MB weights + ...".
 std::string describe(const MemoryPlan& plan);

@@ -22,7 +22,7 @@ MemoryPlan plan_pass(const Weights& weights, size_t memory_budget, const Prompts
   request.beside = observer.memory();
   request.slots = variants.slots();
   request.dense_experts = variants.most_merged_rows();
-  return plan_memory(weights.config(), weights.ops(), request);
+  return plan_memory(weights, request);
 }
 
 ExpertPlan unchanged(const ModelConfig& config) {

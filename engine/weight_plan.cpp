@@ -33,6 +33,29 @@ size_t least_work(const ModelConfig& config, const Ops& ops) {
   return plan_memory(config, ops, request).total();
 }
 
+size_t layer_bytes(const ModelConfig& config, const Ops& ops, int64_t layer) {
+  return Weights::layer_bytes(config, ops, config.sparse[static_cast<size_t>(layer)] != 0);
+}
+
+// Of a plan that streams every layer: the fewest streamed ones, at even distances, whose others fit the room.
+WeightPlan leave_room(const ModelConfig& config, const Ops& ops, const WeightPlan& every, size_t room) {
+  WeightPlan plan = every;
+  const LayerRange range = every.layers;
+  const int64_t layers = range.size();
+  for (int64_t streamed = 1; streamed <= layers; ++streamed) {
+    size_t resident = 0;
+    plan.host = 0;
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      const bool away = (layer + 1) * streamed / layers > layer * streamed / layers;
+      plan.streamed[static_cast<size_t>(range.begin + layer)] = away;
+      (away ? plan.host : resident) += layer_bytes(config, ops, range.begin + layer);
+    }
+    plan.resident = every.resident + resident;
+    if (resident <= room) break;
+  }
+  return plan;
+}
+
 }  // namespace
 
 WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget) {
@@ -46,36 +69,39 @@ WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget
   plan.resident = all;
   if (budget == 0 || all + usual_work(config, ops) <= budget) return plan;
 
-  std::vector<size_t> bytes;  // of the stage's layers
-  for (int64_t layer = range.begin; layer < range.end; ++layer)
-    bytes.push_back(Weights::layer_bytes(config, ops, config.sparse[static_cast<size_t>(layer)] != 0));
-  const auto layers = static_cast<int64_t>(bytes.size());
-  size_t outside = all;
-  for (size_t layer : bytes) outside -= layer;
-  plan.buffer = bytes.empty() ? 0 : *std::max_element(bytes.begin(), bytes.end());
-  const size_t least = least_work(config, ops), floor = outside + kStreamBuffers * plan.buffer;
+  const WeightPlan streamed = stream_every_layer(config, ops, range);
+  const size_t least = least_work(config, ops), floor = streamed.device_bytes();
   if (floor + least > budget) {
     throw Error(
         ExitCode::kRuntime, "memory",
         fmt::format("the budget is too small for this model, even with its layers streamed (expected at "
                     "least {} bytes: {} embedding and vocabulary, {} two layers, {} one chunk; got {})",
-                    floor + least, outside, kStreamBuffers * plan.buffer, least, budget),
+                    floor + least, streamed.resident, kStreamBuffers * streamed.buffer, least, budget),
         ops.host_memory ? "raise --memory" : "raise --memory, or use --device cpu");
   }
   const size_t work = std::max(least, budget / 4);
-  const size_t room = budget > floor + work ? budget - floor - work : 0;
-  // The fewest streamed layers, at even distances, that leave the rest room enough.
-  for (int64_t streamed = 1; streamed <= layers; ++streamed) {
-    plan.streamed.assign(static_cast<size_t>(config.num_layers), 0);
-    size_t resident = 0;
-    plan.host = 0;
-    for (int64_t layer = 0; layer < layers; ++layer) {
-      const bool away = (layer + 1) * streamed / layers > layer * streamed / layers;
-      plan.streamed[static_cast<size_t>(range.begin + layer)] = away;
-      (away ? plan.host : resident) += bytes[static_cast<size_t>(layer)];
-    }
-    plan.resident = outside + resident;
-    if (resident <= room) break;
+  return leave_room(config, ops, streamed, budget > floor + work ? budget - floor - work : 0);
+}
+
+std::optional<WeightPlan> plan_weights_beside(const ModelConfig& config, const Ops& ops, size_t budget,
+                                              LayerRange range, size_t work) {
+  const WeightPlan streamed = stream_every_layer(config, ops, range);
+  const size_t floor = streamed.device_bytes();
+  if (work > budget || floor > budget - work) return std::nullopt;
+  return leave_room(config, ops, streamed, budget - work - floor);
+}
+
+WeightPlan stream_every_layer(const ModelConfig& config, const Ops& ops, LayerRange range) {
+  WeightPlan plan;
+  plan.layers = range;
+  plan.streamed.assign(static_cast<size_t>(config.num_layers), 0);
+  plan.resident = Weights::packed_bytes(config, ops, range);
+  for (int64_t layer = range.begin; layer < range.end; ++layer) {
+    const size_t bytes = layer_bytes(config, ops, layer);
+    plan.streamed[static_cast<size_t>(layer)] = 1;
+    plan.resident -= bytes;
+    plan.host += bytes;
+    plan.buffer = std::max(plan.buffer, bytes);
   }
   return plan;
 }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/config.h"
@@ -36,5 +37,10 @@ struct WeightPlan {
 // layers: of a stage (stages.h).
 WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget, LayerRange layers);
 WeightPlan plan_weights(const ModelConfig& config, const Ops& ops, size_t budget);
+// The fewest streamed layers that leave `work` bytes; none where all of them do not.
+std::optional<WeightPlan> plan_weights_beside(const ModelConfig& config, const Ops& ops, size_t budget,
+                                              LayerRange layers, size_t work);
+// Every layer streamed: the least that weights take.
+WeightPlan stream_every_layer(const ModelConfig& config, const Ops& ops, LayerRange layers);
 
 }  // namespace eep

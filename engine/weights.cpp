@@ -237,58 +237,77 @@ Weights::Weights(const RawModel& raw, const Backend& backend)
     : Weights(raw, backend, plan_weights(raw.config, *backend.ops, 0)) {}
 
 Weights::Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan)
-    : config_(raw.config), backend_(backend), plan_(plan), streamed_(raw.layers.size()) {
-  if (plan_.layers.end == 0) plan_.layers = all_layers(config_);
-  if (plan_.streamed_layers() > 0 && backend.ops->host_memory) {
-    repacked_ = std::make_unique<Repacked>(raw, backend, plan_.buffer);
-  } else if (plan_.streamed_layers() > 0) {
-    stream_ = std::make_unique<LayerStream>(backend, plan_.buffer);
+    : raw_(raw),
+      config_(raw.config),
+      backend_(backend),
+      packed_(std::make_unique<Packed>(raw, backend, plan)) {}
+
+Weights::Packed::Packed(const RawModel& raw, const Backend& backend, const WeightPlan& made)
+    : plan(made), streamed(raw.layers.size()) {
+  const ModelConfig& config = raw.config;
+  if (plan.layers.end == 0) plan.layers = all_layers(config);
+  if (plan.streamed_layers() > 0 && backend.ops->host_memory) {
+    repacked = std::make_unique<Repacked>(raw, backend, plan.buffer);
+  } else if (plan.streamed_layers() > 0) {
+    stream = std::make_unique<LayerStream>(backend, plan.buffer);
   }
-  storage_ = DeviceBuffer(backend, plan_.resident);
-  Packer packer(config_, backend, Walk::kDevice, storage_.as<uint8_t>());
-  int64_t streamed = 0;
+  storage = DeviceBuffer(backend, plan.resident);
+  Packer packer(config, backend, Walk::kDevice, storage.as<uint8_t>());
+  int64_t number = 0;
   for (size_t index = 0; index < raw.layers.size(); ++index) {
     check_interrupted();
-    if (!plan_.layers.has(static_cast<int64_t>(index))) {
-      layers_.emplace_back();
+    if (!plan.layers.has(static_cast<int64_t>(index))) {
+      layers.emplace_back();
       continue;
     }
     const RawLayer& layer = raw.layers[index];
-    const bool sparse = config_.sparse[index] != 0;
-    if (plan_.streamed.empty() || plan_.streamed[index] == 0) {
-      layers_.push_back(packer.layer(layer, sparse));
+    const bool sparse = config.sparse[index] != 0;
+    if (plan.streamed.empty() || plan.streamed[index] == 0) {
+      layers.push_back(packer.layer(layer, sparse));
       continue;
     }
-    layers_.emplace_back();
-    if (repacked_ != nullptr) continue;
-    HostBuffer host(backend, layer_bytes(config_, *backend.ops, sparse));
-    Packer(config_, backend, Walk::kHost, host.data()).layer(layer, sparse);
-    stream_->add(std::move(host));
-    streamed_[index] = std::make_unique<Streamed>();
-    streamed_[index]->number = streamed++;
+    layers.emplace_back();
+    if (repacked != nullptr) continue;
+    HostBuffer host(backend, layer_bytes(config, *backend.ops, sparse));
+    Packer(config, backend, Walk::kHost, host.data()).layer(layer, sparse);
+    stream->add(std::move(host));
+    streamed[index] = std::make_unique<Streamed>();
+    streamed[index]->number = number++;
     for (int slot = 0; slot < kStreamBuffers; ++slot) {
-      Packer views(config_, backend, Walk::kViews, stream_->buffer(slot));
-      streamed_[index]->views[static_cast<size_t>(slot)] = views.layer(layer, sparse);
+      Packer views(config, backend, Walk::kViews, stream->buffer(slot));
+      streamed[index]->views[static_cast<size_t>(slot)] = views.layer(layer, sparse);
     }
   }
-  if (plan_.layers.end == config_.num_layers) {
-    final_norm_ = packer.vector(raw.final_norm, config_.hidden_size);
-    vocabulary_ = packer.matrix(raw.lm_head, config_.vocab_size, config_.hidden_size);
+  if (plan.layers.end == config.num_layers) {
+    final_norm = packer.vector(raw.final_norm, config.hidden_size);
+    vocabulary = packer.matrix(raw.lm_head, config.vocab_size, config.hidden_size);
   }
-  if (plan_.layers.begin == 0) embedding_ = packer.table(raw.embedding);
+  if (plan.layers.begin == 0) embedding = packer.table(raw.embedding);
 }
 
+Weights::Packed::~Packed() = default;
 Weights::~Weights() = default;
 
+bool Weights::make_room(size_t budget, size_t work) const {
+  const std::optional<WeightPlan> other = plan_weights_beside(config_, ops(), budget, layers(), work);
+  if (!other || other->device_bytes() >= plan().device_bytes()) return false;
+  packed_.reset();  // first, or there is no room for the other
+  packed_ = std::make_unique<Packed>(raw_, backend_, *other);
+  return true;
+}
+
 int64_t Weights::streamed_copies() const {
-  return stream_ != nullptr ? stream_->copies() : repacked_ != nullptr ? repacked_->packed() : 0;
+  return packed_->stream != nullptr     ? packed_->stream->copies()
+         : packed_->repacked != nullptr ? packed_->repacked->packed()
+                                        : 0;
 }
 
 const LayerWeights& Weights::layer(int64_t index) const {
-  if (repacked_ != nullptr && plan_.streamed[static_cast<size_t>(index)] != 0) return repacked_->layer(index);
-  const auto& streamed = streamed_[static_cast<size_t>(index)];
-  if (streamed == nullptr) return layers_[static_cast<size_t>(index)];
-  return streamed->views[static_cast<size_t>(stream_->acquire(streamed->number))];
+  const auto at = static_cast<size_t>(index);
+  if (packed_->repacked != nullptr && packed_->plan.streamed[at] != 0) return packed_->repacked->layer(index);
+  const std::unique_ptr<Streamed>& streamed = packed_->streamed[at];
+  if (streamed == nullptr) return packed_->layers[at];
+  return streamed->views[static_cast<size_t>(packed_->stream->acquire(streamed->number))];
 }
 
 }  // namespace eep

@@ -44,8 +44,8 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object
-  // (on the CPU the embedding is a view into it, and layers are packed from it again).
+  // Packs every matrix. Throws Error(kRuntime) if memory does not suffice. `raw` must outlive this object (on
+  // the CPU the embedding is a view into it, and layers are packed from it again).
   Weights(const RawModel& raw, const Backend& backend);  // every layer resident
   Weights(const RawModel& raw, const Backend& backend, const WeightPlan& plan);
   ~Weights();
@@ -59,11 +59,15 @@ class Weights {
   const Device& device() const { return backend_.device; }
   // For work that is given to the device before the layer after the next one is asked for.
   const LayerWeights& layer(int64_t index) const;
-  const Tensor& embedding() const { return embedding_; }          // [vocab, hidden], the checkpoint's dtype
-  const float* final_norm() const { return final_norm_; }         // [hidden]
-  const PackedMatrix& vocabulary() const { return vocabulary_; }  // [vocab, hidden]
-  const WeightPlan& plan() const { return plan_; }
-  const LayerRange& layers() const { return plan_.layers; }  // others have no weights here
+  const Tensor& embedding() const { return packed_->embedding; }   // [vocab, hidden], the checkpoint's dtype
+  const float* final_norm() const { return packed_->final_norm; }  // [hidden]
+  const PackedMatrix& vocabulary() const { return packed_->vocabulary; }  // [vocab, hidden]
+  const WeightPlan& plan() const { return packed_->plan; }
+  const LayerRange& layers() const { return packed_->plan.layers; }  // others have no weights here
+  // Packs once more, with so many layers streamed that the weights leave `work` bytes of the budget; false if
+  // no number of them does. Before a pass: it reads the checkpoint again, and what layer() gave is gone.
+  // Const, as everything that is computed with them stays what it was.
+  bool make_room(size_t budget, size_t work) const;
   // Who has the other layers; null where none is missing. It outlives its use.
   void set_link(StageLink* link) { link_ = link; }
   StageLink* link() const { return link_; }
@@ -77,23 +81,31 @@ class Weights {
   static size_t layer_bytes(const ModelConfig& config, const Ops& ops, bool sparse);
 
  private:
-  ModelConfig config_;
-  Backend backend_;
-  WeightPlan plan_;
-  StageLink* link_ = nullptr;
-  std::vector<LayerWeights> layers_;  // [layers] empty for streamed ones
   struct Streamed {
     int64_t number;                                  // among the streamed ones
     std::array<LayerWeights, kStreamBuffers> views;  // into each buffer
   };
-  std::vector<std::unique_ptr<Streamed>> streamed_;  // [layers] null: resident
-  std::unique_ptr<LayerStream> stream_;              // null: every layer is resident, or packed anew
   class Repacked;
-  std::unique_ptr<Repacked> repacked_;
-  Tensor embedding_;
-  const float* final_norm_ = nullptr;
-  PackedMatrix vocabulary_;
-  DeviceBuffer storage_;
+  struct Packed {
+    Packed(const RawModel& raw, const Backend& backend, const WeightPlan& plan);
+    ~Packed();
+
+    WeightPlan plan;
+    std::vector<LayerWeights> layers;                 // [layers] empty for streamed ones
+    std::vector<std::unique_ptr<Streamed>> streamed;  // [layers] null: resident
+    std::unique_ptr<LayerStream> stream;              // null: every layer is resident, or packed anew
+    std::unique_ptr<Repacked> repacked;
+    Tensor embedding;
+    const float* final_norm = nullptr;
+    PackedMatrix vocabulary;
+    DeviceBuffer storage;
+  };
+
+  const RawModel& raw_;
+  ModelConfig config_;
+  Backend backend_;
+  StageLink* link_ = nullptr;
+  mutable std::unique_ptr<Packed> packed_;
 };
 
 }  // namespace eep

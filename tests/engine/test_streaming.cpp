@@ -3,11 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
 
 #include "engine/calibration.h"
 #include "engine/forward.h"
 #include "kernels/common/error.h"
 #include "kernels/gpu/gpu_uploads.h"
+#include "tests/engine/same_statistics.h"
 #include "tests/engine/synthetic.h"
 
 using namespace eep;
@@ -265,6 +269,74 @@ TEST_CASE("memory plan: no layer takes memory, and a pass takes no more than its
         calls.push_back(taken.calls);
       }
       CHECK(calls[0] == calls[1]);
+    }
+  }
+}
+
+namespace {
+
+// The number of bytes that a refusal asks for; 0: nothing was refused.
+size_t asked_by(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    const std::string text = error.what(), before = "expected at least ";
+    return std::stoull(text.substr(text.find(before) + before.size()));
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("streaming: a tree of prompts that resident layers leave no room for streams more of them") {
+  const ModelConfig config = stream_config(Family::kMixtral, 6);
+  const SyntheticModel model(config, 8);
+  PromptBuilder builder;
+  for (uint32_t i = 0; i < 24; ++i) {
+    std::vector<int32_t> tokens = random_tokens(config, 10, 90 + i);
+    tokens[0] = 1;
+    builder.add(tokens, 9, true);
+  }
+  const Prompts tree = builder.build(nullptr);
+  const std::vector<ExpertPlan> plans = some_plans(config);
+  CalibrationOptions options;
+  options.details = true;
+  for (const Ops* ops : {&cpu_ops(), &simt_ops()}) {
+    CAPTURE(ops->name);
+    const Weights whole(model.raw, *ops);
+    const auto scores = PopulationForward(whole, 0).score(plans, tree);
+    const ExpertStatistics statistics = calibrate(whole, 0, tree, options);
+    const auto score = [&](const Weights& weights, size_t budget) {
+      const auto made = PopulationForward(weights, budget).score(plans, tree);
+      for (size_t plan = 0; plan < plans.size(); ++plan) {
+        CHECK(std::memcmp(made[plan].data(), scores[plan].data(), scores[plan].size() * sizeof(TokenScore)) ==
+              0);
+      }
+    };
+    const auto measure = [&](const Weights& weights, size_t budget) {
+      check_same(calibrate(weights, budget, tree, options), statistics);
+    };
+    const auto open = [&](size_t budget) {
+      return std::make_unique<Weights>(model.raw, *ops, plan_weights(config, *ops, budget));
+    };
+    // What opens the model does not score the tree; what the refusal asks for does, and a byte less does not.
+    const size_t opens = asked_by([&] { open(1); });
+    const std::function<void(const Weights&, size_t)> works[] = {score, measure};
+    for (const auto& work : works) {
+      const size_t enough = asked_by([&] { work(*open(opens), opens); });
+      REQUIRE(enough > opens);
+      CHECK(asked_by([&] { work(*open(enough - 1), enough - 1); }) == enough);
+      const auto weights = open(enough);
+      CHECK(weights->plan().streamed_layers() < 6);
+      work(*weights, enough);
+      CHECK(weights->plan().streamed_layers() == 6);
+      CHECK(weights->streamed_copies() > 0);
+      work(*weights, enough);  // no more to give up, nor to do
+      // With room for some layers some stay.
+      const size_t layer = Weights::layer_bytes(config, *ops, true);
+      const auto others = open(enough + 2 * layer);
+      work(*others, enough + 2 * layer);
+      CHECK(others->plan().streamed_layers() <= 4);
     }
   }
 }
