@@ -28,9 +28,7 @@ if(EEP_SANITIZE)
     list(APPEND flags -Wno-maybe-uninitialized)  # false alarms of g++ 12 in instrumented code
   endif()
   target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${EEP_SANITIZE}>)
-  # libstdc++ then checks indices and front() of containers, which no sanitizer sees
-  target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_SANITIZED>
-                                                 $<BUILD_INTERFACE:_GLIBCXX_ASSERTIONS>)
+  target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_SANITIZED>)
 endif()
 # For rooms that decide rather than compute: under a sanitizer, most of their time is the compiler's.
 add_library(eep_cold INTERFACE)

@@ -16,7 +16,7 @@ namespace {
 void check_field(const char* field, uint32_t value, int bits) {
   if ((value >> bits) == 0) return;
   throw Error(ExitCode::kConfig, "search",
-              "address of a random number out of range: " + field +
+              std::string("address of a random number out of range: ") + field +
                   expected_got("below 2^" + std::to_string(bits), value));
 }
 
