@@ -281,11 +281,12 @@ TEST_CASE("stages: scores have the bits of one process, whatever the memory, kno
     PopulationForward alone(whole, 0);
     const auto expected = alone.score(plans, prompts);
     for (const int count : {2, 3}) {
-      for (const auto& [room, way] : kRoomsAndWays) {
+      for (const std::pair<size_t, Way>& choice : kRoomsAndWays) {
+        const auto room = choice.first;
         CAPTURE(family_name(family));
         CAPTURE(count);
         CAPTURE(room);
-        const Stages stages(model, count, room, way);
+        const Stages stages(model, count, room, choice.second);
         CHECK(stages.bytes(0) < whole.plan().resident);
         PopulationForward forward(stages.weights(), 0);
         const auto scores = forward.score(plans, prompts);
@@ -329,11 +330,12 @@ TEST_CASE("stages: greedy tokens are those of one process, with drafts too") {
       return std::span<const int32_t>(guess);
     };
     for (const int count : {2, 3}) {
-      for (const auto& [room, way] : kRoomsAndWays) {
+      for (const std::pair<size_t, Way>& choice : kRoomsAndWays) {
+        const auto room = choice.first;
         CAPTURE(family_name(family));
         CAPTURE(count);
         CAPTURE(room);
-        const Stages stages(model, count, room, way);
+        const Stages stages(model, count, room, choice.second);
         PopulationForward forward(stages.weights(), 0);
         CHECK(forward.generate(plans, prompts, options, nullptr) == expected);
         CHECK(forward.generate(plans, prompts, options, nullptr, draft) == expected);
