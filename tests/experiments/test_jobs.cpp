@@ -175,9 +175,10 @@ namespace {
 
 Prompts calibration_prompts() {
   PromptBuilder builder;
-  for (int32_t sequence = 0; sequence < 24; ++sequence) {
+  for (int32_t sequence = 0; sequence < 96; ++sequence) {
     std::vector<int32_t> tokens;
-    for (int32_t i = 0; i < 9 + sequence % 4; ++i) tokens.push_back((sequence * 7 + i * 3) % 32);
+    for (int32_t i = 0; i < 9 + sequence % 4; ++i)
+      tokens.push_back((sequence * 7 + i * (3 + sequence / 32)) % 32);
     builder.add(tokens, static_cast<int32_t>(tokens.size()), /*predict_next=*/true);
   }
   return builder.build(nullptr);
@@ -212,7 +213,7 @@ TEST_CASE("jobs: calibration goes on from any chunk to the same bits, at another
   keeping.keep = [&](const std::function<CalibrationState()>& state) {
     states.push_back(write_calibration_state(state(), "it"));
   };
-  // The least that is enough: the smallest chunks.
+  // The least that is enough: the smallest chunks, beside as many resident layers as leave room for one.
   size_t little = weights.plan().device_bytes();
   for (bool enough = false; !enough; little += 100000) {
     try {
