@@ -31,23 +31,32 @@ void load_matrices(uint32_t (&out)[4], const void* row, const Where& where) {
   }
 }
 
-// D[16,8] += A[16,16] B[16,8]; every lane computes the four elements that it owns.
+// D[16,8] += A[16,16] B[16,8]; every lane widens the elements it brings and computes the four that it owns.
 struct MmaOperands {
-  uint32_t a[4], b[2];
+  float a[4][2], b[2][2];  // [register][half]
 };
-template <class Widen>
-void multiply(float (&d)[4], const MmaOperands& mine, Widen widen, const Where& where) {
-  const auto all = gather(~0u, mine, where);
-  const int g = lane() / 4, q = lane() % 4;
-  float row[2][16], column[2][16];  // A's rows g and g + 8, B's columns 2q and 2q + 1
-  for (int k = 0; k < 16; ++k)
-    for (int h = 0; h < 2; ++h) {
-      const int r = k / 8, l = k % 8 / 2, shift = k % 2 * 16;
-      row[h][k] = widen(static_cast<uint16_t>(all.value[4 * g + l].a[h + 2 * r] >> shift));
-      column[h][k] = widen(static_cast<uint16_t>(all.value[4 * (2 * q + h) + l].b[r] >> shift));
+// Most of the host executor's time is here, so it goes without checks of indices, which the lane bounds.
+#define SIMT_UNCHECKED __attribute__((no_sanitize("thread", "address", "bounds")))
+SIMT_UNCHECKED inline void accumulate(float (&d)[4], const MmaOperands (&of)[kWarp], int lane) {
+  const int g = lane / 4, q = lane % 4;
+  for (int i = 0; i < 4; ++i) {  // A's rows g and g + 8, B's columns 2q and 2q + 1
+    float sum = d[i];
+    for (int k = 0; k < 16; ++k) {
+      const int r = k / 8, l = k % 8 / 2, h = k % 2;
+      sum += of[4 * g + l].a[i / 2 + 2 * r][h] * of[4 * (2 * q + i % 2) + l].b[r][h];
     }
-  for (int i = 0; i < 4; ++i)
-    for (int k = 0; k < 16; ++k) d[i] += row[i / 2][k] * column[i % 2][k];
+    d[i] = sum;
+  }
+}
+template <class Widen>
+void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Widen widen,
+              const Where& where) {
+  MmaOperands mine;
+  for (int h = 0; h < 2; ++h) {
+    for (int r = 0; r < 4; ++r) mine.a[r][h] = widen(static_cast<uint16_t>(a[r] >> 16 * h));
+    for (int r = 0; r < 2; ++r) mine.b[r][h] = widen(static_cast<uint16_t>(b[r] >> 16 * h));
+  }
+  accumulate(d, gather(~0u, mine, where).value, lane());
 }
 
 template <int kBytes>
@@ -103,10 +112,10 @@ inline void ldmatrix_x4_trans(uint32_t (&out)[4], const void* row, SIMT_CALLER) 
   simt::load_matrices<true>(out, row, where);
 }
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_CALLER) {
-  simt::multiply(d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, bf16_to_f32, where);
+  simt::multiply(d, a, b, bf16_to_f32, where);
 }
 inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_CALLER) {
-  simt::multiply(d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, f16_to_f32, where);
+  simt::multiply(d, a, b, f16_to_f32, where);
 }
 
 }  // namespace eep
