@@ -24,14 +24,22 @@ struct Entry {
 };
 
 struct Table {
-  std::string name;
-  std::vector<Entry> entries;
+  const char* name;
+  std::vector<Entry> (
+      *entries)();  // called for a table that is shown: not every start of the program needs all
 };
 
-template <typename Rows>
-std::vector<Entry> entries_of(const Rows& rows) {
+template <auto rows>
+std::vector<Entry> entries_of() {
   std::vector<Entry> entries;
-  for (const auto& row : rows) entries.push_back({std::string(row.name), std::string(row.words)});
+  for (const auto& row : rows()) entries.push_back({std::string(row.name), std::string(row.words)});
+  return entries;
+}
+
+std::vector<Entry> methods() {
+  std::vector<Entry> entries;
+  for (const CriterionRow& row : criteria())
+    entries.push_back({std::string(row.name), std::string(row.formula)});
   return entries;
 }
 
@@ -71,27 +79,19 @@ std::vector<Entry> targets() {
   return entries;
 }
 
-std::vector<Table> tables() {
-  std::vector<Entry> methods;
-  for (const CriterionRow& row : criteria())
-    methods.push_back({std::string(row.name), std::string(row.formula)});
-  std::vector<Entry> skipping;
-  for (const SkippingRow& row : skipping_methods())
-    skipping.push_back({std::string(row.name), std::string(row.words)});
-  return {{"algorithms", entries_of(algorithms())},
-          {"criteria", methods},
-          {"skipping", skipping},
-          {"allocations", entries_of(allocations())},
-          {"metrics", entries_of(metrics())},
-          {"extraction", entries_of(extract_rules())},
-          {"fields", fields()},
-          {"tasks", tasks()},
-          {"targets", targets()}};
-}
+constexpr Table kTables[] = {{"algorithms", entries_of<algorithms>},
+                             {"criteria", methods},
+                             {"skipping", entries_of<skipping_methods>},
+                             {"allocations", entries_of<allocations>},
+                             {"metrics", entries_of<metrics>},
+                             {"extraction", entries_of<extract_rules>},
+                             {"fields", fields},
+                             {"tasks", tasks},
+                             {"targets", targets}};
 
 std::vector<std::string> table_names() {
   std::vector<std::string> names;
-  for (const Table& table : tables()) names.push_back(table.name);
+  for (const Table& table : kTables) names.emplace_back(table.name);
   names.emplace_back("schema");
   return names;
 }
@@ -101,12 +101,13 @@ int run_list(const std::string& wanted, CommandContext& context) {
     context.out << experiment_schema();
     return 0;
   }
-  for (const Table& table : tables()) {
+  for (const Table& table : kTables) {
     if (!wanted.empty() && table.name != wanted) continue;
     if (wanted.empty()) context.out << table.name << "\n";
+    const std::vector<Entry> entries = table.entries();
     size_t width = 0;
-    for (const Entry& entry : table.entries) width = std::max(width, entry.name.size());
-    for (const Entry& entry : table.entries) {
+    for (const Entry& entry : entries) width = std::max(width, entry.name.size());
+    for (const Entry& entry : entries) {
       context.out << fmt::format("{}{:<{}}  {}\n", wanted.empty() ? "  " : "", entry.name, width,
                                  entry.words);
     }
