@@ -24,6 +24,7 @@
 #include "kernels/attention_tile.h"
 #include "kernels/attention_wide.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/gpu/mma_tile.h"
 
 namespace eep {
@@ -355,10 +356,11 @@ void GPU_OP(attention)(const AttentionArgs& args, const Device& device) {
   const int64_t group = args.kv_heads > 0 ? args.heads / args.kv_heads : 0;
   const int64_t most = args.head_dim <= gpu::kMaxWideHeadDim ? gpu::kMaxGroup : gpu::kFewVectors;
   if (args.head_dim > gpu::kMaxHeadDimGpu || group > most || args.kv_heads > 65535) {
-    throw Error(ExitCode::kData, "attention",
-                "head_dim or heads per kv head too large for the GPU (expected at most " +
-                    std::to_string(gpu::kMaxHeadDimGpu) + " and " + std::to_string(most) + ", got " +
-                    std::to_string(args.head_dim) + " and " + std::to_string(group) + ")");
+    throw Error(
+        ExitCode::kData, "attention",
+        "head_dim or heads per kv head too large for the GPU" +
+            expected_got("at most " + std::to_string(gpu::kMaxHeadDimGpu) + " and " + std::to_string(most),
+                         std::to_string(args.head_dim) + " and " + std::to_string(group)));
   }
   gpu::RunList few, wide;
   int64_t span_end = 0;

@@ -21,6 +21,7 @@
 #include "kernels/attention.h"
 #include "kernels/attention_schedule.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/cpu/gemm_panel.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd_math.h"
@@ -330,10 +331,11 @@ void attention_cpu(const AttentionArgs& args, const Device& device) {
   check(args);
   const int64_t group = args.heads / args.kv_heads;
   if (args.head_dim > kMaxHeadDim || group > kTileVectors) {
-    throw Error(ExitCode::kData, "attention",
-                "head_dim or heads per kv head too large (expected at most " + std::to_string(kMaxHeadDim) +
-                    " and " + std::to_string(kTileVectors) + ", got " + std::to_string(args.head_dim) +
-                    " and " + std::to_string(group) + ")");
+    throw Error(
+        ExitCode::kData, "attention",
+        "head_dim or heads per kv head too large" +
+            expected_got("at most " + std::to_string(kMaxHeadDim) + " and " + std::to_string(kTileVectors),
+                         std::to_string(args.head_dim) + " and " + std::to_string(group)));
   }
   int64_t longest = 0;
   for (int64_t i = 0; i < args.run_count; ++i) longest = std::max(longest, args.runs[i].query_rows);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/common/float16.h"
 #include "kernels/expert_merge.h"
 #include "kernels/gpu/gpu.h"
@@ -513,8 +514,7 @@ void GPU_OP(expert_merge)(const ExpertMergeArgs& args, const Device& device) {
   }
   if (args.experts > kMaxExperts) {
     throw Error(ExitCode::kData, "expert_merge",
-                "too many experts (expected at most " + std::to_string(kMaxExperts) + ", got " +
-                    std::to_string(args.experts) + ")");
+                "too many experts" + expected_got("at most " + std::to_string(kMaxExperts), args.experts));
   }
   if (args.rows == 0 || args.elements == 0) return;
   gpu::Staging staging(device);

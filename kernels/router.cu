@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/expected.h"
 #include "kernels/gate_logits.h"
 #include "kernels/gpu/gpu_math.h"
 #include "kernels/gpu/mma_tile.h"
@@ -325,10 +326,11 @@ void route(const RouterArgs& args, const Device& device) {
   int64_t width = args.gate.n;
   for (int64_t map = 0; map < map_count; ++map) width = std::max<int64_t>(width, args.maps[map].kept);
   if (width > kMaxExperts || args.slots > kMaxTopK) {
-    throw Error(ExitCode::kData, "router",
-                "too many experts or slots (expected at most " + std::to_string(kMaxExperts) + " and " +
-                    std::to_string(kMaxTopK) + ", got " + std::to_string(width) + " and " +
-                    std::to_string(args.slots) + ")");
+    throw Error(
+        ExitCode::kData, "router",
+        "too many experts or slots" +
+            expected_got("at most " + std::to_string(kMaxExperts) + " and " + std::to_string(kMaxTopK),
+                         std::to_string(width) + " and " + std::to_string(args.slots)));
   }
   LogitArgs logits;
   logits.x = args.x;

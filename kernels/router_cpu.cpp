@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/router.h"
@@ -262,10 +263,11 @@ HWY_EXPORT(route_rows);
 void router_cpu(const RouterArgs& args, const Device& device) {
   check(args);
   if (args.gate.n > kMaxExperts || args.slots > kMaxTopK) {
-    throw Error(ExitCode::kData, "router",
-                "too many experts or slots (expected at most " + std::to_string(kMaxExperts) + " and " +
-                    std::to_string(kMaxTopK) + ", got " + std::to_string(args.gate.n) + " and " +
-                    std::to_string(args.slots) + ")");
+    throw Error(
+        ExitCode::kData, "router",
+        "too many experts or slots" +
+            expected_got("at most " + std::to_string(kMaxExperts) + " and " + std::to_string(kMaxTopK),
+                         std::to_string(args.gate.n) + " and " + std::to_string(args.slots)));
   }
   GemmArgs gemm;
   gemm.x = args.x;

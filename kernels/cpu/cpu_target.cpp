@@ -7,6 +7,7 @@
 // Above, because Highway's headers read it.
 #include "hwy/highway.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/cpu/amx.h"
 
 namespace eep {
@@ -81,7 +82,7 @@ void set_cpu_target(std::string_view name) {
     known += std::string(", ") + target_name(target);
   }
   throw Error(ExitCode::kUsage, "--cpu-target",
-              "instruction set not available (expected one of " + known + ", got " + std::string(name) + ")");
+              "instruction set not available" + expected_got("one of " + known, std::string(name)));
 }
 
 }  // namespace eep

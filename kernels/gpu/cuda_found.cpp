@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 namespace eep {
 namespace {
@@ -28,25 +29,25 @@ void check_cuda_found(const CudaFound& found, int index) {
   // Within a major version any driver serves any runtime.
   if (found.driver / 1000 < found.runtime / 1000)
     throw Error(ExitCode::kRuntime, kWhere,
-                "the NVIDIA driver is too old (expected one for CUDA " +
-                    version_text(found.runtime / 1000 * 1000) + " or later, got CUDA " +
-                    version_text(found.driver) + ")",
+                "the NVIDIA driver is too old" +
+                    expected_got("one for CUDA " + version_text(found.runtime / 1000 * 1000) + " or later",
+                                 "CUDA " + version_text(found.driver)),
                 kHint);
   if (!found.problem.empty())
     throw Error(ExitCode::kRuntime, kWhere, "no usable CUDA device: " + found.problem, kHint);
   if (found.devices == 0) throw Error(ExitCode::kRuntime, kWhere, "there is no CUDA device", kHint);
   if (index < 0 || index >= found.devices)
     throw Error(ExitCode::kRuntime, kWhere,
-                "there is no such device (expected 0 to " + std::to_string(found.devices - 1) + ", got " +
-                    std::to_string(index) + ")",
+                "there is no such device" + expected_got("0 to " + std::to_string(found.devices - 1), index),
                 kHint);
 }
 
 void check_cuda_card(const std::string& name, int major, int minor) {
   if (major >= 8) return;
   throw Error(ExitCode::kRuntime, kWhere,
-              "the card is not supported (expected compute capability 8.0 or later, got " +
-                  std::to_string(major) + "." + std::to_string(minor) + " of " + name + ")",
+              "the card is not supported" +
+                  expected_got("compute capability 8.0 or later",
+                               std::to_string(major) + "." + std::to_string(minor) + " of " + name),
               "use --device cpu");
 }
 

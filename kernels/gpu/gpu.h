@@ -27,6 +27,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/expected.h"
 #include "kernels/simt/calls.h"
 #include "kernels/simt/cuda.h"
 #include "kernels/simt/stream.h"
@@ -231,8 +232,8 @@ class Staging {
     taken_ += bytes;
     if (bytes > kScratchBytes || taken_ > (StagingRing::kSegments - 2) * StagingRing::kSegmentBytes)
       throw Error(ExitCode::kRuntime, "staging",
-                  "the tables of one op are too large (expected at most " + std::to_string(kScratchBytes) +
-                      " bytes each, got " + std::to_string(bytes) + ")");
+                  "the tables of one op are too large" +
+                      expected_got("at most " + std::to_string(kScratchBytes) + " bytes each", bytes));
     if (ring.used + bytes > StagingRing::kSegmentBytes) {
       copy_tables(device_);
       check(cudaEventRecord(ring.copied[ring.segment], static_cast<cudaStream_t>(device_.stream)), "staging");

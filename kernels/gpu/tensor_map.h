@@ -16,6 +16,7 @@
 #ifdef __CUDACC__
 #include <cuda.h>
 #else
+#include "kernels/common/expected.h"
 #include "kernels/simt/ptx_sm90.h"
 #endif
 
@@ -55,9 +56,9 @@ inline AddressSteps address_steps(const std::vector<const uint16_t*>& matrices, 
                      kMostBytes = uint64_t{1} << 40;  // of a coordinate, of a stride
   if (steps.count > kMostPlanes || steps.step >= kMostBytes) {
     throw Error(ExitCode::kRuntime, "expert_ffn",
-                "weights lie too far apart for one tensor map (expected at most 2^30 steps of less than 2^40 "
-                "bytes, got " +
-                    std::to_string(steps.count) + " of " + std::to_string(steps.step) + ")");
+                "weights lie too far apart for one tensor map" +
+                    expected_got("at most 2^30 steps of less than 2^40 bytes",
+                                 std::to_string(steps.count) + " of " + std::to_string(steps.step)));
   }
   return steps;
 }
