@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "bench/command_line.h"
 #include "bench/synthetic_model.h"
 #include "engine/forward.h"
 #include "engine/weight_plan.h"
@@ -187,7 +188,7 @@ int run(Options& options) {
 
 int main(int argc, char** argv) {
   eep::Options options;
-  CLI::App app{"bench_model: a synthetic model under a population of candidates"};
+  CLI::App app{"a synthetic model under a population of candidates", "bench_model"};
   options.common.add_to(eep::Command(&app));
   app.add_option("config", options.config, "config.json of a model")->required();
   app.add_option("--layers", options.layers, "as many of its layers (default: all)");
@@ -200,7 +201,7 @@ int main(int argc, char** argv) {
   app.add_option("--dense", options.dense, "percent of merging coefficients that are not zero");
   app.add_option("--decode", options.decode, "steps after the prompts");
   app.add_option("--target", options.target, "tokens per second, for the report");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = eep::bench::parsed(app, argc, argv)) return *status;
   try {
     return eep::run(options);
   } catch (const eep::Error& error) {

@@ -12,7 +12,7 @@
 #include <cstdio>
 #include <string>
 
-#include "bench/bench.h"
+#include "bench/sampling.h"
 #include "es/algorithms.h"
 #include "es/search.h"
 #include "kernels/common/error.h"

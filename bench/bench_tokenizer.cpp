@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "bench/bench.h"
+#include "bench/sampling.h"
 #include "kernels/common/error.h"
 #include "loaders/formats/file.h"
 #include "loaders/text/tokenizer.h"

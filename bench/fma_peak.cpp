@@ -1,5 +1,4 @@
-// fma_peak: how fast one core multiplies and adds, with as many independent chains in registers as the gemm
-// has.
+// The chains of fma_peak.h, on each instruction set.
 #include "kernels/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/fma_peak.cpp"
@@ -35,7 +34,8 @@ double flops_of_round() { return 2.0 * kChains * kLanes; }
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "bench/bench.h"
+#include "bench/fma_peak.h"
+#include "bench/sampling.h"
 
 namespace eep {
 HWY_EXPORT(run_chains);
@@ -44,9 +44,9 @@ HWY_EXPORT(flops_of_round);
 
 namespace eep::bench {
 
-double fma_seconds(int iterations) {
+double fma_seconds(int rounds) {
   const double begin = thread_seconds();
-  const volatile float kept = HWY_DYNAMIC_DISPATCH(run_chains)(iterations);
+  const volatile float kept = HWY_DYNAMIC_DISPATCH(run_chains)(rounds);
   (void)kept;
   return thread_seconds() - begin;
 }

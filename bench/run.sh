@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Every microbenchmark, then the population benchmark on the demo model: run.sh BUILD_DIRECTORY [OPTION...];
-# options go to the microbenchmarks (bench.h).
+# The ops on the CPU (cases C of bench_device), decoding of stored weights, then the population benchmark on
+# the demo model: run.sh BUILD_DIRECTORY [OPTION...]; options go to the first two (bench/command_line.cpp), a
+# --filter instead of "C ". bench_model, bench_search and bench_tokenizer have arguments of their own.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1
 shift
 failed=0
-for program in "$build"/bench_*; do
-  [ -x "$program" ] || continue
-  case $program in
-    */bench_population | */bench_device | */bench_model) continue ;;
-  esac
-  "$program" "$@" || failed=$((failed + 1))
-done
+cases=(--filter 'C ')
+[[ " $* " == *' --filter'* ]] && cases=()
+"$build/bench_device" --device cpu "${cases[@]}" "$@" || failed=$((failed + 1))
+echo
+"$build/bench_decode" "$@" || failed=$((failed + 1))
 model=experiments/demo/mixtral
 for task in sort recall letter; do
   echo

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The benchmarks of a GPU run from end to end with small extents, on the CPU and on the host executor: every
-case leaves a line and the same bits twice, and a synthetic model has the same scores on both backends.
+"""The benchmarks of ops run from end to end with small extents, on the CPU and on the host executor: every
+case leaves a line and the same bits twice, a comparison with a slower and with a faster run says what it
+should, and a synthetic model has the same scores on both backends.
 
 bench_programs.py BENCH_DEVICE BENCH_MODEL
 """
@@ -41,18 +42,52 @@ def check(good, what):
         sys.exit(f"bench_programs: {what}")
 
 
+def of_the_cpu_alone(row):
+    """Its other row of ops, and the numbers that noise is made of."""
+    return row["op"] == "gemm_bf16" or (row["op"] == "noise" and row["shape"].startswith("10000 "))
+
+
 def check_ops(scratch):
-    counts = []
+    names = []
     for device in ("cpu", "simt"):
         table, page = scratch / f"{device}.csv", scratch / f"{device}.md"  # a file that is there would go on
         run(BENCH_DEVICE, "--device", device, "--tiny", "--csv", table, "--markdown", page)
         rows = [row for row in csv.DictReader(table.open()) if row["id"] not in ("ceiling", "note")]
-        counts.append(len(rows))
-        check({row["id"] for row in rows} == {f"B{i}" for i in range(1, 7)}, f"{device}: cases are missing")
+        names.append({(row["id"], row["op"], row["shape"]) for row in rows if not of_the_cpu_alone(row)})
+        check({row["id"] for row in rows} == {"C"} | {f"B{i}" for i in range(1, 7)},
+              f"{device}: cases are missing")
         check(all(row["bitwise"] == "same" for row in rows), f"{device}: two runs of a case differ")
         check("not run" not in page.read_text(), f"{device}: a case was not run")
         check(page.read_text().count("same bits") == len(rows), f"{device}: table and page differ")
-    check(counts[0] == counts[1], "the backends ran different cases")
+    check(names[0] == names[1], f"the backends ran different cases: {names[0] ^ names[1]}")
+    ops = {op for case, op, _ in names[0] if case == "C"}
+    check(len(ops) == 13, f"ops with cases C: {ops}")
+
+
+def check_comparison(scratch):
+    rows = list(csv.DictReader((scratch / "cpu.csv").open()))
+    for factor, status, word in ((1000, 0, "PASS"), (0.001, 1, "FAIL")):
+        path = scratch / f"{word}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            for row in rows:
+                median = row["median_us"] and str(float(row["median_us"]) * factor)
+                writer.writerow(row | {"median_us": median})
+        done = subprocess.run([BENCH_DEVICE, "--tiny", "--filter", "C rmsnorm", "--compare", path],
+                              capture_output=True, text=True)
+        check(done.returncode == status and f"  {word} " in done.stdout, f"--compare: {done}")
+
+
+def check_refusals(scratch):
+    (scratch / "other.csv").write_text("a,b\n1,2\n")
+    other, none = scratch / "other.csv", scratch / "none.csv"
+    for bad in (("--samples", "0"), ("--seconds", "nan"), ("--threads", "x"), ("--device", "gpu"),
+                ("--cpu-target", "z80"), ("--hots",), ("--csv", other), ("--compare", other),
+                ("--compare", none)):
+        done = subprocess.run([BENCH_DEVICE, "--filter", "nothing", *bad], capture_output=True, text=True)
+        check(done.returncode == 2 and done.stderr.count("\n") == 1,
+              f"{bad} is not refused in a line: {done}")
 
 
 def check_models(scratch):
@@ -85,5 +120,7 @@ def check_models(scratch):
 
 with tempfile.TemporaryDirectory() as directory:
     check_ops(pathlib.Path(directory))
+    check_comparison(pathlib.Path(directory))
+    check_refusals(pathlib.Path(directory))
     check_models(pathlib.Path(directory))
 print("bench_programs: ok")

@@ -1,14 +1,20 @@
-// B6: causal attention: equal sequences, lengths spread log-normally, a prefix shared by eight branches,
-// decode.
+// attention, causal. B6: equal sequences, lengths spread log-normally, a prefix shared by eight branches,
+// decode. C: prefill of short sequences, of long ones, and decode rows over a cache. Flops count what is
+// visible.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "bench/gpu/device_bench.h"
+#include "bench/ops/ops.h"
+#include "tests/kernels/cases.h"
 
 namespace eep::bench {
 namespace {
+
+struct Heads {
+  int64_t heads, kv_heads, head_dim;
+};
 
 struct Sequence {
   int64_t length;   // of its own rows
@@ -16,9 +22,8 @@ struct Sequence {
   int64_t queries;  // its last rows
 };
 
-void attention_case(DeviceBench& bench, OpCase c, const ModelShape& model,
-                    const std::vector<Sequence>& sequences) {
-  const int64_t width = model.heads * model.head_dim, kv_width = model.kv_heads * model.head_dim;
+void attention_case(Bench& bench, OpCase c, const Heads& shape, const std::vector<Sequence>& sequences) {
+  const int64_t width = shape.heads * shape.head_dim, kv_width = shape.kv_heads * shape.head_dim;
   int64_t keys = 0, queries = 0;
   for (const Sequence& sequence : sequences) {
     keys += sequence.length;
@@ -46,10 +51,10 @@ void attention_case(DeviceBench& bench, OpCase c, const ModelShape& model,
   args.runs = runs.data();
   args.run_count = static_cast<int64_t>(runs.size());
   args.spans = spans.data();
-  args.heads = model.heads;
-  args.kv_heads = model.kv_heads;
-  args.head_dim = model.head_dim;
-  args.scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim));
+  args.heads = shape.heads;
+  args.kv_heads = shape.kv_heads;
+  args.head_dim = shape.head_dim;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   args.out = out.as<float>();
   c.flops = 4 * visible * static_cast<double>(width);
   c.bytes = 8.0 * static_cast<double>(queries * width + (prefix + keys) * kv_width);
@@ -72,18 +77,19 @@ std::vector<Sequence> log_normal(int64_t total, double typical) {
   return sequences;
 }
 
-}  // namespace
-
-void bench_attention(DeviceBench& bench) {
+void released_models(Bench& bench) {
   const int64_t total = bench.tiny() ? 70 : 32768;
   for (int number : {0, 2, 3}) {
-    if (bench.skips(number)) continue;
-    const ModelShape model = shape_of(kModels[number], bench.tiny());
+    if (skips(bench, number)) continue;
+    const ModelShape model = shape_of(bench, number);
     const auto add = [&](const std::string& what, const std::vector<Sequence>& sequences) {
-      bench.attempt("B6", "attention",
-                    fmt::format("{} heads {}/{} x {}, {}", model.name, model.heads, model.kv_heads,
-                                model.head_dim, what),
-                    [&](OpCase c) { attention_case(bench, std::move(c), model, sequences); });
+      bench.attempt(
+          "B6", "attention",
+          fmt::format("{} heads {}/{} x {}, {}", model.name, model.heads, model.kv_heads, model.head_dim,
+                      what),
+          [&](OpCase c) {
+            attention_case(bench, std::move(c), {model.heads, model.kv_heads, model.head_dim}, sequences);
+          });
     };
     for (int64_t full : {64, 512, 2048}) {
       const int64_t length = bench.tiny() ? full / 32 : full;
@@ -99,6 +105,30 @@ void bench_attention(DeviceBench& bench) {
     add(fmt::format("decode, {} sequences of {}", lanes, context),
         std::vector<Sequence>(static_cast<size_t>(lanes), {context, 0, 1}));
   }
+}
+
+void small_shapes(Bench& bench) {
+  for (test::AttentionShape shape : test::kAttentionShapes) {
+    shape.runs = bench.extent(shape.runs, 3);
+    shape.queries = bench.extent(shape.queries, 9);
+    shape.length = bench.extent(shape.length, shape.queries == 1 ? 21 : 9);
+    shape.head_dim = bench.extent(shape.head_dim, 32);
+    const std::vector<Sequence> sequences(static_cast<size_t>(shape.runs), {shape.length, 0, shape.queries});
+    bench.attempt(
+        "C", "attention",
+        fmt::format("{} runs {} of {} heads {}/{}x{}", shape.runs, shape.queries, shape.length, shape.heads,
+                    shape.kv_heads, shape.head_dim),
+        [&](OpCase c) {
+          attention_case(bench, std::move(c), {shape.heads, shape.kv_heads, shape.head_dim}, sequences);
+        });
+  }
+}
+
+}  // namespace
+
+void bench_attention(Bench& bench) {
+  released_models(bench);
+  small_shapes(bench);
 }
 
 }  // namespace eep::bench

@@ -1,12 +1,14 @@
-#include "bench/gpu/ceilings.h"
+#include "bench/ceilings.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "bench/gpu/device_bench.h"
+#include "bench/fma_peak.h"
 #include "bench/gpu/yardsticks.h"
+#include "bench/harness.h"
+#include "bench/sampling.h"
 #ifdef EEP_CUDA_TWINS
 #include "bench/gpu/cuda/ceilings.h"
 #endif
@@ -14,13 +16,21 @@
 namespace eep::bench {
 namespace {
 
-double best_seconds(const DeviceBench& bench, const std::function<void()>& work) {
+double best_seconds(const Bench& bench, const std::function<void()>& work) {
   double seconds = 1e9;
   for (int i = 0; i < 5; ++i) seconds = std::min(seconds, bench.ops().seconds(work, bench.device()));
   return seconds;
 }
 
-void measure_kernels([[maybe_unused]] DeviceBench& bench, [[maybe_unused]] Ceilings& ceilings) {
+// Of the median of some: the best of them would be that of a moment.
+double fma_rate(bool small) {
+  constexpr int kRounds = 20000;
+  std::vector<double> rates;
+  for (int i = 0; i < (small ? 1 : 50); ++i) rates.push_back(fma_flops() * kRounds / fma_seconds(kRounds));
+  return quantile(rates, 0.5);
+}
+
+void measure_kernels([[maybe_unused]] Bench& bench, [[maybe_unused]] Ceilings& ceilings) {
 #ifdef EEP_CUDA_TWINS
   if (bench.device().kind != DeviceKind::kCuda) return;
   constexpr int64_t kBuffer = 16 << 20;  // a third of an H100's L2
@@ -38,15 +48,20 @@ void measure_kernels([[maybe_unused]] DeviceBench& bench, [[maybe_unused]] Ceili
 
 }  // namespace
 
-Ceilings measure_ceilings(DeviceBench& bench, bool small) {
+Ceilings measure_ceilings(Bench& bench, bool small) {
   Ceilings ceilings;
   const Ops& ops = bench.ops();
   const Device& device = bench.device();
-  const int64_t bytes = small ? 1 << 12 : 512 << 20;
+  const bool cpu = device.kind == DeviceKind::kCpu;
+  const int64_t bytes = small ? 1 << 12 : cpu ? 32 << 20 : 512 << 20;
   const DeviceBuffer from = bench.random(bytes / 4, DType::kF32), to = bench.empty(bytes);
   ceilings.copy = 2.0 * static_cast<double>(bytes) / best_seconds(bench, [&] {
                     ops.copy(to.data(), from.data(), static_cast<size_t>(bytes), device);
                   });
+  if (cpu) {
+    ceilings.fma = fma_rate(small);
+    return ceilings;
+  }
   const std::vector<char> host(static_cast<size_t>(bytes), 1);
   ceilings.upload_pageable = static_cast<double>(bytes) / best_seconds(bench, [&] {
                                ops.upload(to.data(), host.data(), host.size(), device);
@@ -70,9 +85,9 @@ std::string describe(const Ceilings& ceilings) {
     const double rate = ceilings.*ceiling.rate;
     if (rate <= 0) continue;
     text += text.empty() ? "" : ", ";
-    text += ceiling.flops  ? fmt::format("{} {:.3g} TFLOP/s", ceiling.name, rate / 1e12)
-            : rate >= 1e12 ? fmt::format("{} {:.3g} TB/s", ceiling.name, rate / 1e12)
-                           : fmt::format("{} {:.3g} GB/s", ceiling.name, rate / 1e9);
+    const bool tera = rate >= 1e12;
+    text += fmt::format("{} {:.3g} {}{}", ceiling.name, rate / (tera ? 1e12 : 1e9), tera ? "T" : "G",
+                        ceiling.flops ? "FLOP/s" : "B/s");
   }
   return text;
 }
