@@ -82,7 +82,7 @@ int run(const Options& options) {
   if (options.plans.empty()) {
     std::cout << fmt::format("{:>10} {:>14} {:>10} {:>16} {:>14} {:>13}\n", "population", "candidates/s",
                              "seconds", "tokens computed", "tokens asked", "decode steps");
-    for (size_t population : {1, 4, 16, 64}) {
+    for (const size_t population : {1u, 4u, 16u, 64u}) {
       const Measurement m = measure(evaluator, random_plans(model.config(), 64), population);
       std::cout << fmt::format("{:>10} {:>14.2f} {:>10.2f} {:>16} {:>14} {:>13}\n", population,
                                64 / m.seconds, m.seconds, m.work.tokens_computed, m.work.tokens_asked,
