@@ -16,6 +16,7 @@
 
 #include "kernels/common/device.h"
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -27,7 +28,6 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/common/expected.h"
 #include "kernels/simt/calls.h"
 #include "kernels/simt/cuda.h"
 #include "kernels/simt/stream.h"

@@ -10,13 +10,13 @@
 #include <vector>
 
 #include "kernels/common/error.h"
+#include "kernels/common/expected.h"
 #include "kernels/gpu/gpu.h"
 #include "kernels/gpu/tile_schedule.h"
 
 #ifdef __CUDACC__
 #include <cuda.h>
 #else
-#include "kernels/common/expected.h"
 #include "kernels/simt/ptx_sm90.h"
 #endif
 
