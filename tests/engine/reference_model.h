@@ -34,6 +34,7 @@ struct MergedMatrix {
 
 inline MergedMatrix merge(const std::vector<const RawMatrix*>& base, const float* coefficient) {
   MergedMatrix out{base[0]->n, base[0]->k, {}};
+  out.values.reserve(static_cast<size_t>(out.n * out.k));
   for (int64_t i = 0; i < out.n; ++i) {
     for (int64_t j = 0; j < out.k; ++j) {
       double sum = 0;
@@ -54,11 +55,24 @@ inline MergedMatrix plain(const RawMatrix& m) {
   return merge({&m}, &one);
 }
 
+// By pointers: sanitizers' builds spend a good part of these tests here.
 inline Vec multiply(const MergedMatrix& m, const Vec& x) {
-  Vec out(static_cast<size_t>(m.n), 0.0);
+  Vec out;
+  const double *w = m.values.data(), *in = x.data();
+  for (int64_t i = 0; i < m.n; ++i, w += m.k) {
+    double sum = 0;
+    for (int64_t j = 0; j < m.k; ++j) sum += w[j] * in[j];
+    out.push_back(sum);
+  }
+  return out;
+}
+
+inline Vec multiply(const RawMatrix& m, const Vec& x) {
+  Vec out;
   for (int64_t i = 0; i < m.n; ++i) {
-    for (int64_t j = 0; j < m.k; ++j)
-      out[static_cast<size_t>(i)] += m.values[static_cast<size_t>(i * m.k + j)] * x[static_cast<size_t>(j)];
+    double sum = 0;
+    for (int64_t j = 0; j < m.k; ++j) sum += at(m, i, j) * x[static_cast<size_t>(j)];
+    out.push_back(sum);
   }
   return out;
 }
@@ -130,7 +144,7 @@ class ReferenceModel {
 
  private:
   Vec project(const RawMatrix& w, const Tensor& bias, const Vec& x) const {
-    Vec out = multiply(plain(w), x);
+    Vec out = multiply(w, x);
     if (bias) {
       for (size_t i = 0; i < out.size(); ++i)
         out[i] += element(bias.data, bias.dtype, static_cast<int64_t>(i));
@@ -259,7 +273,7 @@ class ReferenceModel {
       if (layer.shared.gate) {
         const ReferenceFfn shared{plain(layer.shared.gate), plain(layer.shared.up), plain(layer.shared.down)};
         double share = 1;
-        if (layer.shared_gate) share = sigmoid(multiply(plain(layer.shared_gate), x)[0]);
+        if (layer.shared_gate) share = sigmoid(multiply(layer.shared_gate, x)[0]);
         add(out, shared(x), share);
       }
       add(row, out, 1.0);

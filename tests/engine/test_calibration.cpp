@@ -98,15 +98,15 @@ TEST_CASE("calibration: subset errors of the first layer equal the distance of b
                             prompts.tokens[static_cast<size_t>(row)] * config.hidden_size + i));
       }
       // One token attends to itself alone: attention adds o(v).
-      Vec v = multiply(plain(layer.v), norm(h, layer.input_norm, config.rms_norm_eps)), repeated;
+      Vec v = multiply(layer.v, norm(h, layer.input_norm, config.rms_norm_eps)), repeated;
       for (int64_t head = 0; head < config.num_heads; ++head) {
         const int64_t source = head / (config.num_heads / config.num_kv_heads) * config.head_dim;
         repeated.insert(repeated.end(), v.begin() + source, v.begin() + source + config.head_dim);
       }
-      const Vec added = multiply(plain(layer.o), repeated);
+      const Vec added = multiply(layer.o, repeated);
       for (size_t i = 0; i < h.size(); ++i) h[i] += added[i];
       const Vec x = norm(h, layer.post_norm, config.rms_norm_eps);
-      const Vec logits = multiply(plain(layer.router), x);
+      const Vec logits = multiply(layer.router, x);
       const auto output = [&](const std::vector<int32_t>& experts) {
         std::vector<std::pair<double, int32_t>> order;
         for (int32_t e : experts) order.emplace_back(-logits[static_cast<size_t>(e)], e);
