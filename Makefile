@@ -40,8 +40,8 @@ asan:  ## tests under AddressSanitizer and UndefinedBehaviorSanitizer (clang++, 
 
 tsan:  ## tests under ThreadSanitizer (clang++, OpenMP off)
 	$(packages) build check
-	@cmake/build.sh tsan build-tsan
-	@$(ctest) build-tsan
+	@cmake/build.sh tsan build-tsan tests_kernels tests_engine tests_loaders
+	@$(ctest) build-tsan -R '^(kernels|engine|loaders)$$'
 
 fuzz:  ## fuzz every parser for fuzz_seconds=60 each (clang++)
 	$(packages) build check
