@@ -12,7 +12,9 @@ if(EEP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${EEP_CCACHE})
   if(EEP_PCH)  # what ccache asks before it keeps such objects
     set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${EEP_CCACHE})
-    add_compile_options(-Xclang -fno-pch-timestamp)
+    if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+      add_compile_options(-Xclang -fno-pch-timestamp)
+    endif()
   endif()
 endif()
 
@@ -36,10 +38,10 @@ if(EEP_SANITIZE)
   target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${EEP_SANITIZE}>)
   target_compile_definitions(eep_flags INTERFACE $<BUILD_INTERFACE:EEP_SANITIZED>)
   if(EEP_SANITIZE MATCHES "address")
-    # Tests start the program two thousand times, and UndefinedBehaviorSanitizer's tables are three million
-    # addresses: none of them is to be relocated.
-    set(program $<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>)
-    target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:$<${program}:-no-pie>>)
+    # Tests start the program again and again, and UndefinedBehaviorSanitizer's tables hold addresses by the
+    # million: at a fixed place none of them is relocated.
+    set(is_program $<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>)
+    target_link_options(eep_flags INTERFACE $<BUILD_INTERFACE:$<${is_program}:-no-pie>>)
   endif()
 endif()
 # For what decides rather than computes, tests too: most of its time is the compiler's.

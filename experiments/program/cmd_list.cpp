@@ -23,10 +23,10 @@ struct Entry {
   std::string name, words;
 };
 
+// entries are made for a table that is shown: a start of the program needs the names alone.
 struct Table {
   const char* name;
-  std::vector<Entry> (
-      *entries)();  // called for a table that is shown: not every start of the program needs all
+  std::vector<Entry> (*entries)();
 };
 
 template <auto rows>

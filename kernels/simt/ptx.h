@@ -35,7 +35,7 @@ void load_matrices(uint32_t (&out)[4], const void* row, const Where& where) {
 struct MmaOperands {
   float a[4][2], b[2][2];  // [register][half]
 };
-// Most of the host executor's time is here, so it goes without checks of indices, which the lane bounds.
+// Much of the host executor's time is here, so it goes without checks of indices, which the lane bounds.
 #define SIMT_UNCHECKED __attribute__((no_sanitize("thread", "address", "bounds")))
 SIMT_UNCHECKED inline void accumulate(float (&d)[4], const MmaOperands (&of)[kWarp], int lane) {
   const int g = lane / 4, q = lane % 4;

@@ -1,3 +1,4 @@
+// The search for values that are no numbers, which is shared out over threads; so ThreadSanitizer runs it.
 #include <doctest/doctest.h>
 
 #include <vector>
